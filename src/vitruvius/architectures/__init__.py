@@ -1,0 +1,88 @@
+"""One file for each family: a function from config.json to a spec, and the names that its checkpoints spell their own way."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from difflib import get_close_matches
+from functools import cache
+from importlib import import_module, metadata
+from pkgutil import iter_modules
+from typing import Any
+
+from .. import spec
+from ..spec import Config, Decoder, Family, from_json
+
+# What a multimodal wrapper says beside its text model. Vision is a published figure here, never a part of the spec.
+WRAPPER = frozenset(
+    """text_config vision_config audio_config model_type image_token_index image_token_id video_token_index video_token_id
+    audio_token_id boi_token_index eoi_token_index boi_token_id eoi_token_id boa_token_id eoa_token_id
+    vision_start_token_id vision_end_token_id image_start_token_id image_end_token_id video_start_token_id
+    video_end_token_id mm_tokens_per_image vision_soft_tokens_per_image audio_soft_tokens_per_image
+    multimodal_projector_bias projector_hidden_act spatial_merge_size vision_feature_layer ignore_index
+    tie_word_embeddings vocab_size hidden_size""".split()
+)
+
+
+@cache
+def families() -> dict[str, Family]:
+    """model_type -> family: the files of this folder, and what installed packages add under "vitruvius.architectures"."""
+    found = [import_module(f"{__name__}.{module.name}").FAMILY for module in iter_modules(__path__)]
+    found += [entry.load() for entry in metadata.entry_points(group="vitruvius.architectures")]
+    return {model_type: family for family in found for model_type in family.model_types}
+
+
+def text_config(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The text model's own config.json: that of a multimodal wrapper, whose `tie_word_embeddings` decides, or itself."""
+    text = config.get("text_config")
+    if text is None:
+        return dict(config)
+    if not isinstance(text, Mapping):
+        raise ValueError("text_config must be an object")
+    everyday = spec.EVERYDAY | WRAPPER
+    if unread := sorted(set(config) - everyday):
+        raise ValueError(f"the wrapper holds {', '.join(unread)}, which would be ignored")
+    tied = {key: config[key] for key in ("tie_word_embeddings",) if key in config}
+    return {**text, **tied}
+
+
+def read(config: Mapping[str, Any], name: str, implicit: Mapping[str, Any] | None = None) -> Decoder:
+    """The architecture that a config.json describes.
+
+    Args:
+        config: its contents.
+        name: what to call the result.
+        implicit: defaults for keys that the file may leave out.
+
+    Raises ValueError, in one line, for a family that is not known, a key that is missing, contradictory or would be ignored.
+    """
+    if "tree" in config:
+        return replace(from_json(config["tree"], KINDS), name=name, config=config)
+    text = text_config(config)
+    kind = text.get("model_type")
+    if not isinstance(kind, str):
+        raise ValueError("model_type is missing: the architecture cannot be known without it")
+    if kind not in families():
+        near = get_close_matches(kind, families(), 3, 0.5)
+        hint = f"; nearest: {', '.join(near)}" if near else ""
+        raise ValueError(f"model_type {kind!r} is not a known architecture{hint}")
+    family, c = families()[kind], Config(text, implicit)
+    decoder = family.spec(c)
+    c.ignore("model_type", *family.ignored)
+    if unread := c.unread():
+        plural = "keys" if len(unread) > 1 else "key"
+        raise ValueError(f"unknown {plural} {', '.join(unread)} (model_type {kind}): nothing is ignored in silence")
+    return replace(decoder, name=name, config=config)
+
+
+def family_of(decoder: Decoder) -> Family:
+    """The family that knows the tensor names of `decoder`."""
+    for family in families().values():
+        if decoder.family in family.model_types:
+            return family
+    raise ValueError(f"no architecture file is called {decoder.family!r}")
+
+
+KINDS = {
+    kind.__name__: kind for kind in vars(spec).values() if isinstance(kind, type) and issubclass(kind, spec.Spec)
+}

@@ -1,0 +1,106 @@
+"""DeepSeek V3 and R1, Kimi K2: V2's latent attention and experts, scored by a sigmoid and balanced by a stored bias instead of a
+loss; one more layer that predicts the token after next.
+
+DeepSeek-AI 2024, arXiv 2412.19437, section 2; deepseek-ai/DeepSeek-V3, inference/model.py. Kimi Team 2025, arXiv 2507.20534.
+"""
+
+from __future__ import annotations
+
+from ..spec import (
+    MTP,
+    Branch,
+    Causal,
+    Config,
+    Decoder,
+    Embedding,
+    ExpertGroups,
+    Family,
+    GatedMLP,
+    Head,
+    Irregular,
+    LatentAttention,
+    Layer,
+    LowRank,
+    MoE,
+    RMSNorm,
+    Router,
+    Softmax,
+    latent_scale,
+    rope,
+)
+
+
+def deepseek_v3(c: Config) -> Decoder:
+    norm, inner = RMSNorm(eps=c.number("rms_norm_eps")), RMSNorm(eps=1e-6)  # the latents' norms ignore the config
+    nope, rotary = c.size("qk_nope_head_dim"), c.size("qk_rope_head_dim")
+    attention = LatentAttention(
+        heads=c.size("num_attention_heads"),
+        nope_dim=nope,
+        rope_dim=rotary,
+        v_dim=c.size("v_head_dim"),
+        q=None if c.raw("q_lora_rank") is None else LowRank(rank=c.size("q_lora_rank"), norm=inner),
+        kv=LowRank(rank=c.size("kv_lora_rank"), norm=inner),
+        sees=Causal(),
+        positions=rope(c, rotary, interleaved=c.flag("rope_interleave")),
+        softmax=Softmax(scale=latent_scale(c, nope + rotary)),
+        bias=c.flag("attention_bias"),
+    )
+    act, dim, shared = c.activation("hidden_act"), c.size("moe_intermediate_size"), c.count("n_shared_experts")
+    moe = MoE(
+        router=Router(
+            experts=c.size("n_routed_experts", "num_local_experts"),
+            active=c.size("num_experts_per_tok"),
+            score="sigmoid",
+            correction=True,
+            groups=ExpertGroups(count=c.size("n_group"), active=c.size("topk_group"), score="top2_sum"),
+            normalize=1e-20 if c.flag("norm_topk_prob") else None,
+            scale=c.number("routed_scaling_factor"),
+        ),
+        expert=GatedMLP(dim=dim, act=act),
+        shared=GatedMLP(dim=dim * shared, act=act) if shared else None,
+    )
+    dense = GatedMLP(dim=c.size("intermediate_size"), act=act)
+    c.expect("moe_layer_freq", None, 1)
+    c.expect("scoring_func", None, "sigmoid")
+    c.expect("topk_method", None, "noaux_tc")
+
+    def layer(i: int) -> Layer:
+        mlp = dense if i < c.count("first_k_dense_replace") else moe
+        return Layer(branches=(Branch(name="mixer", pre=norm, body=attention), Branch(name="mlp", pre=norm, body=mlp)))
+
+    count = c.depth("num_hidden_layers")
+    return Decoder(
+        name="deepseek_v3",
+        family="deepseek_v3",
+        width=c.size("hidden_size"),
+        context=c.size("max_position_embeddings"),
+        embedding=Embedding(vocab=c.size("vocab_size"), tied=c.flag("tie_word_embeddings")),
+        layers=tuple(layer(i) for i in range(count)),
+        final_norm=norm,
+        head=Head(vocab=c.size("vocab_size")),
+        mtp=tuple(MTP(layer=layer(count + k), norm=norm) for k in range(c.count("num_nextn_predict_layers"))),
+    )
+
+
+def irregular(decoder: Decoder) -> list[Irregular]:
+    """The extra layers follow the others; each repeats the embedding and the head (`unused`)."""
+    lines = []
+    for k in range(len(decoder.mtp)):
+        ours, theirs = f"mtp.{k}", f"model.layers.{len(decoder.layers) + k}"
+        lines += [
+            Irregular(f"{ours}.layer", theirs),
+            Irregular(f"{ours}.embedding_norm", f"{theirs}.enorm"),
+            Irregular(f"{ours}.hidden_norm", f"{theirs}.hnorm"),
+            Irregular(f"{ours}.join.weight", f"{theirs}.eh_proj.weight"),
+            Irregular(f"{ours}.final_norm", f"{theirs}.shared_head.norm"),
+        ]
+    return lines
+
+
+FAMILY = Family(
+    model_types=("deepseek_v3", "kimi_k2"),
+    spec=deepseek_v3,
+    irregular=irregular,
+    ignored=frozenset("head_dim qk_head_dim num_key_value_heads num_mtp_layers".split()),
+    unused=("model.layers.*.embed_tokens.weight", "model.layers.*.shared_head.head.weight"),
+)

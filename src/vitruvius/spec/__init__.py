@@ -1,0 +1,17 @@
+"""The vocabulary of architectures: write a tree with it, edit one, or add a family.
+
+Shape letters, the same everywhere: B batch, T tokens of this call, S positions that are seen, W width of the residual stream,
+H heads, G key/value heads, D channels of a head, E experts, K experts per token, V vocabulary.
+"""
+
+from .attention import Attention, Causal, KeyValue, LatentAttention, LowRank, QKNorm, Sees, Softmax, Window
+from .base import Axis, Fixed, Node, Part, PerToken, Size, Spec, State, Weight, linear, slots, vector, walk, width_axis
+from .config import EVERYDAY, Config, head_dim, latent_scale, layer_types, rope, rope_settings, scaling, window
+from .decoder import MTP, Body, Branch, Decoder, Embedding, Head, Layer, Norm
+from .edit import edit, from_json, to_json
+from .feedforward import MLP, Activation, ExpertGroups, GatedMLP, MoE, Router
+from .names import Family, Irregular, Split, Stack, Step, Tensors, Transpose, module_names, spelled
+from .norm import LayerNorm, RMSNorm
+from .position import LearnedPositions, LinearScaling, Llama3Scaling, RoPE, Scaling, YaRN, yarn_mscale
+
+__all__ = [name for name in dir() if not name.startswith("_")]

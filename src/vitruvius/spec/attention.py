@@ -1,0 +1,217 @@
+"""Softmax attention: who is seen, how scores become weights, and two ways to keep keys and values."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+from .base import Axis, Part, PerToken, Size, Spec, State, Weight, linear, slots, width_axis
+from .norm import RMSNorm
+from .position import RoPE
+
+
+@dataclass(frozen=True, kw_only=True)
+class Causal(Spec):
+    """A query sees every key up to and including its own position."""
+
+    window: ClassVar[int | None] = None
+
+    def pairs(self, context: int) -> int:
+        """Visible (query, key) pairs among the first `context` positions."""
+        return context * (context + 1) // 2
+
+
+@dataclass(frozen=True, kw_only=True)
+class Window(Spec):
+    """A query sees the last `size` keys, its own included. Beltagy et al. 2020, arXiv 2004.05150."""
+
+    size: Size
+
+    @property
+    def window(self) -> int:
+        return self.size
+
+    def pairs(self, context: int) -> int:
+        """Visible (query, key) pairs among the first `context` positions."""
+        start = min(context, self.size)
+        return start * (start + 1) // 2 + (context - start) * self.size
+
+
+Sees = Causal | Window
+
+
+@dataclass(frozen=True, kw_only=True)
+class Softmax(Spec):
+    """softmax(softcap(scale · q·k)), where softcap(s) = c · tanh(s / c) (Gemma 2, arXiv 2408.00118, section 2)."""
+
+    scale: float
+    softcap: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class QKNorm(Spec):
+    """A norm of queries or keys before RoPE: of each head, or of the whole projection (OLMo 2, arXiv 2501.00656)."""
+
+    norm: RMSNorm
+    over: Literal["head", "projection"] = "head"
+
+    def parts(self, width: int) -> dict[str, Part]:
+        return slots(width, norm=self.norm)
+
+    spelling: ClassVar[Mapping[str, str]] = {"norm": ""}
+
+    def width(self, heads: int, head_dim: int) -> int:
+        return head_dim if self.over == "head" else heads * head_dim
+
+
+@dataclass(frozen=True, kw_only=True)
+class KeyValue(Spec):
+    """An attention layer's own keys and values: `heads` of them, each shared by a group of query heads.
+
+    Shazeer 2019, arXiv 1911.02150 (one head); Ainslie et al. 2023, arXiv 2305.13245 (groups).
+    """
+
+    heads: Size
+    head_dim: Size
+    v_dim: Size
+    k_norm: QKNorm | None = None
+    bias: bool = False
+
+    spelling: ClassVar[Mapping[str, str]] = {"k": "k_proj", "v": "v_proj"}
+
+    def parts(self, width: int) -> dict[str, Part]:
+        return slots(self.k_norm.width(self.heads, self.head_dim), k_norm=self.k_norm) if self.k_norm else {}
+
+    def weights(self, width: int) -> dict[str, Weight]:
+        k, v = (Axis("kv_heads", self.heads, self.head_dim),), (Axis("kv_heads", self.heads, self.v_dim),)
+        return linear("k", k, width_axis(width), self.bias) | linear("v", v, width_axis(width), self.bias)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Attention(Spec):
+    """softmax(q kᵀ) v, `heads` times side by side. Vaswani et al. 2017, arXiv 1706.03762, section 3.2."""
+
+    heads: Size
+    head_dim: Size
+    kv: KeyValue
+    sees: Sees
+    softmax: Softmax
+    positions: RoPE | None = None
+    q_norm: QKNorm | None = None
+    q_bias: bool = False
+    o_bias: bool = False
+
+    part: ClassVar[str] = "attention"
+    spelling: ClassVar[Mapping[str, str]] = {"q": "q_proj", "kv": "", "o": "o_proj"}
+
+    def check(self) -> None:
+        if self.heads % self.kv.heads:
+            raise ValueError(f"{self.heads} query heads cannot be shared evenly by {self.kv.heads} key/value heads")
+        if self.head_dim != self.kv.head_dim:
+            raise ValueError(f"queries of {self.head_dim} channels cannot meet keys of {self.kv.head_dim}")
+        if self.positions and self.positions.dim > self.head_dim:
+            raise ValueError(f"RoPE over {self.positions.dim} channels does not fit a head of {self.head_dim}")
+
+    def parts(self, width: int) -> dict[str, Part]:
+        parts = slots(width, kv=self.kv)
+        if self.q_norm:
+            parts["q_norm"] = Part(self.q_norm, self.q_norm.width(self.heads, self.head_dim))
+        return parts
+
+    def weights(self, width: int) -> dict[str, Weight]:
+        q, o = (Axis("heads", self.heads, self.head_dim),), (Axis("heads", self.heads, self.kv.v_dim),)
+        return linear("q", q, width_axis(width), self.q_bias) | linear("o", width_axis(width), o, self.o_bias)
+
+    def state(self) -> dict[str, State]:
+        kv, window = self.kv, self.sees.window
+        return {
+            "k": PerToken((kv.heads, kv.head_dim), window),
+            "v": PerToken((kv.heads, kv.v_dim), window),
+        }
+
+    def flops(self, context: int, tokens: int = 1, form: str | None = None) -> int:
+        pairs = self.sees.pairs(context) - self.sees.pairs(context - tokens)
+        return 2 * self.heads * (self.head_dim + self.kv.v_dim) * pairs
+
+
+@dataclass(frozen=True, kw_only=True)
+class LowRank(Spec):
+    """A projection through `rank` channels that are normed in between."""
+
+    rank: Size
+    norm: RMSNorm
+
+
+@dataclass(frozen=True, kw_only=True)
+class LatentAttention(Spec):
+    """Multi-head latent attention: keys and values of all heads are projections of one small latent per token, and only
+    that latent and one rotary key, shared by all heads, are kept. DeepSeek-V2, arXiv 2405.04434, section 2.1.
+
+    Two forms give the same result. *Expanded* makes every head's keys and values from the latents; *absorbed* moves that
+    projection to the query and to the output, so that attention runs on the latents themselves: more work for a pair, but
+    none for the tokens that are already cached. Prefill takes the first, decoding the second.
+    """
+
+    heads: Size
+    nope_dim: Size
+    rope_dim: Size
+    v_dim: Size
+    q: LowRank | None
+    kv: LowRank
+    sees: Sees
+    softmax: Softmax
+    positions: RoPE | None
+    bias: bool = False
+
+    part: ClassVar[str] = "attention"
+    spelling: ClassVar[Mapping[str, str]] = {
+        "q": "q_proj",
+        "q_a": "q_a_proj",
+        "q_norm": "q_a_layernorm",
+        "q_b": "q_b_proj",
+        "kv_a": "kv_a_proj_with_mqa",
+        "kv_norm": "kv_a_layernorm",
+        "kv_b": "kv_b_proj",
+        "o": "o_proj",
+    }
+
+    def check(self) -> None:
+        if self.positions and self.positions.dim != self.rope_dim:
+            raise ValueError(f"RoPE over {self.positions.dim} channels, but the rotary key has {self.rope_dim}")
+
+    def parts(self, width: int) -> dict[str, Part]:
+        parts = {"kv_norm": Part(self.kv.norm, self.kv.rank)}
+        if self.q:
+            parts["q_norm"] = Part(self.q.norm, self.q.rank)
+        return parts
+
+    def weights(self, width: int) -> dict[str, Weight]:
+        stream, latent = width_axis(width), (Axis("latent", 1, self.kv.rank),)
+        queries = (Axis("heads", self.heads, self.nope_dim + self.rope_dim),)
+        if self.q:
+            rank = (Axis("q_latent", 1, self.q.rank),)
+            weights = linear("q_a", rank, stream, self.bias) | linear("q_b", queries, rank)
+        else:
+            weights = linear("q", queries, stream)
+        key = Axis("rope_key", 1, self.rope_dim)
+        weights |= linear("kv_a", (*latent, key), stream, self.bias)
+        weights |= linear("kv_b", (Axis("heads", self.heads, self.nope_dim + self.v_dim),), latent)
+        return weights | linear("o", stream, (Axis("heads", self.heads, self.v_dim),), self.bias)
+
+    def state(self) -> dict[str, State]:
+        window = self.sees.window
+        return {"latent": PerToken((self.kv.rank,), window), "key": PerToken((self.rope_dim,), window)}
+
+    def flops(self, context: int, tokens: int = 1, form: str | None = None) -> int:
+        """`form` is "expanded" or "absorbed"; by default the first for several tokens, the second for one."""
+        pairs = self.sees.pairs(context) - self.sees.pairs(context - tokens)
+        if (form or self.form(tokens)) == "expanded":
+            return 2 * self.heads * (self.nope_dim + self.rope_dim + self.v_dim) * pairs
+        return 2 * self.heads * (2 * self.kv.rank + self.rope_dim) * pairs
+
+    @staticmethod
+    def form(tokens: int) -> str:
+        """The form that `tokens` new tokens take. In both, kv_b multiplies each new token once: as keys and values there,
+        as query and output here; so the scores alone decide."""
+        return "absorbed" if tokens == 1 else "expanded"

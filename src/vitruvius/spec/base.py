@@ -1,0 +1,194 @@
+"""What every part of an architecture answers: its parts, weights, state and work.
+
+A spec is a tree of frozen dataclasses. It holds shapes and choices and nothing else: no tensors, no dtype of a run, no
+kernel. Parameters, FLOPs, cache bytes, names in a checkpoint, drawings and the PyTorch modules are all read from the four
+questions that `Spec` asks, so they cannot disagree.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, fields
+from functools import cache
+from math import isfinite, prod
+from typing import ClassVar, Literal, NewType
+
+Size = int  # a count or width: at least 1. The annotation `Size` is checked when a spec is made.
+Role = Literal["matmul", "table", "vector", "buffer"]
+Path = NewType("Path", str)
+
+
+@dataclass(frozen=True)
+class Axis:
+    """`count` units of `unit` channels: 32 heads of 128 are `Axis("heads", 32, 128)`. Sharding may cut between units."""
+
+    name: str
+    count: int
+    unit: int = 1
+
+    @property
+    def size(self) -> int:
+        return self.count * self.unit
+
+
+Dimension = tuple[Axis, ...]  # the segments that lie side by side along one dimension of a tensor
+
+
+@dataclass(frozen=True)
+class Weight:
+    """One stored tensor.
+
+    Args:
+        dimensions: outermost first; a matrix is (out, in), as in `torch.nn.Linear`.
+        role: `matmul` multiplies every token, `table` is looked up (no FLOPs), `vector` scales or shifts,
+            `buffer` is stored but not trained (a router's selection bias).
+        uses: how often one token passes through it.
+        initial: the constant that an untrained model starts from, or None for normal(0, 0.02).
+    """
+
+    dimensions: tuple[Dimension, ...]
+    role: Role = "matmul"
+    uses: float = 1.0
+    initial: float | None = None
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return tuple(sum(axis.size for axis in dimension) for dimension in self.dimensions)
+
+    @property
+    def size(self) -> int:
+        return prod(self.shape)
+
+
+def width_axis(width: int) -> Dimension:
+    """The residual stream's channels."""
+    return (Axis("width", width),)
+
+
+def linear(name: str, out: Dimension, into: Dimension, bias: bool = False) -> dict[str, Weight]:
+    """The weights of y = x Wᵀ + b under `name`."""
+    weights = {f"{name}.weight": Weight((out, into))}
+    if bias:
+        weights[f"{name}.bias"] = vector(out, initial=0.0)
+    return weights
+
+
+def vector(dimension: Dimension, initial: float) -> Weight:
+    return Weight((dimension,), role="vector", initial=initial)
+
+
+@dataclass(frozen=True)
+class PerToken:
+    """State that grows with the sequence: one entry of `shape` for each of the last `window` tokens (all, if None)."""
+
+    shape: tuple[int, ...]
+    window: int | None = None
+    dtype: str | None = None  # where the architecture fixes it; else the model's
+
+    def elements(self, context: int) -> int:
+        return prod(self.shape) * (context if self.window is None else min(context, self.window))
+
+
+@dataclass(frozen=True)
+class Fixed:
+    """State of constant size, however long the sequence (a recurrence's memory)."""
+
+    shape: tuple[int, ...]
+    dtype: str | None = None
+
+    def elements(self, context: int) -> int:
+        return prod(self.shape)
+
+
+State = PerToken | Fixed
+
+
+@dataclass(frozen=True)
+class Part:
+    """A child in its slot: the width it works on, and how many copies are stacked along a leading axis (experts)."""
+
+    spec: Spec
+    width: int
+    copies: int | None = None
+    uses: float = 1.0  # how many of the copies' passes one token makes, per copy: k/E for experts
+
+
+@dataclass(frozen=True, kw_only=True)
+class Spec:
+    """One part of an architecture. `width` is that of the stream it works on; it is not repeated in every part."""
+
+    part: ClassVar[str | None] = None  # the heading under which cost counts it and what it contains
+    spelling: ClassVar[Mapping[str, str]] = {}  # own slot or weight -> its usual Hugging Face name, relative to this part
+
+    def parts(self, width: int) -> dict[str, Part]:
+        """slot -> child."""
+        return {}
+
+    def weights(self, width: int) -> dict[str, Weight]:
+        """name -> weight, of this part only, without its children's."""
+        return {}
+
+    def state(self) -> dict[str, State]:
+        """name -> what generation must remember, for one sequence."""
+        return {}
+
+    def flops(self, context: int, tokens: int = 1, form: str | None = None) -> int:
+        """The work that no weight explains (attention scores, recurrences), for the `tokens` tokens that end at position
+        `context`, counted from 1. A multiply-add is 2. `form` names the algorithm where a part has two."""
+        return 0
+
+    def __post_init__(self) -> None:
+        for name, kind in _checked(type(self)):
+            value = getattr(self, name)
+            if kind == "Size" and not (type(value) is int and value > 0):
+                raise ValueError(f"{type(self).__name__}.{name} must be a positive integer, got {value!r}")
+            if kind == "float" and not (type(value) in (int, float) and isfinite(value)):
+                raise ValueError(f"{type(self).__name__}.{name} must be a finite number, got {value!r}")
+        self.check()
+
+    def check(self) -> None:
+        """Raises ValueError where fields contradict each other."""
+
+
+@cache
+def _checked(cls: type[Spec]) -> tuple[tuple[str, str], ...]:
+    return tuple((f.name, str(f.type)) for f in fields(cls) if f.type in ("Size", "float"))
+
+
+@dataclass(frozen=True)
+class Node:
+    """A part where it stands in the tree.
+
+    `path` is its canonical name ("layers.3.mixer.body"); `copies` the leading axes that its weights are stacked along;
+    `uses` how often one token passes through one copy; `above` its ancestors, the root first.
+    """
+
+    path: str
+    spec: Spec
+    width: int
+    copies: tuple[int, ...] = ()
+    uses: float = 1.0
+    above: tuple[Spec, ...] = field(default=(), repr=False)
+
+    def weights(self) -> Iterator[tuple[str, Weight, tuple[int, ...]]]:
+        """(canonical name, weight, shape with the stacked axes in front)."""
+        for name, weight in self.spec.weights(self.width).items():
+            yield f"{self.path}.{name}" if self.path else name, weight, self.copies + weight.shape
+
+
+def walk(spec: Spec, width: int, path: str = "") -> Iterator[Node]:
+    """Every part of the tree, parents before children, in the order of computation."""
+    yield from _walk(Node(path, spec, width))
+
+
+def _walk(node: Node) -> Iterator[Node]:
+    yield node
+    for slot, part in node.spec.parts(node.width).items():
+        copies = node.copies if part.copies is None else (*node.copies, part.copies)
+        path = f"{node.path}.{slot}" if node.path else slot
+        yield from _walk(Node(path, part.spec, part.width, copies, node.uses * part.uses, (*node.above, node.spec)))
+
+
+def slots(width: int, **children: Spec | None) -> dict[str, Part]:
+    """Parts that all work on `width`; the empty slots are left out."""
+    return {name: Part(spec, width) for name, spec in children.items() if spec is not None}

@@ -1,0 +1,141 @@
+"""Layers around the residual stream, and the decoder that holds them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+from .attention import Attention, LatentAttention
+from .base import Axis, Part, Size, Spec, Weight, linear, slots, width_axis
+from .feedforward import MLP, GatedMLP, MoE
+from .norm import LayerNorm, RMSNorm
+from .position import LearnedPositions
+
+Norm = LayerNorm | RMSNorm
+Body = Attention | LatentAttention | MLP | GatedMLP | MoE
+
+
+@dataclass(frozen=True, kw_only=True)
+class Branch(Spec):
+    """x ← skip · x + scale · post(body(pre(x))).
+
+    Pre-norm, post-norm inside the residual (OLMo 2) and sandwich norms (Gemma 2) are positions, not kinds.
+    """
+
+    name: str
+    body: Body
+    pre: Norm | None = None
+    post: Norm | None = None
+    scale: float = 1.0
+    skip: float = 1.0
+
+    def parts(self, width: int) -> dict[str, Part]:
+        return slots(width, pre=self.pre, body=self.body, post=self.post)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Layer(Spec):
+    """Named branches, one after the other: usually `mixer` (tokens meet) and `mlp` (channels meet)."""
+
+    branches: tuple[Branch, ...]
+
+    part: ClassVar[str] = "norms"
+    spelling: ClassVar[Mapping[str, str]] = {
+        "mixer.pre": "input_layernorm",
+        "mixer.body": "self_attn",
+        "mlp.pre": "post_attention_layernorm",
+        "mlp.body": "mlp",
+    }
+
+    def parts(self, width: int) -> dict[str, Part]:
+        return slots(width, **{branch.name: branch for branch in self.branches})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Embedding(Spec):
+    """A row for each token, times `scale`. A `tied` one has no table of its own: it looks rows up in the head's matrix."""
+
+    vocab: Size
+    scale: float = 1.0
+    tied: bool = False
+
+    part: ClassVar[str] = "embedding"
+
+    def weights(self, width: int) -> dict[str, Weight]:
+        table = Weight(((Axis("vocab", self.vocab),), width_axis(width)), role="table")
+        return {} if self.tied else {"weight": table}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Head(Spec):
+    """softcap(x Wᵀ): a logit for each token."""
+
+    vocab: Size
+    softcap: float | None = None
+
+    part: ClassVar[str] = "head"
+
+    def weights(self, width: int) -> dict[str, Weight]:
+        return {"weight": Weight(((Axis("vocab", self.vocab),), width_axis(width)))}
+
+
+@dataclass(frozen=True, kw_only=True)
+class MTP(Spec):
+    """Multi-token prediction: one more layer that sees the last hidden state and the next token's embedding, and predicts the
+    token after it through the model's own embedding and head. DeepSeek-V3, arXiv 2412.19437, section 2.2."""
+
+    layer: Layer
+    norm: RMSNorm
+
+    part: ClassVar[str] = "mtp"
+
+    def parts(self, width: int) -> dict[str, Part]:
+        return slots(width, embedding_norm=self.norm, hidden_norm=self.norm, layer=self.layer, final_norm=self.norm)
+
+    def weights(self, width: int) -> dict[str, Weight]:
+        return linear("join", width_axis(width), (Axis("embedding", width), Axis("hidden", width)))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Decoder(Spec):
+    """A decoder-only language model.
+
+    Args:
+        name: what to call it; not part of the architecture, so equal trees with other names are equal.
+        family: the architecture file that reads its config.json and knows its tensor names.
+        context: the longest sequence it is made for, in tokens.
+        config: the config.json it was read from, if any.
+    """
+
+    name: str = field(compare=False)
+    family: str
+    width: Size
+    context: Size
+    embedding: Embedding
+    layers: tuple[Layer, ...]
+    final_norm: Norm
+    head: Head
+    positions: LearnedPositions | None = None
+    mtp: tuple[MTP, ...] = ()
+    config: Mapping[str, object] | None = field(default=None, compare=False, repr=False)
+
+    part: ClassVar[str] = "norms"
+    spelling: ClassVar[Mapping[str, str]] = {
+        "embedding": "model.embed_tokens",
+        "layers": "model.layers",
+        "final_norm": "model.norm",
+        "head": "lm_head",
+    }
+
+    def check(self) -> None:
+        if self.embedding.vocab != self.head.vocab and self.embedding.tied:
+            raise ValueError(f"a tied head needs the embedding's {self.embedding.vocab} tokens, not {self.head.vocab}")
+        if not self.layers:
+            raise ValueError("a decoder needs at least one layer")
+
+    def parts(self, width: int) -> dict[str, Part]:
+        parts = slots(width, embedding=self.embedding, positions=self.positions)
+        parts |= slots(width, **{f"layers.{i}": layer for i, layer in enumerate(self.layers)})
+        parts |= slots(width, final_norm=self.final_norm, head=self.head)
+        return parts | slots(width, **{f"mtp.{i}": module for i, module in enumerate(self.mtp)})

@@ -1,0 +1,89 @@
+"""Editing a tree, and writing it as JSON and back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import fields, is_dataclass, replace
+from typing import Any, TypeVar
+
+from .base import Spec
+
+T = TypeVar("T", bound=Spec)
+New = Any | Callable[[Any], Any]
+
+
+def edit(tree: T, pattern: str, new: New) -> T:
+    """The tree with every place that `pattern` names replaced by `new`.
+
+    A path is made of fields, positions in a tuple and names of branches: "layers.*.mixer.body", "layers.3.mlp.body.dim",
+    "head.softcap". A `*` stands for any one step, and numbers may be listed as "0,2,4". `new` is a value, or a function of the
+    old one. Raises ValueError if nothing is there, or if the result contradicts itself.
+    """
+    places = 0
+
+    def change(value: Any, steps: list[str], where: str) -> Any:
+        nonlocal places
+        if not steps:
+            places += 1
+            return new(value) if callable(new) else new
+        step, rest = steps[0], steps[1:]
+        if isinstance(value, tuple):
+            return tuple(
+                change(item, rest, f"{where}.{_name(item, i)}") if _chosen(step, item, i) else item
+                for i, item in enumerate(value)
+            )
+        if not isinstance(value, Spec):
+            raise ValueError(f"{pattern!r}: {where or 'the tree'} has no parts")
+        names = [f.name for f in fields(value)]
+        if step in names:
+            return replace(value, **{step: change(getattr(value, step), rest, f"{where}.{step}".strip("."))})
+        if "branches" in names:
+            return replace(value, branches=change(getattr(value, "branches"), steps, where))
+        if step == "*":
+            parts = {n: getattr(value, n) for n in names if isinstance(getattr(value, n), Spec)}
+            return replace(value, **{n: change(part, rest, f"{where}.{n}".strip(".")) for n, part in parts.items()})
+        raise ValueError(f"{pattern!r}: {where or 'the tree'} has no {step!r} (it has {', '.join(names)})")
+
+    edited: T = change(tree, pattern.split("."), "")
+    if not places:
+        raise ValueError(f"{pattern!r} matches nothing in the tree")
+    return edited
+
+
+def _name(item: Any, index: int) -> str:
+    return str(getattr(item, "name", index))
+
+
+def _chosen(step: str, item: Any, index: int) -> bool:
+    return step == "*" or step == _name(item, index) or str(index) in step.split(",")
+
+
+def to_json(value: Any) -> Any:
+    """A tree as plain JSON: each part an object with its class under "is"."""
+    if isinstance(value, Spec):
+        kept = [f for f in fields(value) if f.compare or f.name == "name"]
+        return {"is": type(value).__name__} | {f.name: to_json(getattr(value, f.name)) for f in kept}
+    if isinstance(value, tuple):
+        return [to_json(item) for item in value]
+    return value
+
+
+def from_json(value: Any, classes: Mapping[str, type[Spec]]) -> Any:
+    """The tree that `to_json` wrote. Raises ValueError for classes or fields that do not exist."""
+    if isinstance(value, list):
+        return tuple(from_json(item, classes) for item in value)
+    if not isinstance(value, dict):
+        return value
+    name = value.get("is")
+    if name not in classes:
+        raise ValueError(f"the tree holds a part of the unknown kind {name!r}")
+    cls = classes[name]
+    assert is_dataclass(cls)
+    known = {f.name for f in fields(cls)}
+    given = {key: from_json(item, classes) for key, item in value.items() if key != "is"}
+    if unknown := sorted(set(given) - known):
+        raise ValueError(f"{name} has no {', '.join(unknown)}")
+    try:
+        return cls(**given)
+    except TypeError as error:
+        raise ValueError(f"{name}: {error}") from None

@@ -1,0 +1,78 @@
+"""How a model knows where a token stands."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import log
+
+from .base import Axis, Size, Spec, Weight, width_axis
+
+
+@dataclass(frozen=True, kw_only=True)
+class LearnedPositions(Spec):
+    """A vector for each absolute position, added to the token's embedding (GPT-2)."""
+
+    count: Size
+
+    def weights(self, width: int) -> dict[str, Weight]:
+        return {"weight": Weight(((Axis("positions", self.count),), width_axis(width)), role="table")}
+
+
+@dataclass(frozen=True, kw_only=True)
+class LinearScaling(Spec):
+    """All frequencies divided by `factor`. Chen et al. 2023, arXiv 2306.15595."""
+
+    factor: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Llama3Scaling(Spec):
+    """Long wavelengths divided by `factor`, short ones kept, in between mixed linearly (Llama 3.1, section 3.3)."""
+
+    factor: float
+    low_freq_factor: float
+    high_freq_factor: float
+    original_context: Size
+
+
+@dataclass(frozen=True, kw_only=True)
+class YaRN(Spec):
+    """Frequencies interpolated by ramps over wavelengths; cos and sin times `attention_factor`.
+
+    Peng et al. 2023, arXiv 2309.00071. `truncate` rounds the ramp's ends to whole dimensions.
+    """
+
+    factor: float
+    original_context: Size
+    beta_fast: float = 32.0
+    beta_slow: float = 1.0
+    attention_factor: float = 1.0
+    truncate: bool = True
+
+
+def yarn_mscale(factor: float, mscale: float = 1.0) -> float:
+    """0.1 · mscale · ln(factor) + 1: how YaRN keeps the scores' entropy (arXiv 2309.00071, section 3.4)."""
+    return 1.0 if factor <= 1 else 0.1 * mscale * log(factor) + 1.0
+
+
+Scaling = LinearScaling | Llama3Scaling | YaRN
+
+
+@dataclass(frozen=True, kw_only=True)
+class RoPE(Spec):
+    """Rotary positions over the first `dim` channels of each head. Su et al. 2021, arXiv 2104.09864.
+
+    `interleaved` pairs neighbouring channels (2i, 2i+1), as in the paper; otherwise channel i is paired with i + dim/2, as
+    in GPT-NeoX and most checkpoints on the hub.
+    """
+
+    theta: float
+    dim: Size
+    interleaved: bool = False
+    scaling: Scaling | None = None
+
+    def check(self) -> None:
+        if self.dim % 2:
+            raise ValueError(f"RoPE rotates pairs of channels, so its dim must be even, got {self.dim}")
+        if self.theta <= 0:
+            raise ValueError(f"RoPE.theta must be positive, got {self.theta}")
