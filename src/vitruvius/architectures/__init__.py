@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from difflib import get_close_matches
 from functools import cache
@@ -32,33 +32,35 @@ def families() -> dict[str, Family]:
     return {model_type: family for family in found for model_type in family.model_types}
 
 
-def text_config(config: Mapping[str, Any]) -> dict[str, Any]:
+Implicit = Callable[[str], Mapping[str, Any]]
+
+
+def text_config(config: Mapping[str, Any], implicit: Implicit) -> dict[str, Any]:
     """The text model's own config.json: that of a multimodal wrapper, whose `tie_word_embeddings` decides, or itself."""
     text = config.get("text_config")
     if text is None:
         return dict(config)
     if not isinstance(text, Mapping):
         raise ValueError("text_config must be an object")
-    everyday = spec.EVERYDAY | WRAPPER
-    if unread := sorted(set(config) - everyday):
+    if unread := sorted(set(config) - spec.EVERYDAY - WRAPPER):
         raise ValueError(f"the wrapper holds {', '.join(unread)}, which would be ignored")
-    tied = {key: config[key] for key in ("tie_word_embeddings",) if key in config}
-    return {**text, **tied}
+    wrapper = {**implicit(str(config.get("model_type"))), **config}
+    return {**text, **{key: wrapper[key] for key in ("tie_word_embeddings",) if key in wrapper}}
 
 
-def read(config: Mapping[str, Any], name: str, implicit: Mapping[str, Any] | None = None) -> Decoder:
+def read(config: Mapping[str, Any], name: str, implicit: Implicit = lambda model_type: {}) -> Decoder:
     """The architecture that a config.json describes.
 
     Args:
         config: its contents.
         name: what to call the result.
-        implicit: defaults for keys that the file may leave out.
+        implicit: model_type -> defaults for keys that such a file may leave out.
 
     Raises ValueError, in one line, for a family that is not known, a key that is missing, contradictory or would be ignored.
     """
     if "tree" in config:
         return replace(from_json(config["tree"], KINDS), name=name, config=config)
-    text = text_config(config)
+    text = text_config(config, implicit)
     kind = text.get("model_type")
     if not isinstance(kind, str):
         raise ValueError("model_type is missing: the architecture cannot be known without it")
@@ -66,7 +68,7 @@ def read(config: Mapping[str, Any], name: str, implicit: Mapping[str, Any] | Non
         near = get_close_matches(kind, families(), 3, 0.5)
         hint = f"; nearest: {', '.join(near)}" if near else ""
         raise ValueError(f"model_type {kind!r} is not a known architecture{hint}")
-    family, c = families()[kind], Config(text, implicit)
+    family, c = families()[kind], Config(text, implicit(kind))
     decoder = family.spec(c)
     c.ignore("model_type", *family.ignored)
     if unread := c.unread():

@@ -1,0 +1,131 @@
+"""Known models: the config.json of each with its sources, and the figures published and recorded for it.
+
+`models/<id>.json` holds one model, its config in Hugging Face's keys with the defaults written out that the
+checkpoint's own file leaves implicit. `implicit/<model_type>.json` holds those defaults by model type, for config
+files from elsewhere.
+"""
+
+from __future__ import annotations
+
+import copy
+import difflib
+import json
+from dataclasses import dataclass, field
+from functools import cache
+from importlib import resources
+from typing import TYPE_CHECKING, Any, TypedDict
+
+from vitruvius.errors import InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+class Published(TypedDict):
+    """Parameters as the vendor states them: rounded, and not always counting the same things."""
+
+    total: str
+    active: str | None  # None: dense
+    note: str | None
+    source: str
+
+
+class Exact(TypedDict):
+    """Reference counts recorded from transformers 5.23.0 on the meta device, against which ours are tested.
+
+    Parameters of the text model, a tied matrix once, no MTP. `active` is what one token uses, by the three conventions
+    vendors choose from; None for a dense model. State is counted in elements for one sequence.
+    """
+
+    total: int  # without `router_bias`
+    router_bias: int  # selection biases of the routers: weights in the checkpoint, buffers in transformers
+    scope: str
+    tested: bool  # False where an unconfirmed config value decides the total
+    active: int | None
+    active_without_input_embedding: int | None
+    active_without_embeddings: int | None
+    with_vision: int | None
+    state_elements_per_token: int  # over all layers, while no window is full
+    state_elements_at_131072: int | None  # recorded where some layers have a window
+    state_full_layers: int
+    state_window_layers: int
+    state_window: int | None
+
+
+class Weights(TypedDict):
+    """A Python distribution whose files include the weights, by the path `importlib.metadata.files` gives them."""
+
+    distribution: str
+    file: str
+    install: str
+
+
+@dataclass(frozen=True, eq=False)
+class Entry:
+    """One known model. `released` is a year and month; `predecessor` the id of the model it is best compared with."""
+
+    id: str
+    name: str
+    family: str
+    repository: str
+    released: str
+    license: str | None
+    predecessor: str | None
+    sources: tuple[str, ...]
+    published: Published
+    exact: Exact
+    unconfirmed: tuple[str, ...]
+    unconfirmed_keys: tuple[str, ...]  # of the config, nested ones as "rope_scaling.mscale"
+    weights: Weights | None
+    _config: Mapping[str, Any] = field(repr=False)
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """The config.json, as a copy that the caller may change."""
+        return copy.deepcopy(dict(self._config))
+
+
+def _entry(record: dict[str, Any]) -> Entry:
+    values: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in record.items()}
+    return Entry(_config=values.pop("config"), **values)
+
+
+@cache
+def entries() -> tuple[Entry, ...]:
+    """Every known model: families by name, within a family by release, then by size."""
+    files = resources.files(__name__).joinpath("models").iterdir()
+    models = [_entry(json.loads(file.read_text("utf-8"))) for file in files]
+    return tuple(sorted(models, key=lambda e: (e.family.casefold(), e.released, e.exact["total"], e.id)))
+
+
+def names() -> tuple[str, ...]:
+    """The ids of all known models, in the order of `entries`."""
+    return tuple(e.id for e in entries())
+
+
+def entry(name: str) -> Entry:
+    """The model with this id. Raises InputError, which suggests the nearest ids."""
+    for known in entries():
+        if known.id == name:
+            return known
+    near = difflib.get_close_matches(name.casefold(), names())
+    suggestion = f"; did you mean {', '.join(near)}?" if near else ";"
+    raise InputError(f"no model named {name!r} in the catalog{suggestion} `vitruvius catalog` lists all")
+
+
+@cache
+def _defaults(model_type: str) -> dict[str, Any]:
+    for file in resources.files(__name__).joinpath("implicit").iterdir():
+        if file.name == f"{model_type}.json":
+            return dict(json.loads(file.read_text("utf-8"))["defaults"])
+    return {}
+
+
+def implicit(model_type: str) -> dict[str, Any]:
+    """What a config.json of this model type means where it is silent, empty for an unknown type.
+
+    As transformers' configuration class fills it in, where official files leave a key out or its absence can only mean
+    that something is off. `rope_theta` and `rope_scaling` are the old spelling: they do not apply beside
+    `rope_parameters`.
+    """
+    return copy.deepcopy(_defaults(model_type))

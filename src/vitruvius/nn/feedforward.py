@@ -1,0 +1,117 @@
+"""Twins of spec/feedforward.py."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from .. import spec
+from .twin import GroupedLinear, Twin, twin
+
+Linear = nn.Linear | GroupedLinear
+Groups = list[tuple[int, int, int]]  # (expert, first row, last row + 1)
+
+
+def relu2(x: Tensor) -> Tensor:
+    """relu(x)². So et al. 2021, arXiv 2109.08668."""
+    return F.relu(x).square()
+
+
+def gelu_tanh(x: Tensor) -> Tensor:
+    """GELU's tanh approximation."""
+    return F.gelu(x, approximate="tanh")
+
+
+ACTIVATIONS: dict[spec.Activation, Callable[[Tensor], Tensor]] = {
+    "silu": F.silu,
+    "gelu": F.gelu,
+    "gelu_tanh": gelu_tanh,
+    "relu": F.relu,
+    "relu2": relu2,
+}
+
+
+@twin(spec.MLP)
+class MLP(Twin[spec.MLP]):
+    """down(act(up(x)))."""
+
+    up: Linear
+    down: Linear
+
+    def forward(self, x: Tensor, *groups: Groups) -> Tensor:
+        """(…, W) -> (…, W); as experts, x is (rows, W) with the groups that say whose rows they are."""
+        act = ACTIVATIONS[self.spec.act]
+        return self.down(act(self.up(x, *groups)), *groups)
+
+
+@twin(spec.GatedMLP)
+class GatedMLP(Twin[spec.GatedMLP]):
+    """down(act(gate(x)) · up(x))."""
+
+    gate: Linear
+    up: Linear
+    down: Linear
+
+    def forward(self, x: Tensor, *groups: Groups) -> Tensor:
+        """(…, W) -> (…, W); as experts, x is (rows, W) with the groups that say whose rows they are."""
+        act = ACTIVATIONS[self.spec.act]
+        return self.down(act(self.gate(x, *groups)) * self.up(x, *groups), *groups)
+
+
+@twin(spec.Router)
+class Router(Twin[spec.Router]):
+    """Scores, selects and weighs experts."""
+
+    weight: Tensor
+    correction: Tensor
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """x (N, W) -> weights (N, K) in float32, experts (N, K)."""
+        s = self.spec
+        logits = F.linear(x.float(), self.weight.float())
+        scores = logits.softmax(-1) if s.score == "softmax" else logits.sigmoid()
+        ranks = scores + self.correction if s.correction else scores
+        if s.groups:
+            ranks = self.limit(ranks, s.groups)
+        experts = ranks.topk(s.active, -1).indices
+        weights = scores.gather(-1, experts)
+        if s.normalize is not None:
+            weights = weights / (weights.sum(-1, keepdim=True) + s.normalize)
+        return weights * s.scale, experts
+
+    @staticmethod
+    def limit(ranks: Tensor, groups: spec.ExpertGroups) -> Tensor:
+        """Only the experts of the best groups stay eligible."""
+        members = ranks.unflatten(-1, (groups.count, -1))
+        best = members.amax(-1) if groups.score == "max" else members.topk(2, -1).values.sum(-1)
+        chosen = torch.zeros_like(best, dtype=torch.bool).scatter(-1, best.topk(groups.active, -1).indices, True)
+        return members.masked_fill(~chosen[..., None], -torch.inf).flatten(-2)
+
+
+@twin(spec.MoE)
+class MoE(Twin[spec.MoE]):
+    """Σ wₑ · expertₑ(x) over the chosen experts, plus the shared one."""
+
+    router: Router
+    experts: nn.Module
+    shared: nn.Module
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(…, W) -> (…, W)."""
+        rows = x.reshape(-1, x.shape[-1])
+        weights, chosen = self.router(rows)
+        order = chosen.flatten().argsort(stable=True)  # the chosen (token, expert) pairs, grouped by expert
+        tokens = order // chosen.shape[-1]
+        y = self.experts(rows[tokens], groups_of(chosen)) * weights.flatten()[order, None].to(x.dtype)
+        out = torch.zeros_like(rows).index_add(0, tokens, y).view_as(x)
+        return out + self.shared(x) if self.spec.shared else out
+
+
+def groups_of(chosen: Tensor) -> Groups:
+    """The experts that have rows and where these stand once they are grouped by expert; chosen (N, K)."""
+    experts, counts = chosen.unique(return_counts=True)
+    stops = counts.cumsum(0)
+    return list(zip(experts.tolist(), (stops - counts).tolist(), stops.tolist(), strict=True))

@@ -1,0 +1,96 @@
+"""Building a model from its spec."""
+
+from __future__ import annotations
+
+import os
+from math import prod
+
+import torch
+
+from .. import spec
+from ..errors import InputError
+from . import attention, feedforward, norm, position  # noqa: F401  (they register their twins)
+from .decoder import Decoder
+from .twin import make
+
+DTYPES = {
+    "float32": torch.float32,
+    "f32": torch.float32,
+    "float16": torch.float16,
+    "f16": torch.float16,
+    "bfloat16": torch.bfloat16,
+    "bf16": torch.bfloat16,
+}
+
+
+def dtype_of(name: str | torch.dtype) -> torch.dtype:
+    """A floating-point dtype by name. Raises InputError for others."""
+    if isinstance(name, torch.dtype):
+        return name
+    if name not in DTYPES:
+        raise InputError(f"dtype {name!r} is not one of {', '.join(DTYPES)}")
+    return DTYPES[name]
+
+
+def skeleton(decoder: spec.Decoder) -> Decoder:
+    """The model without memory for its weights, on PyTorch's meta device: every name and shape, for any size."""
+    with torch.device("meta"):
+        model = make(decoder, decoder.width)
+    assert isinstance(model, Decoder)
+    return model
+
+
+def weights_of(decoder: spec.Decoder) -> dict[str, tuple[spec.Weight, tuple[int, ...]]]:
+    """Canonical name -> (weight, complete shape) of everything that the model is built with."""
+    nodes = spec.walk(decoder, decoder.width)
+    return {
+        name: (weight, shape)
+        for node in nodes
+        if not node.path.startswith("mtp.")
+        for name, weight, shape in node.weights()
+    }
+
+
+def check_memory(decoder: spec.Decoder, dtype: torch.dtype, device: str) -> None:
+    """Raises InputError if the weights cannot fit, before anything is allocated."""
+    needed = sum(prod(shape) for _, shape in weights_of(decoder).values()) * dtype.itemsize
+    if torch.device(device).type != "cpu":
+        return  # the device's own allocator says so
+    there = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if needed > there:
+        raise InputError(
+            f"{decoder.name} needs {needed / 2**30:,.1f} GiB for its weights in {str(dtype).removeprefix('torch.')}, "
+            f"and this machine has {there / 2**30:,.1f} GiB"
+        )
+
+
+def build(arch: spec.Decoder, seed: int = 0, dtype: str | torch.dtype = "float32", device: str = "cpu") -> Decoder:
+    """A model with random weights: matrices normal with deviation 0.02, norms at one, biases at zero.
+
+    Args:
+        arch: the architecture (or anything that `vitruvius.architecture` takes, through `vitruvius.build`).
+        seed: of the random numbers, which are the same on every device.
+
+    Raises InputError if the weights would not fit into memory.
+    """
+    kind = dtype_of(dtype)
+    check_memory(arch, kind, device)
+    model = skeleton(arch)
+    generator = torch.Generator().manual_seed(seed)
+    for name, (weight, shape) in weights_of(arch).items():
+        if weight.initial is None:
+            value = torch.empty(shape).normal_(0.0, 0.02, generator=generator)
+        else:
+            value = torch.full(shape, weight.initial)
+        assign(model, name, value.to(device, kind))
+    return model
+
+
+def assign(model: Decoder, name: str, value: torch.Tensor) -> None:
+    """Gives the parameter or buffer of that canonical name its value."""
+    path, _, leaf = name.rpartition(".")
+    owner = model.get_submodule(path)
+    if leaf in owner._buffers:
+        owner._buffers[leaf] = value
+    else:
+        owner._parameters[leaf] = torch.nn.Parameter(value, requires_grad=value.is_floating_point())

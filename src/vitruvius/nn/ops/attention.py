@@ -1,0 +1,75 @@
+"""Softmax attention over given keys and values."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from .choice import is_naive
+
+
+@dataclass(frozen=True)
+class Mask:
+    """Which keys each query sees.
+
+    `visible` is a bool tensor (B or 1, 1, T, S), or None where a rule says it all: `causal`, query t sees keys 0 to t of as many
+    keys as queries; otherwise every query sees every key.
+    """
+
+    visible: Tensor | None = None
+    causal: bool = False
+
+    def tensor(self, queries: int, keys: int, device: torch.device) -> Tensor | None:
+        """The mask written out, None if all is visible."""
+        if self.causal:
+            return torch.ones(queries, keys, dtype=torch.bool, device=device).tril()
+        return self.visible
+
+
+def naive_attention(
+    q: Tensor, k: Tensor, v: Tensor, mask: Mask, scale: float, softcap: float | None = None
+) -> Tensor:
+    """softmax(softcap(scale · q kᵀ)) v.
+
+    Args:
+        q: (B, H, T, D). k: (B, G, S, D) and v: (B, G, S, Dᵥ), where G divides H and consecutive heads share one of G.
+        mask: what each query sees.
+        softcap: scores become softcap · tanh(scores / softcap).
+
+    Returns (B, H, T, Dᵥ).
+    """
+    share = q.shape[1] // k.shape[1]
+    k, v = k.repeat_interleave(share, 1), v.repeat_interleave(share, 1)
+    scores = scale * (q @ k.transpose(-1, -2))
+    if softcap is not None:
+        scores = softcap * torch.tanh(scores / softcap)
+    visible = mask.tensor(q.shape[2], k.shape[2], q.device)
+    if visible is not None:
+        scores = scores.masked_fill(~visible, -torch.inf)
+    return scores.softmax(-1, dtype=torch.float32).to(v.dtype) @ v
+
+
+def fast_attention(
+    q: Tensor, k: Tensor, v: Tensor, mask: Mask, scale: float, softcap: float | None = None
+) -> Tensor:
+    """As `naive_attention`, by PyTorch's fused kernels where they can."""
+    if softcap is not None:
+        return naive_attention(q, k, v, mask, scale, softcap)
+    batch, heads, queries, _ = q.shape
+    groups = k.shape[1]
+    if queries == 1:  # the heads that share a key become queries of one head: each key is read once
+        q = q.reshape(batch, groups, heads // groups, -1)
+        out = F.scaled_dot_product_attention(q, k, v, attn_mask=mask.visible, scale=scale)
+        return out.reshape(batch, heads, 1, -1)
+    return F.scaled_dot_product_attention(
+        q, k, v, attn_mask=mask.visible, is_causal=mask.causal, scale=scale, enable_gqa=groups != heads
+    )
+
+
+def attention(q: Tensor, k: Tensor, v: Tensor, mask: Mask, scale: float, softcap: float | None = None) -> Tensor:
+    """As `naive_attention`, in the form that is asked for."""
+    form = naive_attention if is_naive() else fast_attention
+    return form(q, k, v, mask, scale, softcap)

@@ -1,0 +1,210 @@
+"""What generation remembers: keys and values, latents, for each part that keeps any.
+
+Everything is preallocated from the spec's own `state()`. A part that sees a window keeps a ring of that many tokens (and
+`slack` more, for those who want to go back); the others keep the whole sequence. Callers only see absolute positions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from .. import spec
+from ..errors import InputError
+
+NOWHERE = 2**62  # the position of an entry that holds nothing: after every query, so no query sees it
+
+
+@dataclass(frozen=True, eq=False)
+class Keys:
+    """Where the entries stand that a call may see.
+
+    Args:
+        positions: (B or 1, S), the absolute position of each.
+        span: (first, last + 1) where every row holds exactly these positions, in order (in any order if there is one query).
+        slots: with `span`, tells the geometries of one call apart.
+    """
+
+    positions: Tensor
+    span: tuple[int, int] | None
+    slots: int = 0
+
+    @property
+    def geometry(self) -> tuple[object, ...]:
+        """Equal for keys that stand alike within one call."""
+        return (self.span, self.slots)
+
+
+class PartState:
+    """The state of one part: tensors (B, …, slots, channels)."""
+
+    def __init__(
+        self,
+        declared: Mapping[str, spec.State],
+        batch: int,
+        capacity: int,
+        slack: int,
+        dtype: torch.dtype,
+        device: torch.device,
+    ) -> None:
+        windows = {entry.window for entry in declared.values() if isinstance(entry, spec.PerToken)}
+        assert len(windows) == 1, "the entries of one part belong to the same tokens"
+        self.window: int | None = windows.pop()
+        self.slots = capacity if self.window is None else min(capacity, self.window + slack)
+        self.oldest = [0] * batch  # the first position of each row that has not been overwritten
+        self.tensors: dict[str, Tensor] = {}
+        for name, entry in declared.items():
+            *groups, channels = entry.shape
+            shape = (batch, *groups, self.slots, channels)
+            kind = getattr(torch, entry.dtype) if entry.dtype else dtype
+            self.tensors[name] = torch.zeros(shape, dtype=kind, device=device)
+
+    def append(
+        self, new: Mapping[str, Tensor], lengths: Sequence[int], valid: Sequence[int] | None
+    ) -> tuple[tuple[Tensor, ...], Keys]:
+        """Keeps the new entries (B, …, T, channels) after the `lengths` that are there.
+
+        Args:
+            valid: how many of each row's new entries are not padding; all, if None.
+
+        Returns everything that the new tokens may see, in the order of `new`, and where it stands.
+        """
+        tokens = next(iter(new.values())).shape[-2]
+        if valid is None and len(set(lengths)) == 1:
+            seen = self._append_even(new, lengths[0], tokens)
+        else:
+            seen = self._append_ragged(new, lengths, valid or [tokens] * len(lengths), tokens)
+        ends = [length + (valid[row] if valid else tokens) for row, length in enumerate(lengths)]
+        self.oldest = [max(old, end - self.slots) for old, end in zip(self.oldest, ends, strict=True)]
+        return seen
+
+    def _append_even(self, new: Mapping[str, Tensor], start: int, tokens: int) -> tuple[tuple[Tensor, ...], Keys]:
+        """All rows have the same length."""
+        end, slots = start + tokens, self.slots
+        device = next(iter(new.values())).device
+        if end <= slots or tokens == 1:  # nothing in reach of the new tokens is overwritten
+            slot = start % slots
+            for name, entries in new.items():
+                self.tensors[name][..., slot : slot + tokens, :] = entries
+            filled = min(end, slots)
+            kept = tuple(self.tensors[name][..., :filled, :] for name in new)
+            return kept, Keys(self._positions([end], filled, device), (end - filled, end), self.slots)
+        assert self.window is not None, "capacity is checked by the model"
+        first = max(0, start - self.window + 1)
+        before = torch.arange(first, start, device=device) % slots
+        after = torch.arange(max(start, end - slots), end, device=device)
+        seen = []
+        for name, entries in new.items():
+            tensor = self.tensors[name]
+            seen.append(torch.cat((tensor[..., before, :], entries), -2))
+            tensor[..., after % slots, :] = entries[..., after - start, :]
+        return tuple(seen), Keys(torch.arange(first, end, device=device)[None], (first, end), self.slots)
+
+    def _append_ragged(
+        self, new: Mapping[str, Tensor], lengths: Sequence[int], valid: Sequence[int], tokens: int
+    ) -> tuple[tuple[Tensor, ...], Keys]:
+        """Rows of different lengths, or with padding at their ends."""
+        device = next(iter(new.values())).device
+        starts = torch.tensor(lengths, device=device)[:, None]
+        counts = torch.tensor(valid, device=device)[:, None]
+        steps = torch.arange(tokens, device=device)[None]
+        kept = (steps < counts) & (steps >= counts - self.slots)
+        rows, columns = kept.nonzero(as_tuple=True)
+        slots = ((starts + steps) % self.slots)[rows, columns]
+        longest = max(length + count for length, count in zip(lengths, valid, strict=True))
+        old = self._positions(lengths, self.slots, device)
+        seen = []
+        for name, entries in new.items():
+            tensor = self.tensors[name]
+            if self.window is not None:  # the ring as it was, then the new entries
+                seen.append(torch.cat((tensor, entries), -2))
+            by_slot = tensor.movedim(-2, 1)
+            by_slot[rows, slots] = entries.movedim(-2, 1)[rows, columns]
+            if self.window is None:
+                seen.append(tensor[..., :longest, :])
+        if self.window is None:
+            return tuple(seen), Keys(torch.arange(longest, device=device)[None], None, self.slots)
+        return tuple(seen), Keys(torch.cat((old, starts + steps), 1), None, self.slots)
+
+    def _positions(self, ends: Sequence[int], slots: int, device: torch.device) -> Tensor:
+        """(rows, slots): the position that each slot holds once a row has `ends` tokens, NOWHERE if none."""
+        last = torch.tensor(ends, device=device)[:, None] - 1
+        position = last - (last - torch.arange(slots, device=device)[None]) % self.slots
+        return torch.where((position >= 0) & (last >= 0), position, NOWHERE)
+
+    def reach(self, row: int, length: int) -> int:
+        """The longest prefix, of at most `length` tokens, that the row can return to: the tokens that its next query would see
+        must still be there."""
+        needed = 0 if self.window is None else max(0, length - self.window + 1)
+        return length if self.oldest[row] <= needed else 0
+
+    def rewind(self, row: int, length: int) -> None:
+        """Forgets what comes after `length`, which `reach` allows."""
+        if length == 0:
+            self.oldest[row] = 0
+
+
+class State:
+    """What a model remembers of a batch of sequences.
+
+    Args:
+        parts: canonical path -> state of that part.
+        batch: number of sequences.
+        capacity: the most tokens that a sequence may have.
+    """
+
+    def __init__(self, parts: dict[str, PartState], batch: int, capacity: int) -> None:
+        self.parts, self.capacity = parts, capacity
+        self.lengths = [0] * batch
+
+    @property
+    def length(self) -> int:
+        """Tokens remembered, of the longest sequence."""
+        return max(self.lengths)
+
+    def advance(self, counts: Sequence[int]) -> None:
+        """Counts the tokens that all parts have kept."""
+        self.lengths = [length + count for length, count in zip(self.lengths, counts, strict=True)]
+
+    def room(self, counts: Sequence[int]) -> None:
+        """Raises InputError if the sequences would not fit after `counts` more tokens."""
+        for length, count in zip(self.lengths, counts, strict=True):
+            if length + count > self.capacity:
+                raise InputError(
+                    f"the state holds {self.capacity} tokens, and {length} + {count} are needed: "
+                    f"ask for more with new_state(capacity={length + count})"
+                )
+
+    def reach(self, length: int) -> int:
+        """The longest prefix, of at most `length` tokens, that every sequence can return to."""
+        return min(self._reach(row, length) for row in range(len(self.lengths)))
+
+    def _reach(self, row: int, length: int) -> int:
+        target = min(length, self.lengths[row])
+        while True:
+            agreed = min((part.reach(row, target) for part in self.parts.values()), default=target)
+            if agreed == target:
+                return target
+            target = agreed
+
+    def rewind(self, length: int) -> None:
+        """Forgets all but the first `length` tokens of every sequence. Raises InputError where that cannot be returned to."""
+        if not 0 <= length <= min(self.lengths) or self.reach(length) != length:
+            raise InputError(f"cannot return to {length} tokens; the nearest is {self.reach(length)}")
+        for row in range(len(self.lengths)):
+            for part in self.parts.values():
+                part.rewind(row, length)
+        self.lengths = [length] * len(self.lengths)
+
+    @property
+    def tensors(self) -> list[Tensor]:
+        """Every tensor that is held."""
+        return [tensor for part in self.parts.values() for tensor in part.tensors.values()]
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that are held."""
+        return sum(tensor.untyped_storage().nbytes() for tensor in self.tensors)

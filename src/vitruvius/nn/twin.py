@@ -1,0 +1,103 @@
+"""From a part of the spec to the module that computes it.
+
+A module's weights and children are made from the spec's own answers, so the names and shapes are the spec's. What is left for
+a twin to write is its equation: `forward`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Generic, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from ..spec import Spec, Weight
+from .ops import grouped_linear
+
+TWINS: dict[type[Spec], type[Twin[Any]]] = {}
+
+S = TypeVar("S", bound=Spec)
+M = TypeVar("M", bound="type[Twin[Any]]")
+
+
+def twin(kind: type[Spec]) -> Callable[[M], M]:
+    """Registers the module that computes `kind`."""
+
+    def register(module: M) -> M:
+        TWINS[kind] = module
+        return module
+
+    return register
+
+
+def make(spec: Spec, width: int, copies: tuple[int, ...] = ()) -> Twin[Any]:
+    """The module of a part. Raises ValueError for a part that can be costed and drawn but not run yet."""
+    if type(spec) not in TWINS:
+        raise ValueError(f"running {type(spec).__name__} is not supported yet; cost, compare and draw work")
+    return TWINS[type(spec)](spec, width, copies)
+
+
+class GroupedLinear(nn.Module):
+    """`copies` linear layers, one for each expert; the rows of an input are grouped by the layer they go through."""
+
+    def __init__(self, copies: tuple[int, ...], into: int, out: int, bias: bool) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(*copies, out, into))
+        self.bias = nn.Parameter(torch.empty(*copies, out)) if bias else None
+
+    def forward(self, x: Tensor, groups: list[tuple[int, int, int]]) -> Tensor:
+        """x (rows, in), groups of (expert, first row, last row + 1) -> (rows, out)."""
+        return grouped_linear(x, self.weight, self.bias, groups)
+
+
+class Twin(nn.Module, Generic[S]):
+    """The module of one part of the spec.
+
+    A weight `q.weight` (and `q.bias`) becomes a linear layer `q`; any other a parameter or, where it is stored but not trained, a
+    buffer of its own name. Children take the names of their slots.
+    """
+
+    def __init__(self, spec: S, width: int, copies: tuple[int, ...] = ()) -> None:
+        super().__init__()
+        self.spec, self.width = spec, width
+        self.path = ""  # the canonical name, given by the model
+        weights = spec.weights(width)
+        for name, weight in weights.items():
+            layer, _, kind = name.rpartition(".")
+            if not layer:
+                self._own(name, weight, copies)
+            elif kind == "weight":
+                self.add_module(layer, _linear(weight, f"{layer}.bias" in weights, copies))
+        for slot, part in spec.parts(width).items():
+            if slot in self.unbuilt(spec):
+                continue
+            stacked = copies if part.copies is None else (*copies, part.copies)
+            self._child(slot, make(part.spec, part.width, stacked))
+
+    def unbuilt(self, spec: S) -> frozenset[str]:
+        """Slots that the model is counted with but not run with."""
+        return frozenset()
+
+    def _own(self, name: str, weight: Weight, copies: tuple[int, ...]) -> None:
+        value = torch.empty(*copies, *weight.shape)
+        if weight.role == "buffer":
+            self.register_buffer(name, value)
+        else:
+            self.register_parameter(name, nn.Parameter(value))
+
+    def _child(self, slot: str, module: nn.Module) -> None:
+        group, _, index = slot.partition(".")
+        if not index:
+            self.add_module(slot, module)
+            return
+        if group not in self._modules:
+            self.add_module(group, nn.ModuleList())
+        members = self.get_submodule(group)
+        assert isinstance(members, nn.ModuleList)
+        members.append(module)
+
+
+def _linear(weight: Weight, bias: bool, copies: tuple[int, ...]) -> nn.Module:
+    out, into = weight.shape
+    return GroupedLinear(copies, into, out, bias) if copies else nn.Linear(into, out, bias)
