@@ -13,19 +13,46 @@ from .errors import InputError
 
 __version__ = "0.1.0"
 
-# Public names and the modules they come from, imported on first use: `vitruvius cost` must start without torch.
+# Public names and the modules they come from, imported on first use: `vitruvius cost` must start without torch. `catalog`, `cost`
+# and `spec` are packages; the first two can be called.
 _PUBLIC = {
     "architecture": "checkpoints.sources",
-    "build": "nn.model",
-    "catalog": "catalog",
+    "build": "models",
     "compare": "views",
-    "cost": "cost",
-    "draw": "views.svg",
+    "draw": "views",
     "generate": "inference.generation",
-    "load": "checkpoints.load",
+    "load": "models",
     "replace": "edit",
-    "save": "checkpoints.save",
+    "save": "models",
     "tokenizer": "checkpoints.tokenizer",
 }
+_PACKAGES = ("catalog", "cost", "spec")
 
-__all__ = [*_PUBLIC, "InputError", "__version__", "spec"]
+__all__ = [*_PACKAGES, *_PUBLIC, "InputError", "__version__"]  # noqa: PLE0604
+
+
+def __getattr__(name: str) -> Any:
+    if name in _PUBLIC:
+        return getattr(import_module(f".{_PUBLIC[name]}", __name__), name)
+    if name in _PACKAGES:
+        return import_module(f".{name}", __name__)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
+
+
+if TYPE_CHECKING:
+    from . import catalog as catalog
+    from . import cost as cost
+    from . import spec as spec
+    from .checkpoints.sources import architecture as architecture
+    from .checkpoints.tokenizer import tokenizer as tokenizer
+    from .edit import replace as replace
+    from .inference.generation import generate as generate
+    from .models import build as build
+    from .models import load as load
+    from .models import save as save
+    from .views import compare as compare
+    from .views import draw as draw

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 from difflib import get_close_matches
 from functools import cache
@@ -35,32 +35,40 @@ def families() -> dict[str, Family]:
 Implicit = Callable[[str], Mapping[str, Any]]
 
 
-def text_config(config: Mapping[str, Any], implicit: Implicit) -> dict[str, Any]:
+def text_config(config: Mapping[str, Any], implicit: Implicit, ignore: Collection[str] = ()) -> dict[str, Any]:
     """The text model's own config.json: that of a multimodal wrapper, whose `tie_word_embeddings` decides, or itself."""
     text = config.get("text_config")
     if text is None:
         return dict(config)
     if not isinstance(text, Mapping):
         raise ValueError("text_config must be an object")
-    if unread := sorted(set(config) - spec.EVERYDAY - WRAPPER):
+    if unread := sorted(set(config) - spec.EVERYDAY - WRAPPER - set(ignore)):
         raise ValueError(f"the wrapper holds {', '.join(unread)}, which would be ignored")
-    wrapper = {**implicit(str(config.get("model_type"))), **config}
-    return {**text, **{key: wrapper[key] for key in ("tie_word_embeddings",) if key in wrapper}}
+    for values in (config, text, implicit(str(config.get("model_type")))):
+        if "tie_word_embeddings" in values:
+            return {**text, "tie_word_embeddings": values["tie_word_embeddings"]}
+    return dict(text)
 
 
-def read(config: Mapping[str, Any], name: str, implicit: Implicit = lambda model_type: {}) -> Decoder:
+def read(
+    config: Mapping[str, Any], name: str, implicit: Implicit = lambda model_type: {}, ignore: Collection[str] = ()
+) -> Decoder:
     """The architecture that a config.json describes.
 
     Args:
         config: its contents.
         name: what to call the result.
         implicit: model_type -> defaults for keys that such a file may leave out.
+        ignore: keys that may go unread, besides those that the family knows of.
 
     Raises ValueError, in one line, for a family that is not known, a key that is missing, contradictory or would be ignored.
     """
     if "tree" in config:
-        return replace(from_json(config["tree"], KINDS), name=name, config=config)
-    text = text_config(config, implicit)
+        tree = from_json(config["tree"], KINDS)
+        if not isinstance(tree, Decoder):
+            raise ValueError("tree must be a Decoder")
+        return replace(tree, name=name, config=config)
+    text = text_config(config, implicit, ignore)
     kind = text.get("model_type")
     if not isinstance(kind, str):
         raise ValueError("model_type is missing: the architecture cannot be known without it")
@@ -70,7 +78,7 @@ def read(config: Mapping[str, Any], name: str, implicit: Implicit = lambda model
         raise ValueError(f"model_type {kind!r} is not a known architecture{hint}")
     family, c = families()[kind], Config(text, implicit(kind))
     decoder = family.spec(c)
-    c.ignore("model_type", *family.ignored)
+    c.ignore("model_type", *family.ignored, *ignore)
     if unread := c.unread():
         plural = "keys" if len(unread) > 1 else "key"
         raise ValueError(f"unknown {plural} {', '.join(unread)} (model_type {kind}): nothing is ignored in silence")

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -23,34 +22,47 @@ CODE = ("*.json", "*.safetensors", "*.jinja", "tokenizer.model")  # what a check
 Source = str | os.PathLike[str] | Mapping[str, Any] | Decoder
 
 
-def architecture(source: Source) -> Decoder:
+def architecture(source: Source, ignore: Collection[str] = (), name: str | None = None) -> Decoder:
     """The spec of a model, without its weights and without torch.
 
     Args:
         source: a catalog name, a checkpoint's folder, a config.json, a .gguf file, the config as a dict, a hub id (org/name),
             or a spec, which is returned as it is.
+        ignore: keys of the config that may go unread (a fine-tune's private ones).
+        name: what to call it, where the source's own name would mislead.
 
     Raises InputError, in one line, for what cannot be found or understood.
     """
     if isinstance(source, Decoder):
         return source
+    config, own_name, where = _described(source, ignore)
+    try:
+        return read(config, name or own_name, catalog.implicit, ignore)
+    except InputError:
+        raise
+    except ValueError as error:
+        raise InputError(f"{where}: {error}") from None
+
+
+def _described(source: Source, ignore: Collection[str]) -> tuple[Mapping[str, Any], str, str]:
+    """(config, the model's name, where it was found)."""
     if isinstance(source, Mapping):
-        return _read(source, str(source.get("model_type", "model")), "the config")
-    path = Path(source)
+        return source, str(source.get("model_type", "model")), "the config"
+    assert not isinstance(source, Decoder)
+    path, name = Path(source), str(source)
     if path.exists():
         file = path / "config.json" if path.is_dir() else path
         if path.is_dir() and not file.exists():
             file = only_gguf(path)
         if file.suffix == ".gguf":
-            return _read(gguf_config(file), path.stem, str(file))
-        return _read(read_json(file), path.name if path.is_dir() else path.stem, str(file))
-    name = str(source)
+            return gguf_config(file, ignore), path.stem, str(file)
+        return read_json(file), path.name if path.is_dir() else path.stem, str(file)
     if is_path(name):
         raise InputError(f"{name}: no such file or folder")
-    if name not in catalog.names() and name.count("/") == 1:
-        return _read(read_json(hub_file(name, "config.json")), name, name)
+    if is_hub_id(name):
+        return read_json(hub_file(name, "config.json")), name, name
     entry = catalog.entry(name)
-    return _read(entry.config, entry.id, entry.id)
+    return entry.config, entry.id, entry.id
 
 
 def weights(source: str | os.PathLike[str]) -> Path:
@@ -69,10 +81,9 @@ def weights(source: str | os.PathLike[str]) -> Path:
         return path
     if is_path(name):
         raise InputError(f"{name}: no such file or folder")
-    if name not in catalog.names() and name.count("/") == 1:
+    if is_hub_id(name):
         return hub_folder(name)
-    entry = catalog.entry(name)
-    return _known_weights(entry)
+    return _known_weights(catalog.entry(name))
 
 
 def _known_weights(entry: catalog.Entry) -> Path:
@@ -144,6 +155,11 @@ def pickle_refused(path: Path) -> str:
     return f"{path}: a pickle can run any code and is never opened; convert it to safetensors first"
 
 
+def is_hub_id(name: str) -> bool:
+    """Whether a name can only be that of a repository on the hub (org/name)."""
+    return name not in catalog.names() and name.count("/") == 1
+
+
 def is_path(name: str) -> bool:
     """Whether a name that does not exist was clearly meant as a path."""
     return name.startswith((".", "/", "~")) or name.endswith((".json", ".gguf", ".safetensors", *PICKLES))
@@ -166,17 +182,24 @@ def read_json(path: Path) -> dict[str, Any]:
     return value
 
 
-def gguf_config(path: Path) -> dict[str, Any]:
+def gguf_config(path: Path, ignore: Collection[str] = ()) -> dict[str, Any]:
     """The config.json that a GGUF file's metadata amount to."""
     from .gguf_names import config
 
-    return config(GGUF.open(path))
+    return config(GGUF.open(path), ignore)
 
 
-def _read(config: Mapping[str, Any], name: str, where: str) -> Decoder:
-    try:
-        return read(config, name, catalog.implicit)
-    except InputError:
-        raise
-    except ValueError as error:
-        raise InputError(f"{where}: {error}") from None
+def eos_ids(path: Path) -> list[int]:
+    """The token ids that end a text, as the checkpoint says (generation_config.json before config.json)."""
+    if path.is_file():
+        found = [gguf_config(path).get("eos_token_id")]
+    else:
+        files = [path / "generation_config.json", path / "config.json"]
+        configs = [read_json(file) for file in files if file.exists()]
+        found = [value for config in configs for value in (config, config.get("text_config") or {})]
+        found = [value.get("eos_token_id") for value in found if isinstance(value, dict)]
+    ids = next((value for value in found if value is not None), [])
+    ids = ids if isinstance(ids, list) else [ids]
+    if not all(type(item) is int and item >= 0 for item in ids):
+        raise InputError(f"{path}: eos_token_id must be token ids, got {ids}")
+    return ids

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -81,7 +82,7 @@ class Decoder(Twin[spec.Decoder]):
     Args:
         spec: its architecture.
 
-    `eos` are the token ids that end a text, known for loaded models.
+    `eos` are the token ids that end a text and `origin` the checkpoint, both known for loaded models.
     """
 
     embedding: Embedding
@@ -93,6 +94,7 @@ class Decoder(Twin[spec.Decoder]):
     def __init__(self, spec: spec.Decoder, width: int, copies: tuple[int, ...] = ()) -> None:
         super().__init__(spec, width, copies)
         self.eos: frozenset[int] = frozenset()
+        self.origin: Any = None
         for path, module in self.named_modules():
             if isinstance(module, Twin):
                 module.path = path

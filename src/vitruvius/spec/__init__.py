@@ -8,7 +8,7 @@ from .attention import Attention, Causal, KeyValue, LatentAttention, LowRank, QK
 from .base import Axis, Fixed, Node, Part, PerToken, Size, Spec, State, Weight, linear, slots, vector, walk, width_axis
 from .config import EVERYDAY, Config, head_dim, latent_scale, layer_types, rope, rope_settings, scaling, window
 from .decoder import MTP, Body, Branch, Decoder, Embedding, Head, Layer, Norm
-from .edit import edit, from_json, to_json
+from .edit import New, edit, from_json, to_json
 from .feedforward import MLP, Activation, ExpertGroups, GatedMLP, MoE, Router
 from .names import Family, Irregular, Split, Stack, Step, Tensors, Transpose, module_names, spelled
 from .norm import LayerNorm, RMSNorm

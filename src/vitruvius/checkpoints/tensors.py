@@ -1,0 +1,115 @@
+"""The tensors of a checkpoint under their Hugging Face names, one at a time: safetensors (one file or many) and GGUF."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+from ..errors import InputError
+from .sources import PICKLES, pickle_refused, read_json
+
+Framework = Literal["pt", "np"]
+INDEX = "model.safetensors.index.json"
+
+
+class Checkpoint(Protocol):
+    """Tensors by name, read when asked for."""
+
+    path: Path
+
+    def shapes(self) -> Mapping[str, tuple[int, ...]]:
+        """Name -> shape of every tensor, from the headers alone."""
+
+    def read(self, name: str) -> Any:
+        """A tensor, as an array of the framework that the checkpoint was opened for."""
+
+
+def open_checkpoint(path: Path, framework: Framework = "pt") -> Checkpoint:
+    """The checkpoint in a folder or .gguf file. Raises InputError where it is missing or damaged."""
+    return GGUFTensors(path, framework) if path.is_file() else Safetensors(path, framework)
+
+
+class Safetensors:
+    """The safetensors files of a folder, mapped into memory."""
+
+    def __init__(self, folder: Path, framework: Framework) -> None:
+        from safetensors import SafetensorError, safe_open
+
+        self.path = folder
+        self._files: dict[str, Any] = {}  # tensor name -> open file
+        self._shapes: dict[str, tuple[int, ...]] = {}
+        index = _index(folder)
+        for file in sorted(set(index.values())) if index else _alone(folder):
+            try:
+                opened = safe_open(str(folder / file), framework=framework)
+                found = {name: tuple(opened.get_slice(name).get_shape()) for name in opened.keys()}  # noqa: SIM118
+            except (SafetensorError, OSError) as error:
+                raise InputError(f"{folder / file}: not a complete safetensors file ({error})") from None
+            if doubled := sorted(found.keys() & self._files.keys()):
+                raise InputError(f"{folder / file}: {doubled[0]} is in another file too")
+            self._shapes |= found
+            self._files |= dict.fromkeys(found, opened)
+        for name, file in index.items():
+            if name not in self._files:
+                raise InputError(f"{folder / INDEX}: {name} should be in {file}, and is not")
+
+    def shapes(self) -> Mapping[str, tuple[int, ...]]:
+        """Name -> shape of every tensor."""
+        return self._shapes
+
+    def read(self, name: str) -> Any:
+        """A tensor, still in the file's memory where the framework allows it."""
+        return self._files[name].get_tensor(name)
+
+
+def _index(folder: Path) -> dict[str, str]:
+    """Tensor name -> file, for checkpoints in several files."""
+    path = folder / INDEX
+    if not path.exists():
+        return {}
+    weight_map = read_json(path).get("weight_map")
+    if not isinstance(weight_map, dict) or not weight_map:
+        raise InputError(f"{path}: no weight_map in it")
+    for name, file in weight_map.items():
+        if not isinstance(file, str) or Path(file).name != file or not file.endswith(".safetensors"):
+            raise InputError(f"{path}: {name} points to {file!r}, which is no safetensors file of this folder")
+        if not (folder / file).exists():
+            raise InputError(f"{path}: {name} should be in {file}, and that file is missing")
+    return weight_map
+
+
+def _alone(folder: Path) -> list[str]:
+    """The one safetensors file of a folder without an index."""
+    found = sorted(path.name for path in folder.glob("*.safetensors"))
+    if len(found) == 1 or "model.safetensors" in found:
+        return ["model.safetensors"] if "model.safetensors" in found else found
+    if found:
+        raise InputError(f"{folder}: several safetensors files and no {INDEX} that says what is where")
+    if pickles := sorted(path for path in folder.iterdir() if path.suffix in PICKLES):
+        raise InputError(pickle_refused(pickles[0]))
+    raise InputError(f"{folder}: no model.safetensors in it")
+
+
+class GGUFTensors:
+    """A GGUF file, dequantised to float32 tensor by tensor."""
+
+    def __init__(self, path: Path, framework: Framework) -> None:
+        from .gguf import GGUF
+        from .gguf_names import tensors
+
+        self.path, self._framework = path, framework
+        self._tensors = tensors(GGUF.open(path))
+
+    def shapes(self) -> Mapping[str, tuple[int, ...]]:
+        """Name -> shape of every tensor."""
+        return {name: self._tensors.shape(name) for name in self._tensors}
+
+    def read(self, name: str) -> Any:
+        """A tensor in float32."""
+        array = self._tensors[name]
+        if self._framework == "np":
+            return array
+        import torch
+
+        return torch.tensor(array)
