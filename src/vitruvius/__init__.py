@@ -1,7 +1,7 @@
 """Vitruvius, the LLM architecture gallery that runs.
 
-Every architecture is one short definition, a function from a checkpoint's config.json to a tree of frozen dataclasses; its
-cost, drawing, differences and running model are all read from that tree.
+Every architecture is one short definition, a function from a checkpoint's config.json to a tree of frozen dataclasses;
+its cost, drawing, differences and running model are all read from that tree.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from .errors import InputError
 
 __version__ = "0.1.0"
 
-# Public names and the modules they come from, imported on first use: `vitruvius cost` must start without torch. `catalog`, `cost`
-# and `spec` are packages; the first two can be called.
+# Public names and the modules they come from, imported on first use: `vitruvius cost` must start without torch.
+# `catalog`, `cost` and `spec` are packages; the first two can be called.
 _PUBLIC = {
     "architecture": "checkpoints.sources",
     "build": "models",

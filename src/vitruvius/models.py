@@ -121,11 +121,13 @@ def refuse_quantized(decoder: Spec) -> None:
 
 
 def save(model: Decoder, folder: str | os.PathLike[str], max_shard_size: str = "5GB") -> list[str]:
-    """Writes a Hugging Face folder: config.json, safetensors, and the tokenizer of the checkpoint that the model came from.
+    """Writes a Hugging Face folder: config.json, safetensors, and the tokenizer of the checkpoint that the model came
+    from.
 
     An edited model, which no config.json of a known family describes, is written with its tree and canonical names.
-    What the checkpoint held besides the model (vision, layers for multi-token prediction) is carried through where it is still
-    at hand. Returns the names that were left out because it is not. Files are written beside their targets and renamed.
+    What the checkpoint held besides the model (vision, layers for multi-token prediction) is carried through where it
+    is still at hand. Returns the names that were left out because it is not. Files are written beside their targets and
+    renamed.
     """
     decoder, origin = model.spec, model.origin
     config, entries = _described(decoder, origin)

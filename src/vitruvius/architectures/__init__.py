@@ -1,4 +1,5 @@
-"""One file for each family: a function from config.json to a spec, and the names that its checkpoints spell their own way."""
+"""One file for each family: a function from config.json to a spec, and the names that its checkpoints spell their own
+way."""
 
 from __future__ import annotations
 
@@ -26,7 +27,8 @@ WRAPPER = frozenset(
 
 @cache
 def families() -> dict[str, Family]:
-    """model_type -> family: the files of this folder, and what installed packages add under "vitruvius.architectures"."""
+    """model_type -> family: the files of this folder, and what installed packages add under
+    "vitruvius.architectures"."""
     found = [import_module(f"{__name__}.{module.name}").FAMILY for module in iter_modules(__path__)]
     found += [entry.load() for entry in metadata.entry_points(group="vitruvius.architectures")]
     return {model_type: family for family in found for model_type in family.model_types}
@@ -36,7 +38,8 @@ Implicit = Callable[[str], Mapping[str, Any]]
 
 
 def text_config(config: Mapping[str, Any], implicit: Implicit, ignore: Collection[str] = ()) -> dict[str, Any]:
-    """The text model's own config.json: that of a multimodal wrapper, whose `tie_word_embeddings` decides, or itself."""
+    """The text model's own config.json: that of a multimodal wrapper, whose `tie_word_embeddings` decides, or
+    itself."""
     text = config.get("text_config")
     if text is None:
         return dict(config)
@@ -61,7 +64,8 @@ def read(
         implicit: model_type -> defaults for keys that such a file may leave out.
         ignore: keys that may go unread, besides those that the family knows of.
 
-    Raises ValueError, in one line, for a family that is not known, a key that is missing, contradictory or would be ignored.
+    Raises ValueError, in one line, for a family that is not known, a key that is missing, contradictory or would be
+    ignored.
     """
     if "tree" in config:
         tree = from_json(config["tree"], KINDS)
@@ -93,6 +97,4 @@ def family_of(decoder: Decoder) -> Family:
     raise ValueError(f"no architecture file is called {decoder.family!r}")
 
 
-KINDS = {
-    kind.__name__: kind for kind in vars(spec).values() if isinstance(kind, type) and issubclass(kind, spec.Spec)
-}
+KINDS = {kind.__name__: kind for kind in vars(spec).values() if isinstance(kind, type) and issubclass(kind, spec.Spec)}

@@ -1,6 +1,7 @@
 """DeepSeek V2 and V2-Lite: latent attention, and many small experts chosen from a few groups beside shared ones.
 
-DeepSeek-AI 2024, arXiv 2405.04434, section 2; deepseek-ai/DeepSeek-V2. transformers ignores norm_topk_prob here (it is false in both).
+DeepSeek-AI 2024, arXiv 2405.04434, section 2; deepseek-ai/DeepSeek-V2. transformers ignores norm_topk_prob here (it is
+false in both).
 """
 
 from __future__ import annotations
@@ -79,5 +80,5 @@ def deepseek_v2(c: Config) -> Decoder:
 FAMILY = Family(
     model_types=("deepseek_v2",),
     spec=deepseek_v2,
-    ignored=frozenset("head_dim qk_head_dim num_key_value_heads norm_topk_prob n_group topk_group".split()),
+    ignored=frozenset(["head_dim", "qk_head_dim", "num_key_value_heads", "norm_topk_prob", "n_group", "topk_group"]),
 )

@@ -1,7 +1,8 @@
-"""DeepSeek V3 and R1, Kimi K2: V2's latent attention and experts, scored by a sigmoid and balanced by a stored bias instead of a
-loss; one more layer that predicts the token after next.
+"""DeepSeek V3 and R1, Kimi K2: V2's latent attention and experts, scored by a sigmoid and balanced by a stored bias
+instead of a loss; one more layer that predicts the token after next.
 
-DeepSeek-AI 2024, arXiv 2412.19437, section 2; deepseek-ai/DeepSeek-V3, inference/model.py. Kimi Team 2025, arXiv 2507.20534.
+DeepSeek-AI 2024, arXiv 2412.19437, section 2; deepseek-ai/DeepSeek-V3, inference/model.py. Kimi Team 2025, arXiv
+2507.20534.
 """
 
 from __future__ import annotations
@@ -101,6 +102,6 @@ FAMILY = Family(
     model_types=("deepseek_v3", "kimi_k2"),
     spec=deepseek_v3,
     irregular=irregular,
-    ignored=frozenset("head_dim qk_head_dim num_key_value_heads num_mtp_layers".split()),
+    ignored=frozenset(["head_dim", "qk_head_dim", "num_key_value_heads", "num_mtp_layers"]),
     unused=("model.layers.*.embed_tokens.weight", "model.layers.*.shared_head.head.weight"),
 )

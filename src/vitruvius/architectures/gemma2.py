@@ -77,4 +77,6 @@ def irregular(decoder: Decoder) -> list[Irregular]:
     ]
 
 
-FAMILY = Family(model_types=("gemma2",), spec=gemma2, irregular=irregular, ignored=frozenset(("cache_implementation", "hidden_act")))
+FAMILY = Family(
+    model_types=("gemma2",), spec=gemma2, irregular=irregular, ignored=frozenset(("cache_implementation", "hidden_act"))
+)

@@ -1,7 +1,8 @@
-"""Gemma 3: Gemma 2's sandwich norms with normed queries and keys instead of capped scores, five windowed layers for each full
-one, and another RoPE for either kind.
+"""Gemma 3: Gemma 2's sandwich norms with normed queries and keys instead of capped scores, five windowed layers for
+each full one, and another RoPE for either kind.
 
-Gemma Team 2025, arXiv 2503.19786, section 2; google-deepmind/gemma. transformers stores attn_logit_softcapping and never uses it.
+Gemma Team 2025, arXiv 2503.19786, section 2; google-deepmind/gemma. transformers stores attn_logit_softcapping and
+never uses it.
 """
 
 from __future__ import annotations
@@ -38,9 +39,7 @@ def gemma3(c: Config) -> Decoder:
     mlp = GatedMLP(dim=c.size("intermediate_size"), act=c.activation("hidden_activation"))
     every = c.size("sliding_window_pattern", "_sliding_window_pattern")
     c.ignore("_sliding_window_pattern")
-    kinds = layer_types(
-        c, count, ["sliding_attention" if (i + 1) % every else "full_attention" for i in range(count)]
-    )
+    kinds = layer_types(c, count, ["sliding_attention" if (i + 1) % every else "full_attention" for i in range(count)])
     c.expect("use_bidirectional_attention", None, False)
     ropes = {
         "full_attention": rope(c, dim, "full_attention"),

@@ -1,7 +1,7 @@
 """GPT-2: pre-norm with LayerNorm, learned positions, biases everywhere.
 
-Radford et al. 2019, "Language Models are Unsupervised Multitask Learners"; openai/gpt-2, src/model.py. The checkpoints store
-their matrices as (in, out), and queries, keys and values as one.
+Radford et al. 2019, "Language Models are Unsupervised Multitask Learners"; openai/gpt-2, src/model.py. The checkpoints
+store their matrices as (in, out), and queries, keys and values as one.
 """
 
 from __future__ import annotations

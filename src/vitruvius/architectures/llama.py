@@ -1,6 +1,7 @@
 """Llama 2, 3, 3.1, 3.2 and what follows their shape (SmolLM2): pre-norm, RoPE, SwiGLU, grouped queries.
 
-Touvron et al. 2023, arXiv 2307.09288; Grattafiori et al. 2024, arXiv 2407.21783; meta-llama/llama-models, models/llama3.
+Touvron et al. 2023, arXiv 2307.09288; Grattafiori et al. 2024, arXiv 2407.21783; meta-llama/llama-models,
+models/llama3.
 """
 
 from __future__ import annotations

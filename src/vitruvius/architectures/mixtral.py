@@ -1,4 +1,5 @@
-"""Mixtral: Mistral's attention with eight experts in every layer, two for each token, weighed by a renormalised softmax.
+"""Mixtral: Mistral's attention with eight experts in every layer, two for each token, weighed by a renormalised
+softmax.
 
 Jiang et al. 2024, arXiv 2401.04088.
 """

@@ -1,5 +1,5 @@
-"""OLMo 2: the norm comes after each branch and inside the residual, x + norm(f(x)); queries and keys are normed over the whole
-projection, before the heads are split.
+"""OLMo 2: the norm comes after each branch and inside the residual, x + norm(f(x)); queries and keys are normed over
+the whole projection, before the heads are split.
 
 OLMo Team 2025, arXiv 2501.00656, section 3; allenai/OLMo-core.
 """

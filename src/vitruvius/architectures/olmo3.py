@@ -33,9 +33,7 @@ def olmo3(c: Config) -> Decoder:
     over = QKNorm(norm=norm, over="projection")
     mlp = GatedMLP(dim=c.size("intermediate_size"), act=c.activation("hidden_act"))
     count = c.depth("num_hidden_layers")
-    kinds = layer_types(
-        c, count, ["sliding_attention" if (i + 1) % 4 else "full_attention" for i in range(count)]
-    )
+    kinds = layer_types(c, count, ["sliding_attention" if (i + 1) % 4 else "full_attention" for i in range(count)])
 
     def layer(kind: str) -> Layer:
         attention = Attention(
@@ -49,7 +47,9 @@ def olmo3(c: Config) -> Decoder:
             positions=rope(c, dim, kind),
             softmax=Softmax(scale=dim**-0.5),
         )
-        return Layer(branches=(Branch(name="mixer", body=attention, post=norm), Branch(name="mlp", body=mlp, post=norm)))
+        return Layer(
+            branches=(Branch(name="mixer", body=attention, post=norm), Branch(name="mlp", body=mlp, post=norm))
+        )
 
     return Decoder(
         name="olmo3",

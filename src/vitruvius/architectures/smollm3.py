@@ -1,7 +1,7 @@
 """SmolLM3: Llama's layer, with no positions at all (NoPE) in every fourth one.
 
-Bakouch et al. 2025, huggingface.co/blog/smollm3; NoPE: Kazemnejad et al. 2023, arXiv 2305.19466. In `no_rope_layers` a 1 means
-that the layer does rotate.
+Bakouch et al. 2025, huggingface.co/blog/smollm3; NoPE: Kazemnejad et al. 2023, arXiv 2305.19466. In `no_rope_layers` a
+1 means that the layer does rotate.
 """
 
 from __future__ import annotations

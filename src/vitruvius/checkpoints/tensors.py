@@ -1,4 +1,5 @@
-"""The tensors of a checkpoint under their Hugging Face names, one at a time: safetensors (one file or many) and GGUF."""
+"""The tensors of a checkpoint under their Hugging Face names, one at a time: safetensors (one file or many) and
+GGUF."""
 
 from __future__ import annotations
 

@@ -32,8 +32,8 @@ class Call:
         return rotate(rope, x, self._tables[rope])
 
     def remember(self, path: str, **new: Tensor) -> tuple[tuple[Tensor, ...], Keys]:
-        """Adds the new tokens' entries (…, T, channels) to the state of the part at `path`; returns all that may be seen, in the
-        same order, and where it stands."""
+        """Adds the new tokens' entries (…, T, channels) to the state of the part at `path`; returns all that may be
+        seen, in the same order, and where it stands."""
         if self.state is None:
             return tuple(new.values()), Keys(self.positions, (0, self.positions.shape[1]))
         return self.state.parts[path].append(new, self.state.lengths, self.lengths)
@@ -57,13 +57,14 @@ class Call:
 
 
 def visible(sees: spec.Sees, queries: Tensor, keys: Tensor) -> Tensor:
-    """Whether a query at one absolute position sees a key at another: (B or 1, T) and (B or 1, S) -> bool (B or 1, T, S)."""
+    """Whether a query at one absolute position sees a key at another: (B or 1, T) and (B or 1, S) -> bool (B or 1, T,
+    S)."""
     distance = queries[:, :, None] - keys[:, None, :]
     seen = distance >= 0
     return seen if sees.window is None else seen & (distance < sees.window)
 
 
-def new_positions(batch: int, tokens: int, state: State | None, device: torch.device) -> Tensor:
+def new_positions(tokens: int, state: State | None, device: torch.device) -> Tensor:
     """The absolute positions (B or 1, T) of `tokens` new tokens of each row."""
     steps = torch.arange(tokens, device=device)[None]
     if state is None:

@@ -127,12 +127,10 @@ class Decoder(Twin[spec.Decoder]):
         *before, _, last = self.stream(input_ids)
         return [*before, last]
 
-    def stream(
-        self, input_ids: Tensor, state: State | None = None, lengths: Tensor | None = None
-    ) -> Iterator[Tensor]:
+    def stream(self, input_ids: Tensor, state: State | None = None, lengths: Tensor | None = None) -> Iterator[Tensor]:
         """The residual stream (B, T, W) after the embedding, after each layer, and after the final norm."""
         counts = self._counts(input_ids, state, lengths)
-        positions = new_positions(*input_ids.shape, state, input_ids.device)
+        positions = new_positions(input_ids.shape[1], state, input_ids.device)
         call = Call(positions, state, counts if lengths is not None else None)
         x = self.embedding(input_ids, self.head.weight)
         if self.spec.positions:
@@ -162,7 +160,7 @@ class Decoder(Twin[spec.Decoder]):
         }
         return State(parts, batch, capacity)
 
-    def _counts(self, ids: Tensor, state: State | None, lengths: Tensor | None) -> Sequence[int]:
+    def _counts(self, ids: Tensor, state: State | None, lengths: Tensor | None) -> list[int]:
         """How many of each row's tokens are meant, after all has been checked."""
         if ids.ndim != 2 or ids.shape[1] == 0 or ids.dtype not in (torch.int64, torch.int32):
             raise InputError(f"input_ids must be integers (B, T) with T ≥ 1, got {ids.dtype} {tuple(ids.shape)}")

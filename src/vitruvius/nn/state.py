@@ -1,7 +1,8 @@
 """What generation remembers: keys and values, latents, for each part that keeps any.
 
-Everything is preallocated from the spec's own `state()`. A part that sees a window keeps a ring of that many tokens (and
-`slack` more, for those who want to go back); the others keep the whole sequence. Callers only see absolute positions.
+Everything is preallocated from the spec's own `state()`. A part that sees a window keeps a ring of that many tokens
+(and `slack` more, for those who want to go back); the others keep the whole sequence. Callers only see absolute
+positions.
 """
 
 from __future__ import annotations
@@ -24,8 +25,8 @@ class Keys:
 
     Args:
         positions: (B or 1, S), the absolute position of each.
-        span: (first, last + 1) where every row holds exactly these positions, in order (in any order if there is one query).
-        slots: with `span`, tells the geometries of one call apart.
+        span: (first, last + 1) where every row holds exactly these positions, in order (in any order if there is one
+        query). slots: with `span`, tells the geometries of one call apart.
     """
 
     positions: Tensor
@@ -136,8 +137,8 @@ class PartState:
         return torch.where((position >= 0) & (last >= 0), position, NOWHERE)
 
     def reach(self, row: int, length: int) -> int:
-        """The longest prefix, of at most `length` tokens, that the row can return to: the tokens that its next query would see
-        must still be there."""
+        """The longest prefix, of at most `length` tokens, that the row can return to: the tokens that its next query
+        would see must still be there."""
         needed = 0 if self.window is None else max(0, length - self.window + 1)
         return length if self.oldest[row] <= needed else 0
 
@@ -191,7 +192,8 @@ class State:
             target = agreed
 
     def rewind(self, length: int) -> None:
-        """Forgets all but the first `length` tokens of every sequence. Raises InputError where that cannot be returned to."""
+        """Forgets all but the first `length` tokens of every sequence. Raises InputError where that cannot be returned
+        to."""
         if not 0 <= length <= min(self.lengths) or self.reach(length) != length:
             raise InputError(f"cannot return to {length} tokens; the nearest is {self.reach(length)}")
         for row in range(len(self.lengths)):

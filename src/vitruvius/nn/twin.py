@@ -1,7 +1,7 @@
 """From a part of the spec to the module that computes it.
 
-A module's weights and children are made from the spec's own answers, so the names and shapes are the spec's. What is left for
-a twin to write is its equation: `forward`.
+A module's weights and children are made from the spec's own answers, so the names and shapes are the spec's. What is
+left for a twin to write is its equation: `forward`.
 """
 
 from __future__ import annotations
@@ -54,8 +54,8 @@ class GroupedLinear(nn.Module):
 class Twin(nn.Module, Generic[S]):
     """The module of one part of the spec.
 
-    A weight `q.weight` (and `q.bias`) becomes a linear layer `q`; any other a parameter or, where it is stored but not trained, a
-    buffer of its own name. Children take the names of their slots.
+    A weight `q.weight` (and `q.bias`) becomes a linear layer `q`; any other a parameter or, where it is stored but not
+    trained, a buffer of its own name. Children take the names of their slots.
     """
 
     def __init__(self, spec: S, width: int, copies: tuple[int, ...] = ()) -> None:

@@ -1,7 +1,7 @@
 """The vocabulary of architectures: write a tree with it, edit one, or add a family.
 
-Shape letters, the same everywhere: B batch, T tokens of this call, S positions that are seen, W width of the residual stream,
-H heads, G key/value heads, D channels of a head, E experts, K experts per token, V vocabulary.
+Shape letters, the same everywhere: B batch, T tokens of this call, S positions that are seen, W width of the residual
+stream, H heads, G key/value heads, D channels of a head, E experts, K experts per token, V vocabulary.
 """
 
 from .attention import Attention, Causal, KeyValue, LatentAttention, LowRank, QKNorm, Sees, Softmax, Window

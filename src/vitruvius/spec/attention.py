@@ -148,9 +148,9 @@ class LatentAttention(Spec):
     """Multi-head latent attention: keys and values of all heads are projections of one small latent per token, and only
     that latent and one rotary key, shared by all heads, are kept. DeepSeek-V2, arXiv 2405.04434, section 2.1.
 
-    Two forms give the same result. *Expanded* makes every head's keys and values from the latents; *absorbed* moves that
-    projection to the query and to the output, so that attention runs on the latents themselves: more work for a pair, but
-    none for the tokens that are already cached. Prefill takes the first, decoding the second.
+    Two forms give the same result. *Expanded* makes every head's keys and values from the latents; *absorbed* moves
+    that projection to the query and to the output, so that attention runs on the latents themselves: more work for a
+    pair, but none for the tokens that are already cached. Prefill takes the first, decoding the second.
     """
 
     heads: Size
@@ -212,6 +212,6 @@ class LatentAttention(Spec):
 
     @staticmethod
     def form(tokens: int) -> str:
-        """The form that `tokens` new tokens take. In both, kv_b multiplies each new token once: as keys and values there,
-        as query and output here; so the scores alone decide."""
+        """The form that `tokens` new tokens take. In both, kv_b multiplies each new token once: as keys and values
+        there, as query and output here; so the scores alone decide."""
         return "absorbed" if tokens == 1 else "expanded"

@@ -1,8 +1,8 @@
 """What every part of an architecture answers: its parts, weights, state and work.
 
 A spec is a tree of frozen dataclasses. It holds shapes and choices and nothing else: no tensors, no dtype of a run, no
-kernel. Parameters, FLOPs, cache bytes, names in a checkpoint, drawings and the PyTorch modules are all read from the four
-questions that `Spec` asks, so they cannot disagree.
+kernel. Parameters, FLOPs, cache bytes, names in a checkpoint, drawings and the PyTorch modules are all read from the
+four questions that `Spec` asks, so they cannot disagree.
 """
 
 from __future__ import annotations
@@ -11,16 +11,16 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from functools import cache
 from math import isfinite, prod
-from typing import ClassVar, Literal, NewType
+from typing import Any, ClassVar, Literal
 
 Size = int  # a count or width: at least 1. The annotation `Size` is checked when a spec is made.
 Role = Literal["matmul", "table", "vector", "buffer"]
-Path = NewType("Path", str)
 
 
 @dataclass(frozen=True)
 class Axis:
-    """`count` units of `unit` channels: 32 heads of 128 are `Axis("heads", 32, 128)`. Sharding may cut between units."""
+    """`count` units of `unit` channels: 32 heads of 128 are `Axis("heads", 32, 128)`. Sharding may cut between
+    units."""
 
     name: str
     count: int
@@ -118,7 +118,9 @@ class Spec:
     """One part of an architecture. `width` is that of the stream it works on; it is not repeated in every part."""
 
     part: ClassVar[str | None] = None  # the heading under which cost counts it and what it contains
-    spelling: ClassVar[Mapping[str, str]] = {}  # own slot or weight -> its usual Hugging Face name, relative to this part
+    spelling: ClassVar[
+        Mapping[str, str]
+    ] = {}  # own slot or weight -> its usual Hugging Face name, relative to this part
 
     def parts(self, width: int) -> dict[str, Part]:
         """slot -> child."""
@@ -133,8 +135,8 @@ class Spec:
         return {}
 
     def flops(self, context: int, tokens: int = 1, form: str | None = None) -> int:
-        """The work that no weight explains (attention scores, recurrences), for the `tokens` tokens that end at position
-        `context`, counted from 1. A multiply-add is 2. `form` names the algorithm where a part has two."""
+        """The work that no weight explains (attention scores, recurrences), for the `tokens` tokens that end at
+        position `context`, counted from 1. A multiply-add is 2. `form` names the algorithm where a part has two."""
         return 0
 
     def __post_init__(self) -> None:
@@ -151,7 +153,7 @@ class Spec:
 
 
 @cache
-def _checked(cls: type[Spec]) -> tuple[tuple[str, str], ...]:
+def _checked(cls: Any) -> tuple[tuple[str, str], ...]:
     return tuple((f.name, str(f.type)) for f in fields(cls) if f.type in ("Size", "float"))
 
 

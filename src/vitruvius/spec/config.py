@@ -8,7 +8,7 @@ from typing import Any
 
 from .attention import Causal, Sees, Window
 from .feedforward import Activation
-from .position import Llama3Scaling, LinearScaling, RoPE, Scaling, YaRN, yarn_mscale
+from .position import LinearScaling, Llama3Scaling, RoPE, Scaling, YaRN, yarn_mscale
 
 DEEPEST = 4096  # more layers than this is a damaged file, not a model
 
@@ -184,10 +184,10 @@ def window(c: Config, sliding: bool = True) -> Sees:
 
 
 def rope_settings(c: Config, layer_type: str | None = None, theta: str = "rope_theta") -> Config:
-    """RoPE's settings in either spelling: `rope_parameters` (by layer type where a family does so) as transformers 5 writes
-    them, or the older `rope_theta` and `rope_scaling`. The result has `rope_theta`, taken from the key `theta` where it stands
-    outside, and `rope_type` with its numbers where there is a scaling. In the older spelling of families with several layer
-    types the scaling belongs to full attention only."""
+    """RoPE's settings in either spelling: `rope_parameters` (by layer type where a family does so) as transformers 5
+    writes them, or the older `rope_theta` and `rope_scaling`. The result has `rope_theta`, taken from the key `theta`
+    where it stands outside, and `rope_type` with its numbers where there is a scaling. In the older spelling of
+    families with several layer types the scaling belongs to full attention only."""
     nested, scaling = c.raw("rope_parameters"), c.raw("rope_scaling")
     for key, value in (("rope_parameters", nested), ("rope_scaling", scaling)):
         if value is not None and not isinstance(value, Mapping):
@@ -260,8 +260,8 @@ def rope(
 
 
 def latent_scale(c: Config, dim: int) -> float:
-    """The scale of latent attention's scores: dim^-½, times YaRN's mscale squared where the settings hold mscale_all_dim
-    (deepseek-ai/DeepSeek-V3, inference/model.py)."""
+    """The scale of latent attention's scores: dim^-½, times YaRN's mscale squared where the settings hold
+    mscale_all_dim (deepseek-ai/DeepSeek-V3, inference/model.py)."""
     settings = rope_settings(c)
     all_dim = settings.number_or_none("mscale_all_dim")
     if not all_dim or settings.raw("rope_type") in (None, "default"):

@@ -54,7 +54,8 @@ class Layer(Spec):
 
 @dataclass(frozen=True, kw_only=True)
 class Embedding(Spec):
-    """A row for each token, times `scale`. A `tied` one has no table of its own: it looks rows up in the head's matrix."""
+    """A row for each token, times `scale`. A `tied` one has no table of its own: it looks rows up in the head's
+    matrix."""
 
     vocab: Size
     scale: float = 1.0
@@ -82,8 +83,9 @@ class Head(Spec):
 
 @dataclass(frozen=True, kw_only=True)
 class MTP(Spec):
-    """Multi-token prediction: one more layer that sees the last hidden state and the next token's embedding, and predicts the
-    token after it through the model's own embedding and head. DeepSeek-V3, arXiv 2412.19437, section 2.2."""
+    """Multi-token prediction: one more layer that sees the last hidden state and the next token's embedding, and
+    predicts the token after it through the model's own embedding and head. DeepSeek-V3, arXiv 2412.19437, section
+    2.2."""
 
     layer: Layer
     norm: RMSNorm

@@ -15,9 +15,10 @@ New = Any | Callable[[Any], Any]
 def edit(tree: T, pattern: str, new: New) -> T:
     """The tree with every place that `pattern` names replaced by `new`.
 
-    A path is made of fields, positions in a tuple and names of branches: "layers.*.mixer.body", "layers.3.mlp.body.dim",
-    "head.softcap". A `*` stands for any one step, and numbers may be listed as "0,2,4". `new` is a value, or a function of the
-    old one. Raises ValueError if nothing is there, or if the result contradicts itself.
+    A path is made of fields, positions in a tuple and names of branches: "layers.*.mixer.body",
+    "layers.3.mlp.body.dim", "head.softcap". A `*` stands for any one step, and numbers may be listed as "0,2,4". `new`
+    is a value, or a function of the old one. Raises ValueError if nothing is there, or if the result contradicts
+    itself.
     """
     places = 0
 
@@ -36,9 +37,20 @@ def edit(tree: T, pattern: str, new: New) -> T:
             raise ValueError(f"{pattern!r}: {where or 'the tree'} has no parts")
         names = [f.name for f in fields(value)]
         if step in names:
-            return replace(value, **{step: change(getattr(value, step), rest, f"{where}.{step}".strip("."))})
+            return _with(value, step, change(getattr(value, step), rest, f"{where}.{step}".strip(".")))
         if "branches" in names:
-            return replace(value, branches=change(getattr(value, "branches"), steps, where))
+            return replace(value, branches=change(value.branches, steps, where))
+        if step == "*":
+            for name in names:
+                if isinstance(part := getattr(value, name), Spec):
+                    value = _with(value, name, change(part, rest, f"{where}.{name}".strip(".")))
+            return value
+        raise ValueError(f"{pattern!r}: {where or 'the tree'} has no parts")
+        names = [f.name for f in fields(value)]
+        if step in names:
+            return _with(value, step, change(getattr(value, step), rest, f"{where}.{step}".strip(".")))
+        if "branches" in names:
+            return replace(value, branches=change(value.branches, steps, where))
         if step == "*":
             parts = {n: getattr(value, n) for n in names if isinstance(getattr(value, n), Spec)}
             return replace(value, **{n: change(part, rest, f"{where}.{n}".strip(".")) for n, part in parts.items()})
@@ -48,6 +60,10 @@ def edit(tree: T, pattern: str, new: New) -> T:
     if not places:
         raise ValueError(f"{pattern!r} matches nothing in the tree")
     return edited
+
+
+def _with(value: Spec, field: str, new: Any) -> Spec:
+    return replace(value, **{field: new})
 
 
 def _name(item: Any, index: int) -> str:
@@ -74,7 +90,7 @@ def from_json(value: Any, classes: Mapping[str, type[Spec]]) -> Any:
         return tuple(from_json(item, classes) for item in value)
     if not isinstance(value, dict):
         return value
-    name = value.get("is")
+    name = str(value.get("is"))
     if name not in classes:
         raise ValueError(f"the tree holds a part of the unknown kind {name!r}")
     cls = classes[name]

@@ -46,8 +46,9 @@ class GatedMLP(Spec):
 
 @dataclass(frozen=True, kw_only=True)
 class ExpertGroups(Spec):
-    """Experts are chosen from the best `active` of `count` groups only. A group's score is that of its best expert (DeepSeek-V2,
-    arXiv 2405.04434, section 2.2.2) or the sum of its best two (DeepSeek-V3, arXiv 2412.19437, section 2.1.2)."""
+    """Experts are chosen from the best `active` of `count` groups only. A group's score is that of its best expert
+    (DeepSeek-V2, arXiv 2405.04434, section 2.2.2) or the sum of its best two (DeepSeek-V3, arXiv 2412.19437, section
+    2.1.2)."""
 
     count: Size
     active: Size
@@ -81,9 +82,8 @@ class Router(Spec):
         if self.active > self.experts:
             raise ValueError(f"{self.active} experts per token, but there are only {self.experts}")
         if self.groups and (self.experts % self.groups.count or self.groups.active > self.groups.count):
-            raise ValueError(
-                f"{self.experts} experts cannot form {self.groups.count} equal groups of which {self.groups.active} are chosen"
-            )
+            groups, chosen = self.groups.count, self.groups.active
+            raise ValueError(f"{self.experts} experts cannot form {groups} equal groups of which {chosen} are chosen")
         if self.groups and self.active > self.experts // self.groups.count * self.groups.active:
             raise ValueError(f"{self.active} experts per token, but the chosen groups hold fewer")
 
@@ -97,8 +97,8 @@ class Router(Spec):
 
 @dataclass(frozen=True, kw_only=True)
 class MoE(Spec):
-    """Σ wₑ(x) · expertₑ(x) over the chosen experts, plus the shared one. Shazeer et al. 2017, arXiv 1701.06538; DeepSeekMoE,
-    arXiv 2401.06066."""
+    """Σ wₑ(x) · expertₑ(x) over the chosen experts, plus the shared one. Shazeer et al. 2017, arXiv 1701.06538;
+    DeepSeekMoE, arXiv 2401.06066."""
 
     router: Router
     expert: MLP | GatedMLP
@@ -112,5 +112,3 @@ class MoE(Spec):
         parts = slots(width, router=router)
         parts["experts"] = Part(self.expert, width, copies=router.experts, uses=router.active / router.experts)
         return parts | slots(width, shared=self.shared)
-
-

@@ -1,8 +1,8 @@
 """How a checkpoint spells the tree's tensors, as reversible operations.
 
-Canonical names come from the tree ("layers.3.mixer.body.q.weight"). Every part knows its usual Hugging Face spelling; an
-architecture adds only its irregular lines. The result is a list of `Tensors`, each a small bijection between tensors of the
-file and tensors of the model, which `vitruvius.checkpoints` carries out on arrays in either direction.
+Canonical names come from the tree ("layers.3.mixer.body.q.weight"). Every part knows its usual Hugging Face spelling;
+an architecture adds only its irregular lines. The result is a list of `Tensors`, each a small bijection between tensors
+of the file and tensors of the model, which `vitruvius.checkpoints` carries out on arrays in either direction.
 """
 
 from __future__ import annotations
@@ -49,8 +49,9 @@ class Tensors:
 class Irregular:
     """One line of an architecture's irregular names.
 
-    `ours` is a part of the tree or one weight ("layers.*.mlp.pre"), `theirs` how the file spells it; a `*` on the left fills
-    the next `*` on the right, and `{}` stands for an expert's number. With `steps`, `ours` are the complete names of weights.
+    `ours` is a part of the tree or one weight ("layers.*.mlp.pre"), `theirs` how the file spells it; a `*` on the left
+    fills the next `*` on the right, and `{}` stands for an expert's number. With `steps`, `ours` are the complete names
+    of weights.
     """
 
     ours: str | tuple[str, ...]
@@ -60,7 +61,8 @@ class Irregular:
 
 @dataclass(frozen=True)
 class Family:
-    """An architecture: the config.json files it reads (`model_types`), the spec they describe, and the names it spells its own way.
+    """An architecture: the config.json files it reads (`model_types`), the spec they describe, and the names it spells
+    its own way.
 
     Args:
         spec: config -> decoder. Every key is read, or named in `ignored`.
@@ -95,17 +97,17 @@ def fill(pattern: str, path: str, template: str) -> str | None:
 
 
 def spelled(decoder: Decoder, irregular: Sequence[Irregular]) -> list[Tensors]:
-    """Every tensor of the model with its name in the file. Names of the model are complete: each weight is in one entry."""
+    """Every tensor of the model with its name in the file. Names of the model are complete: each weight is in one
+    entry."""
     plain = [line for line in irregular if isinstance(line.ours, str) and not line.steps]
     special = [(line.ours if isinstance(line.ours, tuple) else (line.ours,), line) for line in irregular if line.steps]
     entries: dict[tuple[str, ...], Tensors] = {}
     waiting: dict[str, dict[str, tuple[int, ...]]] = {}
     modules: dict[str, str] = {}
-    for ours, theirs, shape in _spell(decoder, decoder.width, "", "", {}, plain, modules):
-        if ours == "head.weight" and decoder.embedding.tied:
-            theirs = f"{modules['embedding']}.weight"
+    for ours, name, shape in _spell(decoder, decoder.width, "", "", {}, plain, modules):
+        theirs = f"{modules['embedding']}.weight" if ours == "head.weight" and decoder.embedding.tied else name
         for patterns, line in special:
-            filled = next((name for p in patterns if (name := fill(p, ours, line.theirs))), None)
+            filled = next((match for p in patterns if (match := fill(p, ours, line.theirs))), None)
             if filled is None:
                 continue
             group = waiting.setdefault(filled, {})
@@ -114,7 +116,7 @@ def spelled(decoder: Decoder, irregular: Sequence[Irregular]) -> list[Tensors]:
                 entries[(filled,)] = Tensors((filled,), tuple(group), tuple(group.values()), line.steps)
             break
         else:
-            names = (theirs,)
+            names: tuple[str, ...] = (theirs,)
             steps: tuple[Step, ...] = ()
             if "{}" in theirs:
                 names = tuple(theirs.replace("{}", str(i)) for i in range(shape[0]))

@@ -62,8 +62,8 @@ Scaling = LinearScaling | Llama3Scaling | YaRN
 class RoPE(Spec):
     """Rotary positions over the first `dim` channels of each head. Su et al. 2021, arXiv 2104.09864.
 
-    `interleaved` pairs neighbouring channels (2i, 2i+1), as in the paper; otherwise channel i is paired with i + dim/2, as
-    in GPT-NeoX and most checkpoints on the hub.
+    `interleaved` pairs neighbouring channels (2i, 2i+1), as in the paper; otherwise channel i is paired with i + dim/2,
+    as in GPT-NeoX and most checkpoints on the hub.
     """
 
     theta: float

@@ -1,5 +1,5 @@
-"""The hot operations. Each has a naive reference, which is what people read, and a fast form with the same signature; they are
-tested against each other. `naive()` makes the models run on the references."""
+"""The hot operations. Each has a naive reference, which is what people read, and a fast form with the same signature;
+they are tested against each other. `naive()` makes the models run on the references."""
 
 from .attention import Mask, attention
 from .choice import naive

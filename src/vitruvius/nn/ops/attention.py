@@ -15,8 +15,8 @@ from .choice import is_naive
 class Mask:
     """Which keys each query sees.
 
-    `visible` is a bool tensor (B or 1, 1, T, S), or None where a rule says it all: `causal`, query t sees keys 0 to t of as many
-    keys as queries; otherwise every query sees every key.
+    `visible` is a bool tensor (B or 1, 1, T, S), or None where a rule says it all: `causal`, query t sees keys 0 to t
+    of as many keys as queries; otherwise every query sees every key.
     """
 
     visible: Tensor | None = None
@@ -29,9 +29,7 @@ class Mask:
         return self.visible
 
 
-def naive_attention(
-    q: Tensor, k: Tensor, v: Tensor, mask: Mask, scale: float, softcap: float | None = None
-) -> Tensor:
+def naive_attention(q: Tensor, k: Tensor, v: Tensor, mask: Mask, scale: float, softcap: float | None = None) -> Tensor:
     """softmax(softcap(scale · q kᵀ)) v.
 
     Args:
@@ -52,9 +50,7 @@ def naive_attention(
     return scores.softmax(-1, dtype=torch.float32).to(v.dtype) @ v
 
 
-def fast_attention(
-    q: Tensor, k: Tensor, v: Tensor, mask: Mask, scale: float, softcap: float | None = None
-) -> Tensor:
+def fast_attention(q: Tensor, k: Tensor, v: Tensor, mask: Mask, scale: float, softcap: float | None = None) -> Tensor:
     """As `naive_attention`, by PyTorch's fused kernels where they can."""
     if softcap is not None:
         return naive_attention(q, k, v, mask, scale, softcap)

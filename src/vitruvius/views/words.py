@@ -1,0 +1,414 @@
+"""What each part of an architecture is called and what there is to say about it, one function for each noun.
+
+The text drawing, the SVG drawing and the comparison all take their words from here. A noun that has none here is described by
+its class and its fields, so a new one can be seen before anybody has written a line for it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from functools import singledispatch
+from math import isclose
+
+from .. import spec as s
+from ..cost.quantity import number
+
+ACTIVATIONS = {"silu": "SiLU", "gelu": "GELU", "gelu_tanh": "GELU (tanh)", "relu": "ReLU", "relu2": "ReLU²"}
+GATED = {"silu": "SwiGLU", "gelu": "GeGLU", "gelu_tanh": "GeGLU", "relu": "ReGLU"}  # Shazeer 2020, arXiv 2002.05202
+
+
+@singledispatch
+def title(spec: s.Spec) -> str:
+    """What the part is called: "grouped-query attention", "window 1,024"."""
+    return type(spec).__name__
+
+
+@singledispatch
+def facts(spec: s.Spec) -> list[str]:
+    """What there is to say about the part and those inside it, in short phrases: "32 query heads", "softcap 50"."""
+    values = {f.name: getattr(spec, f.name) for f in fields(spec)}
+    own = [f"{name.replace('_', ' ')} {shown(value)}" for name, value in values.items() if not isinstance(value, s.Spec)]
+    return own + [phrase(value) for value in values.values() if isinstance(value, s.Spec)]
+
+
+@singledispatch
+def marks(spec: s.Spec) -> dict[str, str]:
+    """What tells one kind of layer from another, the most telling first: {"sees": "window 1,024", "positions": "RoPE"}."""
+    return {"": title(spec)}
+
+
+def phrase(spec: s.Spec) -> str:
+    """Title and facts in one line."""
+    return ", ".join([title(spec), *facts(spec)])
+
+
+def shown(value: object) -> str:
+    """A field's value as text."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, (int, float)):
+        return number(value)
+    if isinstance(value, s.Spec):
+        return title(value)
+    return "none" if value is None else str(value)
+
+
+def root(value: float) -> str:
+    """A factor that is the root of a whole number, or one over it, is written so: "√5,376", "1/√128"."""
+    square = value * value
+    for whole, text in ((square, "√{}"), (1 / square if square else 0.0, "1/√{}")):
+        if whole > 1.5 and isclose(whole, round(whole), rel_tol=1e-9):
+            return text.format(number(round(whole)))
+    return number(value)
+
+
+def usual_scale(attention: s.Attention | s.LatentAttention) -> float:
+    """What scores are multiplied by where nothing else is said: 1/√(channels of a key)."""
+    dim = attention.head_dim if isinstance(attention, s.Attention) else attention.nope_dim + attention.rope_dim
+    return float(dim**-0.5)
+
+
+def biased(attention: s.Attention) -> list[str]:
+    """Which projections have a bias."""
+    has = {"q": attention.q_bias, "k": attention.kv.bias, "v": attention.kv.bias, "o": attention.o_bias}
+    return [name for name, bias in has.items() if bias]
+
+
+def _scores(attention: s.Attention | s.LatentAttention) -> list[str]:
+    usual, softmax = usual_scale(attention), attention.softmax
+    said = []
+    if not isclose(softmax.scale, usual):
+        stretched = isinstance(attention, s.LatentAttention)
+        said.append(
+            f"scores × {number(softmax.scale)} ({root(usual)} × {number(softmax.scale / usual)})"
+            if stretched
+            else f"scores × {root(softmax.scale)}"
+        )
+    return said + facts(softmax)
+
+
+# Attention
+
+
+@title.register
+def _(spec: s.Attention) -> str:
+    if spec.kv.heads == spec.heads:
+        return "multi-head attention"
+    return "multi-query attention" if spec.kv.heads == 1 else "grouped-query attention"
+
+
+@facts.register
+def _(spec: s.Attention) -> list[str]:
+    kv = spec.kv
+    shared = "" if kv.heads == spec.heads else f", {kv.heads} key/value {'heads' if kv.heads > 1 else 'head'}"
+    heads = f"{spec.heads} {'query heads' if shared else 'heads'}{shared} of {number(spec.head_dim)}"
+    said = [heads if kv.v_dim == spec.head_dim else f"{heads}, values of {number(kv.v_dim)}", *_sees(spec.sees)]
+    said.append(phrase(spec.positions) if spec.positions else "no RoPE")
+    if spec.positions and spec.positions.dim < spec.head_dim:
+        said.append(f"RoPE on {spec.positions.dim} of {spec.head_dim} channels")
+    if spec.q_norm and spec.q_norm == kv.k_norm:
+        said.append(f"queries and keys: {phrase(spec.q_norm)}")
+    else:
+        norms = {"queries": spec.q_norm, "keys": kv.k_norm}
+        said += [f"{name}: {phrase(norm)}" for name, norm in norms.items() if norm]
+    said += _scores(spec)
+    return said + ([f"biases on {', '.join(biased(spec))}"] if biased(spec) else [])
+
+
+@title.register
+def _(spec: s.LatentAttention) -> str:
+    return "multi-head latent attention"
+
+
+@facts.register
+def _(spec: s.LatentAttention) -> list[str]:
+    said = [
+        f"{spec.heads} heads: queries and keys of {spec.nope_dim} + {spec.rope_dim} rotary, values of {spec.v_dim}",
+        f"keys and values from a latent of {number(spec.kv.rank)} ({phrase(spec.kv.norm)})",
+        f"queries from a latent of {number(spec.q.rank)} ({phrase(spec.q.norm)})" if spec.q else "queries directly",
+        f"kept per token: {number(spec.kv.rank)} + {spec.rope_dim}",
+        *_sees(spec.sees),
+        phrase(spec.positions) if spec.positions else "no RoPE",
+        *_scores(spec),
+    ]
+    return said + (["biases on the way down and on o"] if spec.bias else [])
+
+
+def _sees(spec: s.Sees) -> list[str]:
+    return [phrase(spec)] if isinstance(spec, s.Window) else []
+
+
+@title.register
+def _(spec: s.Causal) -> str:
+    return "full"
+
+
+@title.register
+def _(spec: s.Window) -> str:
+    return f"window {number(spec.size)}"
+
+
+@facts.register(s.Causal)
+@facts.register(s.Window)
+def _(spec: s.Sees) -> list[str]:
+    return []
+
+
+@facts.register
+def _(spec: s.Softmax) -> list[str]:
+    return [] if spec.softcap is None else [f"scores capped at {number(spec.softcap)}"]
+
+
+@title.register
+def _(spec: s.QKNorm) -> str:
+    return title(spec.norm)
+
+
+@facts.register
+def _(spec: s.QKNorm) -> list[str]:
+    return [*facts(spec.norm), "of each head" if spec.over == "head" else "of the whole projection"]
+
+
+@marks.register(s.Attention)
+@marks.register(s.LatentAttention)
+def _(spec: s.Attention | s.LatentAttention) -> dict[str, str]:
+    rope = spec.positions
+    said = {"mixer": title(spec), "sees": title(spec.sees), "positions": "RoPE" if rope else "NoPE"}
+    return said | ({"theta": f"theta {number(rope.theta)}"} if rope else {})
+
+
+# Positions
+
+
+@title.register
+def _(spec: s.LearnedPositions) -> str:
+    return "learned positions"
+
+
+@facts.register
+def _(spec: s.LearnedPositions) -> list[str]:
+    return [f"{number(spec.count)}, added to the embedding"]
+
+
+@facts.register
+def _(spec: s.RoPE) -> list[str]:
+    said = [f"theta {number(spec.theta)}"]
+    if spec.interleaved:
+        said.append("interleaved")
+    return said + ([phrase(spec.scaling)] if spec.scaling else [])
+
+
+@title.register
+def _(spec: s.LinearScaling) -> str:
+    return f"linear × {number(spec.factor)}"
+
+
+@title.register
+def _(spec: s.Llama3Scaling) -> str:
+    return f"Llama 3 scaling × {number(spec.factor)}"
+
+
+@title.register
+def _(spec: s.YaRN) -> str:
+    return f"YaRN × {number(spec.factor)}"
+
+
+@facts.register
+def _(spec: s.LinearScaling) -> list[str]:
+    return []
+
+
+@facts.register
+def _(spec: s.Llama3Scaling) -> list[str]:
+    return [
+        f"from {number(spec.original_context)}",
+        f"low {number(spec.low_freq_factor)}",
+        f"high {number(spec.high_freq_factor)}",
+    ]
+
+
+@facts.register
+def _(spec: s.YaRN) -> list[str]:
+    said = [f"from {number(spec.original_context)}", f"beta {number(spec.beta_fast)}/{number(spec.beta_slow)}"]
+    if spec.attention_factor != 1.0:
+        said.append(f"attention factor {number(spec.attention_factor)}")
+    return said + ([] if spec.truncate else ["not truncated"])
+
+
+# Feed-forward
+
+
+@title.register
+def _(spec: s.MLP) -> str:
+    return "MLP"
+
+
+@facts.register
+def _(spec: s.MLP) -> list[str]:
+    return [f"{number(spec.dim)} wide", ACTIVATIONS[spec.act], *(["biases"] if spec.bias else [])]
+
+
+@title.register
+def _(spec: s.GatedMLP) -> str:
+    return "gated MLP"
+
+
+@facts.register
+def _(spec: s.GatedMLP) -> list[str]:
+    act = ACTIVATIONS[spec.act] + (f", {GATED[spec.act]}" if spec.act in GATED else "")
+    return [f"{number(spec.dim)} wide", act, *(["biases"] if spec.bias else [])]
+
+
+@marks.register(s.MLP)
+@marks.register(s.GatedMLP)
+def _(spec: s.MLP | s.GatedMLP) -> dict[str, str]:
+    return {"feed-forward": "dense"}
+
+
+@title.register
+def _(spec: s.MoE) -> str:
+    return "mixture of experts"
+
+
+@facts.register
+def _(spec: s.MoE) -> list[str]:
+    said = [f"{spec.router.experts} experts, {spec.router.active} for each token", f"expert: {phrase(spec.expert)}"]
+    if spec.shared:
+        said.append(f"shared expert: {phrase(spec.shared)}")
+    return [*said, f"router: {', '.join(facts(spec.router))}"]
+
+
+@marks.register
+def _(spec: s.MoE) -> dict[str, str]:
+    return {"feed-forward": "MoE"}
+
+
+@title.register
+def _(spec: s.Router) -> str:
+    return "router"
+
+
+@facts.register
+def _(spec: s.Router) -> list[str]:
+    said = [f"{spec.score} scores"]
+    if spec.correction:
+        said.append("a stored bias for selecting")
+    if spec.groups:
+        said += facts(spec.groups)
+    if spec.normalize is not None:
+        said.append("weights normalised")
+    return said + ([f"weights × {number(spec.scale)}"] if spec.scale != 1.0 else [])
+
+
+@title.register
+def _(spec: s.ExpertGroups) -> str:
+    return "expert groups"
+
+
+@facts.register
+def _(spec: s.ExpertGroups) -> list[str]:
+    by = {"max": "best expert", "top2_sum": "two best experts"}[spec.score]
+    return [f"from the best {spec.active} of {spec.count} groups, by their {by}"]
+
+
+# Norms
+
+
+@facts.register
+def _(spec: s.RMSNorm) -> list[str]:
+    return ["1 + weight"] if spec.offset == 1.0 else [f"weight + {number(spec.offset)}"] if spec.offset else []
+
+
+@facts.register
+def _(spec: s.LayerNorm) -> list[str]:
+    return [] if spec.bias else ["no bias"]
+
+
+# The decoder
+
+
+@title.register
+def _(spec: s.Embedding) -> str:
+    return "token embedding"
+
+
+@facts.register
+def _(spec: s.Embedding) -> list[str]:
+    said = [f"{number(spec.vocab)} tokens"]
+    if spec.scale != 1.0:
+        said.append(f"× {root(spec.scale)}")
+    return said + (["looked up in the head's matrix"] if spec.tied else [])
+
+
+@title.register
+def _(spec: s.Head) -> str:
+    return "head"
+
+
+@facts.register
+def _(spec: s.Head) -> list[str]:
+    return [f"{number(spec.vocab)} tokens"] + (
+        [] if spec.softcap is None else [f"logits capped at {number(spec.softcap)}"]
+    )
+
+
+@title.register
+def _(spec: s.Branch) -> str:
+    return spec.name
+
+
+@facts.register
+def _(spec: s.Branch) -> list[str]:
+    return [equation(spec), phrase(spec.body)]
+
+
+def equation(branch: s.Branch) -> str:
+    """Where the norms and the residual are: "x + RMSNorm(attention(RMSNorm(x)))"."""
+    word = branch.body.part or title(branch.body)
+    inside = f"{title(branch.pre)}(x)" if branch.pre else "x"
+    result = f"{word}({inside})"
+    if branch.post:
+        result = f"{title(branch.post)}({result})"
+    scale = "" if branch.scale == 1.0 else f"{number(branch.scale)} · "
+    skip = "" if branch.skip == 1.0 else f"{number(branch.skip)} · "
+    return f"{skip}x + {scale}{result}"
+
+
+@title.register
+def _(spec: s.Layer) -> str:
+    return "layer"
+
+
+@facts.register
+def _(spec: s.Layer) -> list[str]:
+    return [f"{title(branch)}: {', '.join(facts(branch))}" for branch in spec.branches]
+
+
+@marks.register
+def _(spec: s.Layer) -> dict[str, str]:
+    return {key: word for branch in spec.branches for key, word in marks(branch.body).items()}
+
+
+@title.register
+def _(spec: s.MTP) -> str:
+    return "multi-token prediction"
+
+
+@facts.register
+def _(spec: s.MTP) -> list[str]:
+    return ["one more layer, which predicts the token after the next"]
+
+
+@title.register
+def _(spec: s.Decoder) -> str:
+    return spec.name
+
+
+@facts.register
+def _(spec: s.Decoder) -> list[str]:
+    return [
+        f"{len(spec.layers)} layers",
+        f"width {number(spec.width)}",
+        f"vocabulary {number(spec.embedding.vocab)}",
+        f"context {number(spec.context)}",
+    ]

@@ -1,0 +1,354 @@
+"""Tiny configs: every option of every family, every kind of layer, every transition between kinds.
+
+Each is a config.json as it could stand in a checkpoint's folder, in the old spelling of RoPE or the new, with keys left out where
+files leave them out. Windows are shorter than half of a test's sequence and contexts of RoPE scalings shorter than all of it; eps is
+large enough that a misplaced one shows.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+Config = dict[str, Any]
+
+TOKENS = 37  # the length of the sequences that the models are tested on: more than four of the longest window
+
+
+def config(model_type: str, vocab: int = 83, **keys: Any) -> Config:
+    return {"model_type": model_type, "vocab_size": vocab, "bos_token_id": 1, "eos_token_id": 2, **keys}
+
+
+def llama(model_type: str = "llama", **keys: Any) -> Config:
+    """The sizes that most families share."""
+    sizes = {
+        "hidden_size": 42,
+        "intermediate_size": 58,
+        "num_hidden_layers": 3,
+        "num_attention_heads": 6,
+        "num_key_value_heads": 2,
+        "max_position_embeddings": 160,
+        "rms_norm_eps": 4e-3,
+    }
+    return config(model_type, **{**sizes, **keys})
+
+
+def rope(theta: float = 150.0, **keys: Any) -> Config:
+    return {"rope_type": "default", "rope_theta": theta, **keys}
+
+
+def yarn(factor: float = 6.0, context: int = 11, **keys: Any) -> Config:
+    betas = {"beta_fast": 3.0, "beta_slow": 0.2}
+    return {"rope_type": "yarn", "factor": factor, "original_max_position_embeddings": context, **betas, **keys}
+
+
+def llama3(factor: float = 5.0, context: int = 14) -> Config:
+    factors = {"factor": factor, "low_freq_factor": 1.5, "high_freq_factor": 3.0}
+    return {"rope_type": "llama3", "original_max_position_embeddings": context, **factors}
+
+
+def deepseek(model_type: str, **keys: Any) -> Config:
+    sizes = {
+        "hidden_size": 44,
+        "intermediate_size": 52,
+        "moe_intermediate_size": 18,
+        "num_hidden_layers": 4,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 4,
+        "q_lora_rank": 22,
+        "kv_lora_rank": 14,
+        "qk_nope_head_dim": 10,
+        "qk_rope_head_dim": 6,
+        "v_head_dim": 12,
+        "num_experts_per_tok": 3,
+        "routed_scaling_factor": 1.7,
+        "max_position_embeddings": 160,
+        "rms_norm_eps": 4e-3,
+    }
+    return config(model_type, **{**sizes, **keys})
+
+
+def gpt2(**keys: Any) -> Config:
+    sizes = {"n_embd": 36, "n_layer": 3, "n_head": 3, "n_positions": 64, "layer_norm_epsilon": 4e-3}
+    return config("gpt2", **{**sizes, **keys})
+
+
+FULL, SLIDING = "full_attention", "sliding_attention"
+VISION = {"hidden_size": 16, "intermediate_size": 20, "num_hidden_layers": 1, "num_attention_heads": 2, "image_size": 16}
+GEMMA = {"head_dim": 10, "query_pre_attn_scalar": 7, "sliding_window": 6, "tie_word_embeddings": True}
+
+TEXT = {
+    "gpt2": gpt2(),
+    "gpt2_inverse_layer": gpt2(
+        n_inner=50, activation_function="gelu", scale_attn_by_inverse_layer_idx=True, tie_word_embeddings=False
+    ),
+    "gpt2_unscaled": gpt2(scale_attn_weights=False, activation_function="relu", n_head=4, n_layer=2),
+    "llama": llama(num_key_value_heads=6, rope_theta=300.0),
+    "llama_no_groups": {k: v for k, v in llama(hidden_act="gelu").items() if k != "num_key_value_heads"},
+    "llama_biases": llama(attention_bias=True, mlp_bias=True, head_dim=10, rope_parameters=rope()),
+    "llama_linear": llama(rope_theta=90.0, rope_scaling={"type": "linear", "factor": 3.0}, tie_word_embeddings=True),
+    "llama_yarn": llama(head_dim=16, num_key_value_heads=1, rope_theta=120.0, rope_scaling=yarn()),
+    "llama_yarn_exact": llama(
+        head_dim=12, rope_parameters=yarn(rope_theta=120.0, truncate=False, attention_factor=1.3)
+    ),
+    "llama_yarn_mscale": llama(
+        head_dim=12, rope_parameters=yarn(rope_theta=120.0, truncate=True, mscale=0.9, mscale_all_dim=0.4)
+    ),
+    "llama_llama3": llama(head_dim=14, tie_word_embeddings=True, rope_parameters=llama3() | {"rope_theta": 200.0}),
+    "llama_llama3_old": llama(hidden_act="gelu_pytorch_tanh", rope_theta=200.0, rope_scaling=llama3()),
+    "mistral_window": llama("mistral", head_dim=12, sliding_window=8, rope_theta=100.0),
+    "mistral": llama("mistral", sliding_window=None, tie_word_embeddings=True, rope_parameters=rope(1e5)),
+    "mistral_yarn": llama("mistral", sliding_window=5, rope_theta=100.0, rope_scaling=yarn()),
+    "mixtral": llama("mixtral", num_local_experts=5, num_experts_per_tok=2, rope_theta=1e3),
+    "mixtral_window": llama(
+        "mixtral",
+        num_local_experts=7,
+        num_experts_per_tok=3,
+        head_dim=8,
+        sliding_window=7,
+        tie_word_embeddings=True,
+        rope_parameters=rope(),
+    ),
+    "mixtral_one_expert": llama("mixtral", num_local_experts=3, num_experts_per_tok=1, rope_parameters=rope()),
+    "qwen3": llama("qwen3", head_dim=14, tie_word_embeddings=True, rope_theta=1e4),
+    "qwen3_windows": llama(
+        "qwen3",
+        head_dim=10,
+        num_hidden_layers=5,
+        use_sliding_window=True,
+        sliding_window=6,
+        max_window_layers=2,
+        attention_bias=True,
+        rope_theta=1e3,
+        rope_scaling=yarn(),
+    ),
+    "qwen3_pattern": llama(
+        "qwen3",
+        head_dim=8,
+        num_hidden_layers=4,
+        use_sliding_window=True,
+        sliding_window=9,
+        layer_types=[SLIDING, FULL, FULL, SLIDING],
+        rope_parameters=rope(),
+    ),
+    "qwen3_moe": llama(
+        "qwen3_moe",
+        head_dim=10,
+        num_hidden_layers=4,
+        moe_intermediate_size=16,
+        num_experts=6,
+        num_experts_per_tok=2,
+        norm_topk_prob=False,
+        decoder_sparse_step=2,
+        rope_theta=500.0,
+    ),
+    "qwen3_moe_window": llama(
+        "qwen3_moe",
+        head_dim=12,
+        num_hidden_layers=5,
+        moe_intermediate_size=14,
+        num_experts=9,
+        num_experts_per_tok=4,
+        norm_topk_prob=True,
+        mlp_only_layers=[0, 3],
+        use_sliding_window=True,
+        sliding_window=7,
+        max_window_layers=3,
+        attention_bias=True,
+        tie_word_embeddings=True,
+        rope_parameters=rope(),
+    ),
+    "qwen3_moe_all_sparse": llama(
+        "qwen3_moe",
+        num_hidden_layers=3,
+        moe_intermediate_size=20,
+        num_experts=5,
+        num_experts_per_tok=2,
+        norm_topk_prob=True,
+        mlp_only_layers=[],
+        rope_theta=1e3,
+        rope_scaling=yarn(),
+    ),
+    "gemma2": llama(
+        "gemma2",
+        **GEMMA,
+        num_hidden_layers=4,
+        attn_logit_softcapping=2.5,
+        final_logit_softcapping=3.0,
+        rope_theta=100.0,
+    ),
+    "gemma2_uncapped": llama(
+        "gemma2",
+        **GEMMA | {"tie_word_embeddings": False},
+        num_hidden_layers=5,
+        layer_types=[FULL, SLIDING, SLIDING, FULL, FULL],
+        attn_logit_softcapping=None,
+        final_logit_softcapping=None,
+        attention_bias=True,
+        hidden_activation="gelu",
+        rope_parameters=rope(),
+    ),
+    "gemma3": llama(
+        "gemma3_text",
+        **GEMMA,
+        num_hidden_layers=5,
+        layer_types=[SLIDING, SLIDING, FULL, FULL, SLIDING],
+        final_logit_softcapping=3.0,
+        attention_bias=True,
+        rope_parameters={FULL: rope(2e3, factor=3.0) | {"rope_type": "linear"}, SLIDING: rope(60.0)},
+    ),
+    "gemma3_old": llama(
+        "gemma3_text",
+        **GEMMA,
+        num_hidden_layers=7,
+        sliding_window_pattern=3,
+        rope_theta=2e3,
+        rope_local_base_freq=60.0,
+        rope_scaling={"rope_type": "linear", "factor": 4.0},
+    ),
+    "gemma3_default_pattern": llama(
+        "gemma3_text", **GEMMA | {"tie_word_embeddings": False}, num_hidden_layers=7, attn_logit_softcapping=2.0
+    ),
+    "olmo2": llama("olmo2", rope_theta=2e3),
+    "olmo2_biases": llama(
+        "olmo2",
+        num_key_value_heads=6,
+        attention_bias=True,
+        tie_word_embeddings=True,
+        rope_parameters=rope(200.0, factor=2.0) | {"rope_type": "linear"},
+    ),
+    "olmo3": llama(
+        "olmo3", num_hidden_layers=5, sliding_window=6, rope_theta=500_000.0, rope_scaling=yarn(attention_factor=1.2)
+    ),
+    "olmo3_pattern": llama(
+        "olmo3",
+        num_hidden_layers=5,
+        num_key_value_heads=3,
+        sliding_window=9,
+        layer_types=[FULL, SLIDING, FULL, FULL, SLIDING],
+        attention_bias=True,
+        tie_word_embeddings=True,
+        rope_parameters={FULL: yarn(rope_theta=300.0), SLIDING: rope(70.0)},
+    ),
+    "smollm3": llama("smollm3", num_hidden_layers=5, no_rope_layer_interval=2, rope_theta=5e3, tie_word_embeddings=True),
+    "smollm3_windows": llama(
+        "smollm3",
+        num_hidden_layers=6,
+        no_rope_layers=[1, 0, 0, 1, 1, 0],
+        use_sliding_window=True,
+        sliding_window=7,
+        attention_bias=True,
+        mlp_bias=True,
+        tie_word_embeddings=False,
+        rope_parameters=rope(),
+    ),
+    "smollm3_yarn": llama("smollm3", num_hidden_layers=4, head_dim=12, rope_theta=500.0, rope_scaling=yarn()),
+    "deepseek_v2_lite": deepseek(
+        "deepseek_v2",
+        q_lora_rank=None,
+        n_routed_experts=7,
+        n_shared_experts=2,
+        first_k_dense_replace=1,
+        topk_method="greedy",
+        n_group=1,
+        topk_group=1,
+        norm_topk_prob=False,
+        rope_theta=200.0,
+        rope_scaling={**yarn(mscale=0.707, mscale_all_dim=0.707), "type": "yarn"},
+    ),
+    "deepseek_v2": deepseek(
+        "deepseek_v2",
+        n_routed_experts=12,
+        n_shared_experts=1,
+        first_k_dense_replace=2,
+        topk_method="group_limited_greedy",
+        n_group=3,
+        topk_group=2,
+        attention_bias=True,
+        mlp_bias=True,
+        hidden_act="gelu",
+        rope_parameters=yarn(rope_theta=80.0, mscale=1.0, mscale_all_dim=0.6),
+    ),
+    "deepseek_v2_plain": deepseek(
+        "deepseek_v2",
+        n_routed_experts=6,
+        n_shared_experts=1,
+        first_k_dense_replace=0,
+        topk_method="greedy",
+        tie_word_embeddings=True,
+        rope_theta=200.0,
+    ),
+    "deepseek_v3": deepseek(
+        "deepseek_v3",
+        n_routed_experts=12,
+        n_shared_experts=1,
+        first_k_dense_replace=2,
+        n_group=3,
+        topk_group=2,
+        norm_topk_prob=True,
+        num_nextn_predict_layers=0,
+        rope_theta=200.0,
+        rope_scaling={**{k: v for k, v in yarn(mscale=1.0, mscale_all_dim=1.0).items() if k != "rope_type"}, "type": "yarn"},
+    ),
+    "deepseek_v3_half": deepseek(
+        "deepseek_v3",
+        q_lora_rank=None,
+        n_routed_experts=8,
+        n_shared_experts=2,
+        first_k_dense_replace=0,
+        n_group=4,
+        topk_group=3,
+        norm_topk_prob=False,
+        rope_interleave=False,
+        attention_bias=True,
+        num_nextn_predict_layers=0,
+        rope_parameters=rope(),
+    ),
+    "kimi_k2": deepseek(
+        "kimi_k2",
+        n_routed_experts=9,
+        n_shared_experts=1,
+        first_k_dense_replace=1,
+        n_group=1,
+        topk_group=1,
+        norm_topk_prob=True,
+        num_nextn_predict_layers=0,
+        rope_theta=5e3,
+        rope_scaling={**yarn(factor=32.0, mscale=1.0, mscale_all_dim=1.0), "type": "yarn"},
+    ),
+}
+
+
+def wrapper(model_type: str, text: Config, **keys: Any) -> Config:
+    """A multimodal model, whose text model is tested."""
+    return {"model_type": model_type, "text_config": text, **keys}
+
+
+WRAPPED = {
+    "gemma3_multimodal": wrapper(
+        "gemma3",
+        {k: v for k, v in TEXT["gemma3"].items() if k != "tie_word_embeddings"},
+        vision_config={"model_type": "siglip_vision_model", "patch_size": 8, **VISION},
+        mm_tokens_per_image=4,
+        image_token_index=71,
+        boi_token_index=72,
+        eoi_token_index=73,
+    ),
+    "gemma3_multimodal_untied": wrapper(
+        "gemma3",
+        TEXT["gemma3_old"],
+        vision_config={"model_type": "siglip_vision_model", "patch_size": 8, **VISION},
+        mm_tokens_per_image=4,
+        image_token_index=71,
+        boi_token_index=72,
+        eoi_token_index=73,
+        tie_word_embeddings=False,
+    ),
+    "mistral3_multimodal": wrapper(
+        "mistral3",
+        TEXT["mistral_window"],
+        vision_config={"model_type": "pixtral", "patch_size": 8, "head_dim": 8, **VISION},
+        image_token_index=71,
+    ),
+}
+
+CASES: dict[str, Config] = TEXT | WRAPPED
