@@ -15,13 +15,14 @@ TOKENS = 37  # the length of the sequences that the models are tested on: more t
 
 
 def config(model_type: str, vocab: int = 83, **keys: Any) -> Config:
-    return {"model_type": model_type, "vocab_size": vocab, "bos_token_id": 1, "eos_token_id": 2, **keys}
+    tokens = {"bos_token_id": 1, "eos_token_id": 2, "pad_token_id": None}
+    return {"model_type": model_type, "vocab_size": vocab, **tokens, **keys}
 
 
 def llama(model_type: str = "llama", **keys: Any) -> Config:
     """The sizes that most families share."""
     sizes = {
-        "hidden_size": 42,
+        "hidden_size": 60,
         "intermediate_size": 58,
         "num_hidden_layers": 3,
         "num_attention_heads": 6,
@@ -348,6 +349,14 @@ WRAPPED = {
         TEXT["mistral_window"],
         vision_config={"model_type": "pixtral", "patch_size": 8, "head_dim": 8, **VISION},
         image_token_index=71,
+        tie_word_embeddings=False,
+    ),
+    "mistral3_multimodal_tied": wrapper(
+        "mistral3",
+        TEXT["mistral_yarn"],
+        vision_config={"model_type": "pixtral", "patch_size": 8, "head_dim": 8, **VISION},
+        image_token_index=71,
+        tie_word_embeddings=True,
     ),
 }
 

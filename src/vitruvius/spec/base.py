@@ -74,6 +74,7 @@ def linear(name: str, out: Dimension, into: Dimension, bias: bool = False) -> di
 
 
 def vector(dimension: Dimension, initial: float) -> Weight:
+    """A weight that scales or shifts channels."""
     return Weight((dimension,), role="vector", initial=initial)
 
 

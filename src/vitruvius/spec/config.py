@@ -15,16 +15,18 @@ DEEPEST = 4096  # more layers than this is a damaged file, not a model
 # Keys that Hugging Face writes into any config.json and that say nothing about the architecture: training, tokens,
 # generation and provenance.
 EVERYDAY = frozenset(
-    """architectures auto_map dtype torch_dtype transformers_version _name_or_path name_or_path use_cache initializer_range
-    bos_token_id eos_token_id pad_token_id sep_token_id attention_dropout hidden_dropout resid_pdrop embd_pdrop attn_pdrop
-    output_router_logits router_aux_loss_coef router_jitter_noise aux_loss_alpha seq_aux ep_size pretraining_tp
-    output_attentions output_hidden_states return_dict return_dict_in_generate problem_type id2label label2id
-    is_decoder cross_attention_hidden_size decoder_start_token_id chunk_size_feed_forward pruned_heads tie_encoder_decoder torchscript use_bfloat16 tf_legacy_loss finetuning_task
-    task_specific_params prefix tokenizer_class remove_invalid_values bad_words_ids begin_suppress_tokens suppress_tokens
-    do_sample early_stopping encoder_no_repeat_ngram_size no_repeat_ngram_size exponential_decay_length_penalty
-    forced_bos_token_id forced_eos_token_id diversity_penalty length_penalty repetition_penalty max_length min_length
-    num_beams num_beam_groups num_return_sequences output_scores temperature top_k top_p typical_p quantization_config
-    unsloth_version unsloth_fixed _attn_implementation""".split()
+    """architectures auto_map dtype torch_dtype transformers_version _name_or_path name_or_path use_cache
+    initializer_range bos_token_id eos_token_id pad_token_id sep_token_id attention_dropout hidden_dropout
+    resid_pdrop embd_pdrop attn_pdrop output_router_logits router_aux_loss_coef router_jitter_noise
+    aux_loss_alpha seq_aux ep_size pretraining_tp output_attentions output_hidden_states return_dict
+    return_dict_in_generate problem_type id2label label2id is_decoder cross_attention_hidden_size
+    decoder_start_token_id chunk_size_feed_forward pruned_heads tie_encoder_decoder torchscript use_bfloat16
+    tf_legacy_loss finetuning_task task_specific_params prefix tokenizer_class remove_invalid_values
+    bad_words_ids begin_suppress_tokens suppress_tokens do_sample early_stopping encoder_no_repeat_ngram_size
+    no_repeat_ngram_size exponential_decay_length_penalty forced_bos_token_id forced_eos_token_id
+    diversity_penalty length_penalty repetition_penalty max_length min_length num_beams num_beam_groups
+    num_return_sequences output_scores temperature top_k top_p typical_p quantization_config unsloth_version
+    unsloth_fixed _attn_implementation""".split()
 )
 
 ABSENT = frozenset(("add_cross_attention", "is_encoder_decoder"))  # everyday keys too, as long as they are not set

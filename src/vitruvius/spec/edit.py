@@ -38,22 +38,13 @@ def edit(tree: T, pattern: str, new: New) -> T:
         names = [f.name for f in fields(value)]
         if step in names:
             return _with(value, step, change(getattr(value, step), rest, f"{where}.{step}".strip(".")))
-        if "branches" in names:
-            return replace(value, branches=change(value.branches, steps, where))
+        if "branches" in names:  # a branch goes by its name alone: layers.3.mixer
+            return _with(value, "branches", change(getattr(value, "branches"), steps, where))  # noqa: B009
         if step == "*":
             for name in names:
                 if isinstance(part := getattr(value, name), Spec):
                     value = _with(value, name, change(part, rest, f"{where}.{name}".strip(".")))
             return value
-        raise ValueError(f"{pattern!r}: {where or 'the tree'} has no parts")
-        names = [f.name for f in fields(value)]
-        if step in names:
-            return _with(value, step, change(getattr(value, step), rest, f"{where}.{step}".strip(".")))
-        if "branches" in names:
-            return replace(value, branches=change(value.branches, steps, where))
-        if step == "*":
-            parts = {n: getattr(value, n) for n in names if isinstance(getattr(value, n), Spec)}
-            return replace(value, **{n: change(part, rest, f"{where}.{n}".strip(".")) for n, part in parts.items()})
         raise ValueError(f"{pattern!r}: {where or 'the tree'} has no {step!r} (it has {', '.join(names)})")
 
     edited: T = change(tree, pattern.split("."), "")

@@ -9,6 +9,7 @@ from itertools import groupby
 from ..spec import Decoder, Layer
 from .words import marks
 
+
 @dataclass(frozen=True)
 class Kind:
     """Layers that are equal: their short name, what they are, and where they stand."""

@@ -13,7 +13,7 @@ from math import isclose
 from .. import spec as s
 from ..cost.quantity import number
 
-ACTIVATIONS = {"silu": "SiLU", "gelu": "GELU", "gelu_tanh": "GELU (tanh)", "relu": "ReLU", "relu2": "ReLU²"}
+ACTIVATIONS = {"silu": "SiLU", "gelu": "GELU", "gelu_tanh": "tanh GELU", "relu": "ReLU", "relu2": "ReLU²"}
 GATED = {"silu": "SwiGLU", "gelu": "GeGLU", "gelu_tanh": "GeGLU", "relu": "ReGLU"}  # Shazeer 2020, arXiv 2002.05202
 
 
@@ -27,7 +27,9 @@ def title(spec: s.Spec) -> str:
 def facts(spec: s.Spec) -> list[str]:
     """What there is to say about the part and those inside it, in short phrases: "32 query heads", "softcap 50"."""
     values = {f.name: getattr(spec, f.name) for f in fields(spec)}
-    own = [f"{name.replace('_', ' ')} {shown(value)}" for name, value in values.items() if not isinstance(value, s.Spec)]
+    own = [
+        f"{name.replace('_', ' ')} {shown(value)}" for name, value in values.items() if not isinstance(value, s.Spec)
+    ]
     return own + [phrase(value) for value in values.values() if isinstance(value, s.Spec)]
 
 
@@ -102,8 +104,11 @@ def _(spec: s.Attention) -> list[str]:
     kv = spec.kv
     shared = "" if kv.heads == spec.heads else f", {kv.heads} key/value {'heads' if kv.heads > 1 else 'head'}"
     heads = f"{spec.heads} {'query heads' if shared else 'heads'}{shared} of {number(spec.head_dim)}"
-    said = [heads if kv.v_dim == spec.head_dim else f"{heads}, values of {number(kv.v_dim)}", *_sees(spec.sees)]
-    said.append(phrase(spec.positions) if spec.positions else "no RoPE")
+    said = [
+        heads if kv.v_dim == spec.head_dim else f"{heads}, values of {number(kv.v_dim)}",
+        *facts(spec.sees),
+        phrase(spec.positions) if spec.positions else "no RoPE",
+    ]
     if spec.positions and spec.positions.dim < spec.head_dim:
         said.append(f"RoPE on {spec.positions.dim} of {spec.head_dim} channels")
     if spec.q_norm and spec.q_norm == kv.k_norm:
@@ -127,15 +132,11 @@ def _(spec: s.LatentAttention) -> list[str]:
         f"keys and values from a latent of {number(spec.kv.rank)} ({phrase(spec.kv.norm)})",
         f"queries from a latent of {number(spec.q.rank)} ({phrase(spec.q.norm)})" if spec.q else "queries directly",
         f"kept per token: {number(spec.kv.rank)} + {spec.rope_dim}",
-        *_sees(spec.sees),
+        *facts(spec.sees),
         phrase(spec.positions) if spec.positions else "no RoPE",
         *_scores(spec),
     ]
     return said + (["biases on the way down and on o"] if spec.bias else [])
-
-
-def _sees(spec: s.Sees) -> list[str]:
-    return [phrase(spec)] if isinstance(spec, s.Window) else []
 
 
 @title.register
@@ -148,10 +149,14 @@ def _(spec: s.Window) -> str:
     return f"window {number(spec.size)}"
 
 
-@facts.register(s.Causal)
-@facts.register(s.Window)
-def _(spec: s.Sees) -> list[str]:
-    return []
+@facts.register
+def _(spec: s.Causal) -> list[str]:
+    return ["sees all that came before"]
+
+
+@facts.register
+def _(spec: s.Window) -> list[str]:
+    return [f"sees the last {number(spec.size)} tokens"]
 
 
 @facts.register
@@ -166,7 +171,7 @@ def _(spec: s.QKNorm) -> str:
 
 @facts.register
 def _(spec: s.QKNorm) -> list[str]:
-    return [*facts(spec.norm), "of each head" if spec.over == "head" else "of the whole projection"]
+    return ["of each head" if spec.over == "head" else "of the whole projection", *facts(spec.norm)]
 
 
 @marks.register(s.Attention)
@@ -192,10 +197,13 @@ def _(spec: s.LearnedPositions) -> list[str]:
 
 @facts.register
 def _(spec: s.RoPE) -> list[str]:
-    said = [f"theta {number(spec.theta)}"]
-    if spec.interleaved:
-        said.append("interleaved")
+    said = ["interleaved"] if spec.interleaved else []
     return said + ([phrase(spec.scaling)] if spec.scaling else [])
+
+
+@title.register
+def _(spec: s.RoPE) -> str:
+    return f"RoPE theta {number(spec.theta)}"
 
 
 @title.register
@@ -255,7 +263,7 @@ def _(spec: s.GatedMLP) -> str:
 
 @facts.register
 def _(spec: s.GatedMLP) -> list[str]:
-    act = ACTIVATIONS[spec.act] + (f", {GATED[spec.act]}" if spec.act in GATED else "")
+    act = ACTIVATIONS[spec.act] + (f" ({GATED[spec.act]})" if spec.act in GATED else "")
     return [f"{number(spec.dim)} wide", act, *(["biases"] if spec.bias else [])]
 
 
@@ -293,7 +301,7 @@ def _(spec: s.Router) -> list[str]:
     said = [f"{spec.score} scores"]
     if spec.correction:
         said.append("a stored bias for selecting")
-    if spec.groups:
+    if spec.groups and spec.groups.count > 1:
         said += facts(spec.groups)
     if spec.normalize is not None:
         said.append("weights normalised")
@@ -316,7 +324,7 @@ def _(spec: s.ExpertGroups) -> list[str]:
 
 @facts.register
 def _(spec: s.RMSNorm) -> list[str]:
-    return ["1 + weight"] if spec.offset == 1.0 else [f"weight + {number(spec.offset)}"] if spec.offset else []
+    return [f"weights {number(spec.offset)} + w"] if spec.offset else []
 
 
 @facts.register

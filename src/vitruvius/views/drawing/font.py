@@ -65,7 +65,7 @@ def _pieces(word: str, width: float, size: float, bold: bool) -> list[str]:
 
 def embedded(characters: Iterable[str], bold: bool) -> bytes:
     """A font file with these characters only. Equal characters give equal bytes."""
-    from fontTools.subset import Options, Subsetter  # noqa: PLC0415
+    from fontTools.subset import Options, Subsetter
 
     options = Options(layout_features=[], hinting=False, desubroutinize=True, name_IDs=[0, 1, 2, 13, 14])
     font, subsetter = _open(bold), Subsetter(options)
@@ -80,6 +80,4 @@ def font_face(characters: Iterable[str], bold: bool) -> str:
     """The CSS rule that brings the font's used part along."""
     data = b64encode(embedded(characters, bold)).decode("ascii")
     weight = 600 if bold else 400
-    return (
-        f'@font-face{{font-family:"Inter";font-weight:{weight};src:url(data:font/otf;base64,{data}) format("opentype")}}'
-    )
+    return f'@font-face{{font-family:"Inter";font-weight:{weight};src:url(data:font/otf;base64,{data}) format("opentype")}}'

@@ -1,0 +1,101 @@
+"""The text drawing: the whole architecture as a tree, equal layers told once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from textwrap import wrap
+
+from ..cost import cost
+from ..cost.quantity import count, number, size
+from ..spec import Branch, Decoder
+from .pattern import Kind, kinds, stretches
+from .words import equation, facts, phrase, title
+
+WIDTH = 100  # columns
+LABEL = 22  # of them for lines and names
+
+
+@dataclass(frozen=True)
+class Twig:
+    """A line of the tree: a name, what there is to say in lines of its own, and what hangs below."""
+
+    name: str
+    said: tuple[str, ...] = ()
+    below: tuple[Twig, ...] = ()
+
+
+def tree(arch: Decoder) -> str:
+    """The architecture as text, deterministic and at most `WIDTH` columns wide."""
+    return "\n".join([*figures(arch), *_lines(_twigs(arch), "")])
+
+
+def figures(arch: Decoder) -> list[str]:
+    """The name and what one asks first."""
+    c = cost(arch)
+    active = "" if c.parameters.active == c.parameters.total else f", {count(c.parameters.active)} active"
+    state = f"state {size(c.state.bytes_per_token)} per token"
+    return [
+        arch.name,
+        f"{count(c.parameters.total)} parameters{active} · width {number(arch.width)} · context {number(arch.context)}",
+        f"{state}, {size(c.state.bytes)} at full context (bf16)",
+    ]
+
+
+def _twigs(arch: Decoder) -> list[Twig]:
+    found = kinds(arch)
+    twigs = [Twig(title(arch.embedding), (", ".join(facts(arch.embedding)),))]
+    if arch.positions:
+        twigs.append(Twig(title(arch.positions), (", ".join(facts(arch.positions)),)))
+    below = tuple(_kind(kind, found[:i]) for i, kind in enumerate(found))
+    twigs.append(Twig(f"{len(arch.layers)} layers", _places(arch), below if len(found) > 1 else below[0].below))
+    twigs.append(Twig("final norm", (phrase(arch.final_norm),)))
+    twigs.append(Twig(title(arch.head), (", ".join(facts(arch.head)),)))
+    for module in arch.mtp:
+        known = {kind.layer: kind.name for kind in found}
+        layer = f"its layer is like {known[module.layer]}" if module.layer in known else ", ".join(facts(module.layer))
+        twigs.append(Twig(title(module), (*facts(module), layer)))
+    return twigs
+
+
+def _places(arch: Decoder) -> tuple[str, ...]:
+    """Which layers are of which kind: "0-59: 10 × (5 × window 1,024, 1 × full)"."""
+    found = stretches(arch)
+    if len(found) == 1 and len(kinds(arch)) == 1:
+        return ("all alike",)
+    return tuple(f"{s.first}-{s.last}: {s}" if s.last > s.first else f"{s.first}: {s}" for s in found)
+
+
+def _kind(kind: Kind, before: tuple[Kind, ...]) -> Twig:
+    plural = "layers" if len(kind.indices) > 1 else "layer"
+    branches = tuple(_branch(branch, before) for branch in kind.layer.branches)
+    return Twig(kind.name, (f"{len(kind.indices)} {plural}",), branches)
+
+
+def _branch(branch: Branch, before: tuple[Kind, ...]) -> Twig:
+    """A branch in full, or by what distinguishes it from the same branch of a kind that has been told already."""
+    mine = _said(branch)
+    for kind in before:
+        theirs = next((_said(other) for other in kind.layer.branches if other.name == branch.name), [])
+        if mine == theirs:
+            return Twig(branch.name, (f"as in {kind.name}",))
+        other = [fact for fact in mine if fact not in theirs]
+        if mine[:2] == theirs[:2] and len(mine) == len(theirs):
+            return Twig(branch.name, (f"as in {kind.name}, but", *other))
+    return Twig(branch.name, tuple(mine))
+
+
+def _said(branch: Branch) -> list[str]:
+    return [equation(branch), title(branch.body), *facts(branch.body)]
+
+
+def _lines(twigs: list[Twig] | tuple[Twig, ...], indent: str) -> Iterator[str]:
+    for twig in twigs:
+        last = twig is twigs[-1]
+        inner = indent + ("   " if last else "│  ")
+        hanging = inner + ("│" if twig.below else "")
+        name = f"{indent}{'└─ ' if last else '├─ '}{twig.name}"
+        lines = [line for said in twig.said for line in wrap(said, WIDTH - LABEL, subsequent_indent="  ")]
+        yield name.ljust(LABEL - 2) + "  " + lines[0]
+        yield from (hanging.ljust(LABEL) + line for line in lines[1:])
+        yield from _lines(twig.below, inner)
