@@ -103,3 +103,16 @@ def offline() -> Iterator[None]:
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     yield
+
+
+@torch.no_grad()
+def logits(folder: Path, input_ids: Tensor) -> Tensor:
+    """What transformers computes with the checkpoint in `folder`."""
+    config = json.loads((folder / "config.json").read_text("utf-8"))
+    with offline():
+        model = transformers_model({key: value for key, value in config.items() if key != "architectures"})
+        loaded = type(model).from_pretrained(
+            folder, config=model.config, attn_implementation="eager", experts_implementation="eager"
+        )
+        result: Tensor = loaded(input_ids=input_ids, use_cache=False).logits
+    return result

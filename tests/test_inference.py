@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from functools import cache
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
+from cases import TEXT
 from numpy.typing import NDArray
+from reference import make, randomize
 from transformers.generation.logits_process import (
     LogitsProcessor,
     LogitsProcessorList,
@@ -18,7 +26,9 @@ from transformers.generation.logits_process import (
 
 import vitruvius as vt
 from vitruvius.errors import InputError
-from vitruvius.inference.sampling import Sampler
+from vitruvius.inference import generation
+from vitruvius.inference.sampling import Sampler, penalize
+from vitruvius.inference.streaming import Detokenizer, StopStrings, Timing
 
 LOGITS = np.random.default_rng(0).normal(size=(20, 300)).astype(np.float32) * 3
 HISTORY = np.random.default_rng(1).integers(0, 300, (20, 40))
@@ -69,8 +79,6 @@ def all_options(options: dict[str, float]) -> dict[str, float | None]:
 
 def distribution(sampler: Sampler, logits: NDArray[np.float32]) -> NDArray[np.float64]:
     """Probabilities (B, V) before anything is drawn."""
-    from vitruvius.inference.sampling import penalize
-
     full = np.zeros(logits.shape)
     for row, seen, out in zip(logits, HISTORY, full, strict=True):
         tokens, probabilities = sampler.distribution(penalize(row, seen, sampler.repetition_penalty))
@@ -86,7 +94,9 @@ def test_distribution_is_that_of_transformers(options: dict[str, float]) -> None
     np.testing.assert_allclose(ours, theirs, rtol=2e-5, atol=1e-12)
 
 
-@pytest.mark.parametrize("options", [{"top_k": 3}, {"top_p": 0.5}, {"min_p": 0.5}, {"top_k": 4, "top_p": 0.6}], ids=str)
+@pytest.mark.parametrize(
+    "options", [{"top_k": 3}, {"top_p": 0.513}, {"min_p": 0.5}, {"top_k": 4, "top_p": 0.613}], ids=str
+)
 def test_ties_are_treated_as_in_transformers(options: dict[str, float]) -> None:
     logits = np.random.default_rng(2).integers(0, 3, (20, 300)).astype(np.float32)  # many equal values
     complete = all_options(options)
@@ -153,3 +163,326 @@ def test_logits_that_are_not_numbers() -> None:
     for sampler in (Sampler(), Sampler(temperature=1.0)):
         with pytest.raises(InputError, match="NaN"):
             sampler.choose(logits, [[]])
+
+
+MODELS = ["gpt2", "mistral_window", "gemma3", "deepseek_v3", "qwen3_moe_window"]
+PROMPTS = [[5, 9, 41, 7, 7, 30, 2, 11, 60, 33, 8, 19, 24], [17], [44, 3, 51, 50, 12, 6]]
+
+
+@cache
+def model_of(name: str) -> Any:
+    """A tiny model with random weights everywhere."""
+    model = vt.build(TEXT[name], dtype="float32")
+    randomize(model, torch.Generator().manual_seed(11))
+    return model
+
+
+@pytest.fixture(params=MODELS)
+def model(request: pytest.FixtureRequest) -> Any:
+    return model_of(request.param)
+
+
+@torch.no_grad()
+def greedy(model: Any, prompt: list[int], count: int) -> list[int]:
+    """The most probable tokens, each from one pass over everything before it."""
+    ids = list(prompt)
+    for _ in range(count):
+        ids.append(int(model(torch.tensor([ids]))[0, -1].argmax()))
+    return ids[len(prompt) :]
+
+
+def test_generate_is_greedy_decoding(model: Any) -> None:
+    new = vt.generate(model, torch.tensor(PROMPTS[:1]), max_new_tokens=12)
+    assert new.dtype == torch.int64
+    assert new.tolist() == [greedy(model, PROMPTS[0], 12)]
+
+
+@pytest.mark.parametrize("chunk", [generation.CHUNK, 4, 1])
+def test_batches_of_different_lengths_in_any_chunks(model: Any, chunk: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(generation, "CHUNK", chunk)
+    wanted = [greedy(model, prompt, 10) for prompt in PROMPTS]
+    assert vt.generate(model, PROMPTS, max_new_tokens=10).tolist() == wanted
+    longer = PROMPTS[::2]  # without the prompt of one token, which forbids to divide the others
+    assert vt.generate(model, longer, max_new_tokens=10).tolist() == wanted[::2]
+    assert [list(generation.stream(model, prompt, 10)) for prompt in PROMPTS] == wanted
+
+
+def test_prefill_goes_in_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, sizes = model_of("gemma3"), []
+    hidden = model.hidden
+    monkeypatch.setattr(model, "hidden", lambda ids, *rest: sizes.append(ids.shape[1]) or hidden(ids, *rest))
+    monkeypatch.setattr(generation, "CHUNK", 5)
+    vt.generate(model, PROMPTS[:1], max_new_tokens=3)
+    assert sizes == [4, 4, 5, 1, 1]
+
+
+def test_a_row_stops_at_eos_and_is_filled_with_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = model_of("deepseek_v3")
+    free = vt.generate(model, PROMPTS, max_new_tokens=8, ignore_eos=True).tolist()
+    eos = free[0][3]
+    monkeypatch.setattr(model, "eos", frozenset({eos, 82}))
+    wanted = [row[: row.index(eos)] + [eos] * (8 - row.index(eos)) if eos in row else row for row in free]
+    assert wanted != free
+    assert vt.generate(model, PROMPTS, max_new_tokens=8).tolist() == wanted
+    assert vt.generate(model, PROMPTS[:1], max_new_tokens=8).tolist() == wanted[:1]
+    assert vt.generate(model, PROMPTS, max_new_tokens=8, ignore_eos=True).tolist() == free
+    stream = generation.stream(model, PROMPTS[0], 8)
+    assert list(stream) == free[0][: free[0].index(eos) + 1]
+    assert stream.finish == "eos"
+
+
+def test_generation_is_that_of_transformers(tmp_path: Path) -> None:
+    from transformers import AutoModelForCausalLM
+
+    made = make(TEXT["gemma2"], tmp_path)
+    theirs = AutoModelForCausalLM.from_pretrained(tmp_path, attn_implementation="eager")
+    ours = vt.load(tmp_path)
+    for penalty in (1.0, 1.5):
+        wanted = theirs.generate(
+            made.input_ids,
+            max_new_tokens=20,
+            do_sample=False,
+            repetition_penalty=penalty,
+            eos_token_id=[80],
+            pad_token_id=80,
+        )[:, made.input_ids.shape[1] :]
+        ours.eos = frozenset({80})
+        got = vt.generate(ours, made.input_ids, max_new_tokens=20, repetition_penalty=penalty)
+        assert got[:, : wanted.shape[1]].tolist() == wanted.tolist()
+
+
+def test_sampling_follows_the_seed_whatever_the_batch() -> None:
+    model, options = model_of("gemma3"), {"max_new_tokens": 12, "temperature": 2.0, "top_p": 0.95, "seed": 5}
+    batch = vt.generate(model, PROMPTS, **options)
+    assert batch.tolist() == vt.generate(model, PROMPTS, **options).tolist()
+    assert batch[:1].tolist() == vt.generate(model, PROMPTS[:1], **options).tolist()
+    assert batch.tolist() != vt.generate(model, PROMPTS, **options | {"seed": 6}).tolist()
+    sampler = Sampler(temperature=2.0, top_p=0.95, seed=5)
+    assert list(generation.stream(model, PROMPTS[0], 12, sampler)) == batch[0].tolist()
+
+
+def test_generation_ends_at_the_context() -> None:
+    model, prompt = model_of("gpt2"), [4] * 60
+    assert model.spec.context == 64
+    new = vt.generate(model, [prompt, [9]], max_new_tokens=50)
+    assert new[0].tolist() == greedy(model, prompt, 5), "the last token is not read, so it needs no position"
+    assert vt.generate(model, [[4] * 64], max_new_tokens=3).shape == (1, 1)
+    stream = generation.stream(model, prompt, 50)
+    assert list(stream) == new[0].tolist()
+    assert stream.finish == "context"
+
+
+@pytest.mark.parametrize(
+    ("input_ids", "message"),
+    [
+        ([[]], "the prompt is empty"),
+        ([], r"input_ids must be integers \(B, T\)"),
+        ([1, 2], r"input_ids must be integers \(B, T\)"),
+        ([[1.5]], r"input_ids must be integers \(B, T\)"),
+        (torch.zeros(1, 0, dtype=torch.int64), "the prompt is empty"),
+        ([[3], [1, 83]], "token ids run from 0 to 82, got 1 to 83"),
+        ([[-1]], "token ids run from 0 to 82, got -1 to -1"),
+        ([[1] * 65], "the prompt has 65 tokens, and the model's context is 64: shorten it"),
+    ],
+    ids=str,
+)
+def test_prompts_that_cannot_be_read(input_ids: Any, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        vt.generate(model_of("gpt2"), input_ids)
+
+
+def test_other_options_that_cannot_be() -> None:
+    for count in (0, -3, 2.5):
+        with pytest.raises(InputError, match="max_new_tokens must be a whole number of at least 1"):
+            vt.generate(model_of("gpt2"), [[1]], max_new_tokens=count)
+    with pytest.raises(InputError, match="top_p must be"):
+        vt.generate(model_of("gpt2"), [[1]], top_p=2.0)
+
+
+def test_a_model_can_be_trained_after_it_has_generated() -> None:
+    model = vt.build(TEXT["gemma3"])
+    vt.generate(model, PROMPTS)
+    model(torch.tensor(PROMPTS[:1])).sum().backward()
+    assert all(p.grad is not None for p in model.parameters())
+
+
+class Fed:
+    """Notes how many tokens each call of the model reads."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.counts: list[int] = []
+        feed = generation.feed
+
+        def noted(model: Any, rows: Any, state: Any) -> Any:
+            self.counts.append(len(rows[0]))
+            return feed(model, rows, state)
+
+        monkeypatch.setattr(generation, "feed", noted)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_a_session_reads_only_what_is_new(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, prompt = model_of(name), PROMPTS[0]
+    session, fed = generation.Session(model), Fed(monkeypatch)
+    first = session.stream(prompt, 6)
+    answer = list(first)
+    assert (first.timing.prompt, first.timing.reused, first.timing.tokens) == (13, 0, 6)
+    assert fed.counts == [13, 1, 1, 1, 1, 1]
+
+    longer = [*prompt, *answer, 20, 21]
+    second = session.stream(longer, 4)
+    assert list(second) == greedy(model, longer, 4)
+    assert second.timing.reused == 0, "the first state had no room for it"
+    fed.counts.clear()
+    third = session.stream([*longer, 9, 10, 11], 4)
+    assert list(third) == greedy(model, [*longer, 9, 10, 11], 4)
+    assert third.timing.reused == len(longer)
+    assert fed.counts == [3, 1, 1, 1]
+    fed.counts.clear()
+    other = [*longer[:15], 30, 31]  # an earlier turn was changed
+    assert list(session.stream(other, 3)) == greedy(model, other, 3)
+    assert fed.counts == [2, 1, 1]
+    fed.counts.clear()
+    assert list(session.stream(other, 3)) == greedy(model, other, 3), "the same again reads its last token"
+    assert fed.counts == [1, 1, 1]
+
+
+def test_a_session_without_slack_goes_back_further_than_it_could() -> None:
+    model = model_of("mistral_window")
+    session, prompt = generation.Session(model, slack=0), [*PROMPTS[0], *PROMPTS[2]]
+    list(session.stream([3] * 40))
+    list(session.stream(prompt, 30))
+    again = session.stream([*prompt[:16], 1, 2, 3], 5)
+    assert list(again) == greedy(model, [*prompt[:16], 1, 2, 3], 5)
+    assert again.timing.reused == 0
+
+
+def test_an_interrupted_session_does_not_rely_on_its_state(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, prompt = model_of("mistral_window"), list(range(3, 33))
+    session = generation.Session(model, slack=0)
+    next(iter(session.stream(prompt, 30)))
+    longer = prompt + PROMPTS[0]
+    with monkeypatch.context() as patch:
+        patch.setattr(model.layers[-1], "forward", lambda *args: (_ for _ in ()).throw(KeyboardInterrupt))
+        interrupted = session.stream(longer, 4)
+        assert interrupted.timing.reused == len(prompt)
+        with pytest.raises(KeyboardInterrupt):
+            list(interrupted)
+    stream = session.stream(longer, 4)
+    assert list(stream) == greedy(model, longer, 4), "the windows of some layers had gone on"
+    assert stream.timing.reused == 0
+
+
+def test_timing() -> None:
+    timing = Timing(prompt=100, reused=20)
+    assert timing.prefill_rate is None
+    assert timing.decode_rate is None
+    for seconds in (2.0, 0.5, 0.25, 0.25):
+        timing.count(seconds)
+    assert (timing.first, timing.prefill_rate, timing.decode_rate) == (2.0, 40.0, 3.0)
+
+
+def utf8(ids: Sequence[int]) -> str:
+    """A decoder whose tokens are bytes."""
+    return bytes(ids).decode("utf-8", "replace")
+
+
+@pytest.mark.parametrize("text", ["plain", "für 5 €", "👩‍🚀 и 漢字", "cut \u20ac"[:5]])
+def test_characters_come_when_they_are_whole(text: str) -> None:
+    tokens, given = Detokenizer(utf8, prompt="Ü".encode() * 5), []
+    for byte in text.encode():
+        piece = tokens.push(byte)
+        assert "\ufffd" not in piece
+        given.append(piece)
+    assert "".join(given) + tokens.rest() == text
+
+
+def test_an_incomplete_character_at_the_end_is_shown_as_such() -> None:
+    tokens = Detokenizer(utf8)
+    assert [tokens.push(byte) for byte in "a€".encode()[:3]] == ["a", "", ""]
+    assert tokens.rest() == "\ufffd"
+    assert tokens.rest() == ""
+
+
+def test_what_the_prompt_ends_with_decides_about_a_space() -> None:
+    def decode(ids: Sequence[int]) -> str:  # as SentencePiece: the first word of a text has no space before it
+        return " ".join(f"w{i}" for i in ids)
+
+    tokens = Detokenizer(decode, [1, 2])
+    assert [tokens.push(i) for i in (3, 4, 5, 6, 7, 8)] == [" w3", " w4", " w5", " w6", " w7", " w8"]
+    tokens = Detokenizer(decode)
+    assert [tokens.push(i) for i in (3, 4)] == ["w3", " w4"]
+
+
+def test_stop_strings_however_the_text_is_cut() -> None:
+    random = np.random.default_rng(0)
+    stops = ("aab", "abba", "cc", "bc")
+    for _ in range(400):
+        text = "".join(random.choice(list("abc "), 14))
+        ends = [text.find(stop) for stop in stops if stop in text]
+        wanted = text[: min(ends)] if ends else text
+        cuts = sorted({0, 14, *random.integers(0, 14, 5).tolist()})
+        passed, given = StopStrings(stops), ""
+        for start, stop in pairwise(cuts):
+            given += passed.push(text[start:stop])
+            assert wanted.startswith(given), "no part of a stop string is given out"
+            if passed.found:
+                break
+        given += passed.rest()
+        assert given == wanted
+        assert passed.found == bool(ends)
+
+
+def test_text_is_given_out_as_soon_as_no_stop_string_can_begin_in_it() -> None:
+    passed = StopStrings(["\nUser:"])
+    assert [passed.push(piece) for piece in ("Hi", "\n", "Us", "ual", "\nUser", ": x")] == [
+        "Hi",
+        "",
+        "",
+        "\nUsual",
+        "",
+        "",
+    ]
+    assert passed.found
+
+
+def test_an_empty_stop_string() -> None:
+    with pytest.raises(InputError, match="a stop string must not be empty"):
+        StopStrings(["x", ""])
+
+
+class Bytes:
+    """A tokenizer whose tokens are bytes of a vocabulary of 83, from the space on."""
+
+    def encode(self, text: str) -> list[int]:
+        return [ord(c) - 32 for c in text]
+
+    def decode(self, ids: Sequence[int]) -> str:
+        return "".join(chr(i + 32) for i in ids)
+
+    def chat(self, messages: Sequence[Mapping[str, Any]]) -> list[int]:
+        return self.encode("".join(f"{m['role']}:{m['content']};" for m in messages).upper())
+
+
+def test_text_streams(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, tokenizer = model_of("gemma3"), Bytes()
+    free = generation.stream_text(model, tokenizer, "HELLO", 20)
+    text = "".join(free)
+    assert text == tokenizer.decode(greedy(model, tokenizer.encode("HELLO"), 20))
+    assert (free.finish, free.timing.tokens) == ("length", 20)
+
+    stopped = generation.stream_text(model, tokenizer, "HELLO", 20, stop=["none", text[7:10]])
+    assert "".join(stopped) == text[: text.index(text[7:10])]
+    assert stopped.finish == "stop"
+    assert stopped.timing.tokens == text.index(text[7:10]) + 3
+
+    monkeypatch.setattr(model, "eos", frozenset(tokenizer.encode(text[9])))
+    ended = generation.stream_text(model, tokenizer, "HELLO", 20, stop=[text[:30] + "!"])
+    assert "".join(ended) == text[: text.index(text[9])], "what a stop string held back comes, the end of text does not"
+    assert ended.finish == "eos"
+    assert "".join(generation.stream_text(model, tokenizer, "HELLO", 20, ignore_eos=True)) == text
+
+    messages = [{"role": "user", "content": "HI"}]
+    ids = tokenizer.chat(messages)
+    chat = "".join(generation.stream_text(model, tokenizer, messages, 9, ignore_eos=True))
+    assert chat == tokenizer.decode(greedy(model, ids, 9))

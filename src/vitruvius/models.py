@@ -67,7 +67,7 @@ def load(
 
     Raises InputError, in one line, for what cannot be found, does not match, or does not fit into memory.
     """
-    from .nn.model import assign, check_memory, dtype_of, skeleton
+    from .nn.model import assign, check_memory, dtype_of, own_dtype, skeleton, weights_of
 
     if quantize is not None:
         raise InputError(f"quantize={quantize!r} is not supported yet; load in float32 or bfloat16")
@@ -78,13 +78,14 @@ def load(
     check_memory(decoder, kind or dtype_of("bfloat16"), device)
     checkpoint = open_checkpoint(path)
     plan = matching.match(decoder, checkpoint, ignore)
-    model = skeleton(decoder)
+    model, declared = skeleton(decoder), weights_of(decoder)
     for entry in progress(plan.entries, len(plan.entries)):
         for name, value in matching.loaded(entry, [checkpoint.read(name) for name in entry.theirs]):
             if not value.is_floating_point() or value.dtype.itemsize < 2:
                 raise InputError(f"{path}: {entry.theirs[0]} holds {value.dtype}, which cannot be loaded yet")
             # a copy, so that the model does not lean on the file's memory, which may change
-            assign(model, name, value.to(device, kind, copy=True).contiguous())
+            wanted = own_dtype(declared[name][0], kind) if kind else value.dtype
+            assign(model, name, value.to(device, wanted, copy=True).contiguous())
     model.eos = frozenset(eos_ids(path))
     model.origin = Origin(path, plan)
     return model.eval()

@@ -422,7 +422,7 @@ class Reports(NodeTransformer):
     def generic_visit(self, node: nodes.Node, *args: Any, **kwargs: Any) -> nodes.Node:
         """The body of a loop, condition, macro … begins with a report of what is in it."""
         blocks = {field: getattr(node, field) for field in BODIES if field in node.fields}
-        sizes = {field: (sum(map(weight, block)), sum(map(text_length, block))) for field, block in blocks.items()}
+        sizes = {field: (1 + sum(map(weight, block)), sum(map(text_length, block))) for field, block in blocks.items()}
         super().generic_visit(node, *args, **kwargs)
         for field, size in sizes.items():
             block = getattr(node, field)

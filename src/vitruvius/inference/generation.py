@@ -60,8 +60,8 @@ def generate(
         temperature, top_k, top_p, min_p, repetition_penalty, seed: see `Sampler`. The temperature 0 is greedy.
         ignore_eos: goes on after the end of a text. Else a row stops there and is filled with the token that ended it.
 
-    Returns LongTensor (B, new tokens). Raises InputError for an empty prompt, one longer than the model's context, ids out of
-    range and options out of range.
+    Returns LongTensor (B, new tokens). Raises InputError for an empty prompt, one longer than the model's context, and ids
+    or options out of range.
     """
     import torch
 
@@ -88,9 +88,7 @@ def generate(
     return torch.from_numpy(new).to(model.head.weight.device)
 
 
-def _steps(
-    model: Decoder, prompts: list[list[int]], sampler: Sampler, state: State
-) -> Iterator[NDArray[np.int64]]:
+def _steps(model: Decoder, prompts: list[list[int]], sampler: Sampler, state: State) -> Iterator[NDArray[np.int64]]:
     """The next token of every row (B,), again and again."""
     history = [list(prompt) for prompt in prompts]
     logits = feed(model, prompts, state)
@@ -185,7 +183,9 @@ class Session:
         kept = self._return(prompt, len(prompt) + count - 1)
         tokens = self._tokens(prompt, kept, sampler or Sampler())
         eos = frozenset() if ignore_eos else self.model.eos
-        return Stream(tokens, (count, "length" if count == max_new_tokens else "context"), eos, Timing(len(prompt), kept))
+        return Stream(
+            tokens, (count, "length" if count == max_new_tokens else "context"), eos, Timing(len(prompt), kept)
+        )
 
     def _tokens(self, prompt: list[int], kept: int, sampler: Sampler) -> Iterator[int]:
         history = list(prompt)
@@ -197,7 +197,7 @@ class Session:
             logits = self._feed([token])
 
     def _return(self, ids: list[int], capacity: int) -> int:
-        """Makes the state hold the beginning of `ids`, as much of it as it can, and room for `capacity` tokens in all."""
+        """Makes the state hold as much of the beginning of `ids` as it can, with room for `capacity` tokens in all."""
         if self._state.capacity < capacity:  # twice as much, so that a long conversation is not read anew at each turn
             room = max(capacity, min(2 * self._state.capacity, self.model.spec.context))
             self._state, self._ids = self.model.new_state(1, room, self._slack), []

@@ -1,6 +1,6 @@
 """From logits to the next token.
 
-Logits are changed in the order of transformers' `GenerationMixin` (generation/utils.py): the repetition penalty, then the
+Logits are changed in the order of transformers' `GenerationMixin` (generation/utils.py): the repetition penalty, the
 temperature, then top-k, top-p and min-p, each on what the one before has left.
 """
 
@@ -25,8 +25,9 @@ class Sampler:
     Args:
         temperature: logits are divided by it before they become probabilities; 0 takes the most probable token.
         top_k: only the k most probable tokens (and what ties with the last of them).
-        top_p: only the most probable tokens that together reach this probability. Holtzman et al. 2020, arXiv 1904.09751.
-        min_p: only tokens at least this likely relative to the most probable one. Nguyen et al. 2024, arXiv 2407.01082.
+        top_p: only the most probable tokens that together reach this probability (Holtzman et al. 2020, arXiv
+            1904.09751).
+        min_p: only tokens at least this likely relative to the most probable one (Nguyen et al. 2024, arXiv 2407.01082).
         repetition_penalty: positive logits of tokens that the sequence already holds are divided by it, negative ones
             multiplied. Keskar et al. 2019, arXiv 1909.05858, section 4.1.
         seed: of the random numbers; a row of a batch has its own, which do not depend on the other rows.
@@ -77,7 +78,7 @@ class Sampler:
         return int(tokens[np.searchsorted(reached[:-1], random.random() * reached[-1], "right")])
 
     def distribution(self, logits: NDArray[np.floating]) -> tuple[NDArray[np.int64], Floats]:
-        """The tokens that may be chosen after one row of logits (V,), and their probabilities; the temperature is above 0."""
+        """The tokens that may come after one row of logits (V,), and their probabilities; the temperature is above 0."""
         scaled = (logits.astype(np.float64) - logits.max()) / self.temperature
         tokens = np.arange(len(scaled))
         if self.top_k is not None and self.top_k < len(scaled):
@@ -108,9 +109,9 @@ def penalize(logits: NDArray[np.floating], seen: Sequence[int], penalty: float) 
 
 
 def nucleus(probabilities: Floats, top_p: float) -> NDArray[np.int64]:
-    """The fewest most probable tokens that together reach `top_p`, in descending order: places in `probabilities` (N,)."""
+    """Places in `probabilities` (N,) of the fewest tokens that together reach `top_p`, the most probable first."""
     tail = 1 - top_p
-    # what is at most tail / N is cut in any case, since N such tokens stay within the tail: only the others need sorting
+    # what is at most tail / N is cut in any case, since N such tokens stay within the tail: only others need sorting
     likely = np.flatnonzero(probabilities > tail / len(probabilities))
     likely = likely[probabilities[likely].argsort(kind="stable")]
     below = 1 - probabilities[likely].sum() + probabilities[likely].cumsum()
@@ -127,7 +128,7 @@ def _finite(value: object) -> bool:
 
 
 def _whole(value: object, least: int) -> bool:
-    return isinstance(value, Integral) and not isinstance(value, bool) and value >= least
+    return isinstance(value, Integral) and not isinstance(value, bool) and int(value) >= least
 
 
 def _require(ok: bool, name: str, value: object, rule: str) -> None:

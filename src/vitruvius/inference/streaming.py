@@ -64,7 +64,11 @@ class Stream:
     """
 
     def __init__(
-        self, tokens: Iterator[int], limit: tuple[int, Literal["length", "context"]], eos: frozenset[int], timing: Timing
+        self,
+        tokens: Iterator[int],
+        limit: tuple[int, Literal["length", "context"]],
+        eos: frozenset[int],
+        timing: Timing,
     ) -> None:
         self._tokens, self._limit, self.eos, self.timing = tokens, limit, eos, timing
         self.finish: Finish | None = None
@@ -121,7 +125,7 @@ class TextStream:
 
 
 class Detokenizer:
-    """Text from token ids, one after the other. A character whose bytes are spread over several tokens comes when it is whole."""
+    """Text from token ids, one after the other. A character spread over several tokens comes when it is whole."""
 
     def __init__(self, decode: Callable[[Sequence[int]], str], prompt: Sequence[int] = ()) -> None:
         self._decode = decode

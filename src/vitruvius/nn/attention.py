@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from .. import spec
-from .call import Call, Keys
-from .ops import attention
+from .call import Call
+from .ops import Mask, Scores, attention
 from .twin import Twin, twin
 
 
@@ -23,15 +24,28 @@ def merge_heads(x: Tensor) -> Tensor:
 
 @twin(spec.QKNorm)
 class QKNorm(Twin[spec.QKNorm]):
-    """Norms queries or keys while it splits them into heads."""
+    """Norms queries or keys."""
 
     norm: nn.Module
 
     def forward(self, x: Tensor, heads: int) -> Tensor:
-        """(B, T, heads · D) -> (B, heads, T, D)."""
+        """Splits (B, T, heads · D) into (B, heads, T, D), and norms it if it is time to."""
+        if self.spec.when == "after_rope":
+            return split_heads(x, heads)
         if self.spec.over == "projection":
             return split_heads(self.norm(x), heads)
         return self.norm(split_heads(x, heads))
+
+    def after_rope(self, x: Tensor) -> Tensor:
+        """Norms (B, heads, T, D), if that comes after RoPE."""
+        return self.norm(x) if self.spec.when == "after_rope" else x
+
+
+@twin(spec.Softmax)
+class Softmax(Twin[spec.Softmax]):
+    """Holds a head's sink; the softmax itself is in `ops.attention`."""
+
+    sinks: Tensor
 
 
 @twin(spec.KeyValue)
@@ -41,33 +55,54 @@ class KeyValue(Twin[spec.KeyValue]):
     k: nn.Linear
     v: nn.Linear
     k_norm: QKNorm
+    v_norm: nn.Module
 
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """x (B, T, W) -> k (B, G, T, D), v (B, G, T, Dᵥ)."""
-        heads = self.spec.heads
-        k = self.k_norm(self.k(x), heads) if self.spec.k_norm else split_heads(self.k(x), heads)
-        return k, split_heads(self.v(x), heads)
+    def forward(self, x: Tensor, positions: spec.RoPE | None, call: Call) -> tuple[Tensor, Tensor]:
+        """x (B, T, W) -> k (B, G, T, D), rotated, and v (B, G, T, Dᵥ)."""
+        s = self.spec
+        k = self.k_norm(self.k(x), s.heads) if s.k_norm else split_heads(self.k(x), s.heads)
+        v = split_heads(self.v(x), s.heads)
+        if s.v_norm:
+            v = self.v_norm(v)
+        if positions:
+            k = call.rotate(positions, k)
+        if s.k_norm:
+            k = self.k_norm.after_rope(k)
+        return k, v if s.v_scale == 1.0 else v * s.v_scale
 
 
 @twin(spec.Attention)
 class Attention(Twin[spec.Attention]):
-    """o · softmax(q kᵀ) v."""
+    """o(gate(x) · softmax(q kᵀ) v)."""
 
     q: nn.Linear
     o: nn.Linear
+    gate: nn.Linear
     kv: KeyValue
     q_norm: QKNorm
+    softmax: Softmax
 
     def forward(self, x: Tensor, call: Call) -> Tensor:
         """x (B, T, W) -> (B, T, W); keys and values are kept in the call's state, if it has one."""
         s = self.spec
         q = self.q_norm(self.q(x), s.heads) if s.q_norm else split_heads(self.q(x), s.heads)
-        k, v = self.kv(x)
         if s.positions:
-            q, k = call.rotate(s.positions, q), call.rotate(s.positions, k)
-        (k, v), keys = call.remember(self.path, k=k, v=v)
-        mask = call.mask(s.sees, keys)
-        return self.o(merge_heads(attention(q, k, v, mask, s.softmax.scale, s.softmax.softcap)))
+            q = call.rotate(s.positions, q)
+        if s.q_norm:
+            q = self.q_norm.after_rope(q)
+        q, how = call.scores(s.softmax, q, self.softmax.sinks if s.softmax.sinks else None)
+        if isinstance(s.kv, spec.LayerKeyValue):
+            (k, v), keys = call.kept_by(s.kv.layer)
+        else:
+            k, v = self.kv(x, s.positions, call)
+            (k, v), keys = call.remember(self.path, k=k, v=v)
+        y = merge_heads(attention(q, k, v, call.mask(s.sees, keys), how))
+        return self.o(self.gated(x, y, s.gate) if s.gate else y)
+
+    def gated(self, x: Tensor, y: Tensor, gate: spec.OutputGate) -> Tensor:
+        """y (B, T, H · Dᵥ), each channel or head times its gate."""
+        g = self.gate(x).sigmoid() if gate.act == "sigmoid" else F.softplus(self.gate(x).float()).to(y.dtype)
+        return y * g if gate.over == "channel" else y * g.repeat_interleave(self.spec.kv.v_dim, -1)
 
 
 @twin(spec.LatentAttention)
@@ -82,6 +117,7 @@ class LatentAttention(Twin[spec.LatentAttention]):
     kv_norm: nn.Module
     kv_b: nn.Linear
     o: nn.Linear
+    softmax: Softmax
 
     def forward(self, x: Tensor, call: Call) -> Tensor:
         """x (B, T, W) -> (B, T, W); the latents and rotary keys are kept in the call's state, if it has one."""
@@ -93,22 +129,23 @@ class LatentAttention(Twin[spec.LatentAttention]):
         if s.positions:
             q_rope, key = call.rotate(s.positions, q_rope), call.rotate(s.positions, key[:, None])[:, 0]
         (latent, key), keys = call.remember(self.path, latent=latent, key=key)
+        q = torch.cat((q_nope, q_rope), -1)
+        q, how = call.scores(s.softmax, q, self.softmax.sinks if s.softmax.sinks else None)
         form = self.expanded if s.form(x.shape[1]) == "expanded" else self.absorbed
-        return self.o(merge_heads(form(q_nope, q_rope, latent, key, call, keys)))
+        return self.o(merge_heads(form(q, latent, key, call.mask(s.sees, keys), how)))
 
-    def expanded(self, q_nope: Tensor, q_rope: Tensor, latent: Tensor, key: Tensor, call: Call, keys: Keys) -> Tensor:
+    def expanded(self, q: Tensor, latent: Tensor, key: Tensor, mask: Mask, how: Scores) -> Tensor:
         """Every head's own keys and values, made from the latents."""
         s = self.spec
         k_nope, v = split_heads(self.kv_b(latent), s.heads).split((s.nope_dim, s.v_dim), -1)
         k = torch.cat((k_nope, key[:, None].expand(-1, s.heads, -1, -1)), -1)
-        q = torch.cat((q_nope, q_rope), -1)
-        return attention(q, k, v, call.mask(s.sees, keys), s.softmax.scale, s.softmax.softcap)
+        return attention(q, k, v, mask, how)
 
-    def absorbed(self, q_nope: Tensor, q_rope: Tensor, latent: Tensor, key: Tensor, call: Call, keys: Keys) -> Tensor:
-        """kv_b moved to the query and the output: q · (Wₖ c) = (Wₖᵀ q) · c, and Σ pⱼ (Wᵥ cⱼ) = Wᵥ (Σ pⱼ cⱼ)."""
+    def absorbed(self, q: Tensor, latent: Tensor, key: Tensor, mask: Mask, how: Scores) -> Tensor:
+        """kv_b moved to query and output: q · (Wₖ c) = (Wₖᵀ q) · c, and Σ pⱼ (Wᵥ cⱼ) = Wᵥ (Σ pⱼ cⱼ)."""
         s = self.spec
         w_k, w_v = self.kv_b.weight.unflatten(0, (s.heads, -1)).split((s.nope_dim, s.v_dim), 1)
+        q_nope, q_rope = q.split((s.nope_dim, s.rope_dim), -1)
         q = torch.cat((q_nope @ w_k, q_rope), -1)
         k = torch.cat((latent, key), -1)[:, None]
-        mixed = attention(q, k, latent[:, None], call.mask(s.sees, keys), s.softmax.scale, s.softmax.softcap)
-        return mixed @ w_v.transpose(-1, -2)
+        return attention(q, k, latent[:, None], mask, how) @ w_v.transpose(-1, -2)

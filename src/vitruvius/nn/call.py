@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from math import log
+
 import torch
 from torch import Tensor
 
 from .. import spec
-from .ops import Mask
+from .ops import Mask, Scores
 from .position import rotate, rotation
-from .state import Keys, State
+from .state import FixedState, Keys, State
 
 
 class Call:
@@ -24,6 +27,7 @@ class Call:
         self.positions, self.state, self.lengths = positions, state, lengths
         self._tables: dict[spec.RoPE, tuple[Tensor, Tensor]] = {}
         self._masks: dict[tuple[spec.Sees, object], Mask] = {}
+        self._kept: dict[int, tuple[tuple[Tensor, ...], Keys]] = {}
 
     def rotate(self, rope: spec.RoPE, x: Tensor) -> Tensor:
         """Rotary positions on x (B, heads, T, D)."""
@@ -35,8 +39,41 @@ class Call:
         """Adds the new tokens' entries (…, T, channels) to the state of the part at `path`; returns all that may be
         seen, in the same order, and where it stands."""
         if self.state is None:
-            return tuple(new.values()), Keys(self.positions, (0, self.positions.shape[1]))
-        return self.state.parts[path].append(new, self.state.lengths, self.lengths)
+            kept = tuple(new.values()), Keys(self.positions, (0, self.positions.shape[1]))
+        else:
+            kept = self.state.tokens[path].append(new, self.state.lengths, self.lengths)
+        self._kept[layer_of(path)] = kept
+        return kept
+
+    def kept_by(self, layer: int) -> tuple[tuple[Tensor, ...], Keys]:
+        """What the attention of an earlier layer has remembered in this call."""
+        return self._kept[layer]
+
+    def fixed(self, path: str) -> FixedState | None:
+        """The recurrent state of the part at `path`, None where the call has no state."""
+        return None if self.state is None else self.state.fixed[path]
+
+    @property
+    def real(self) -> Tensor | None:
+        """(B, T): which of the new tokens are not padding; None if all are. Recurrences must pass over the others."""
+        if self.lengths is None:
+            return None
+        counts = torch.tensor(self.lengths, device=self.positions.device)
+        return torch.arange(self.positions.shape[1], device=counts.device) < counts[:, None]
+
+    def scores(self, softmax: spec.Softmax, q: Tensor, sinks: Tensor | None) -> tuple[Tensor, Scores]:
+        """The queries (B, H, T, D) at their temperature, and how their scores become weights."""
+        how = Scores(softmax.scale, softmax.softcap, sinks=sinks)
+        match softmax.temperature:
+            case None:
+                return q, how
+            case spec.LogTemperature(scale=scale, floor=floor, shift=shift):
+                steps = torch.floor((self.positions + shift).float() / floor)
+                return q * (1 + scale * torch.log1p(steps))[:, None, :, None].to(q.dtype), how
+            case spec.LengthTemperature(length=length):
+                ratio = torch.log(self.positions.clamp(min=1).float()) / log(length)
+                sharpen = torch.where(self.positions > length, ratio, 1.0)
+                return q, replace(how, sharpen=sharpen[:, None, :, None].to(q.dtype))
 
     def mask(self, sees: spec.Sees, keys: Keys) -> Mask:
         """What each new token sees of `keys`."""
@@ -46,22 +83,44 @@ class Call:
         return self._masks[geometry]
 
     def _mask(self, sees: spec.Sees, keys: Keys) -> Mask:
-        if keys.span:  # every row sees the same, and simple rules serve
+        if isinstance(sees, spec.Everything):
+            return Mask()
+        if keys.span and _plain(sees, *keys.span):  # every row sees the same, and simple rules serve
             first, last = keys.span
-            fits = sees.window is None or last - first <= sees.window
-            if fits and self.positions.shape[1] == 1:
+            if self.positions.shape[1] == 1:
                 return Mask()
-            if fits and last - first == self.positions.shape[1]:
+            if last - first == self.positions.shape[1]:
                 return Mask(causal=True)
         return Mask(visible(sees, self.positions, keys.positions)[:, None])
+
+
+def _plain(sees: spec.Sees, first: int, last: int) -> bool:
+    """Whether nothing but the order of positions hides a key, among the positions first … last − 1."""
+    match sees:
+        case spec.Window(size=size):
+            return last - first <= size
+        case spec.Chunk(size=size):
+            return first // size == (last - 1) // size
+    return True
 
 
 def visible(sees: spec.Sees, queries: Tensor, keys: Tensor) -> Tensor:
     """Whether a query at one absolute position sees a key at another: (B or 1, T) and (B or 1, S) -> bool (B or 1, T,
     S)."""
-    distance = queries[:, :, None] - keys[:, None, :]
-    seen = distance >= 0
-    return seen if sees.window is None else seen & (distance < sees.window)
+    q, k = queries[:, :, None], keys[:, None, :]
+    seen = k <= q
+    match sees:
+        case spec.Window(size=size):
+            return seen & (q - k < size)
+        case spec.Chunk(size=size):
+            return seen & (q // size == k // size)
+    return seen
+
+
+def layer_of(path: str) -> int:
+    """The number in "layers.7.mixer.body"; −1 elsewhere."""
+    group, _, rest = path.partition(".")
+    return int(rest.partition(".")[0]) if group == "layers" else -1
 
 
 def new_positions(tokens: int, state: State | None, device: torch.device) -> Tensor:

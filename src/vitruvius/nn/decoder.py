@@ -13,7 +13,7 @@ from .. import spec
 from ..errors import InputError
 from .call import Call, new_positions
 from .position import LearnedPositions
-from .state import PartState, State
+from .state import FixedState, State, TokenState
 from .twin import Twin, twin
 
 
@@ -29,7 +29,7 @@ class Branch(Twin[spec.Branch]):
         """(B, T, W) -> (B, T, W)."""
         s = self.spec
         y = self.pre(x) if s.pre else x
-        y = self.body(y, call) if s.body.state() else self.body(y)
+        y = self.body(y, call) if s.body.mixes else self.body(y)
         y = self.post(y) if s.post else y
         return _times(x, s.skip) + _times(y, s.scale)
 
@@ -64,13 +64,13 @@ class Embedding(Twin[spec.Embedding]):
 
 @twin(spec.Head)
 class Head(Twin[spec.Head]):
-    """softcap(x Wᵀ)."""
+    """softcap(scale · x Wᵀ)."""
 
     weight: Tensor
 
     def forward(self, x: Tensor) -> Tensor:
         """(…, W) -> logits (…, V)."""
-        logits = F.linear(x, self.weight)
+        logits = _times(F.linear(x, self.weight), self.spec.scale)
         cap = self.spec.softcap
         return logits if cap is None else cap * torch.tanh(logits / cap)
 
@@ -152,13 +152,18 @@ class Decoder(Twin[spec.Decoder]):
         capacity = self.spec.context if capacity is None else capacity
         if batch < 1 or capacity < 1 or slack < 0:
             raise InputError(f"a state needs a batch and a capacity of at least 1, got {batch} and {capacity}")
-        weight = self.head.weight
-        parts = {
-            module.path: PartState(declared, batch, capacity, slack, weight.dtype, weight.device)
-            for module in self.modules()
-            if isinstance(module, Twin) and (declared := module.spec.state())
-        }
-        return State(parts, batch, capacity)
+        dtype, device = self.head.weight.dtype, self.head.weight.device
+        tokens: dict[str, TokenState] = {}
+        fixed: dict[str, FixedState] = {}
+        for module in self.modules():
+            declared = module.spec.state() if isinstance(module, Twin) else {}
+            growing = {name: entry for name, entry in declared.items() if isinstance(entry, spec.PerToken)}
+            constant = {name: entry for name, entry in declared.items() if isinstance(entry, spec.Fixed)}
+            if growing:
+                tokens[module.path] = TokenState(growing, batch, capacity, slack, dtype, device)
+            if constant:
+                fixed[module.path] = FixedState(constant, batch, dtype, device)
+        return State(tokens, fixed, batch, capacity)
 
     def _counts(self, ids: Tensor, state: State | None, lengths: Tensor | None) -> list[int]:
         """How many of each row's tokens are meant, after all has been checked."""

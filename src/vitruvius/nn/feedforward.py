@@ -57,8 +57,27 @@ class GatedMLP(Twin[spec.GatedMLP]):
 
     def forward(self, x: Tensor, *groups: Groups) -> Tensor:
         """(…, W) -> (…, W); as experts, x is (rows, W) with the groups that say whose rows they are."""
-        act = ACTIVATIONS[self.spec.act]
-        return self.down(act(self.gate(x, *groups)) * self.up(x, *groups), *groups)
+        return self.down(gated(self.spec.act, self.gate(x, *groups), self.up(x, *groups)), *groups)
+
+
+def gated(act: spec.Activation | spec.ClampedSwiGLU, gate: Tensor, up: Tensor) -> Tensor:
+    """act(gate) · up, elementwise."""
+    if isinstance(act, spec.ClampedSwiGLU):
+        gate, up = gate.clamp(max=act.limit), up.clamp(-act.limit, act.limit)
+        return (up + act.offset) * gate * torch.sigmoid(act.alpha * gate)
+    return ACTIVATIONS[act](gate) * up
+
+
+@twin(spec.ScalarGated)
+class ScalarGated(Twin[spec.ScalarGated]):
+    """σ(gate(x)) · body(x)."""
+
+    gate: nn.Linear
+    body: nn.Module
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(…, W) -> (…, W)."""
+        return self.gate(x).sigmoid() * self.body(x)
 
 
 @twin(spec.Router)
@@ -66,12 +85,15 @@ class Router(Twin[spec.Router]):
     """Scores, selects and weighs experts."""
 
     weight: Tensor
+    bias: Tensor
     correction: Tensor
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """x (N, W) -> weights (N, K) in float32, experts (N, K)."""
         s = self.spec
-        logits = F.linear(x.float(), self.weight.float())
+        logits = F.linear(x.float(), self.weight.float(), self.bias.float() if s.bias else None)
+        if s.softcap is not None:
+            logits = s.softcap * torch.tanh(logits / s.softcap)
         scores = logits.softmax(-1) if s.score == "softmax" else logits.sigmoid()
         ranks = scores + self.correction if s.correction else scores
         if s.groups:
@@ -93,21 +115,29 @@ class Router(Twin[spec.Router]):
 
 @twin(spec.MoE)
 class MoE(Twin[spec.MoE]):
-    """Σ wₑ · expertₑ(x) over the chosen experts, plus the shared one."""
+    """scale · (Σ wₑ · expertₑ(x) over the chosen experts, plus the shared one)."""
 
     router: Router
     experts: nn.Module
     shared: nn.Module
+    latent_down: nn.Linear
+    latent_up: nn.Linear
 
     def forward(self, x: Tensor) -> Tensor:
         """(…, W) -> (…, W)."""
-        rows = x.reshape(-1, x.shape[-1])
+        s, rows = self.spec, x.flatten(0, -2)
         weights, chosen = self.router(rows)
+        inner = self.latent_down(rows) if s.latent else rows
         order = chosen.flatten().argsort(stable=True)  # the chosen (token, expert) pairs, grouped by expert
-        tokens = order // chosen.shape[-1]
-        y = self.experts(rows[tokens], groups_of(chosen)) * weights.flatten()[order, None].to(x.dtype)
-        out = torch.zeros_like(rows).index_add(0, tokens, y).view_as(x)
-        return out + self.shared(x) if self.spec.shared else out
+        tokens, weight = order // s.router.active, weights.flatten()[order, None].to(x.dtype)
+        if s.weigh == "input":
+            y = self.experts(inner[tokens] * weight, groups_of(chosen))
+        else:
+            y = self.experts(inner[tokens], groups_of(chosen)) * weight
+        out = torch.zeros_like(inner).index_add(0, tokens, y)
+        out = (self.latent_up(out) if s.latent else out).view_as(x)
+        out = out + self.shared(x) if s.shared else out
+        return out if s.scale == 1.0 else out * s.scale
 
 
 def groups_of(chosen: Tensor) -> Groups:

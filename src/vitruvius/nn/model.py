@@ -82,8 +82,13 @@ def build(arch: spec.Decoder, seed: int = 0, dtype: str | torch.dtype = "float32
             value = torch.empty(shape).normal_(0.0, 0.02, generator=generator)
         else:
             value = torch.full(shape, weight.initial)
-        assign(model, name, value.to(device, kind))
+        assign(model, name, value.to(device, own_dtype(weight, kind)))
     return model
+
+
+def own_dtype(weight: spec.Weight, dtype: torch.dtype) -> torch.dtype:
+    """The dtype that a weight has in a model of `dtype`."""
+    return getattr(torch, weight.dtype) if weight.dtype else dtype
 
 
 def assign(model: Decoder, name: str, value: torch.Tensor) -> None:

@@ -32,3 +32,29 @@ class RMSNorm(Twin[spec.RMSNorm]):
         """(…, width) -> (…, width)."""
         weight = self.weight if self.spec.offset == 0 else self.spec.offset + self.weight.float()
         return F.rms_norm(x.float(), x.shape[-1:], weight.float(), self.spec.eps).to(x.dtype)
+
+
+@twin(spec.WeightlessNorm)
+class WeightlessNorm(Twin[spec.WeightlessNorm]):
+    """x / √(mean(x²) + eps), in float32."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(…, width) -> (…, width)."""
+        return F.rms_norm(x.float(), x.shape[-1:], None, self.spec.eps).to(x.dtype)
+
+
+@twin(spec.GatedNorm)
+class GatedNorm(Twin[spec.GatedNorm]):
+    """w · norm(x) · act(z), or w · norm(x · act(z)), in float32."""
+
+    weight: Tensor
+
+    def forward(self, x: Tensor, z: Tensor) -> Tensor:
+        """x and its gate z (…, width) -> (…, width)."""
+        s, y = self.spec, x.float()
+        gate = F.silu(z.float()) if s.act == "silu" else z.float().sigmoid()
+        if s.gate_first:
+            y = y * gate
+        grouped = y.unflatten(-1, (s.groups, -1))
+        y = self.weight.float() * F.rms_norm(grouped, grouped.shape[-1:], None, s.eps).flatten(-2)
+        return (y if s.gate_first else y * gate).to(x.dtype)

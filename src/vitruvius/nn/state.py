@@ -39,19 +39,19 @@ class Keys:
         return (self.span, self.slots)
 
 
-class PartState:
-    """The state of one part: tensors (B, …, slots, channels)."""
+class TokenState:
+    """What a part keeps for each token: tensors (B, …, slots, channels)."""
 
     def __init__(
         self,
-        declared: Mapping[str, spec.State],
+        declared: Mapping[str, spec.PerToken],
         batch: int,
         capacity: int,
         slack: int,
         dtype: torch.dtype,
         device: torch.device,
     ) -> None:
-        windows = {entry.window for entry in declared.values() if isinstance(entry, spec.PerToken)}
+        windows = {entry.window for entry in declared.values()}
         assert len(windows) == 1, "the entries of one part belong to the same tokens"
         self.window: int | None = windows.pop()
         self.slots = capacity if self.window is None else min(capacity, self.window + slack)
@@ -148,17 +148,59 @@ class PartState:
             self.oldest[row] = 0
 
 
+class FixedState:
+    """What a part keeps whatever the length: tensors (B, …) that each call replaces."""
+
+    def __init__(
+        self, declared: Mapping[str, spec.Fixed], batch: int, dtype: torch.dtype, device: torch.device
+    ) -> None:
+        self.tensors = {
+            name: torch.zeros(
+                batch, *entry.shape, dtype=getattr(torch, entry.dtype) if entry.dtype else dtype, device=device
+            )
+            for name, entry in declared.items()
+        }
+        self.snapshots: dict[int, dict[str, Tensor]] = {}
+
+    def replace(self, **new: Tensor) -> None:
+        """What is remembered from now on."""
+        for name, value in new.items():
+            self.tensors[name].copy_(value)
+
+    def snapshot(self, length: int) -> None:
+        """Keeps a copy, to which `rewind` can return."""
+        self.snapshots[length] = {name: tensor.clone() for name, tensor in self.tensors.items()}
+
+    def reach(self, current: int, length: int) -> int:
+        """The longest prefix, of at most `length` tokens, that can be returned to."""
+        if length >= current:
+            return current
+        return max((kept for kept in self.snapshots if kept <= length), default=0)
+
+    def rewind(self, current: int, length: int) -> None:
+        """Returns to a snapshot, or to nothing."""
+        if length == current:
+            return
+        for name, tensor in self.tensors.items():
+            if length == 0:
+                tensor.zero_()
+            else:
+                tensor.copy_(self.snapshots[length][name])
+        self.snapshots = {kept: value for kept, value in self.snapshots.items() if kept <= length}
+
+
 class State:
     """What a model remembers of a batch of sequences.
 
     Args:
-        parts: canonical path -> state of that part.
+        tokens: canonical path -> what that part keeps for each token.
+        fixed: canonical path -> what that part keeps whatever the length.
         batch: number of sequences.
         capacity: the most tokens that a sequence may have.
     """
 
-    def __init__(self, parts: dict[str, PartState], batch: int, capacity: int) -> None:
-        self.parts, self.capacity = parts, capacity
+    def __init__(self, tokens: dict[str, TokenState], fixed: dict[str, FixedState], batch: int, capacity: int) -> None:
+        self.tokens, self.fixed, self.capacity = tokens, fixed, capacity
         self.lengths = [0] * batch
 
     @property
@@ -179,14 +221,24 @@ class State:
                     f"ask for more with new_state(capacity={length + count})"
                 )
 
+    def snapshot(self) -> None:
+        """Keeps a copy of what is recurrent, so that `rewind` can return here. All sequences must have the same
+        length."""
+        if len(set(self.lengths)) > 1:
+            raise InputError(f"a snapshot needs sequences of one length, got {self.lengths}")
+        for part in self.fixed.values():
+            part.snapshot(self.length)
+
     def reach(self, length: int) -> int:
         """The longest prefix, of at most `length` tokens, that every sequence can return to."""
-        return min(self._reach(row, length) for row in range(len(self.lengths)))
-
-    def _reach(self, row: int, length: int) -> int:
-        target = min(length, self.lengths[row])
+        target = min(length, *self.lengths)
         while True:
-            agreed = min((part.reach(row, target) for part in self.parts.values()), default=target)
+            agreed = min(
+                (part.reach(row, target) for part in self.tokens.values() for row in self._rows), default=target
+            )
+            agreed = min(
+                (part.reach(now, agreed) for part in self.fixed.values() for now in self.lengths), default=agreed
+            )
             if agreed == target:
                 return target
             target = agreed
@@ -196,15 +248,23 @@ class State:
         to."""
         if not 0 <= length <= min(self.lengths) or self.reach(length) != length:
             raise InputError(f"cannot return to {length} tokens; the nearest is {self.reach(length)}")
-        for row in range(len(self.lengths)):
-            for part in self.parts.values():
+        for part in self.tokens.values():
+            for row in self._rows:
                 part.rewind(row, length)
+        for recurrent in self.fixed.values():
+            recurrent.rewind(self.length, length)
         self.lengths = [length] * len(self.lengths)
+
+    @property
+    def _rows(self) -> range:
+        return range(len(self.lengths))
 
     @property
     def tensors(self) -> list[Tensor]:
         """Every tensor that is held."""
-        return [tensor for part in self.parts.values() for tensor in part.tensors.values()]
+        held = [part.tensors for part in self.tokens.values()] + [part.tensors for part in self.fixed.values()]
+        held += [copy for part in self.fixed.values() for copy in part.snapshots.values()]
+        return [tensor for tensors in held for tensor in tensors.values()]
 
     @property
     def nbytes(self) -> int:

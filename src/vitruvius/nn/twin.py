@@ -58,10 +58,12 @@ class Twin(nn.Module, Generic[S]):
     trained, a buffer of its own name. Children take the names of their slots.
     """
 
+    path: str
+
     def __init__(self, spec: S, width: int, copies: tuple[int, ...] = ()) -> None:
         super().__init__()
         self.spec, self.width = spec, width
-        self.path = ""  # the canonical name, given by the model
+        self.path: str = ""  # the canonical name, given by the model
         weights = spec.weights(width)
         for name, weight in weights.items():
             layer, _, kind = name.rpartition(".")

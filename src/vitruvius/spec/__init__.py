@@ -4,14 +4,30 @@ Shape letters, the same everywhere: B batch, T tokens of this call, S positions 
 stream, H heads, G key/value heads, D channels of a head, E experts, K experts per token, V vocabulary.
 """
 
-from .attention import Attention, Causal, KeyValue, LatentAttention, LowRank, QKNorm, Sees, Softmax, Window
+from .attention import (
+    Attention,
+    Causal,
+    Chunk,
+    Everything,
+    KeyValue,
+    LatentAttention,
+    LayerKeyValue,
+    LengthTemperature,
+    LogTemperature,
+    LowRank,
+    OutputGate,
+    QKNorm,
+    Sees,
+    Softmax,
+    Window,
+)
 from .base import Axis, Fixed, Node, Part, PerToken, Size, Spec, State, Weight, linear, slots, vector, walk, width_axis
 from .config import EVERYDAY, Config, head_dim, latent_scale, layer_types, rope, rope_settings, scaling, window
 from .decoder import MTP, Body, Branch, Decoder, Embedding, Head, Layer, Norm
 from .edit import New, edit, from_json, to_json
-from .feedforward import MLP, Activation, ExpertGroups, GatedMLP, MoE, Router
-from .names import Family, Irregular, Split, Stack, Step, Tensors, Transpose, module_names, spelled
-from .norm import LayerNorm, RMSNorm
+from .feedforward import MLP, Activation, ClampedSwiGLU, ExpertGroups, GatedMLP, MoE, Router, ScalarGated
+from .names import Family, Irregular, Join, Reshape, Split, Stack, Step, Tensors, Transpose, module_names, spelled
+from .norm import GatedNorm, LayerNorm, RMSNorm, WeightlessNorm
 from .position import LearnedPositions, LinearScaling, Llama3Scaling, RoPE, Scaling, YaRN, yarn_mscale
 
 __all__ = [name for name in dir() if not name.startswith("_")]

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from .base import Axis, Part, PerToken, Size, Spec, State, Weight, linear, slots, width_axis
-from .norm import RMSNorm
+from .base import Axis, Part, PerToken, Size, Spec, State, Weight, linear, slots, vector, width_axis
+from .norm import RMSNorm, WeightlessNorm
 from .position import RoPE
 
 
@@ -38,30 +38,88 @@ class Window(Spec):
         return start * (start + 1) // 2 + (context - start) * self.size
 
 
-Sees = Causal | Window
+@dataclass(frozen=True, kw_only=True)
+class Chunk(Spec):
+    """A query sees the keys before it within its own chunk of `size` positions (Llama 4)."""
+
+    size: Size
+
+    @property
+    def window(self) -> int:
+        return self.size
+
+    def pairs(self, context: int) -> int:
+        """Visible (query, key) pairs among the first `context` positions."""
+        chunks, rest = divmod(context, self.size)
+        return chunks * (self.size * (self.size + 1) // 2) + rest * (rest + 1) // 2
+
+
+@dataclass(frozen=True, kw_only=True)
+class Everything(Spec):
+    """A query sees every key, later ones too (encoders)."""
+
+    window: ClassVar[int | None] = None
+
+    def pairs(self, context: int) -> int:
+        """Visible (query, key) pairs among `context` positions."""
+        return context * context
+
+
+Sees = Causal | Window | Chunk | Everything
+
+
+@dataclass(frozen=True, kw_only=True)
+class LogTemperature(Spec):
+    """Queries times 1 + scale · ln(1 + ⌊(position + shift) / floor⌋), positions from 0: attention stays sharp over long
+    contexts. Llama 4 (Nakanishi 2025, arXiv 2501.19399) with shift 1; Ministral 3 with shift 0."""
+
+    scale: float
+    floor: Size
+    shift: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class LengthTemperature(Spec):
+    """Capped scores times log(position) / log(length) for positions beyond `length` (Grok 2.5,
+    `attn_temperature_len`)."""
+
+    length: Size
 
 
 @dataclass(frozen=True, kw_only=True)
 class Softmax(Spec):
-    """softmax(softcap(scale · q·k)), where softcap(s) = c · tanh(s / c) (Gemma 2, arXiv 2408.00118, section 2)."""
+    """softmax(softcap(scale · q·k)), where softcap(s) = c · tanh(s / c) (Gemma 2, arXiv 2408.00118, section 2).
+
+    `sinks` are a learned logit for each head that takes part in the softmax and is then dropped, so that a head may
+    look at nothing (Xiao et al. 2023, arXiv 2309.17453; gpt-oss).
+    """
 
     scale: float
     softcap: float | None = None
+    sinks: bool = False
+    temperature: LogTemperature | LengthTemperature | None = None
+
+    def weights(self, width: int) -> dict[str, Weight]:
+        """`width` is the number of heads here."""
+        return {"sinks": vector((Axis("heads", width),), initial=0.0)} if self.sinks else {}
 
 
 @dataclass(frozen=True, kw_only=True)
 class QKNorm(Spec):
-    """A norm of queries or keys before RoPE: of each head, or of the whole projection (OLMo 2, arXiv 2501.00656)."""
+    """A norm of queries or keys: of each head, or of the whole projection (OLMo 2, arXiv 2501.00656); before RoPE, or
+    after it (Llama 4)."""
 
-    norm: RMSNorm
+    norm: RMSNorm | WeightlessNorm
     over: Literal["head", "projection"] = "head"
+    when: Literal["before_rope", "after_rope"] = "before_rope"
+
+    spelling: ClassVar[Mapping[str, str]] = {"norm": ""}
 
     def parts(self, width: int) -> dict[str, Part]:
         return slots(width, norm=self.norm)
 
-    spelling: ClassVar[Mapping[str, str]] = {"norm": ""}
-
     def width(self, heads: int, head_dim: int) -> int:
+        """The channels that are normed together."""
         return head_dim if self.over == "head" else heads * head_dim
 
 
@@ -69,23 +127,49 @@ class QKNorm(Spec):
 class KeyValue(Spec):
     """An attention layer's own keys and values: `heads` of them, each shared by a group of query heads.
 
-    Shazeer 2019, arXiv 1911.02150 (one head); Ainslie et al. 2023, arXiv 2305.13245 (groups).
+    Shazeer 2019, arXiv 1911.02150 (one head); Ainslie et al. 2023, arXiv 2305.13245 (groups). Values are multiplied by
+    `v_scale` before they are kept.
     """
 
     heads: Size
     head_dim: Size
     v_dim: Size
     k_norm: QKNorm | None = None
+    v_norm: WeightlessNorm | None = None
     bias: bool = False
+    v_scale: float = 1.0
 
     spelling: ClassVar[Mapping[str, str]] = {"k": "k_proj", "v": "v_proj"}
 
     def parts(self, width: int) -> dict[str, Part]:
-        return slots(self.k_norm.width(self.heads, self.head_dim), k_norm=self.k_norm) if self.k_norm else {}
+        parts = {}
+        if self.k_norm:
+            parts["k_norm"] = Part(self.k_norm, self.k_norm.width(self.heads, self.head_dim))
+        return parts | slots(self.v_dim, v_norm=self.v_norm)
 
     def weights(self, width: int) -> dict[str, Weight]:
         k, v = (Axis("kv_heads", self.heads, self.head_dim),), (Axis("kv_heads", self.heads, self.v_dim),)
         return linear("k", k, width_axis(width), self.bias) | linear("v", v, width_axis(width), self.bias)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LayerKeyValue(Spec):
+    """The keys and values of an earlier `layer`, as it has kept them (Gemma 3n; Brandon et al. 2024, arXiv
+    2405.12981)."""
+
+    layer: int
+    heads: Size
+    head_dim: Size
+    v_dim: Size
+
+
+@dataclass(frozen=True, kw_only=True)
+class OutputGate(Spec):
+    """Attention's output times act(gate(x)), a gate for each channel or for each head (Qiu et al. 2025, arXiv
+    2505.06708)."""
+
+    act: Literal["sigmoid", "softplus"] = "sigmoid"
+    over: Literal["channel", "head"] = "channel"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,16 +178,24 @@ class Attention(Spec):
 
     heads: Size
     head_dim: Size
-    kv: KeyValue
+    kv: KeyValue | LayerKeyValue
     sees: Sees
     softmax: Softmax
     positions: RoPE | None = None
     q_norm: QKNorm | None = None
     q_bias: bool = False
     o_bias: bool = False
+    gate: OutputGate | None = None
 
     part: ClassVar[str] = "attention"
-    spelling: ClassVar[Mapping[str, str]] = {"q": "q_proj", "kv": "", "o": "o_proj"}
+    mixes: ClassVar[bool] = True
+    spelling: ClassVar[Mapping[str, str]] = {
+        "q": "q_proj",
+        "kv": "",
+        "o": "o_proj",
+        "gate": "gate_proj",
+        "softmax": "",
+    }
 
     def check(self) -> None:
         if self.heads % self.kv.heads:
@@ -114,17 +206,25 @@ class Attention(Spec):
             raise ValueError(f"RoPE over {self.positions.dim} channels does not fit a head of {self.head_dim}")
 
     def parts(self, width: int) -> dict[str, Part]:
-        parts = slots(width, kv=self.kv)
+        parts = slots(width, kv=self.kv) if isinstance(self.kv, KeyValue) else {}
         if self.q_norm:
             parts["q_norm"] = Part(self.q_norm, self.q_norm.width(self.heads, self.head_dim))
+        if self.softmax.sinks:
+            parts["softmax"] = Part(self.softmax, self.heads)
         return parts
 
     def weights(self, width: int) -> dict[str, Weight]:
         q, o = (Axis("heads", self.heads, self.head_dim),), (Axis("heads", self.heads, self.kv.v_dim),)
-        return linear("q", q, width_axis(width), self.q_bias) | linear("o", width_axis(width), o, self.o_bias)
+        weights = linear("q", q, width_axis(width), self.q_bias) | linear("o", width_axis(width), o, self.o_bias)
+        if self.gate:
+            gates = o if self.gate.over == "channel" else (Axis("heads", self.heads),)
+            weights |= linear("gate", gates, width_axis(width))
+        return weights
 
     def state(self) -> dict[str, State]:
         kv, window = self.kv, self.sees.window
+        if isinstance(kv, LayerKeyValue):
+            return {}
         return {
             "k": PerToken((kv.heads, kv.head_dim), window),
             "v": PerToken((kv.heads, kv.v_dim), window),
@@ -165,6 +265,7 @@ class LatentAttention(Spec):
     bias: bool = False
 
     part: ClassVar[str] = "attention"
+    mixes: ClassVar[bool] = True
     spelling: ClassVar[Mapping[str, str]] = {
         "q": "q_proj",
         "q_a": "q_a_proj",
@@ -184,6 +285,8 @@ class LatentAttention(Spec):
         parts = {"kv_norm": Part(self.kv.norm, self.kv.rank)}
         if self.q:
             parts["q_norm"] = Part(self.q.norm, self.q.rank)
+        if self.softmax.sinks:
+            parts["softmax"] = Part(self.softmax, self.heads)
         return parts
 
     def weights(self, width: int) -> dict[str, Weight]:

@@ -44,12 +44,14 @@ class Weight:
             `buffer` is stored but not trained (a router's selection bias).
         uses: how often one token passes through it.
         initial: the constant that an untrained model starts from, or None for normal(0, 0.02).
+        dtype: where it is not the model's, as PyTorch calls it.
     """
 
     dimensions: tuple[Dimension, ...]
     role: Role = "matmul"
     uses: float = 1.0
     initial: float | None = None
+    dtype: str | None = None
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -119,6 +121,7 @@ class Spec:
     """One part of an architecture. `width` is that of the stream it works on; it is not repeated in every part."""
 
     part: ClassVar[str | None] = None  # the heading under which cost counts it and what it contains
+    mixes: ClassVar[bool] = False  # whether tokens meet here, so that its module takes the call that they share
     spelling: ClassVar[
         Mapping[str, str]
     ] = {}  # own slot or weight -> its usual Hugging Face name, relative to this part
@@ -141,7 +144,8 @@ class Spec:
         return 0
 
     def __post_init__(self) -> None:
-        for name, kind in _checked(type(self)):
+        cls: Any = type(self)
+        for name, kind in _checked(cls):
             value = getattr(self, name)
             if kind == "Size" and not (type(value) is int and value > 0):
                 raise ValueError(f"{type(self).__name__}.{name} must be a positive integer, got {value!r}")

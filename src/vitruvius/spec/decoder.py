@@ -6,14 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import ClassVar
 
-from .attention import Attention, LatentAttention
 from .base import Axis, Part, Size, Spec, Weight, linear, slots, width_axis
-from .feedforward import MLP, GatedMLP, MoE
 from .norm import LayerNorm, RMSNorm
 from .position import LearnedPositions
 
 Norm = LayerNorm | RMSNorm
-Body = Attention | LatentAttention | MLP | GatedMLP | MoE
+Body = Spec  # anything that takes and gives the stream: a mixer, a feed-forward layer, several side by side
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,10 +68,11 @@ class Embedding(Spec):
 
 @dataclass(frozen=True, kw_only=True)
 class Head(Spec):
-    """softcap(x Wᵀ): a logit for each token."""
+    """softcap(scale · x Wᵀ): a logit for each token."""
 
     vocab: Size
     softcap: float | None = None
+    scale: float = 1.0
 
     part: ClassVar[str] = "head"
 

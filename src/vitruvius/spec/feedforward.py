@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from .base import Axis, Part, Size, Spec, Weight, linear, slots, width_axis
+from .base import Axis, Part, Size, Spec, Weight, linear, slots, vector, width_axis
 
 Activation = Literal["silu", "gelu", "gelu_tanh", "relu", "relu2"]
 
@@ -28,11 +28,21 @@ class MLP(Spec):
 
 
 @dataclass(frozen=True, kw_only=True)
+class ClampedSwiGLU(Spec):
+    """(up + offset) · gate · σ(alpha · gate), with gate clamped from above and up on both sides by `limit` (gpt-oss,
+    gpt_oss/torch/model.py)."""
+
+    limit: float
+    alpha: float = 1.702
+    offset: float = 1.0
+
+
+@dataclass(frozen=True, kw_only=True)
 class GatedMLP(Spec):
     """down(act(gate(x)) · up(x)). Shazeer 2020, arXiv 2002.05202 (SwiGLU with SiLU, GeGLU with GELU)."""
 
     dim: Size
-    act: Activation
+    act: Activation | ClampedSwiGLU
     bias: bool = False
 
     part: ClassVar[str] = "feed-forward"
@@ -42,6 +52,21 @@ class GatedMLP(Spec):
         stream, hidden = width_axis(width), (Axis("hidden", self.dim),)
         weights = linear("gate", hidden, stream, self.bias) | linear("up", hidden, stream, self.bias)
         return weights | linear("down", stream, hidden, self.bias)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScalarGated(Spec):
+    """σ(gate(x)) · body(x), one gate for a token (Qwen's shared expert, arXiv 2412.15115)."""
+
+    body: MLP | GatedMLP
+
+    spelling: ClassVar[Mapping[str, str]] = {"body": ""}
+
+    def parts(self, width: int) -> dict[str, Part]:
+        return slots(width, body=self.body)
+
+    def weights(self, width: int) -> dict[str, Weight]:
+        return linear("gate", (Axis("gates", 1),), width_axis(width))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,8 +88,11 @@ class Router(Spec):
         score: how logits become scores, over all experts.
         correction: a stored bias per expert that is added for selecting, never for weighing (arXiv 2408.15664).
         groups: limits the selection.
-        normalize: the epsilon with which the chosen weights are divided by their sum; None leaves them as they are.
+        normalize: the epsilon with which the chosen weights are divided by their sum; None leaves them as they are. A
+            softmax over all that is normalised over the chosen is the softmax of the chosen (gpt-oss).
         scale: multiplies the weights at the end.
+        bias: of the logits.
+        softcap: logits become softcap · tanh(logits / softcap).
     """
 
     experts: Size
@@ -74,6 +102,8 @@ class Router(Spec):
     groups: ExpertGroups | None = None
     normalize: float | None = None
     scale: float = 1.0
+    bias: bool = False
+    softcap: float | None = None
 
     part: ClassVar[str] = "router"
     spelling: ClassVar[Mapping[str, str]] = {"correction": "e_score_correction_bias"}
@@ -91,24 +121,41 @@ class Router(Spec):
         experts = (Axis("experts", self.experts),)
         weights = {"weight": Weight((experts, width_axis(width)))}
         if self.correction:
-            weights["correction"] = Weight((experts,), role="buffer", initial=0.0)
+            weights["correction"] = Weight((experts,), role="buffer", initial=0.0, dtype="float32")
+        if self.bias:
+            weights["bias"] = vector(experts, initial=0.0)
         return weights
 
 
 @dataclass(frozen=True, kw_only=True)
 class MoE(Spec):
-    """Σ wₑ(x) · expertₑ(x) over the chosen experts, plus the shared one. Shazeer et al. 2017, arXiv 1701.06538;
-    DeepSeekMoE, arXiv 2401.06066."""
+    """scale · (Σ wₑ(x) · expertₑ(x) over the chosen experts, plus the shared one). Shazeer et al. 2017, arXiv
+    1701.06538; DeepSeekMoE, arXiv 2401.06066.
+
+    Args:
+        shared: an expert for every token, beside the chosen ones.
+        weigh: what the router's weights multiply: an expert's output, or its input (Llama 4).
+        latent: the width that the routed experts work in, between a projection down and one up (Nemotron 3 Super).
+    """
 
     router: Router
     expert: MLP | GatedMLP
-    shared: MLP | GatedMLP | None = None
+    shared: MLP | GatedMLP | ScalarGated | None = None
+    weigh: Literal["output", "input"] = "output"
+    latent: Size | None = None
+    scale: float = 1.0
 
     part: ClassVar[str] = "experts"
     spelling: ClassVar[Mapping[str, str]] = {"router": "gate", "experts": "experts.{}", "shared": "shared_experts"}
 
     def parts(self, width: int) -> dict[str, Part]:
-        router = self.router
+        router, inner = self.router, self.latent or width
         parts = slots(width, router=router)
-        parts["experts"] = Part(self.expert, width, copies=router.experts, uses=router.active / router.experts)
+        parts["experts"] = Part(self.expert, inner, copies=router.experts, uses=router.active / router.experts)
         return parts | slots(width, shared=self.shared)
+
+    def weights(self, width: int) -> dict[str, Weight]:
+        if self.latent is None:
+            return {}
+        stream, latent = width_axis(width), (Axis("latent", 1, self.latent),)
+        return linear("latent_down", latent, stream) | linear("latent_up", stream, latent)

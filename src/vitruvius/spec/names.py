@@ -17,14 +17,34 @@ from .decoder import Decoder
 
 @dataclass(frozen=True)
 class Transpose:
-    """The file stores (in, out) where a linear layer has (out, in)."""
+    """The file stores (…, in, out) where a linear layer has (…, out, in)."""
 
 
 @dataclass(frozen=True)
 class Split:
-    """One tensor of the file holds several of ours side by side along `axis`."""
+    """One tensor of the file holds several of ours side by side along `axis`.
+
+    With `groups`, they lie side by side within each of so many equal groups: queries and gates of each head, gate and
+    up rows that alternate.
+    """
 
     axis: int = 0
+    groups: int = 1
+
+
+@dataclass(frozen=True)
+class Join:
+    """Several tensors of the file are one of ours, side by side along `axis`; `sizes` are theirs."""
+
+    sizes: tuple[int, ...]
+    axis: int = 0
+
+
+@dataclass(frozen=True)
+class Reshape:
+    """The file has the same numbers in another shape, `theirs`."""
+
+    theirs: tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -32,7 +52,8 @@ class Stack:
     """The file has one tensor for each copy (expert); ours are stacked along a new leading axis."""
 
 
-Step = Transpose | Split | Stack
+Shape = tuple[int, ...]
+Step = Transpose | Split | Join | Reshape | Stack
 
 
 @dataclass(frozen=True)
@@ -55,8 +76,14 @@ class Irregular:
     """
 
     ours: str | tuple[str, ...]
-    theirs: str
+    theirs: str | tuple[str, ...]
     steps: tuple[Step, ...] = ()
+
+    def filled(self, pattern: str, path: str) -> tuple[str, ...] | None:
+        """The file's names for `path`, if it matches `pattern`."""
+        theirs = (self.theirs,) if isinstance(self.theirs, str) else self.theirs
+        names = [name for template in theirs if (name := fill(pattern, path, template)) is not None]
+        return tuple(names) or None
 
 
 @dataclass(frozen=True)
@@ -99,37 +126,47 @@ def fill(pattern: str, path: str, template: str) -> str | None:
 def spelled(decoder: Decoder, irregular: Sequence[Irregular]) -> list[Tensors]:
     """Every tensor of the model with its name in the file. Names of the model are complete: each weight is in one
     entry."""
-    plain = [line for line in irregular if isinstance(line.ours, str) and not line.steps]
-    special = [(line.ours if isinstance(line.ours, tuple) else (line.ours,), line) for line in irregular if line.steps]
-    entries: dict[tuple[str, ...], Tensors] = {}
-    waiting: dict[str, dict[str, tuple[int, ...]]] = {}
+    plain, fused = _sorted(irregular)
+    entries: list[Tensors] = []
+    waiting: dict[tuple[str, ...], dict[str, tuple[str, Shape]]] = {}  # the file's names -> pattern -> what has come
     modules: dict[str, str] = {}
     for ours, name, shape in _spell(decoder, decoder.width, "", "", {}, plain, modules):
         theirs = f"{modules['embedding']}.weight" if ours == "head.weight" and decoder.embedding.tied else name
-        for patterns, line in special:
-            filled = next((match for p in patterns if (match := fill(p, ours, line.theirs))), None)
-            if filled is None:
-                continue
-            group = waiting.setdefault(filled, {})
-            group[ours] = shape
-            if len(group) == len(patterns):
-                entries[(filled,)] = Tensors((filled,), tuple(group), tuple(group.values()), line.steps)
-            break
-        else:
-            names: tuple[str, ...] = (theirs,)
-            steps: tuple[Step, ...] = ()
-            if "{}" in theirs:
-                names = tuple(theirs.replace("{}", str(i)) for i in range(shape[0]))
-                steps = (Stack(),)
-            entries[names] = Tensors(names, (ours,), (shape,), steps)
-    return list(entries.values())
+        found = next(((line, p, names) for line, p in fused if (names := line.filled(p, ours))), None)
+        if found is None:
+            steps: tuple[Step, ...] = (Stack(),) if "{}" in theirs else ()
+            entries.append(Tensors(_numbered((theirs,), shape), (ours,), (shape,), steps))
+            continue
+        line, pattern, names = found
+        members = waiting.setdefault(names, {})
+        members[pattern] = (ours, shape)
+        patterns = (line.ours,) if isinstance(line.ours, str) else line.ours
+        if len(members) == len(patterns):
+            group = [waiting[names][p] for p in patterns]
+            entries.append(
+                Tensors(_numbered(names, shape), tuple(o for o, _ in group), tuple(s for _, s in group), line.steps)
+            )
+            del waiting[names]
+    assert not waiting, f"incomplete: {waiting}"
+    return entries
+
+
+def _numbered(names: tuple[str, ...], shape: Shape) -> tuple[str, ...]:
+    """Names with `{}` for an expert's number, written out for every expert."""
+    return tuple(n.replace("{}", str(i)) for n in names for i in range(shape[0] if "{}" in n else 1))
+
+
+def _sorted(irregular: Sequence[Irregular]) -> tuple[list[Irregular], list[tuple[Irregular, str]]]:
+    """The lines that only rename, and the others with each of their patterns."""
+    plain = [line for line in irregular if not line.steps]
+    fused = [line for line in irregular if line.steps]
+    return plain, [(line, p) for line in fused for p in ((line.ours,) if isinstance(line.ours, str) else line.ours)]
 
 
 def module_names(decoder: Decoder, irregular: Sequence[Irregular]) -> dict[str, str]:
     """Canonical path of every part -> the name of the reference's module, to compare a model layer by layer."""
-    plain = [line for line in irregular if isinstance(line.ours, str) and not line.steps]
     names: dict[str, str] = {}
-    for _ in _spell(decoder, decoder.width, "", "", {}, plain, names):
+    for _ in _spell(decoder, decoder.width, "", "", {}, _sorted(irregular)[0], names):
         pass
     return names
 
@@ -154,6 +191,7 @@ def _spell(
         path = _join(ours, slot)
         for line in plain:
             assert isinstance(line.ours, str)
+            assert isinstance(line.theirs, str)
             if (filled := fill(line.ours, path, line.theirs)) is not None:
                 return path, filled
         head, _, tail = slot.partition(".")

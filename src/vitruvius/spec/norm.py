@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
-from .base import Spec, Weight, vector, width_axis
+from .base import Size, Spec, Weight, vector, width_axis
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,3 +34,25 @@ class RMSNorm(Spec):
 
     def weights(self, width: int) -> dict[str, Weight]:
         return {"weight": vector(width_axis(width), initial=1.0 - self.offset)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class WeightlessNorm(Spec):
+    """x / √(mean(x²) + eps)."""
+
+    eps: float = 1e-6
+
+
+@dataclass(frozen=True, kw_only=True)
+class GatedNorm(Spec):
+    """RMSNorm of an output that a gate z scales: w · norm(x) · act(z) (Yang et al. 2024, arXiv 2412.06464), or with
+    `gate_first` w · norm(x · act(z)) (Mamba-2, arXiv 2405.21060, figure 6). `groups` of channels are normed apart.
+    """
+
+    eps: float
+    act: Literal["silu", "sigmoid"] = "silu"
+    gate_first: bool = False
+    groups: Size = 1
+
+    def weights(self, width: int) -> dict[str, Weight]:
+        return {"weight": vector(width_axis(width), initial=1.0)}

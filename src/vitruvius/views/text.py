@@ -8,7 +8,7 @@ from textwrap import wrap
 
 from ..cost import cost
 from ..cost.quantity import count, number, size
-from ..spec import Branch, Decoder
+from ..spec import Branch, Decoder, Layer
 from .pattern import Kind, kinds, stretches
 from .words import equation, facts, phrase, title
 
@@ -34,7 +34,8 @@ def figures(arch: Decoder) -> list[str]:
     """The name and what one asks first."""
     c = cost(arch)
     active = "" if c.parameters.active == c.parameters.total else f", {count(c.parameters.active)} active"
-    state = f"state {size(c.state.bytes_per_token)} per token"
+    until = " until the windows are full" if c.state.bytes < c.state.bytes_per_token * arch.context else ""
+    state = f"state {size(c.state.bytes_per_token)} per token{until}"
     return [
         arch.name,
         f"{count(c.parameters.total)} parameters{active} · width {number(arch.width)} · context {number(arch.context)}",
@@ -46,43 +47,44 @@ def _twigs(arch: Decoder) -> list[Twig]:
     found = kinds(arch)
     twigs = [Twig(title(arch.embedding), (", ".join(facts(arch.embedding)),))]
     if arch.positions:
-        twigs.append(Twig(title(arch.positions), (", ".join(facts(arch.positions)),)))
-    below = tuple(_kind(kind, found[:i]) for i, kind in enumerate(found))
+        twigs.append(Twig(title(arch.positions), (f"{', '.join(facts(arch.positions))}, added to the embedding",)))
+    below = tuple(Twig(kind.name, (_times(kind),), _branches(kind.layer, found[:i])) for i, kind in enumerate(found))
     twigs.append(Twig(f"{len(arch.layers)} layers", _places(arch), below if len(found) > 1 else below[0].below))
     twigs.append(Twig("final norm", (phrase(arch.final_norm),)))
     twigs.append(Twig(title(arch.head), (", ".join(facts(arch.head)),)))
     for module in arch.mtp:
-        known = {kind.layer: kind.name for kind in found}
-        layer = f"its layer is like {known[module.layer]}" if module.layer in known else ", ".join(facts(module.layer))
-        twigs.append(Twig(title(module), (*facts(module), layer)))
+        alike = next((f"as {kind.name}" for kind in found if kind.layer == module.layer), None)
+        layer = Twig("layer", (alike or "of its own kind",), () if alike else _branches(module.layer, found))
+        twigs.append(Twig("mtp", (phrase(module),), (layer,)))
     return twigs
 
 
 def _places(arch: Decoder) -> tuple[str, ...]:
     """Which layers are of which kind: "0-59: 10 × (5 × window 1,024, 1 × full)"."""
-    found = stretches(arch)
-    if len(found) == 1 and len(kinds(arch)) == 1:
+    if len(kinds(arch)) == 1:
         return ("all alike",)
-    return tuple(f"{s.first}-{s.last}: {s}" if s.last > s.first else f"{s.first}: {s}" for s in found)
+    return tuple(f"{s.first}-{s.last}: {s}" if s.last > s.first else f"{s.first}: {s}" for s in stretches(arch))
 
 
-def _kind(kind: Kind, before: tuple[Kind, ...]) -> Twig:
-    plural = "layers" if len(kind.indices) > 1 else "layer"
-    branches = tuple(_branch(branch, before) for branch in kind.layer.branches)
-    return Twig(kind.name, (f"{len(kind.indices)} {plural}",), branches)
+def _times(kind: Kind) -> str:
+    return f"{len(kind.indices)} {'layers' if len(kind.indices) > 1 else 'layer'}"
 
 
-def _branch(branch: Branch, before: tuple[Kind, ...]) -> Twig:
-    """A branch in full, or by what distinguishes it from the same branch of a kind that has been told already."""
+def _branches(layer: Layer, before: tuple[Kind, ...]) -> tuple[Twig, ...]:
+    """Each branch in full, or by what distinguishes it from the same branch of a kind that has been told already."""
+    return tuple(Twig(branch.name, _told(branch, before)) for branch in layer.branches)
+
+
+def _told(branch: Branch, before: tuple[Kind, ...]) -> tuple[str, ...]:
     mine = _said(branch)
     for kind in before:
         theirs = next((_said(other) for other in kind.layer.branches if other.name == branch.name), [])
         if mine == theirs:
-            return Twig(branch.name, (f"as in {kind.name}",))
-        other = [fact for fact in mine if fact not in theirs]
+            return (f"as in {kind.name}",)
         if mine[:2] == theirs[:2] and len(mine) == len(theirs):
-            return Twig(branch.name, (f"as in {kind.name}, but", *other))
-    return Twig(branch.name, tuple(mine))
+            return (f"as in {kind.name}, but", *(fact for fact in mine if fact not in theirs))
+    in_one_line = phrase(branch.body)
+    return (mine[0], in_one_line) if len(in_one_line) <= WIDTH - LABEL else tuple(mine)
 
 
 def _said(branch: Branch) -> list[str]:

@@ -19,7 +19,7 @@ GATED = {"silu": "SwiGLU", "gelu": "GeGLU", "gelu_tanh": "GeGLU", "relu": "ReGLU
 
 @singledispatch
 def title(spec: s.Spec) -> str:
-    """What the part is called: "grouped-query attention", "window 1,024"."""
+    """What the part is called, without its numbers: "grouped-query attention", "window"."""
     return type(spec).__name__
 
 
@@ -40,8 +40,8 @@ def marks(spec: s.Spec) -> dict[str, str]:
 
 
 def phrase(spec: s.Spec) -> str:
-    """Title and facts in one line."""
-    return ", ".join([title(spec), *facts(spec)])
+    """Title and facts in one line: "RoPE theta 10,000, interleaved"."""
+    return f"{title(spec)} {', '.join(facts(spec))}".strip()
 
 
 def shown(value: object) -> str:
@@ -106,7 +106,7 @@ def _(spec: s.Attention) -> list[str]:
     heads = f"{spec.heads} {'query heads' if shared else 'heads'}{shared} of {number(spec.head_dim)}"
     said = [
         heads if kv.v_dim == spec.head_dim else f"{heads}, values of {number(kv.v_dim)}",
-        *facts(spec.sees),
+        phrase(spec.sees),
         phrase(spec.positions) if spec.positions else "no RoPE",
     ]
     if spec.positions and spec.positions.dim < spec.head_dim:
@@ -129,10 +129,10 @@ def _(spec: s.LatentAttention) -> str:
 def _(spec: s.LatentAttention) -> list[str]:
     said = [
         f"{spec.heads} heads: queries and keys of {spec.nope_dim} + {spec.rope_dim} rotary, values of {spec.v_dim}",
-        f"keys and values from a latent of {number(spec.kv.rank)} ({phrase(spec.kv.norm)})",
-        f"queries from a latent of {number(spec.q.rank)} ({phrase(spec.q.norm)})" if spec.q else "queries directly",
+        f"keys and values from a latent of {number(spec.kv.rank)}: {phrase(spec.kv.norm)}",
+        f"queries from a latent of {number(spec.q.rank)}: {phrase(spec.q.norm)}" if spec.q else "queries directly",
         f"kept per token: {number(spec.kv.rank)} + {spec.rope_dim}",
-        *facts(spec.sees),
+        phrase(spec.sees),
         phrase(spec.positions) if spec.positions else "no RoPE",
         *_scores(spec),
     ]
@@ -141,22 +141,17 @@ def _(spec: s.LatentAttention) -> list[str]:
 
 @title.register
 def _(spec: s.Causal) -> str:
-    return "full"
+    return "full attention"
 
 
 @title.register
 def _(spec: s.Window) -> str:
-    return f"window {number(spec.size)}"
-
-
-@facts.register
-def _(spec: s.Causal) -> list[str]:
-    return ["sees all that came before"]
+    return "window"
 
 
 @facts.register
 def _(spec: s.Window) -> list[str]:
-    return [f"sees the last {number(spec.size)} tokens"]
+    return [number(spec.size)]
 
 
 @facts.register
@@ -178,7 +173,8 @@ def _(spec: s.QKNorm) -> list[str]:
 @marks.register(s.LatentAttention)
 def _(spec: s.Attention | s.LatentAttention) -> dict[str, str]:
     rope = spec.positions
-    said = {"mixer": title(spec), "sees": title(spec.sees), "positions": "RoPE" if rope else "NoPE"}
+    sees = "full" if isinstance(spec.sees, s.Causal) else phrase(spec.sees)
+    said = {"mixer": title(spec), "sees": sees, "positions": "RoPE" if rope else "NoPE"}
     return said | ({"theta": f"theta {number(rope.theta)}"} if rope else {})
 
 
@@ -192,44 +188,34 @@ def _(spec: s.LearnedPositions) -> str:
 
 @facts.register
 def _(spec: s.LearnedPositions) -> list[str]:
-    return [f"{number(spec.count)}, added to the embedding"]
+    return [number(spec.count)]
 
 
 @facts.register
 def _(spec: s.RoPE) -> list[str]:
-    said = ["interleaved"] if spec.interleaved else []
+    said = [f"theta {number(spec.theta)}"] + (["interleaved"] if spec.interleaved else [])
     return said + ([phrase(spec.scaling)] if spec.scaling else [])
 
 
 @title.register
-def _(spec: s.RoPE) -> str:
-    return f"RoPE theta {number(spec.theta)}"
-
-
-@title.register
 def _(spec: s.LinearScaling) -> str:
-    return f"linear × {number(spec.factor)}"
-
-
-@title.register
-def _(spec: s.Llama3Scaling) -> str:
-    return f"Llama 3 scaling × {number(spec.factor)}"
-
-
-@title.register
-def _(spec: s.YaRN) -> str:
-    return f"YaRN × {number(spec.factor)}"
+    return "linear scaling"
 
 
 @facts.register
 def _(spec: s.LinearScaling) -> list[str]:
-    return []
+    return [f"× {number(spec.factor)}"]
+
+
+@title.register
+def _(spec: s.Llama3Scaling) -> str:
+    return "Llama 3 scaling"
 
 
 @facts.register
 def _(spec: s.Llama3Scaling) -> list[str]:
     return [
-        f"from {number(spec.original_context)}",
+        f"× {number(spec.factor)} from {number(spec.original_context)}",
         f"low {number(spec.low_freq_factor)}",
         f"high {number(spec.high_freq_factor)}",
     ]
@@ -237,7 +223,10 @@ def _(spec: s.Llama3Scaling) -> list[str]:
 
 @facts.register
 def _(spec: s.YaRN) -> list[str]:
-    said = [f"from {number(spec.original_context)}", f"beta {number(spec.beta_fast)}/{number(spec.beta_slow)}"]
+    said = [
+        f"× {number(spec.factor)} from {number(spec.original_context)}",
+        f"beta {number(spec.beta_fast)}/{number(spec.beta_slow)}",
+    ]
     if spec.attention_factor != 1.0:
         said.append(f"attention factor {number(spec.attention_factor)}")
     return said + ([] if spec.truncate else ["not truncated"])
@@ -300,7 +289,7 @@ def _(spec: s.Router) -> str:
 def _(spec: s.Router) -> list[str]:
     said = [f"{spec.score} scores"]
     if spec.correction:
-        said.append("a stored bias for selecting")
+        said.append("selection bias")
     if spec.groups and spec.groups.count > 1:
         said += facts(spec.groups)
     if spec.normalize is not None:
@@ -315,8 +304,8 @@ def _(spec: s.ExpertGroups) -> str:
 
 @facts.register
 def _(spec: s.ExpertGroups) -> list[str]:
-    by = {"max": "best expert", "top2_sum": "two best experts"}[spec.score]
-    return [f"from the best {spec.active} of {spec.count} groups, by their {by}"]
+    by = {"max": "best expert", "top2_sum": "best two experts"}[spec.score]
+    return [f"best {spec.active} of {spec.count} groups by their {by}"]
 
 
 # Norms
@@ -324,12 +313,12 @@ def _(spec: s.ExpertGroups) -> list[str]:
 
 @facts.register
 def _(spec: s.RMSNorm) -> list[str]:
-    return [f"weights {number(spec.offset)} + w"] if spec.offset else []
+    return [f"eps {number(spec.eps)}"] + ([f"weight {number(spec.offset)} + w"] if spec.offset else [])
 
 
 @facts.register
 def _(spec: s.LayerNorm) -> list[str]:
-    return [] if spec.bias else ["no bias"]
+    return [f"eps {number(spec.eps)}"] + ([] if spec.bias else ["no bias"])
 
 
 # The decoder
@@ -345,7 +334,7 @@ def _(spec: s.Embedding) -> list[str]:
     said = [f"{number(spec.vocab)} tokens"]
     if spec.scale != 1.0:
         said.append(f"× {root(spec.scale)}")
-    return said + (["looked up in the head's matrix"] if spec.tied else [])
+    return said + (["tied to the head"] if spec.tied else [])
 
 
 @title.register
@@ -404,7 +393,7 @@ def _(spec: s.MTP) -> str:
 
 @facts.register
 def _(spec: s.MTP) -> list[str]:
-    return ["one more layer, which predicts the token after the next"]
+    return ["of the token after the next"]
 
 
 @title.register

@@ -29,43 +29,69 @@ class Mask:
         return self.visible
 
 
-def naive_attention(q: Tensor, k: Tensor, v: Tensor, mask: Mask, scale: float, softcap: float | None = None) -> Tensor:
-    """softmax(softcap(scale · q kᵀ)) v.
+@dataclass(frozen=True)
+class Scores:
+    """How scores become weights, beside their scale.
+
+    Args:
+        softcap: scores become softcap · tanh(scores / softcap).
+        sharpen: (B or 1, 1, T, 1), multiplies the capped scores.
+        bias: (B or 1, H, T, S), added to the scores.
+        sinks: (H,), a logit of each head that takes part in the softmax and is dropped.
+    """
+
+    scale: float
+    softcap: float | None = None
+    sharpen: Tensor | None = None
+    bias: Tensor | None = None
+    sinks: Tensor | None = None
+
+
+def naive_attention(q: Tensor, k: Tensor, v: Tensor, mask: Mask, how: Scores) -> Tensor:
+    """softmax(sharpen · softcap(scale · q kᵀ + bias)) v.
 
     Args:
         q: (B, H, T, D). k: (B, G, S, D) and v: (B, G, S, Dᵥ), where G divides H and consecutive heads share one of G.
         mask: what each query sees.
-        softcap: scores become softcap · tanh(scores / softcap).
+        how: the rest.
 
     Returns (B, H, T, Dᵥ).
     """
     share = q.shape[1] // k.shape[1]
     k, v = k.repeat_interleave(share, 1), v.repeat_interleave(share, 1)
-    scores = scale * (q @ k.transpose(-1, -2))
-    if softcap is not None:
-        scores = softcap * torch.tanh(scores / softcap)
+    scores = how.scale * (q @ k.transpose(-1, -2))
+    if how.bias is not None:
+        scores = scores + how.bias
+    if how.softcap is not None:
+        scores = how.softcap * torch.tanh(scores / how.softcap)
+    if how.sharpen is not None:
+        scores = scores * how.sharpen
     visible = mask.tensor(q.shape[2], k.shape[2], q.device)
     if visible is not None:
         scores = scores.masked_fill(~visible, -torch.inf)
-    return scores.softmax(-1, dtype=torch.float32).to(v.dtype) @ v
+    if how.sinks is not None:
+        sinks = how.sinks[:, None, None].expand(*scores.shape[:-1], 1)
+        weights = torch.cat((scores, sinks), -1).softmax(-1, dtype=torch.float32)[..., :-1]
+    else:
+        weights = scores.softmax(-1, dtype=torch.float32)
+    return weights.to(v.dtype) @ v
 
 
-def fast_attention(q: Tensor, k: Tensor, v: Tensor, mask: Mask, scale: float, softcap: float | None = None) -> Tensor:
+def fast_attention(q: Tensor, k: Tensor, v: Tensor, mask: Mask, how: Scores) -> Tensor:
     """As `naive_attention`, by PyTorch's fused kernels where they can."""
-    if softcap is not None:
-        return naive_attention(q, k, v, mask, scale, softcap)
+    if how != Scores(how.scale):  # the fused kernels know neither caps nor sinks
+        return naive_attention(q, k, v, mask, how)
     batch, heads, queries, _ = q.shape
     groups = k.shape[1]
     if queries == 1:  # the heads that share a key become queries of one head: each key is read once
         q = q.reshape(batch, groups, heads // groups, -1)
-        out = F.scaled_dot_product_attention(q, k, v, attn_mask=mask.visible, scale=scale)
+        out = F.scaled_dot_product_attention(q, k, v, attn_mask=mask.visible, scale=how.scale)
         return out.reshape(batch, heads, 1, -1)
     return F.scaled_dot_product_attention(
-        q, k, v, attn_mask=mask.visible, is_causal=mask.causal, scale=scale, enable_gqa=groups != heads
+        q, k, v, attn_mask=mask.visible, is_causal=mask.causal, scale=how.scale, enable_gqa=groups != heads
     )
 
 
-def attention(q: Tensor, k: Tensor, v: Tensor, mask: Mask, scale: float, softcap: float | None = None) -> Tensor:
+def attention(q: Tensor, k: Tensor, v: Tensor, mask: Mask, how: Scores) -> Tensor:
     """As `naive_attention`, in the form that is asked for."""
-    form = naive_attention if is_naive() else fast_attention
-    return form(q, k, v, mask, scale, softcap)
+    return (naive_attention if is_naive() else fast_attention)(q, k, v, mask, how)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from ...cost.quantity import number
@@ -11,7 +11,7 @@ from ..words import equation, phrase
 from .font import wrap
 from .notes import Note, label, notes
 from .scene import Line, Part, Rect, Text, group
-from .sketch import NOTE, Column, Highlight, Sketch, widest
+from .sketch import NOTE, SMALL, Column, Highlight, Sketch, widest
 
 NORM_HEIGHT, BODY_HEIGHT = 28.0, 44.0
 PADDING = 38.0  # between a box and the edge of its panel: the residual line goes there
@@ -31,20 +31,25 @@ class Anchor:
     y: float
     lines: tuple[tuple[Note, bool], ...]  # each with whether it differs
 
+    def moved(self, dx: float, dy: float) -> Anchor:
+        return replace(self, x=self.x + dx, y=self.y + dy)
+
+    def saying(self, lines: Iterable[tuple[Note, bool]]) -> Anchor:
+        """The same with these notes; what is quiet only where it differs."""
+        return replace(self, lines=tuple((n, differs) for n, differs in lines if differs or not n.quiet))
+
 
 def anchored(part: Part, spec: Spec, highlight: Highlight) -> Anchor:
     """What there is to say about a part that is drawn; what is quiet only where it differs."""
-    said = [(n, highlight.touches(*(f"{part.path}.{name}" for name in n.fields))) for n in notes(spec)]
-    shown = tuple((n, differs) for n, differs in said if differs or not n.quiet)
-    return Anchor(part.path, part.role, part.rect.right, part.rect.center[1], shown)
+    anchor = Anchor(part.path, part.role, part.rect.right, part.rect.center[1], ())
+    return anchor.saying((n, highlight.touches(*(f"{part.path}.{name}" for name in n.fields))) for n in notes(spec))
 
 
 @dataclass(frozen=True)
 class Panel:
-    """A drawn layer: `x` is where the stream enters at the bottom (y = 0) and leaves at the top."""
+    """A drawn layer: the stream enters at the bottom (0, 0) and leaves at the top."""
 
     part: Part
-    x: float
     anchors: tuple[Anchor, ...]
 
     @property
@@ -74,7 +79,7 @@ def layer_panel(
     half = width / 2 + PADDING
     frame = Part(path, Rect(-half, top, 2 * half, -top), "box", path, "panel", phrase(layer))
     frame = replace(frame, parts=tuple(sketch.parts), lines=tuple(sketch.lines))
-    return Panel(frame, 0.0, tuple(anchors))
+    return Panel(frame, tuple(anchors))
 
 
 def _branch(column: Column, branch: Branch, path: str, letters: Mapping[Spec, str]) -> list[Anchor]:
@@ -98,9 +103,14 @@ def _branch(column: Column, branch: Branch, path: str, letters: Mapping[Spec, st
     plus = column.join(f"{path}.sum", "+", path=path, reads=(f"{path}.scale", f"{path}.skip"), about=equation(branch))
     lane = column.x - column.width / 2 - LANE
     y = plus.rect.center[1]
-    sketch.line((column.x, fork), (lane, fork), (lane, y), (plus.rect.x, y), kind="skip", arrow=True)
-    if branch.skip != 1.0:
-        sketch.box(f"{path}.skip", Rect(column.x - column.width / 2 + 4, y - 10, 60, 20), f"× {number(branch.skip)}", role="plain", shape="pill", size=11, path=f"{path}.skip")
+    around = ((column.x, fork), (lane, fork), (lane, y))
+    if branch.skip == 1.0:
+        sketch.line(*around, (plus.rect.x, y), kind="skip", arrow=True)
+    else:
+        pill = Rect(column.x - column.width / 2 + 6, y - 10, 58, 20)
+        sketch.line(*around, (pill.x, y), kind="skip")
+        sketch.line((pill.right, y), (plus.rect.x, y), kind="skip", arrow=True)
+        sketch.box(f"{path}.skip", pill, f"× {number(branch.skip)}", role="plain", shape="pill", size=SMALL, path=f"{path}.skip")
     return [anchor for anchor in anchors if anchor.lines]
 
 

@@ -43,6 +43,11 @@ class Highlight:
         )
 
 
+    def exactly(self, path: str) -> bool:
+        """Whether this very field differs."""
+        return path in self.paths
+
+
 class Sketch:
     """Collects parts and lines. Names are unique within the drawing: `name` is put before those of its parts."""
 

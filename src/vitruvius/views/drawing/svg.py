@@ -1,0 +1,158 @@
+"""A tree of parts as SVG."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from math import hypot
+from xml.sax.saxutils import escape, quoteattr
+
+from .font import font_face
+from .scene import Line, Part, Point, Rect, Text
+from .theme import Paint, Theme
+
+CORNER = 7.0  # radius of a line's bends
+HEAD = 5.5  # length of an arrow's head
+
+
+def document(root: Part, theme: Theme, title: str, description: str, name: str, margin: float = 28.0) -> str:
+    """The SVG of `root`. `name` is its id, and put before the ids of its parts."""
+    box = root.rect
+    left, top, width, height = (num(v) for v in (box.x - margin, box.y - margin, box.width + 2 * margin, box.height + 2 * margin))
+    texts = [text for part, _ in root.walk() for text in part.texts]
+    lines = [
+        f'<svg xmlns="http://www.w3.org/2000/svg" id={quoteattr(name)} width="{width}" height="{height}" '
+        f'viewBox="{left} {top} {width} {height}" role="img" aria-labelledby="{name}-title {name}-desc">',
+        f'<title id="{name}-title">{escape(title)}</title>',
+        f'<desc id="{name}-desc">{escape(description)}</desc>',
+        f"<style>{style(theme, name, texts)}</style>",
+        f'<rect class="paper" x="{left}" y="{top}" width="{width}" height="{height}"/>',
+        *_part(root, name),
+        "</svg>",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def num(value: float) -> str:
+    return f"{value:.2f}".rstrip("0").rstrip(".").replace("-0", "0", 1) if abs(value) < 0.005 else f"{value:.2f}".rstrip("0").rstrip(".")
+
+
+def style(theme: Theme, name: str, texts: list[Text]) -> str:
+    """The style sheet; every rule names the drawing, so that several can stand in one page."""
+    rules = {
+        "text": 'font-family:"Inter",system-ui,sans-serif;font-kerning:none;font-variant-ligatures:none',
+        "text.b": "font-weight:600",
+        ".paper": f"fill:{theme.paper}",
+        ".ink": f"fill:{theme.ink}",
+        ".muted": f"fill:{theme.muted}",
+        "text.paper": f"fill:{theme.paper}",
+        "text.difference": f"fill:{theme.difference[1]}",
+        ".panel": _paint(theme.panel) + ";stroke-width:1.25",
+        ".sum": _paint((theme.paper, theme.line)) + ";stroke-width:1.5",
+        ".dot": f"fill:{theme.line}",
+        ".stream,.skip,.control,.sign": f"fill:none;stroke:{theme.line};stroke-width:1.5;stroke-linejoin:round;stroke-linecap:round",
+        ".control": "stroke-dasharray:4 3.5",
+        ".head": f"fill:{theme.line}",
+        ".leader": f"fill:none;stroke:{theme.leader};stroke-width:0.9",
+        ".rule-plain": f"stroke:{theme.leader};stroke-width:2",
+        ".divider": f"stroke:{theme.leader};stroke-width:1",
+        ".kind-other": f"fill:{theme.leader}",
+        ".expert-idle": f"fill:{theme.paper};stroke:{theme.roles['feed-forward'][1]};stroke-width:0.6;stroke-opacity:0.55",
+        ".expert-active": f"fill:{theme.roles['feed-forward'][1]}",
+    }
+    for role, paint in theme.roles.items():
+        rules[f".{role}"] = _paint(paint) + ";stroke-width:1.25"
+        rules[f".badge-{role}"] = f"fill:{paint[1]}"
+        rules[f".rule-{role}"] = f"fill:none;stroke:{paint[1]};stroke-width:2"
+        rules[f".card-{role}"] = f"fill:{theme.paper};stroke:{paint[1]};stroke-width:1.25"
+    rules[".cache"] += ";stroke-dasharray:3 2.5"
+    for i, color in enumerate(theme.kinds):
+        rules[f".kind-{i}"] = f"fill:{color}"
+    fill, edge = theme.difference
+    rules[".differs"] = f"fill:{fill};stroke:{edge};stroke-width:2.25"
+    rules[".sign.differs"] = f"stroke:{edge}"
+    faces = []
+    for bold in (False, True):
+        if used := {c for text in texts if text.bold is bold for c in text.string}:
+            faces.append(font_face(used, bold))
+    scoped = (",".join(f"#{name} {one}" for one in rule.split(",")) + f"{{{body}}}" for rule, body in rules.items())
+    return "\n".join([*faces, *scoped])
+
+
+def _paint(paint: Paint) -> str:
+    return f"fill:{paint[0]};stroke:{paint[1]}"
+
+
+def _part(part: Part, name: str) -> Iterator[str]:
+    path = f" data-path={quoteattr(part.path)}" if part.path else ""
+    yield f"<g id={quoteattr(f'{name}.{part.name}')}{path}>"
+    if part.about:
+        yield f"<title>{escape(part.about)}</title>"
+    yield from _shape(part)
+    for line in part.lines:
+        yield from _line(line)
+    for child in part.parts:
+        yield from _part(child, name)
+    for text in part.texts:
+        yield _text(text)
+    yield "</g>"
+
+
+def _shape(part: Part) -> Iterator[str]:
+    box, look = part.rect, f'class="{part.role}{" differs" if part.differs else ""}"'
+    if part.shape == "circle":
+        x, y = box.center
+        yield f'<circle {look} cx="{num(x)}" cy="{num(y)}" r="{num(box.width / 2)}"/>'
+    elif part.shape == "cells":
+        yield f'<path {look} d="{"".join(_cell(cell) for cell in part.cells)}"/>'
+    elif part.shape != "group":
+        round_ = box.height / 2 if part.shape == "pill" else {"panel": 16}.get(part.role, 14 if part.role.startswith("card") else min(7.0, box.height / 4))
+        yield f'<rect {look} x="{num(box.x)}" y="{num(box.y)}" width="{num(box.width)}" height="{num(box.height)}" rx="{num(round_)}"/>'
+
+
+def _cell(cell: Rect) -> str:
+    return f"M{num(cell.x)} {num(cell.y)}h{num(cell.width)}v{num(cell.height)}h{num(-cell.width)}z"
+
+
+def _text(text: Text) -> str:
+    anchor = "" if text.anchor == "start" else f' text-anchor="{text.anchor}"'
+    look = f"{text.ink} b" if text.bold else text.ink
+    # textLength keeps the measured width where a viewer ignores the embedded font.
+    width = num(text.rect.width)
+    return (
+        f'<text class="{look}" x="{num(text.x)}" y="{num(text.y)}" font-size="{num(text.size)}"{anchor} '
+        f'textLength="{width}" lengthAdjust="spacingAndGlyphs">{escape(text.string)}</text>'
+    )
+
+
+def _line(line: Line) -> Iterator[str]:
+    points = list(line.points)
+    if line.arrow:
+        tip, base = points[-1], _towards(points[-1], points[-2], HEAD)
+        points[-1] = _towards(points[-1], points[-2], HEAD - 1)
+    yield f'<path class="{line.kind}" d="{_bent(points)}"/>'
+    if line.arrow:
+        (x, y), (bx, by) = tip, base
+        nx, ny = (y - by) * 0.55, (bx - x) * 0.55
+        corners = (tip, (bx + nx, by + ny), (bx - nx, by - ny))
+        yield f'<path class="head" d="M{"L".join(f"{num(a)} {num(b)}" for a, b in corners)}z"/>'
+
+
+def _bent(points: list[Point]) -> str:
+    """A path through the points, rounded at right angles and straight between."""
+    said = f"M{num(points[0][0])} {num(points[0][1])}"
+    for before, corner, after in zip(points, points[1:], points[2:], strict=False):
+        radius = min(CORNER, _distance(before, corner) / 2, _distance(corner, after) / 2)
+        a, b = _towards(corner, before, radius), _towards(corner, after, radius)
+        said += f"L{num(a[0])} {num(a[1])}Q{num(corner[0])} {num(corner[1])} {num(b[0])} {num(b[1])}"
+    return said + f"L{num(points[-1][0])} {num(points[-1][1])}"
+
+
+def _distance(a: Point, b: Point) -> float:
+    return hypot(a[0] - b[0], a[1] - b[1])
+
+
+def _towards(start: Point, end: Point, by: float) -> Point:
+    length = _distance(start, end)
+    if not length:
+        return start
+    return start[0] + (end[0] - start[0]) * by / length, start[1] + (end[1] - start[1]) * by / length

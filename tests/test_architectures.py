@@ -1,0 +1,517 @@
+"""Every architecture through every check.
+
+Each tiny config of `cases.py`, and each model of the catalog where no weights are needed: names and shapes at full size, bytes of the
+state, FLOPs of a real forward, logits against transformers, any chunking, rewinding and batching, names both ways, one step of
+training. Parameter totals and drawings have their own files.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Callable, Iterator
+from dataclasses import fields
+from functools import cache, lru_cache
+from pathlib import Path
+from typing import Any
+
+import cases
+import pytest
+import reference
+import torch
+from cases import CASES, TOKENS
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+from torch.nn import functional as F
+from torch.utils._python_dispatch import TorchDispatchMode
+
+import vitruvius as vt
+from vitruvius import catalog, nn
+from vitruvius.architectures import families, family_of
+from vitruvius.cost import cost
+from vitruvius.nn.feedforward import Router
+from vitruvius.nn.model import assign, skeleton, weights_of
+from vitruvius.nn.ops import naive
+from vitruvius.nn.state import State
+from vitruvius.spec import Decoder, Spec, Tensors, spelled
+
+TOLERANCE = 2e-4  # against transformers, absolute, in float32; it is not to be relaxed
+REPEATABLE = 3e-5  # between two ways through our own model
+BY_CASE = pytest.mark.parametrize("case", CASES)
+BY_TEXT_CASE = pytest.mark.parametrize("case", cases.TEXT)
+BY_ENTRY = pytest.mark.parametrize("name", catalog.names())
+
+Checkpoint = Callable[[str], reference.Reference]
+
+
+@pytest.fixture(scope="session")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Checkpoint:
+    """Case -> checkpoint and logits of transformers, made once."""
+
+    @cache
+    def make(case: str) -> reference.Reference:
+        return reference.make(CASES[case], tmp_path_factory.mktemp("reference") / case)
+
+    return make
+
+
+@cache
+def model_of(case: str) -> nn.Decoder:
+    """A model of that case in which everything is random."""
+    arch = vt.architecture(CASES[case])
+    model, generator = skeleton(arch), torch.Generator().manual_seed(1)
+    for name, (weight, shape) in weights_of(arch).items():
+        noise = torch.randn(shape, generator=generator)
+        value = 1.3 / shape[-1] ** 0.5 * noise if weight.initial is None else weight.initial + 0.3 * noise
+        assign(model, name, value)
+    return model.eval()
+
+
+@lru_cache(maxsize=2)
+def full_size(name: str) -> nn.Decoder:
+    """A model of the catalog on the meta device."""
+    return skeleton(vt.architecture(name))
+
+
+def tokens(model: nn.Decoder, batch: int, length: int = TOKENS, seed: int = 0) -> Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randint(model.spec.embedding.vocab, (batch, length), generator=generator)
+
+
+def assert_close(got: Tensor, wanted: Tensor, tolerance: float, what: str) -> None:
+    assert got.shape == wanted.shape, what
+    worst = float((got - wanted).abs().max())
+    assert worst <= tolerance, f"{what}: differs by {worst:.1e}"  # a NaN fails too
+
+
+# ------------------------------------------------------------------ the cases leave nothing out
+
+
+def kind(value: Any) -> Any:
+    """What sort of thing a part of a tree is: its numbers left out, everything else kept."""
+    if isinstance(value, Spec):
+        return type(value).__name__, *(kind(getattr(value, f.name)) for f in fields(value))
+    if isinstance(value, tuple):
+        return tuple(map(kind, value))
+    return "number" if type(value) in (int, float) else value
+
+
+def changes(arch: Decoder) -> set[Any]:
+    """Every pair of kinds of layers that follow each other, the ends included."""
+    kinds = ["first", *map(kind, arch.layers), "last"]
+    return set(zip(kinds, kinds[1:], strict=False)) | {kind(arch.head), kind(arch.embedding), kind(arch.final_norm)}
+
+
+@BY_ENTRY
+def test_the_cases_hold_every_kind_of_layer_of_the_catalog_and_every_transition(name: str) -> None:
+    arch = vt.architecture(name)
+    tiny = [vt.architecture(config) for config in CASES.values()]
+    covered = set().union(*(changes(other) for other in tiny if other.family == arch.family))
+    assert changes(arch) <= covered
+
+
+def test_the_cases_hold_every_family() -> None:
+    assert {config["model_type"] for config in cases.TEXT.values()} == set(families())
+
+
+@BY_CASE
+def test_windows_and_scalings_are_crossed(case: str) -> None:
+    """A tiny model is of no use where the sequence does not leave the window, or the context before scaling."""
+    for layer in vt.architecture(CASES[case]).layers:
+        body = layer.branches[0].body
+        window, scaling = body.sees.window, body.positions and body.positions.scaling
+        assert window is None or 4 * window < TOKENS
+        assert 2 * getattr(scaling, "original_context", 0) < TOKENS
+
+
+# ------------------------------------------------------------------ 2. names and shapes
+
+
+def assert_built_as_specified(model: nn.Decoder) -> None:
+    expected = {name: shape for name, (_, shape) in weights_of(model.spec).items()}
+    built = dict(model.named_parameters(remove_duplicate=False)) | dict(model.named_buffers(remove_duplicate=False))
+    assert {name: tuple(tensor.shape) for name, tensor in built.items()} == expected
+
+
+@BY_ENTRY
+def test_the_full_model_has_the_names_and_shapes_of_its_spec(name: str) -> None:
+    model, exact = full_size(name), catalog.entry(name).exact
+    assert_built_as_specified(model)
+    assert all(parameter.is_meta for parameter in model.parameters())
+    if exact["tested"]:
+        assert sum(parameter.numel() for parameter in model.parameters()) == exact["total"]
+        assert sum(buffer.numel() for buffer in model.buffers()) == exact["router_bias"]
+
+
+@BY_TEXT_CASE
+def test_the_tiny_model_has_the_names_and_shapes_of_its_spec(case: str) -> None:
+    assert_built_as_specified(model_of(case))
+
+
+# ------------------------------------------------------------------ 3. bytes of the state
+
+
+def held(state: State) -> int:
+    return sum(tensor.untyped_storage().nbytes() for tensor in state.tensors)
+
+
+def longest_window(arch: Decoder) -> int:
+    return max(layer.branches[0].body.sees.window or 1 for layer in arch.layers)
+
+
+@BY_ENTRY
+def test_the_state_at_full_size_takes_the_bytes_that_cost_says(name: str) -> None:
+    model = full_size(name)
+    for context in (1, 1000, 4 * longest_window(model.spec) + 3, model.spec.context):
+        expected = cost(model.spec, context=context, batch=2, dtype="f32").state
+        assert held(model.new_state(batch=2, capacity=context)) == expected.bytes == expected.policies["vitruvius"]
+
+
+@BY_TEXT_CASE
+@torch.no_grad()
+def test_a_state_in_use_takes_the_bytes_that_cost_says(case: str) -> None:
+    model = model_of(case)
+    for context in (3, TOKENS):
+        state = model.new_state(batch=2, capacity=context)
+        for column in tokens(model, 2, context).split(2, 1):
+            model(column, state)
+        assert state.length == context
+        assert held(state) == state.nbytes == cost(model.spec, context=context, batch=2, dtype="f32").state.bytes
+
+
+# ------------------------------------------------------------------ 4. FLOPs
+
+
+class Counter(TorchDispatchMode):
+    """Counts 2 for each multiply-add of the matrix products that run, less those of scores that a mask hides. It sees tensors only."""
+
+    PRODUCTS = ("mm", "addmm", "bmm", "baddbmm")
+    OTHERS = ("linear", "matmul", "dot", "mv", "addmv", "einsum", "conv", "grouped", "attention")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.flops = 0
+        self.inner = 0  # the length of the last product's sums
+        self.hidden = 0  # scores of the last mask, whose product with values is still to come
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        name = func.overloadpacket.__name__
+        assert name in self.PRODUCTS or not any(word in name.split("_") for word in self.OTHERS), f"{name} is not counted"
+        result = func(*args, **(kwargs or {}))
+        if name in self.PRODUCTS:
+            self.inner = args[name in ("addmm", "baddbmm")].shape[-1]
+            self.flops += 2 * (result.numel() * self.inner - self.hidden * result.shape[-1])
+            self.hidden = 0
+        elif name == "masked_fill" and args[0].ndim == 4 and args[2] == -torch.inf:
+            self.hidden = int(args[1].expand_as(args[0]).sum())
+            self.flops -= 2 * self.hidden * self.inner
+        return result
+
+
+def count(run: Callable[[], Any]) -> int:
+    with torch.no_grad(), naive(), Counter() as counter:
+        run()
+    return counter.flops
+
+
+@pytest.mark.parametrize("batch", [1, 2])
+@BY_TEXT_CASE
+def test_prefill_takes_the_flops_that_cost_says(case: str, batch: int) -> None:
+    model = model_of(case)
+    for context in (1, 5, TOKENS):
+        ids = tokens(model, batch, context)
+        expected = cost(model.spec, context=context, batch=batch).flops
+        assert count(lambda ids=ids: model(ids)) == expected.prefill == sum(expected.by_part["prefill"].values())
+        assert count(lambda ids=ids: model(ids, model.new_state(batch, TOKENS))) == expected.prefill
+
+
+@BY_TEXT_CASE
+@torch.no_grad()
+def test_one_more_token_takes_the_flops_that_cost_says(case: str) -> None:
+    model = model_of(case)
+    ids, state = tokens(model, 2), model.new_state(2, TOKENS)
+    for context in range(1, TOKENS + 1):
+        expected = cost(model.spec, context=context).flops
+        new = ids[:, context - 1 : context]
+        assert count(lambda new=new: model(new, state)) == 2 * expected.decode_per_token, context
+
+
+def test_the_counter_counts_what_is_known() -> None:
+    x, w = torch.randn(3, 5), torch.randn(7, 5)
+    assert count(lambda: F.linear(x, w)) == count(lambda: F.linear(x, w, torch.ones(7))) == 2 * 3 * 5 * 7
+    q, k, v = torch.randn(2, 4, 6, 8), torch.randn(2, 4, 6, 8), torch.randn(2, 4, 6, 3)
+    hidden = torch.ones(6, 6, dtype=torch.bool).triu(1)
+    pairs = 2 * 4 * (6 * 7 // 2)  # of the 36 of each head and row, 21 are seen
+    attention = lambda: (q @ k.transpose(-1, -2)).masked_fill(hidden, -torch.inf).softmax(-1) @ v  # noqa: E731
+    assert count(attention) == 2 * pairs * (8 + 3)
+    with pytest.raises(AssertionError, match="not counted"):
+        count(lambda: F.scaled_dot_product_attention(q, k, k))
+
+
+# ------------------------------------------------------------------ 5. transformers
+
+
+@BY_CASE
+@torch.no_grad()
+def test_logits_equal_those_of_transformers(case: str, checkpoint: Checkpoint) -> None:
+    """At once, and through the state one token at a time after half of the sequence."""
+    expected = checkpoint(case)
+    model = vt.load(expected.folder)
+    ids, half = expected.input_ids, TOKENS // 2
+    assert 0.5 < float(expected.logits.std()) < 3, "the comparison must mean something"
+    logits = model(ids)
+    if not float((logits - expected.logits).abs().max()) <= TOLERANCE:
+        from vitruvius.inference.verify import first_difference
+
+        pytest.fail(f"{case}: {first_difference(model, expected.folder, ids)}")
+    state = model.new_state(batch=2, capacity=TOKENS)
+    parts = [model(ids[:, :half], state), *(model(new, state) for new in ids[:, half:].split(1, 1))]
+    assert_close(torch.cat(parts, 1), expected.logits, TOLERANCE, "through the state")
+
+
+@BY_CASE
+@torch.no_grad()
+def test_hidden_states_equal_those_of_transformers(case: str, checkpoint: Checkpoint) -> None:
+    expected = checkpoint(case)
+    hidden = vt.load(expected.folder).hidden_states(expected.input_ids)
+    assert len(hidden) == len(expected.hidden) == len(vt.architecture(expected.folder).layers) + 1
+    for i, (ours, theirs) in enumerate(zip(hidden, expected.hidden, strict=True)):
+        scale = max(1.0, float(theirs.abs().max()))
+        assert_close(ours, theirs, TOLERANCE * scale, f"after {i} layers")
+
+
+@BY_CASE
+def test_a_config_means_what_transformers_makes_of_it(case: str, checkpoint: Checkpoint) -> None:
+    """transformers writes every key, and RoPE in the new spelling: the tree is that of the shorter file it was made from."""
+    assert vt.architecture(checkpoint(case).folder) == vt.architecture(CASES[case])
+
+
+@BY_CASE
+@torch.no_grad()
+def test_transformers_reads_what_is_saved(case: str, tmp_path: Path) -> None:
+    """The other way round: our model, written, gives the same logits there."""
+    model = model_of(case)
+    vt.save(model, tmp_path)
+    expected = reference.logits(tmp_path, ids := tokens(model, 2))
+    assert_close(model(ids), expected, TOLERANCE, case)
+
+
+# ------------------------------------------------------------------ 6. chunks, rewinding, batches
+
+
+def chunks(total: int, choose: random.Random) -> Iterator[int]:
+    """Sizes of chunks that sum to `total`: often one token, sometimes many."""
+    while total:
+        size = min(total, choose.choice([1, 1, 2, choose.randint(1, 12), choose.randint(1, total)]))
+        yield size
+        total -= size
+
+
+@pytest.mark.parametrize("seed", range(6))
+@BY_TEXT_CASE
+@torch.no_grad()
+def test_any_chunking_with_any_rewinding_equals_one_forward(case: str, seed: int) -> None:
+    model, choose = model_of(case), random.Random(f"{case} {seed}")
+    ids = tokens(model, 2, seed=seed)
+    expected = model(ids)
+    slack = choose.choice([0, 0, 1, 4, TOKENS])
+    state = model.new_state(batch=2, capacity=TOKENS + choose.choice([0, 1, 9]), slack=slack)
+    farthest = 0
+    for _ in range(5):
+        for size in chunks(TOKENS - state.length, choose):
+            at = state.length
+            got = model(ids[:, at : at + size], state)
+            assert_close(got, expected[:, at : at + size], REPEATABLE, f"{size} tokens at {at}, slack {slack}")
+            if choose.random() < 0.25:
+                break
+        at = state.length
+        farthest = max(farthest, at)
+        # a window keeps itself and the slack, and of the window one place is the next query's own
+        near = choose.randint(max(0, farthest - slack - 1), at)
+        assert state.reach(near) == near
+        wanted = choose.choice([near, choose.randint(0, at)])
+        back = state.reach(wanted)
+        assert back <= wanted
+        assert state.reach(back) == back
+        if back < wanted:
+            with pytest.raises(vt.InputError, match=f"cannot return to {wanted} tokens; the nearest is {back}"):
+                state.rewind(wanted)
+        assert state.length == at
+        state.rewind(back)
+        farthest = farthest if back else 0
+        assert state.lengths == [back, back]
+
+
+@pytest.mark.parametrize("seed", range(6))
+@BY_TEXT_CASE
+@torch.no_grad()
+def test_rows_of_different_lengths_equal_each_on_its_own(case: str, seed: int) -> None:
+    """Chunks padded on the right, each row with its own share of the chunk; then all go back to a common length, and on."""
+    model, choose = model_of(case), random.Random(f"{case} {seed}")
+    batch = 3
+    ids = tokens(model, batch, seed=seed)
+    expected = torch.cat([model(row[None]) for row in ids])
+    state = model.new_state(batch, capacity=TOKENS + 4, slack=choose.choice([0, 3, TOKENS]))
+    for _ in range(4):
+        while (room := TOKENS - state.length) > 0:
+            most = choose.choice([1, min(4, room), room])
+            counts = [choose.randint(1, most) for _ in range(batch)]
+            width = max(counts) + choose.choice([0, 2])
+            new = torch.randint(model.spec.embedding.vocab, (batch, width), generator=torch.Generator().manual_seed(7))
+            starts = list(state.lengths)
+            for row, (start, size) in enumerate(zip(starts, counts, strict=True)):
+                new[row, :size] = ids[row, start : start + size]
+            even = len(set(counts)) == 1 and counts[0] == width
+            got = model(new, state, None if even and choose.random() < 0.5 else torch.tensor(counts))
+            for row, (start, size) in enumerate(zip(starts, counts, strict=True)):
+                wanted = expected[row, start : start + size]
+                assert_close(got[row, :size], wanted, REPEATABLE, f"row {row}, {size} tokens at {start}")
+            assert state.lengths == [start + size for start, size in zip(starts, counts, strict=True)]
+            if choose.random() < 0.3:
+                break
+        back = state.reach(choose.randint(0, min(state.lengths)))
+        assert state.reach(back) == back, "what can be reached can be reached"
+        state.rewind(back)
+
+
+@BY_TEXT_CASE
+@torch.no_grad()
+def test_a_padded_batch_equals_its_rows(case: str) -> None:
+    model = model_of(case)
+    ids = tokens(model, 3)
+    lengths = torch.tensor([TOKENS, 1, 20])
+    for batch in (model(ids, lengths=lengths), model(ids, model.new_state(3, TOKENS), lengths)):
+        for row, length in enumerate(lengths.tolist()):
+            alone = model(ids[row : row + 1, :length])[0]
+            assert_close(batch[row, :length], alone, REPEATABLE, f"row {row} of {length} tokens")
+
+
+@BY_TEXT_CASE
+@torch.no_grad()
+def test_the_naive_and_the_fast_operations_agree(case: str) -> None:
+    model = model_of(case)
+    ids = tokens(model, 2)
+    fast = model(ids)
+    with naive():
+        assert_close(model(ids), fast, REPEATABLE, "at once")
+        state = model.new_state(2, TOKENS)
+        parts = [model(ids[:, :11], state), *(model(new, state) for new in ids[:, 11:].split(1, 1))]
+        assert_close(torch.cat(parts, 1), fast, REPEATABLE, "through the state")
+
+
+# ------------------------------------------------------------------ 7. names
+
+
+def assert_bijection(arch: Decoder, entries: list[Tensors]) -> None:
+    ours = [name for entry in entries for name in entry.ours]
+    theirs = [name for entry in entries for name in entry.theirs]
+    assert len(set(theirs)) == len(theirs)
+    assert len(set(ours)) == len(ours)
+    shapes = {name: shape for entry in entries for name, shape in zip(entry.ours, entry.shapes, strict=True)}
+    assert {name: shape for name, shape in shapes.items() if not name.startswith("mtp.")} == {
+        name: shape for name, (_, shape) in weights_of(arch).items()
+    }
+
+
+@BY_ENTRY
+def test_every_weight_of_the_catalog_has_one_name_in_the_file(name: str) -> None:
+    arch = vt.architecture(name)
+    assert_bijection(arch, spelled(arch, family_of(arch).irregular(arch)))
+
+
+def in_files(folder: Path) -> dict[str, Tensor]:
+    return {name: tensor for file in folder.glob("*.safetensors") for name, tensor in load_file(file).items()}
+
+
+def assert_equal_bytes(got: dict[str, Tensor], wanted: dict[str, Tensor]) -> None:
+    assert got.keys() == wanted.keys()
+    for name, tensor in wanted.items():
+        assert got[name].dtype == tensor.dtype, name
+        assert torch.equal(got[name].view(torch.uint8), tensor.view(torch.uint8)), name
+
+
+@BY_CASE
+def test_loading_and_saving_changes_no_byte(case: str, checkpoint: Checkpoint, tmp_path: Path) -> None:
+    """Matrices in bfloat16 and vectors in float32, in one file, then in shards, then in one file again."""
+    stored = {
+        name: tensor.to(torch.bfloat16) if tensor.ndim > 1 else tensor
+        for name, tensor in in_files(checkpoint(case).folder).items()
+    }
+    source, sharded, single = tmp_path / "source", tmp_path / "sharded", tmp_path / "single"
+    source.mkdir()
+    save_file(stored, source / "model.safetensors", metadata={"format": "pt"})
+    (source / "config.json").write_bytes((checkpoint(case).folder / "config.json").read_bytes())
+    first = vt.load(source, dtype="checkpoint")
+    assert vt.save(first, sharded, max_shard_size="20KB") == []
+    assert_equal_bytes(in_files(sharded), stored)
+    index = json.loads((sharded / "model.safetensors.index.json").read_text("utf-8"))
+    assert index["weight_map"].keys() == stored.keys()
+    assert len(set(index["weight_map"].values())) == len(list(sharded.glob("*.safetensors"))) > 1
+    second = vt.load(sharded, dtype="checkpoint")
+    assert_equal_bytes(dict(second.state_dict()), dict(first.state_dict()))
+    assert vt.save(second, single) == []
+    assert_equal_bytes(in_files(single), stored)
+    assert vt.architecture(single) == vt.architecture(source) == first.spec
+
+
+@pytest.mark.parametrize("case", cases.WRAPPED)
+def test_what_a_saved_text_model_leaves_out_is_named(
+    case: str, checkpoint: Checkpoint, tmp_path: Path
+) -> None:
+    source, moved, target = checkpoint(case).folder, tmp_path / "source", tmp_path / "target"
+    moved.mkdir()
+    for file in source.iterdir():
+        (moved / file.name).write_bytes(file.read_bytes())
+    model = vt.load(moved, dtype="checkpoint")
+    stored = in_files(source)
+    for file in moved.glob("*.safetensors"):
+        file.unlink()
+    try:
+        left_out = vt.save(model, target)
+    except vt.InputError:
+        assert not target.exists() or not any(target.iterdir()), "nothing half-written"
+        return
+    saved = in_files(target)
+    assert set(left_out) == stored.keys() - saved.keys()
+    assert all("vision" in name or "projector" in name for name in left_out)
+    assert_equal_bytes(saved, {name: tensor for name, tensor in stored.items() if name not in left_out})
+
+
+# ------------------------------------------------------------------ 8. training
+
+
+@BY_TEXT_CASE
+def test_one_step_lowers_the_loss_as_much_as_the_gradient_promises(case: str) -> None:
+    model = vt.build(vt.architecture(CASES[case]), seed=3)
+    model.load_state_dict(model_of(case).state_dict())
+    ids = tokens(model, 2, seed=5)
+    chosen: dict[str, Tensor] = {}
+    for path, module in model.named_modules():
+        if isinstance(module, Router):
+            module.register_forward_hook(lambda _, __, result, path=path: chosen.update({path: result[1]}))
+
+    def loss() -> Tensor:
+        return F.cross_entropy(model(ids)[:, :-1].flatten(0, 1), ids[:, 1:].flatten())
+
+    before = loss()
+    before.backward()
+    routed = dict(chosen)
+    squares = 0.0
+    for name, parameter in model.named_parameters():
+        grad = parameter.grad
+        assert grad is not None, name
+        assert bool(grad.isfinite().all()), name
+        squares += float(grad.square().sum())
+        path, expert, _ = name.partition(".experts.")
+        if expert:
+            used = torch.zeros(parameter.shape[0], dtype=torch.bool).index_fill(0, routed[f"{path}.router"].unique(), True)
+            assert grad.flatten(1).abs().amax(1).gt(0).tolist() == used.tolist(), name
+        else:
+            assert bool(grad.abs().max() > 0), name
+    assert all(buffer.grad is None for buffer in model.buffers())
+    promised = 0.002
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter -= promised / squares * parameter.grad
+        gained = float(before - loss())
+    assert 0.7 * promised < gained < 1.3 * promised
