@@ -141,6 +141,7 @@ TEXT = {
         norm_topk_prob=False,
         decoder_sparse_step=2,
         rope_theta=500.0,
+        rope_scaling=yarn(),
     ),
     "qwen3_moe_window": llama(
         "qwen3_moe",
@@ -167,7 +168,6 @@ TEXT = {
         norm_topk_prob=True,
         mlp_only_layers=[],
         rope_theta=1e3,
-        rope_scaling=yarn(),
     ),
     "gemma2": llama(
         "gemma2",
@@ -200,14 +200,27 @@ TEXT = {
     "gemma3_old": llama(
         "gemma3_text",
         **GEMMA,
-        num_hidden_layers=7,
+        num_hidden_layers=6,
         sliding_window_pattern=3,
         rope_theta=2e3,
         rope_local_base_freq=60.0,
         rope_scaling={"rope_type": "linear", "factor": 4.0},
     ),
-    "gemma3_default_pattern": llama(
-        "gemma3_text", **GEMMA | {"tie_word_embeddings": False}, num_hidden_layers=7, attn_logit_softcapping=2.0
+    "gemma3_pattern_of_six": llama("gemma3_text", **GEMMA, num_hidden_layers=7, attn_logit_softcapping=2.0),
+    "gemma3_unscaled": llama(
+        "gemma3_text",
+        **GEMMA,
+        num_hidden_layers=4,
+        sliding_window_pattern=2,
+        rope_parameters={FULL: rope(2e3), SLIDING: rope(60.0)},
+    ),
+    "gemma3_untied": llama(
+        "gemma3_text",
+        **GEMMA | {"tie_word_embeddings": False},
+        num_hidden_layers=3,
+        hidden_activation="gelu",
+        layer_types=[FULL, SLIDING, FULL],
+        rope_parameters={FULL: yarn(rope_theta=400.0), SLIDING: llama3() | {"rope_theta": 80.0}},
     ),
     "olmo2": llama("olmo2", rope_theta=2e3),
     "olmo2_biases": llama(
@@ -218,7 +231,7 @@ TEXT = {
         rope_parameters=rope(200.0, factor=2.0) | {"rope_type": "linear"},
     ),
     "olmo3": llama(
-        "olmo3", num_hidden_layers=5, sliding_window=6, rope_theta=500_000.0, rope_scaling=yarn(attention_factor=1.2)
+        "olmo3", num_hidden_layers=8, sliding_window=6, rope_theta=500_000.0, rope_scaling=yarn(attention_factor=1.2)
     ),
     "olmo3_pattern": llama(
         "olmo3",
@@ -230,7 +243,7 @@ TEXT = {
         tie_word_embeddings=True,
         rope_parameters={FULL: yarn(rope_theta=300.0), SLIDING: rope(70.0)},
     ),
-    "smollm3": llama("smollm3", num_hidden_layers=5, no_rope_layer_interval=2, rope_theta=5e3, tie_word_embeddings=True),
+    "smollm3": llama("smollm3", num_hidden_layers=6, no_rope_layer_interval=3, rope_theta=5e3, tie_word_embeddings=True),
     "smollm3_windows": llama(
         "smollm3",
         num_hidden_layers=6,
@@ -264,17 +277,17 @@ TEXT = {
         topk_method="group_limited_greedy",
         n_group=3,
         topk_group=2,
-        attention_bias=True,
-        mlp_bias=True,
-        hidden_act="gelu",
         rope_parameters=yarn(rope_theta=80.0, mscale=1.0, mscale_all_dim=0.6),
     ),
-    "deepseek_v2_plain": deepseek(
+    "deepseek_v2_biases": deepseek(
         "deepseek_v2",
         n_routed_experts=6,
         n_shared_experts=1,
-        first_k_dense_replace=0,
+        first_k_dense_replace=1,
         topk_method="greedy",
+        attention_bias=True,
+        mlp_bias=True,
+        hidden_act="gelu",
         tie_word_embeddings=True,
         rope_theta=200.0,
     ),

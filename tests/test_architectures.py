@@ -327,7 +327,7 @@ def test_any_chunking_with_any_rewinding_equals_one_forward(case: str, seed: int
         at = state.length
         farthest = max(farthest, at)
         # a window keeps itself and the slack, and of the window one place is the next query's own
-        near = choose.randint(max(0, farthest - slack - 1), at)
+        near = choose.randint(min(at, max(0, farthest - slack - 1)), at)
         assert state.reach(near) == near
         wanted = choose.choice([near, choose.randint(0, at)])
         back = state.reach(wanted)
@@ -369,7 +369,7 @@ def test_rows_of_different_lengths_equal_each_on_its_own(case: str, seed: int) -
             assert state.lengths == [start + size for start, size in zip(starts, counts, strict=True)]
             if choose.random() < 0.3:
                 break
-        back = state.reach(choose.randint(0, min(state.lengths)))
+        back = state.reach(choose.randint(0, state.length))
         assert state.reach(back) == back, "what can be reached can be reached"
         state.rewind(back)
 
@@ -491,7 +491,7 @@ def test_one_step_lowers_the_loss_as_much_as_the_gradient_promises(case: str) ->
             module.register_forward_hook(lambda _, __, result, path=path: chosen.update({path: result[1]}))
 
     def loss() -> Tensor:
-        return F.cross_entropy(model(ids)[:, :-1].flatten(0, 1), ids[:, 1:].flatten())
+        return F.cross_entropy(model(ids)[:, :-1].flatten(0, 1).double(), ids[:, 1:].flatten())
 
     before = loss()
     before.backward()
@@ -509,7 +509,7 @@ def test_one_step_lowers_the_loss_as_much_as_the_gradient_promises(case: str) ->
         else:
             assert bool(grad.abs().max() > 0), name
     assert all(buffer.grad is None for buffer in model.buffers())
-    promised = 0.002
+    promised = 2e-4  # so little that hardly a token changes its experts
     with torch.no_grad():
         for parameter in model.parameters():
             parameter -= promised / squares * parameter.grad

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import cache
 from itertools import pairwise
 from pathlib import Path
@@ -28,7 +28,7 @@ import vitruvius as vt
 from vitruvius.errors import InputError
 from vitruvius.inference import generation
 from vitruvius.inference.sampling import Sampler, penalize
-from vitruvius.inference.streaming import Detokenizer, StopStrings, Timing
+from vitruvius.inference.streaming import StopStrings, Timing
 
 LOGITS = np.random.default_rng(0).normal(size=(20, 300)).astype(np.float32) * 3
 HISTORY = np.random.default_rng(1).integers(0, 300, (20, 40))
@@ -382,38 +382,6 @@ def test_timing() -> None:
     assert (timing.first, timing.prefill_rate, timing.decode_rate) == (2.0, 40.0, 3.0)
 
 
-def utf8(ids: Sequence[int]) -> str:
-    """A decoder whose tokens are bytes."""
-    return bytes(ids).decode("utf-8", "replace")
-
-
-@pytest.mark.parametrize("text", ["plain", "für 5 €", "👩‍🚀 и 漢字", "cut \u20ac"[:5]])
-def test_characters_come_when_they_are_whole(text: str) -> None:
-    tokens, given = Detokenizer(utf8, prompt="Ü".encode() * 5), []
-    for byte in text.encode():
-        piece = tokens.push(byte)
-        assert "\ufffd" not in piece
-        given.append(piece)
-    assert "".join(given) + tokens.rest() == text
-
-
-def test_an_incomplete_character_at_the_end_is_shown_as_such() -> None:
-    tokens = Detokenizer(utf8)
-    assert [tokens.push(byte) for byte in "a€".encode()[:3]] == ["a", "", ""]
-    assert tokens.rest() == "\ufffd"
-    assert tokens.rest() == ""
-
-
-def test_what_the_prompt_ends_with_decides_about_a_space() -> None:
-    def decode(ids: Sequence[int]) -> str:  # as SentencePiece: the first word of a text has no space before it
-        return " ".join(f"w{i}" for i in ids)
-
-    tokens = Detokenizer(decode, [1, 2])
-    assert [tokens.push(i) for i in (3, 4, 5, 6, 7, 8)] == [" w3", " w4", " w5", " w6", " w7", " w8"]
-    tokens = Detokenizer(decode)
-    assert [tokens.push(i) for i in (3, 4)] == ["w3", " w4"]
-
-
 def test_stop_strings_however_the_text_is_cut() -> None:
     random = np.random.default_rng(0)
     stops = ("aab", "abba", "cc", "bc")
@@ -451,8 +419,8 @@ def test_an_empty_stop_string() -> None:
         StopStrings(["x", ""])
 
 
-class Bytes:
-    """A tokenizer whose tokens are bytes of a vocabulary of 83, from the space on."""
+class Letters:
+    """A tokenizer whose tokens are the characters from the space on; a text that begins with a capital is spoken loudly."""
 
     def encode(self, text: str) -> list[int]:
         return [ord(c) - 32 for c in text]
@@ -460,12 +428,31 @@ class Bytes:
     def decode(self, ids: Sequence[int]) -> str:
         return "".join(chr(i + 32) for i in ids)
 
-    def chat(self, messages: Sequence[Mapping[str, Any]]) -> list[int]:
+    def chat(self, messages: list[dict[str, Any]]) -> list[int]:
         return self.encode("".join(f"{m['role']}:{m['content']};" for m in messages).upper())
+
+    def stream(self) -> Spelled:
+        return Spelled(self)
+
+
+class Spelled:
+    """Marks the first character that it is given, as a decoder would take off the space before a text's first word, and
+    keeps every third back for the next."""
+
+    def __init__(self, tokenizer: Letters) -> None:
+        self.tokenizer, self.ids, self.given = tokenizer, [], 0
+
+    def push(self, i: int) -> str:
+        self.ids.append(i)
+        return "" if len(self.ids) % 3 == 0 else self.finish()
+
+    def finish(self) -> str:
+        new, self.given = self.ids[self.given :], len(self.ids)
+        return ("^" if new and len(new) == len(self.ids) else "") + self.tokenizer.decode(new)
 
 
 def test_text_streams(monkeypatch: pytest.MonkeyPatch) -> None:
-    model, tokenizer = model_of("gemma3"), Bytes()
+    model, tokenizer = model_of("gemma3"), Letters()
     free = generation.stream_text(model, tokenizer, "HELLO", 20)
     text = "".join(free)
     assert text == tokenizer.decode(greedy(model, tokenizer.encode("HELLO"), 20))

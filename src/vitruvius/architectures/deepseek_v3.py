@@ -18,7 +18,6 @@ from ..spec import (
     Family,
     GatedMLP,
     Head,
-    Irregular,
     LatentAttention,
     Layer,
     LowRank,
@@ -26,6 +25,7 @@ from ..spec import (
     RMSNorm,
     Router,
     Softmax,
+    following_layers,
     latent_scale,
     rope,
 )
@@ -83,25 +83,10 @@ def deepseek_v3(c: Config) -> Decoder:
     )
 
 
-def irregular(decoder: Decoder) -> list[Irregular]:
-    """The extra layers follow the others; each repeats the embedding and the head (`unused`)."""
-    lines = []
-    for k in range(len(decoder.mtp)):
-        ours, theirs = f"mtp.{k}", f"model.layers.{len(decoder.layers) + k}"
-        lines += [
-            Irregular(f"{ours}.layer", theirs),
-            Irregular(f"{ours}.embedding_norm", f"{theirs}.enorm"),
-            Irregular(f"{ours}.hidden_norm", f"{theirs}.hnorm"),
-            Irregular(f"{ours}.join.weight", f"{theirs}.eh_proj.weight"),
-            Irregular(f"{ours}.final_norm", f"{theirs}.shared_head.norm"),
-        ]
-    return lines
-
-
 FAMILY = Family(
     model_types=("deepseek_v3", "kimi_k2"),
     spec=deepseek_v3,
-    irregular=irregular,
+    irregular=following_layers,
     ignored=frozenset(["head_dim", "qk_head_dim", "num_key_value_heads", "num_mtp_layers"]),
     unused=("model.layers.*.embed_tokens.weight", "model.layers.*.shared_head.head.weight"),
 )

@@ -21,6 +21,7 @@ from ..spec import (
     Softmax,
     head_dim,
     layer_types,
+    no_rope_layers,
     rope,
     window,
 )
@@ -35,12 +36,7 @@ def smollm3(c: Config) -> Decoder:
     )
     norm = RMSNorm(eps=c.number("rms_norm_eps"))
     mlp = GatedMLP(dim=c.size("intermediate_size"), act=c.activation("hidden_act"), bias=c.flag("mlp_bias"))
-    if c.raw("no_rope_layers") is None:
-        every = c.size("no_rope_layer_interval")
-        rotates = [(i + 1) % every != 0 for i in range(count)]
-    else:
-        c.ignore("no_rope_layer_interval")
-        rotates = [bool(item) for item in c.items("no_rope_layers", count)]
+    rotates = no_rope_layers(c, count)
     sliding = c.flag("use_sliding_window")
     kinds = layer_types(c, count, ["full_attention" if r else "sliding_attention" for r in rotates])
 

@@ -33,9 +33,10 @@ from jinja2.visitor import NodeTransformer
 
 from ..errors import InputError
 
-# Units of work, each some 0.2 µs. Real templates need a few dozen for each message.
-ALLOWANCE = 3_000_000
-CHARACTERS, ITEMS = 64, 8  # that are copied or compared in one unit
+# Units of work, each some 0.5 µs or 256 bytes at worst: so many in any case, and so many for each that reading the
+# conversation takes. Real templates spend 100 to 400 on a message, and on a long one some eight times its reading.
+ALLOWANCE, SHARE = 1_000_000, 50
+CHARACTERS, ITEMS = 64, 16  # that are copied or compared in one unit
 LONGEST_TEMPLATE = 1 << 17  # characters
 LONGEST_TEXT = 1 << 24  # characters, of any text on the way and of the result
 LARGEST_INTEGER = 4096  # bits
@@ -94,9 +95,9 @@ def render(
         problem = f"does too much: {error}"
     except RecursionError:
         problem = "does too much: it nests too deeply"
-    except TemplateError as error:
+    except (TemplateError, SyntaxError) as error:
         problem = f"cannot be used: {error}"
-    except (ArithmeticError, AttributeError, LookupError, MemoryError, SyntaxError, TypeError, ValueError) as error:
+    except (ArithmeticError, AttributeError, LookupError, MemoryError, TypeError, ValueError) as error:
         problem = f"fails on these messages: {type(error).__name__}: {error}"
     raise InputError(f"the chat template {one_line(problem)}")
 
@@ -148,6 +149,7 @@ class Sandbox(ImmutableSandboxedEnvironment):
             **{name: self.metered(FILTERS[name], self.glanced) for name in GLANCING},
             **{name: self.metered(FILTERS[name], self.counted) for name in PASSING},
             **{name: self.metered(FILTERS[name], self.compared) for name in READING},
+            **{name: self.metered(FILTERS[name], self.ordered) for name in ORDERING},
             "e": self.escape,
             "escape": self.escape,
             "center": self.center,
@@ -174,6 +176,8 @@ class Sandbox(ImmutableSandboxedEnvironment):
         tree = cast("nodes.Template", Reports().visit(tree))
         tree.set_environment(self).set_lineno(1)
         template = Template.from_code(self, self.compile(tree, filename="<chat template>"), self.globals)
+        self.compared(variables)
+        self.left = ALLOWANCE + SHARE * (ALLOWANCE - self.left)
         return "".join(template.root_render_func(template.new_context(variables)))
 
     # What is reported, see Reports
@@ -215,6 +219,7 @@ class Sandbox(ImmutableSandboxedEnvironment):
 
     def compared(self, value: Any) -> Any:
         """A value is gone through to its leaves, each as often as it occurs; an iterator is used up item by item."""
+        self.spend(1)
         if isinstance(value, Iterator):
             return self.counted(value)
         queue = [value]
@@ -226,6 +231,11 @@ class Sandbox(ImmutableSandboxedEnvironment):
             elif isinstance(item, list | tuple | set | MappingView):
                 queue.extend(item)
         return value
+
+    def ordered(self, value: Any) -> Any:
+        """The items of a value are compared with each other."""
+        self.spend(4 * len(value) if isinstance(value, Sized) else 1)
+        return self.compared(value)
 
     def searched(self, value: Any) -> Any:
         """Something is looked up in a value."""
@@ -281,20 +291,22 @@ class Sandbox(ImmutableSandboxedEnvironment):
 
     def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:
         """Arithmetic, with results of a modest size."""
-        self.copied(left)
-        self.copied(right)
+        self.spend(1)
         if isinstance(left, int | float) and isinstance(right, int | float):
             bits = [value.bit_length() if isinstance(value, int) else 64 for value in (left, right)]
             if (bits[0] * abs(right) if operator == "**" else sum(bits)) > LARGEST_INTEGER:
                 raise TooMuchError(f"it computes numbers of more than {LARGEST_INTEGER:,} bits")
-        elif operator == "*":
-            items, times = (right, left) if isinstance(left, int) else (left, right)
-            if isinstance(items, Sized) and isinstance(times, int):
-                self.fits(len(items) * times)
-        elif operator == "%" and isinstance(left, str):
-            self.fields(left, right)
-        elif isinstance(left, str) and isinstance(right, str):
+        elif isinstance(left, str) and isinstance(right, str) and operator == "+":
             self.fits(len(left) + len(right))
+        elif operator == "%":
+            self.fields(left, right)
+        elif operator == "*":
+            value, times = (right, left) if isinstance(left, int) else (left, right)
+            self.fits(len(value) * times)
+            self.spend(0 if isinstance(value, str) else len(value) * max(0, times) // ITEMS)
+        else:
+            self.copied(left)
+            self.copied(right)
         return super().call_binop(context, operator, left, right)
 
     # Filters
@@ -396,10 +408,11 @@ def written(sandbox: Sandbox, value: Any) -> str:
     return text
 
 
-# Filters by what they do with their value: look at it, pass its items on, or read it to its leaves
+# Filters by what they do with their value: look at it, pass its items on, read it to its leaves, or order its items
 GLANCING = ("abs", "count", "d", "default", "first", "float", "int", "items", "last", "length")
 PASSING = ("list", "map", "reject", "rejectattr", "select", "selectattr")
-READING = ("capitalize", "dictsort", "lower", "max", "min", "reverse", "sort", "trim", "unique", "upper")
+READING = ("capitalize", "lower", "reverse", "trim", "upper")
+ORDERING = ("dictsort", "max", "min", "sort", "unique")
 
 COMPARING = frozenset("in == eq equalto != ne > gt greaterthan ge >= < lt lessthan <= le lower upper".split())
 

@@ -5,6 +5,7 @@ Conventions, the same everywhere in the library:
 - *Parameters* are logical weight elements of the text model. A tied matrix counts once, as the head; the router's stored
   selection bias counts; multi-token prediction stands apart in `by_part` and is in no other figure here.
 - *Active* are the weights that one token passes through, both embeddings included: k of E experts, all of everything else.
+  The router's selection bias, stored and not trained, is not among them.
 - *State* is what generation must remember (the KV cache) at the architectural minimum: a window keeps its window.
 - *FLOPs* count matrix products, 2 for a multiply-add, and attention's scores and sums over the visible pairs of a query and
   a key. Norms, biases, activations, softmax and lookups are left out. *Prefill* is `batch` prompts of `context` tokens, the
@@ -14,13 +15,17 @@ Conventions, the same everywhere in the library:
 
 from __future__ import annotations
 
+import sys
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from math import prod
+from types import ModuleType
+from typing import Any
 
 from ..errors import InputError
-from ..spec import MTP, Decoder, Node, PerToken, walk
-from .part import heading
+from ..spec import Decoder, Node, PerToken
+from .part import MTP, headed
 
 # bits of one element; the longer names are PyTorch's
 DTYPES: Mapping[str, int] = {
@@ -78,18 +83,20 @@ class Memory:
 
 @dataclass(frozen=True)
 class Cost:
-    """What `cost` found; the attributes are the keys of its JSON. `time` is None without a device."""
+    """What `cost` found; the attributes are the keys of its JSON, and the `dtype` asked for. `time` is None without a
+    device."""
 
     model: str
     parameters: Parameters
     state: StateSize
     flops: Flops
     memory: Memory
+    dtype: str
     time: None = None
 
-    def to_dict(self) -> dict[str, object]:
+    def to_dict(self) -> dict[str, Any]:
         """Plain dicts and numbers, as `vitruvius cost --json` prints them."""
-        return asdict(self)
+        return {key: value for key, value in asdict(self).items() if key != "dtype"}
 
 
 def cost(
@@ -112,12 +119,12 @@ def cost(
     if device is not None:
         raise InputError(f"device {device!r}: costs on devices are not there yet; leave the device out")
     bits(dtype)
-    nodes = list(walk(arch, arch.width))
-    parameters = _parameters(nodes)
-    state = _state(nodes, context, batch, dtype)
-    weights = _bytes(parameters.total, dtype)
-    memory = Memory(weights_bytes=weights, state_bytes=state.bytes, total_bytes=weights + state.bytes)
-    return Cost(arch.name, parameters, state, _flops(nodes, context, batch), memory)
+    main = [(node, part) for node, part in headed(arch) if part != MTP]
+    weights = [weight for node, part in headed(arch) for weight in _weights(node, part)]
+    state = _state(main, context, batch, dtype)
+    stored = sum(_bytes(w.elements, w.dtype or dtype) for w in weights if w.part != MTP)
+    memory = Memory(weights_bytes=stored, state_bytes=state.bytes, total_bytes=stored + state.bytes)
+    return Cost(arch.name, _parameters(weights), state, _flops(main, weights, context, batch), memory, dtype)
 
 
 def bits(dtype: str) -> int:
@@ -131,16 +138,44 @@ def _bytes(elements: int, dtype: str) -> int:
     return -(-elements * bits(dtype) // 8)
 
 
-def _parameters(nodes: list[Node]) -> Parameters:
+@dataclass(frozen=True)
+class _Counted:
+    """Weights of one name, all copies: `uses` is how often one token passes through each element."""
+
+    part: str
+    elements: int
+    uses: float
+    product: bool
+    dtype: str | None
+
+    @property
+    def active(self) -> int:
+        return round(self.elements * self.uses)  # exact: k of E equal experts
+
+
+def _weights(node: Node, part: str) -> list[_Counted]:
+    """The part's own weights; what is stored but not trained is named ("router correction")."""
+    return [
+        _Counted(
+            part=f"{part} {name}" if weight.role == "buffer" and part != MTP else part,
+            elements=prod(node.copies) * weight.size,
+            uses=0.0 if weight.role == "buffer" else node.uses * weight.uses,
+            product=weight.role == "matmul",
+            dtype=weight.dtype,
+        )
+        for name, weight in node.spec.weights(node.width).items()
+    ]
+
+
+def _parameters(weights: list[_Counted]) -> Parameters:
     total: Counter[str] = Counter()
     active: Counter[str] = Counter()
-    for node in nodes:
-        for part, elements, uses, _ in _weights(node):
-            total[part] += elements
-            active[part] += round(elements * uses)
-    in_use = active.total() - active["mtp"]
+    for weight in weights:
+        total[weight.part] += weight.elements
+        active[weight.part] += weight.active
+    in_use = active.total() - active[MTP]
     return Parameters(
-        total=total.total() - total["mtp"],
+        total=total.total() - total[MTP],
         active=in_use,
         active_without_input_embedding=in_use - active["embedding"],
         active_without_embeddings=in_use - active["embedding"] - active["head"],
@@ -148,22 +183,10 @@ def _parameters(nodes: list[Node]) -> Parameters:
     )
 
 
-def _weights(node: Node) -> list[tuple[str, int, float, bool]]:
-    """(part, elements, how often one token passes through them, whether that is a matrix product) of each weight."""
-    weights = node.spec.weights(node.width)
-    stacked = 1
-    for copies in node.copies:
-        stacked *= copies
-    return [
-        (heading(node, name, weight), stacked * weight.size, node.uses * weight.uses, weight.role == "matmul")
-        for name, weight in weights.items()
-    ]
-
-
-def _state(nodes: list[Node], context: int, batch: int, dtype: str) -> StateSize:
-    states = [(node, state) for node in nodes for state in node.spec.state().values() if not _apart(node)]
-    minimum = batch * sum(_bytes(state.elements(context), state.dtype or dtype) for _, state in states)
-    growing = [state for _, state in states if isinstance(state, PerToken)]
+def _state(nodes: list[tuple[Node, str]], context: int, batch: int, dtype: str) -> StateSize:
+    states = [state for node, _ in nodes for state in node.spec.state().values()]
+    minimum = batch * sum(_bytes(state.elements(context), state.dtype or dtype) for state in states)
+    growing = [state for state in states if isinstance(state, PerToken)]
     return StateSize(
         context=context,
         batch=batch,
@@ -173,24 +196,26 @@ def _state(nodes: list[Node], context: int, batch: int, dtype: str) -> StateSize
     )
 
 
-def _flops(nodes: list[Node], context: int, batch: int) -> Flops:
+def _flops(nodes: list[tuple[Node, str]], weights: list[_Counted], context: int, batch: int) -> Flops:
     prefill: Counter[str] = Counter()
     decode: Counter[str] = Counter()
-    for node in nodes:
-        if _apart(node):
-            continue
-        for part, elements, uses, product in _weights(node):
-            if product:
-                once = 2 * round(elements * uses)
-                prefill[part] += batch * context * once
-                decode[part] += once
+    for weight in weights:
+        if weight.product and weight.part != MTP:
+            prefill[weight.part] += 2 * weight.active * context * batch
+            decode[weight.part] += 2 * weight.active
+    for node, part in nodes:
         if last := node.spec.flops(context):
-            part = f"{heading(node)} scores"
-            prefill[part] += batch * node.spec.flops(context, tokens=context)
-            decode[part] += last
+            prefill[f"{part} scores"] += node.spec.flops(context, tokens=context) * batch
+            decode[f"{part} scores"] += last
     by_part = {"prefill": dict(prefill), "decode_per_token": dict(decode)}
     return Flops(prefill=prefill.total(), decode_per_token=decode.total(), by_part=by_part)
 
 
-def _apart(node: Node) -> bool:
-    return any(isinstance(spec, MTP) for spec in (node.spec, *node.above))
+class _Callable(ModuleType):
+    """Lets `vitruvius.cost(arch)` be the function, though `vitruvius.cost` is this package."""
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Cost:
+        return cost(*args, **kwargs)
+
+
+sys.modules[__name__].__class__ = _Callable

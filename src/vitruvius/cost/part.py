@@ -1,25 +1,35 @@
-"""Under which heading a weight is counted."""
+"""Under which heading work and weights are counted."""
 
 from __future__ import annotations
 
-from ..spec import MTP, Decoder, MoE, Node, Spec, Weight
+from collections.abc import Iterator
 
-# What its owner decides: these say more than the `part` of the noun that stands there.
+from ..spec import Decoder, MoE, Node, Spec, walk
+
+# Slots that say more than the `part` of what stands there; they hold for everything below.
 _SLOTS: dict[tuple[type[Spec], str], str] = {
     (MoE, "experts"): "experts",
     (MoE, "shared"): "shared experts",
     (Decoder, "positions"): "positions",
 }
+MTP = "mtp"  # stands apart: in no figure but its own
 
 
-def heading(node: Node, name: str = "", weight: Weight | None = None) -> str:
-    """The heading for `node`, or for its weight `name`: the nearest `part` up the tree. What is stored but not trained is
-    named ("router correction"), and all of multi-token prediction is "mtp"."""
-    line = (*node.above, node.spec)
-    if any(isinstance(spec, MTP) for spec in line):
-        return "mtp"
-    slot = node.path.rpartition(".")[2]
-    if node.above and (type(node.above[-1]), slot) in _SLOTS:
-        return _SLOTS[type(node.above[-1]), slot]
-    part = next(spec.part for spec in reversed(line) if spec.part)
-    return f"{part} {name}" if weight and weight.role == "buffer" else part
+def headed(arch: Decoder) -> Iterator[tuple[Node, str]]:
+    """Every part of the tree with its heading: that of the nearest part above which has one. Inside experts and
+    multi-token prediction everything is counted as these."""
+    line: list[tuple[str, bool]] = []  # (heading, whether it holds for everything below) from the root on
+    for node in walk(arch, arch.width):
+        del line[len(node.above) :]
+        line.append(_heading(node, *(line[-1] if line else ("", False))))
+        yield node, line[-1][0]
+
+
+def _heading(node: Node, above: str, holds: bool) -> tuple[str, bool]:
+    if holds:
+        return above, True
+    slot = (type(node.above[-1]), node.path.rpartition(".")[2]) if node.above else None
+    if slot in _SLOTS:
+        return _SLOTS[slot], True
+    part = node.spec.part or above
+    return part, part == MTP

@@ -3,12 +3,23 @@
 from __future__ import annotations
 
 _COUNTS = ("", " K", " M", " B", " T", " P", " E", " Z")
+_FLOPS = (" FLOP", " kFLOP", " MFLOP", " GFLOP", " TFLOP", " PFLOP", " EFLOP", " ZFLOP")
 _BYTES = (" B", " KiB", " MiB", " GiB", " TiB", " PiB", " EiB")
 
 
 def count(value: int) -> str:
     """27009346304 -> "27.0 B": thousands, millions, billions (10⁹), trillions."""
     return _scaled(value, 1000, _COUNTS)
+
+
+def flops(value: int) -> str:
+    """76400000000 -> "76.4 GFLOP"."""
+    return _scaled(value, 1000, _FLOPS)
+
+
+def ratio(value: float) -> str:
+    """0.8729 -> "× 0.87", 64.53 -> "× 64.5"."""
+    return f"× {value:.2f}" if value < 9.995 else f"× {value:,.1f}" if value < 99.95 else f"× {value:,.0f}"
 
 
 def size(value: int) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import islice
 from math import ceil
 from numbers import Integral
@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from ..errors import InputError
 from .sampling import Sampler
-from .streaming import Stream, TextStream, Timing
+from .streaming import Answer, Stream, Timing
+from .streaming import Decoder as TextDecoder
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from ..nn import Decoder, State
 
 CHUNK = 512  # tokens of a prompt that go through the model together: enough to be fast, and memory stays bounded
+BEFORE = 4  # tokens of the prompt that a decoder has seen: whether a space follows it depends on them
 SLACK = 64  # tokens beyond the window that a conversation can go back without reading it anew
 
 
@@ -31,12 +33,12 @@ class Tokenizer(Protocol):
         """The ids of a text."""
         ...
 
-    def decode(self, ids: Sequence[int]) -> str:
-        """The text of ids."""
+    def chat(self, messages: list[dict[str, Any]]) -> list[int]:
+        """The ids of a conversation, up to where the answer begins."""
         ...
 
-    def chat(self, messages: Sequence[Mapping[str, Any]]) -> list[int]:
-        """The ids of a conversation, up to where the answer begins."""
+    def stream(self) -> TextDecoder:
+        """Text from ids that come one at a time."""
         ...
 
 
@@ -60,8 +62,8 @@ def generate(
         temperature, top_k, top_p, min_p, repetition_penalty, seed: see `Sampler`. The temperature 0 is greedy.
         ignore_eos: goes on after the end of a text. Else a row stops there and is filled with the token that ended it.
 
-    Returns LongTensor (B, new tokens). Raises InputError for an empty prompt, one longer than the model's context, and ids
-    or options out of range.
+    Returns LongTensor (B, new tokens). Raises InputError for an empty prompt, one longer than the model's context, and
+    ids or options out of range.
     """
     import torch
 
@@ -190,6 +192,7 @@ class Session:
     def _tokens(self, prompt: list[int], kept: int, sampler: Sampler) -> Iterator[int]:
         history = list(prompt)
         logits = self._feed(prompt[kept:])
+        self._state.snapshot()  # the next prompt may repeat this one and not the answer
         while True:
             (token,) = sampler.choose(logits, [history]).tolist()
             history.append(token)
@@ -213,10 +216,11 @@ class Session:
 
     def _feed(self, ids: list[int]) -> NDArray[np.float32]:
         """Logits (1, V) after these new tokens."""
-        before, self._ids = self._ids, []  # a state whose work was interrupted is not relied on
+        before = self._ids
+        if self._state.fixed:  # an interrupted call would leave recurrent states between two tokens
+            self._ids = []
         logits = feed(self.model, [ids], self._state)
-        before.extend(ids)
-        self._ids = before
+        self._ids = [*before, *ids]
         return logits
 
 
@@ -234,12 +238,12 @@ def stream(
 def stream_text(
     model: Decoder | Session,
     tokenizer: Tokenizer,
-    prompt: str | Sequence[Mapping[str, Any]],
+    prompt: str | list[dict[str, Any]],
     max_new_tokens: int = 256,
     sampler: Sampler | None = None,
     stop: Sequence[str] = (),
     ignore_eos: bool = False,
-) -> TextStream:
+) -> Answer:
     """What a model writes, as text, piece by piece.
 
     Args:
@@ -252,4 +256,7 @@ def stream_text(
     ids = tokenizer.encode(prompt) if isinstance(prompt, str) else tokenizer.chat(prompt)
     session = model if isinstance(model, Session) else Session(model)
     tokens = session.stream(ids, max_new_tokens, sampler, ignore_eos)
-    return TextStream(tokens, tokenizer.decode, ids, stop)
+    decoder = tokenizer.stream()
+    for token in ids[-BEFORE:]:
+        decoder.push(token)
+    return Answer(tokens, decoder, stop)

@@ -27,7 +27,8 @@ class Sampler:
         top_k: only the k most probable tokens (and what ties with the last of them).
         top_p: only the most probable tokens that together reach this probability (Holtzman et al. 2020, arXiv
             1904.09751).
-        min_p: only tokens at least this likely relative to the most probable one (Nguyen et al. 2024, arXiv 2407.01082).
+        min_p: only tokens at least this likely relative to the most probable one (Nguyen et al. 2024, arXiv
+            2407.01082).
         repetition_penalty: positive logits of tokens that the sequence already holds are divided by it, negative ones
             multiplied. Keskar et al. 2019, arXiv 1909.05858, section 4.1.
         seed: of the random numbers; a row of a batch has its own, which do not depend on the other rows.
@@ -78,7 +79,7 @@ class Sampler:
         return int(tokens[np.searchsorted(reached[:-1], random.random() * reached[-1], "right")])
 
     def distribution(self, logits: NDArray[np.floating]) -> tuple[NDArray[np.int64], Floats]:
-        """The tokens that may come after one row of logits (V,), and their probabilities; the temperature is above 0."""
+        """What may come after one row of logits (V,), and their probabilities; for a temperature above 0."""
         scaled = (logits.astype(np.float64) - logits.max()) / self.temperature
         tokens = np.arange(len(scaled))
         if self.top_k is not None and self.top_k < len(scaled):

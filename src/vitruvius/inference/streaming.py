@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from time import perf_counter
-from typing import Literal
+from typing import Literal, Protocol
 
 from ..errors import InputError
 
 Finish = Literal["eos", "stop", "length", "context"]
-OVERLAP = 4  # tokens before the new ones that are decoded with them: what a token reads like depends on its neighbours
-BROKEN = "\ufffd"  # what a decoder writes for bytes that are no complete character (yet)
 
 
 @dataclass
@@ -87,23 +85,31 @@ class Stream:
         self.finish = reached
 
 
-class TextStream:
+class Decoder(Protocol):
+    """Text from token ids that come one at a time (what a tokenizer's `stream` gives)."""
+
+    def push(self, i: int) -> str:
+        """The text that one more id completes, often empty."""
+        ...
+
+    def finish(self) -> str:
+        """What is left when no id follows."""
+        ...
+
+
+class Answer:
     """The text of one answer, in pieces, as it comes.
 
     Args:
         tokens: its token ids.
-        decode: ids -> text.
-        prompt: the token ids before it; the last ones decide, for instance, whether it begins with a space.
+        decoder: makes text of them.
         stop: strings that end it; neither they nor a part of them are given out.
 
-    `finish` says afterwards why it ended, `timing` how long it took.
+    `finish` says afterwards why it ended, None while it has not.
     """
 
-    def __init__(
-        self, tokens: Stream, decode: Callable[[Sequence[int]], str], prompt: Sequence[int], stop: Sequence[str] = ()
-    ) -> None:
-        self._tokens = tokens
-        self._text, self._stop = Detokenizer(decode, prompt), StopStrings(stop)
+    def __init__(self, tokens: Stream, decoder: Decoder, stop: Sequence[str] = ()) -> None:
+        self._tokens, self._decoder, self._stop = tokens, decoder, StopStrings(stop)
         self.finish: Finish | None = None
 
     @property
@@ -115,41 +121,14 @@ class TextStream:
         for token in self._tokens:
             if self._tokens.finish == "eos":
                 break
-            if piece := self._stop.push(self._text.push(token)):
+            if piece := self._stop.push(self._decoder.push(token)):
                 yield piece
             if self._stop.found:
-                break
-        if not self._stop.found and (piece := self._stop.push(self._text.rest()) + self._stop.rest()):
+                self.finish = "stop"
+                return
+        if piece := self._stop.push(self._decoder.finish()) + self._stop.rest():
             yield piece
-        self.finish = "stop" if self._stop.found else self._tokens.finish
-
-
-class Detokenizer:
-    """Text from token ids, one after the other. A character spread over several tokens comes when it is whole."""
-
-    def __init__(self, decode: Callable[[Sequence[int]], str], prompt: Sequence[int] = ()) -> None:
-        self._decode = decode
-        self._ids = list(prompt[-OVERLAP:])
-        self._given = len(self._ids)  # how many of the ids have been given out as text
-
-    def push(self, token: int) -> str:
-        """The text that this token completes, perhaps none."""
-        self._ids.append(token)
-        text = self._new()
-        return "" if text.endswith(BROKEN) else self._give(text)
-
-    def rest(self) -> str:
-        """What is left at the end, complete or not."""
-        return self._give(self._new())
-
-    def _new(self) -> str:
-        before = self._decode(self._ids[: self._given]) if self._given else ""
-        return self._decode(self._ids)[len(before) :]
-
-    def _give(self, text: str) -> str:
-        self._ids = self._ids[-max(OVERLAP, len(self._ids) - self._given) :]
-        self._given = len(self._ids)
-        return text
+        self.finish = self._tokens.finish
 
 
 class StopStrings:

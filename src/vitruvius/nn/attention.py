@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .. import spec
-from .call import Call
+from .call import Call, visible
 from .ops import Mask, Scores, attention
 from .twin import Twin, twin
 
@@ -105,6 +105,32 @@ class Attention(Twin[spec.Attention]):
         return y * g if gate.over == "channel" else y * g.repeat_interleave(self.spec.kv.v_dim, -1)
 
 
+@twin(spec.Indexer)
+class Indexer(Twin[spec.Indexer]):
+    """Chooses the keys that each query sees: the best of Σₕ wₕ · relu(qₕ · k)."""
+
+    q: nn.Linear
+    k: nn.Linear
+    norm: nn.Module
+    head_weights: nn.Linear
+
+    @torch.no_grad()
+    def forward(self, x: Tensor, q_latent: Tensor, call: Call) -> Mask:
+        """x (B, T, W) and the attention's latent queries (B, T, R) -> what is seen; its keys are kept in the state."""
+        s = self.spec
+        q, k = split_heads(self.q(q_latent), s.heads), self.norm(self.k(x))
+        if s.positions:
+            q, k = call.rotate(s.positions, q), call.rotate(s.positions, k[:, None])[:, 0]
+        (k,), keys = call.remember(self.path, key=k)
+        scores = (q.float() @ k.float()[:, None].transpose(-1, -2)).relu() * s.dim**-0.5  # (B, H, T, S)
+        weights = self.head_weights(x).float() * s.heads**-0.5
+        scores = (weights[:, :, None] @ scores.transpose(1, 2))[:, :, 0]
+        causal = visible(spec.Causal(), call.positions, keys.positions)
+        scores = scores.masked_fill(~causal, -torch.inf)
+        best = scores.topk(min(s.topk, scores.shape[-1]), -1).indices
+        return Mask((torch.zeros_like(scores, dtype=torch.bool).scatter(-1, best, True) & causal)[:, None])
+
+
 @twin(spec.LatentAttention)
 class LatentAttention(Twin[spec.LatentAttention]):
     """Attention over keys and values that are projections of one latent per token."""
@@ -118,11 +144,13 @@ class LatentAttention(Twin[spec.LatentAttention]):
     kv_b: nn.Linear
     o: nn.Linear
     softmax: Softmax
+    sees: Indexer
 
     def forward(self, x: Tensor, call: Call) -> Tensor:
         """x (B, T, W) -> (B, T, W); the latents and rotary keys are kept in the call's state, if it has one."""
         s = self.spec
-        q = split_heads(self.q_b(self.q_norm(self.q_a(x))) if s.q else self.q(x), s.heads)
+        q_latent = self.q_norm(self.q_a(x)) if s.q else x
+        q = split_heads(self.q_b(q_latent) if s.q else self.q(x), s.heads)
         q_nope, q_rope = q.split((s.nope_dim, s.rope_dim), -1)
         latent, key = self.kv_a(x).split((s.kv.rank, s.rope_dim), -1)
         latent = self.kv_norm(latent)
@@ -132,7 +160,8 @@ class LatentAttention(Twin[spec.LatentAttention]):
         q = torch.cat((q_nope, q_rope), -1)
         q, how = call.scores(s.softmax, q, self.softmax.sinks if s.softmax.sinks else None)
         form = self.expanded if s.form(x.shape[1]) == "expanded" else self.absorbed
-        return self.o(merge_heads(form(q, latent, key, call.mask(s.sees, keys), how)))
+        mask = self.sees(x, q_latent, call) if isinstance(s.sees, spec.Indexer) else call.mask(s.sees, keys)
+        return self.o(merge_heads(form(q, latent, key, mask, how)))
 
     def expanded(self, q: Tensor, latent: Tensor, key: Tensor, mask: Mask, how: Scores) -> Tensor:
         """Every head's own keys and values, made from the latents."""

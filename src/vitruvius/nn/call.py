@@ -42,7 +42,8 @@ class Call:
             kept = tuple(new.values()), Keys(self.positions, (0, self.positions.shape[1]))
         else:
             kept = self.state.tokens[path].append(new, self.state.lengths, self.lengths)
-        self._kept[layer_of(path)] = kept
+        if "v" in new:
+            self._kept[layer_of(path)] = kept
         return kept
 
     def kept_by(self, layer: int) -> tuple[tuple[Tensor, ...], Keys]:

@@ -27,15 +27,32 @@ class Branch(Twin[spec.Branch]):
 
     def forward(self, x: Tensor, call: Call) -> Tensor:
         """(B, T, W) -> (B, T, W)."""
+        return _times(x, self.spec.skip) + self.added(x, call)
+
+    def added(self, x: Tensor, call: Call) -> Tensor:
+        """What the branch adds to its stream: scale · post(body(pre(x)))."""
         s = self.spec
         y = self.pre(x) if s.pre else x
         y = self.body(y, call) if s.body.mixes else self.body(y)
         y = self.post(y) if s.post else y
-        return _times(x, s.skip) + _times(y, s.scale)
+        return _times(y, s.scale)
 
 
 def _times(x: Tensor, factor: float) -> Tensor:
     return x if factor == 1.0 else factor * x
+
+
+@twin(spec.Parallel)
+class Parallel(Twin[spec.Parallel]):
+    """Σ scale · post(body(pre(x)))."""
+
+    def forward(self, x: Tensor, call: Call) -> Tensor:
+        """(B, T, W) -> (B, T, W)."""
+        first, *others = (self.get_submodule(branch.name) for branch in self.spec.branches)
+        y = first.added(x, call)
+        for other in others:
+            y = y + other.added(x, call)
+        return y
 
 
 @twin(spec.Layer)

@@ -22,11 +22,37 @@ from .attention import (
     Window,
 )
 from .base import Axis, Fixed, Node, Part, PerToken, Size, Spec, State, Weight, linear, slots, vector, walk, width_axis
-from .config import EVERYDAY, Config, head_dim, latent_scale, layer_types, rope, rope_settings, scaling, window
-from .decoder import MTP, Body, Branch, Decoder, Embedding, Head, Layer, Norm
+from .config import (
+    EVERYDAY,
+    Config,
+    head_dim,
+    latent_scale,
+    layer_types,
+    no_rope_layers,
+    query_temperature,
+    rope,
+    rope_settings,
+    scaling,
+    window,
+)
+from .decoder import MTP, Body, Branch, Decoder, Embedding, Head, Layer, Norm, Parallel
 from .edit import New, edit, from_json, to_json
 from .feedforward import MLP, Activation, ClampedSwiGLU, ExpertGroups, GatedMLP, MoE, Router, ScalarGated
-from .names import Family, Irregular, Join, Reshape, Split, Stack, Step, Tensors, Transpose, module_names, spelled
+from .indexer import Indexer
+from .names import (
+    Family,
+    Irregular,
+    Join,
+    Reshape,
+    Split,
+    Stack,
+    Step,
+    Tensors,
+    Transpose,
+    following_layers,
+    module_names,
+    spelled,
+)
 from .norm import GatedNorm, LayerNorm, RMSNorm, WeightlessNorm
 from .position import LearnedPositions, LinearScaling, Llama3Scaling, RoPE, Scaling, YaRN, yarn_mscale
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from .base import Axis, Part, PerToken, Size, Spec, State, Weight, linear, slots, vector, width_axis
+from .indexer import Indexer
 from .norm import RMSNorm, WeightlessNorm
 from .position import RoPE
 
@@ -65,7 +66,7 @@ class Everything(Spec):
         return context * context
 
 
-Sees = Causal | Window | Chunk | Everything
+Sees = Causal | Window | Chunk | Everything | Indexer
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -275,11 +276,17 @@ class LatentAttention(Spec):
         "kv_norm": "kv_a_layernorm",
         "kv_b": "kv_b_proj",
         "o": "o_proj",
+        "sees": "indexer",
+        "softmax": "",
     }
 
     def check(self) -> None:
         if self.positions and self.positions.dim != self.rope_dim:
             raise ValueError(f"RoPE over {self.positions.dim} channels, but the rotary key has {self.rope_dim}")
+        if isinstance(self.sees, Indexer) and (self.q is None or self.q.rank != self.sees.query_width):
+            raise ValueError(
+                f"the indexer reads latent queries of {self.sees.query_width} channels, which are not there"
+            )
 
     def parts(self, width: int) -> dict[str, Part]:
         parts = {"kv_norm": Part(self.kv.norm, self.kv.rank)}
@@ -287,7 +294,7 @@ class LatentAttention(Spec):
             parts["q_norm"] = Part(self.q.norm, self.q.rank)
         if self.softmax.sinks:
             parts["softmax"] = Part(self.softmax, self.heads)
-        return parts
+        return parts | (slots(width, sees=self.sees) if isinstance(self.sees, Indexer) else {})
 
     def weights(self, width: int) -> dict[str, Weight]:
         stream, latent = width_axis(width), (Axis("latent", 1, self.kv.rank),)

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from math import isfinite
 from typing import Any
 
-from .attention import Causal, Sees, Window
+from .attention import Causal, LogTemperature, Sees, Window
 from .feedforward import Activation
 from .position import LinearScaling, Llama3Scaling, RoPE, Scaling, YaRN, yarn_mscale
 
@@ -256,6 +256,7 @@ def rope(
         scaling=scaling(settings),
     )
     settings.ignore("mscale", "mscale_all_dim", "original_max_position_embeddings", "truncate", "finetuned")
+    settings.ignore("llama_4_scaling_beta", "max_position_embeddings")  # read by `query_temperature`
     if unread := settings.unread():
         raise ValueError(f"RoPE settings hold {', '.join(unread)}, which would be ignored")
     return result
@@ -269,3 +270,19 @@ def latent_scale(c: Config, dim: int) -> float:
     if not all_dim or settings.raw("rope_type") in (None, "default"):
         return dim**-0.5
     return float(dim**-0.5 * yarn_mscale(settings.number("factor"), all_dim) ** 2)
+
+
+def no_rope_layers(c: Config, count: int) -> list[bool]:
+    """Which layers rotate. In `no_rope_layers` a 1 means that the layer does; without it, all but every
+    `no_rope_layer_interval`-th do."""
+    every = c.size("no_rope_layer_interval")
+    if not c.raw("no_rope_layers"):
+        return [(i + 1) % every != 0 for i in range(count)]
+    return [bool(item) for item in c.items("no_rope_layers", count)]
+
+
+def query_temperature(c: Config) -> LogTemperature | None:
+    """Ministral 3's temperature, which RoPE's settings hold as `llama_4_scaling_beta`."""
+    settings = rope_settings(c)
+    beta = settings.number_or_none("llama_4_scaling_beta")
+    return None if not beta else LogTemperature(scale=beta, floor=settings.size("original_max_position_embeddings"))

@@ -33,6 +33,22 @@ class Branch(Spec):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Parallel(Spec):
+    """Σ scale · post(body(pre(x))): named branches that all see the same input; the branch around them holds the skip.
+
+    Attention beside a recurrence (Falcon-H1, arXiv 2507.22448), a low-rank residual beside attention (LAuReL, arXiv
+    2411.07501).
+    """
+
+    branches: tuple[Branch, ...]
+
+    mixes: ClassVar[bool] = True
+
+    def parts(self, width: int) -> dict[str, Part]:
+        return slots(width, **{branch.name: branch for branch in self.branches})
+
+
+@dataclass(frozen=True, kw_only=True)
 class Layer(Spec):
     """Named branches, one after the other: usually `mixer` (tokens meet) and `mlp` (channels meet)."""
 

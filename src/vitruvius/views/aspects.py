@@ -1,7 +1,7 @@
 """What can differ between two parts of the same kind, in the words of a comparison.
 
-By default these are a part's fields. A noun says more here only where its fields are not what a reader compares: the norms
-before and after a branch are one question, and a scale of 1/√(head dim) is no number of its own.
+These are a part's fields, under the names that readers use. A noun says more here only where its fields are not what is
+compared: the norms before and after a branch are one question, and a scale of 1/√(head dim) is no number of its own.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from math import isclose
 from typing import Any
 
 from .. import spec as s
-from .words import ACTIVATIONS, root, shown, usual_scale
+from .words import ACTIVATIONS, BEST, root, shown, title, usual_scale
 
 
 @dataclass(frozen=True)
@@ -21,11 +21,12 @@ class Aspect:
     """One comparable property of a part.
 
     Args:
-        label: what it is called: "expert width", "norm eps".
+        label: what it is called: "expert width", "norm eps"; empty for a place that another aspect puts into words.
         value: a part, a number, a word, or None for what is not there.
         fields: where it is held, as paths below the part; a drawing highlights them.
         role: whose it is, told where the same label means several things and only some differ: "query", "final".
         show: value -> text.
+        told: of a part, the fields that its owner has already told.
     """
 
     label: str
@@ -33,214 +34,236 @@ class Aspect:
     fields: tuple[str, ...]
     role: str = ""
     show: Callable[[Any], str] = shown
+    told: frozenset[str] = frozenset()
+
+
+# Field -> what it is called, or (what, whose), in the order of reading. Other fields follow under their own names.
+Names = dict[str, str | tuple[str, str]]
+NAMES: dict[type[s.Spec], Names] = {
+    s.Decoder: {
+        "embedding": ("token embedding", "embedding"),
+        "positions": ("positions", "absolute"),
+        "final_norm": ("norm", "final"),
+        "head": ("head", "head"),
+    },
+    s.Embedding: {"vocab": "vocabulary", "scale": "embedding scale"},
+    s.Head: {"vocab": "vocabulary", "softcap": "logits capped at", "scale": "logits scaled by"},
+    s.LearnedPositions: {"count": "learned positions"},
+    s.MTP: {"norm": ("norm", "module's")},
+    s.Branch: {"scale": "branch scale", "skip": "residual scale"},
+    s.Attention: {
+        "sees": "attention sees",
+        "positions": ("positions", "rotary"),
+        "heads": "query heads",
+        "q_norm": ("norm", "query"),
+        "kv": "keys and values",
+        "head_dim": "head dim",
+        "q_bias": ("biases", "query"),
+        "o_bias": ("biases", "output"),
+        "gate": "output gate",
+    },
+    s.KeyValue: {
+        "heads": "key/value heads",
+        "k_norm": ("norm", "key"),
+        "v_norm": ("norm", "value"),
+        "bias": ("biases", "key/value"),
+        "v_scale": "values scaled by",
+    },
+    s.LayerKeyValue: {"layer": "keys and values of layer", "heads": "key/value heads"},
+    s.LatentAttention: {
+        "sees": "attention sees",
+        "positions": ("positions", "rotary"),
+        "heads": "heads",
+        "nope_dim": "head dim without RoPE",
+        "rope_dim": "head dim with RoPE",
+        "v_dim": "value dim",
+        "q": ("query latent", "query latent"),
+        "kv": ("key/value latent", "key/value latent"),
+        "bias": ("biases", "attention"),
+    },
+    s.Softmax: {"scale": "scores scaled by", "softcap": "scores capped at", "sinks": "attention sinks"},
+    s.OutputGate: {"act": "output gate's activation", "over": "output gate over"},
+    s.QKNorm: {"over": "norm over", "when": "norm when"},
+    s.Window: {"size": "window"},
+    s.Chunk: {"size": "chunk"},
+    s.RoPE: {"theta": "RoPE theta", "dim": "RoPE channels", "scaling": "RoPE scaling"},
+    s.LinearScaling: {"factor": "RoPE scaling factor"},
+    s.Llama3Scaling: {"factor": "RoPE scaling factor", "original_context": "RoPE original context"},
+    s.YaRN: {
+        "factor": "RoPE scaling factor",
+        "original_context": "RoPE original context",
+        "beta_fast": "YaRN's fast beta",
+        "beta_slow": "YaRN's slow beta",
+        "attention_factor": "YaRN's attention factor",
+        "truncate": "YaRN's ramp truncated",
+    },
+    s.MoE: {
+        "expert": ("expert", "expert"),
+        "shared": ("shared expert", "shared expert"),
+        "weigh": "router weighs",
+        "latent": "expert latent",
+        "scale": "experts scaled by",
+    },
+    s.Router: {
+        "active": "experts per token",
+        "score": "router scores",
+        "correction": "selection bias",
+        "groups": "expert groups",
+        "scale": "expert weights scaled by",
+        "bias": ("biases", "router"),
+        "softcap": "router logits capped at",
+    },
+    s.ExpertGroups: {"count": "number of groups", "active": "groups per token"},
+    s.RMSNorm: {"eps": "norm eps"},
+    s.LayerNorm: {"eps": "norm eps", "bias": "norm bias"},
+    s.WeightlessNorm: {"eps": "norm eps"},
+    s.GatedNorm: {"eps": "norm eps", "act": "norm's gate", "gate_first": "norm after its gate", "groups": "norm groups"},
+}
+
+
+def aspects(spec: s.Spec, role: str = "") -> list[Aspect]:
+    """What to compare of a part that is its owner's `role` ("feed-forward", "expert", "query"): each of its fields once."""
+    special = _special(spec, role)
+    told = {path for aspect in special for path in aspect.fields}
+    found = [aspect for aspect in special if not aspect.fields]
+    own = [f.name for f in fields(spec) if f.compare]
+    for name in dict.fromkeys((*NAMES.get(type(spec), ()), *own)):
+        found += [aspect for aspect in special if aspect.fields and aspect.fields[0].split(".")[0] == name]
+        found += _field(spec, name, role, told) if name not in told else []
+    return found
+
+
+def _field(spec: s.Spec, name: str, role: str, told: set[str]) -> list[Aspect]:
+    value = getattr(spec, name)
+    if isinstance(value, tuple):
+        return [Aspect("", item, (title(item),), role) for item in value]
+    label = NAMES.get(type(spec), {}).get(name, name.replace("_", " "))
+    label, role = (label, role) if isinstance(label, str) else label
+    inside = frozenset(path.removeprefix(f"{name}.") for path in told if path.startswith(f"{name}."))
+    return [Aspect(label, value, (name,), role, told=inside)]
 
 
 @singledispatch
-def aspects(spec: s.Spec, role: str) -> list[Aspect]:
-    """What to compare of a part that is its owner's `role` ("feed-forward", "expert", "query")."""
-    return _fields(spec, role)
+def _special(spec: s.Spec, role: str) -> list[Aspect]:
+    """Aspects that are not simply a field; a nested path ("softmax.scale") is then not told again by the part that has it."""
+    return []
 
 
-def _fields(spec: s.Spec, role: str, **labels: str) -> list[Aspect]:
-    """One aspect for each field, under `labels` or the field's own name."""
-    names = [f.name for f in fields(spec) if f.compare]
-    return [Aspect(labels.get(n, n.replace("_", " ")), getattr(spec, n), (n,), role) for n in names]
-
-
-@aspects.register
+@_special.register
 def _(spec: s.Decoder, role: str) -> list[Aspect]:
+    scale = spec.embedding.scale
+    modules = f"{len(spec.mtp)} {'modules' if len(spec.mtp) > 1 else 'module'}" if spec.mtp else None
     return [
-        Aspect("width", spec.width, ("width",)),
-        Aspect("context", spec.context, ("context",)),
-        Aspect("token embedding", spec.embedding, ("embedding",), "embedding"),
-        Aspect("positions", spec.positions, ("positions",), "absolute"),
-        Aspect("norm", spec.final_norm, ("final_norm",), "final"),
-        Aspect("head", spec.head, ("head",), "head"),
-        Aspect("multi-token prediction", len(spec.mtp) or None, ("mtp",)),
+        Aspect("", None, ("family",)),  # which file read it is not part of the architecture
+        Aspect("layers", len(spec.layers), ("layers",)),
+        Aspect("embedding scale", "√width" if isclose(scale, spec.width**0.5) else scale, ("embedding.scale",)),
+        Aspect("multi-token prediction", modules, ("mtp",)),
     ]
 
 
-@aspects.register
+@_special.register
 def _(spec: s.Embedding, role: str) -> list[Aspect]:
-    return [
-        Aspect("vocabulary", spec.vocab, ("vocab",), role),
-        Aspect("embedding scale", None if spec.scale == 1.0 else spec.scale, ("scale",), show=_root),
-        Aspect("head's matrix", "the embedding's" if spec.tied else "its own", ("tied",)),
-    ]
+    return [Aspect("head's matrix", "the embedding's" if spec.tied else "its own", ("tied",))]
 
 
-@aspects.register
-def _(spec: s.Head, role: str) -> list[Aspect]:
-    return _fields(spec, role, vocab="vocabulary", softcap="logits capped at")
+@_special.register
+def _(spec: s.Layer, role: str) -> list[Aspect]:
+    return [Aspect("branches", ", then ".join(branch.name for branch in spec.branches), ())]
 
 
-@aspects.register
-def _(spec: s.LearnedPositions, role: str) -> list[Aspect]:
-    return _fields(spec, role, count="learned positions")
-
-
-@aspects.register
+@_special.register
 def _(spec: s.Branch, role: str) -> list[Aspect]:
-    role = "feed-forward" if spec.name == "mlp" else spec.body.part or spec.name
-    where = {(True, False): "before", (False, True): "after, inside the residual", (True, True): "before and after"}
-    placed = where.get((spec.pre is not None, spec.post is not None))
-    norms = {name: norm for name, norm in (("pre", spec.pre), ("post", spec.post)) if norm}
-    alike = len(set(norms.values())) == 1
-    found = [Aspect("norms", placed, ("pre", "post"), role)]
-    if alike:
-        found.append(Aspect("norm", next(iter(norms.values())), tuple(norms), role))
+    role = "feed-forward" if spec.name == "mlp" else spec.name
+    where = {
+        (True, False): "before each branch",
+        (False, True): "after each branch, inside the residual",
+        (True, True): "before and after each branch",
+    }
+    slots = {"pre": spec.pre, "post": spec.post}
+    norms = {name: norm for name, norm in slots.items() if norm}
+    if len(set(norms.values())) == 1:
+        told = [Aspect("norm", next(iter(norms.values())), tuple(norms), role)]
     else:
-        found += [Aspect("norm", norm, (name,), f"{role} {name}") for name, norm in norms.items()]
+        told = [Aspect("norm", norm, (name,), f"{role} {name}") for name, norm in norms.items()]
     return [
-        *found,
+        Aspect("norms", where.get((bool(spec.pre), bool(spec.post))), (), role),
+        *told,
+        *(Aspect("", name in norms, (name,), name) for name in slots),
+        Aspect("", None, ("name",)),
         Aspect(role, spec.body, ("body",), role),
-        Aspect("branch scale", spec.scale, ("scale",), role),
-        Aspect("residual scale", spec.skip, ("skip",), role),
     ]
 
 
-@aspects.register
+@_special.register
 def _(spec: s.Attention, role: str) -> list[Aspect]:
-    partial = spec.positions.dim if spec.positions and spec.positions.dim != spec.head_dim else None
+    dim, rope = spec.head_dim, spec.positions
+    value_dim = None if spec.kv.v_dim == dim else spec.kv.v_dim
+    channels = rope.dim if rope and rope.dim != dim else None
     return [
-        Aspect("attention sees", spec.sees, ("sees",)),
-        Aspect("query heads", spec.heads, ("heads",)),
-        Aspect("head dim", spec.head_dim, ("head_dim", "kv.head_dim")),
-        Aspect("keys and values", spec.kv, ("kv",)),
-        Aspect("norm", spec.q_norm, ("q_norm",), "query"),
-        Aspect("positions", spec.positions, ("positions",), "rotary"),
-        Aspect("RoPE channels", partial, ("positions.dim",), show=lambda dim: "all" if dim is None else shown(dim)),
-        *_softmax(spec),
-        Aspect("biases", spec.q_bias, ("q_bias",), "query"),
-        Aspect("biases", spec.o_bias, ("o_bias",), "output"),
+        Aspect("head dim", dim, ("head_dim", "kv.head_dim")),
+        Aspect("value dim", value_dim, ("kv.v_dim",), show=lambda n: "head dim" if n is None else shown(n)),
+        Aspect("RoPE channels", channels, ("positions.dim",), show=lambda n: "all" if n is None else shown(n)),
+        _scale(spec),
     ]
 
 
-@aspects.register
-def _(spec: s.KeyValue, role: str) -> list[Aspect]:
-    wider = None if spec.v_dim == spec.head_dim else spec.v_dim
-    return [
-        Aspect("key/value heads", spec.heads, ("heads",)),
-        Aspect("value dim", wider, ("v_dim",), show=lambda dim: "head dim" if dim is None else shown(dim)),
-        Aspect("norm", spec.k_norm, ("k_norm",), "key"),
-        Aspect("biases", spec.bias, ("bias",), "key/value"),
-    ]
-
-
-@aspects.register
+@_special.register
 def _(spec: s.LatentAttention, role: str) -> list[Aspect]:
-    return [
-        Aspect("attention sees", spec.sees, ("sees",)),
-        Aspect("heads", spec.heads, ("heads",)),
-        Aspect("head dim without RoPE", spec.nope_dim, ("nope_dim",)),
-        Aspect("head dim with RoPE", spec.rope_dim, ("rope_dim", "positions.dim")),
-        Aspect("value dim", spec.v_dim, ("v_dim",)),
-        Aspect("query latent", spec.q, ("q",), "query"),
-        Aspect("key/value latent", spec.kv, ("kv",), "key/value"),
-        Aspect("positions", spec.positions, ("positions",), "rotary"),
-        *_softmax(spec),
-        Aspect("biases", spec.bias, ("bias",), "attention"),
-    ]
+    return [Aspect("head dim with RoPE", spec.rope_dim, ("rope_dim", "positions.dim")), _scale(spec)]
 
 
-def _softmax(spec: s.Attention | s.LatentAttention) -> list[Aspect]:
+def _scale(spec: s.Attention | s.LatentAttention) -> Aspect:
     scale = None if isclose(spec.softmax.scale, usual_scale(spec)) else spec.softmax.scale
-    return [
-        Aspect("scores scaled by", scale, ("softmax.scale",), show=lambda x: "1/√(head dim)" if x is None else root(x)),
-        Aspect("scores capped at", spec.softmax.softcap, ("softmax.softcap",)),
-    ]
+    show: Callable[[Any], str] = lambda value: root(value) if value else "1/√(head dim)"  # noqa: E731
+    return Aspect("scores scaled by", scale, ("softmax.scale",), show=show)
 
 
-@aspects.register
+@_special.register
 def _(spec: s.LowRank, role: str) -> list[Aspect]:
-    return [Aspect(f"{role} latent", spec.rank, ("rank",)), Aspect("norm", spec.norm, ("norm",), f"{role} latent")]
+    return [Aspect(role, spec.rank, ("rank",))]
 
 
-@aspects.register
-def _(spec: s.QKNorm, role: str) -> list[Aspect]:
-    return [Aspect("norm over", spec.over, ("over",), role), Aspect("norm", spec.norm, ("norm",), role)]
-
-
-@aspects.register
-def _(spec: s.Window, role: str) -> list[Aspect]:
-    return _fields(spec, role, size="window")
-
-
-@aspects.register
+@_special.register
 def _(spec: s.RoPE, role: str) -> list[Aspect]:
-    pairs = "neighbours" if spec.interleaved else "halves"
-    return [
-        Aspect("RoPE theta", spec.theta, ("theta",)),
-        Aspect("RoPE pairs", pairs, ("interleaved",)),
-        Aspect("RoPE scaling", spec.scaling, ("scaling",)),
-    ]
+    return [Aspect("RoPE pairs", "neighbours" if spec.interleaved else "halves", ("interleaved",))]
 
 
-@aspects.register(s.LinearScaling)
-@aspects.register(s.Llama3Scaling)
-@aspects.register(s.YaRN)
-def _(spec: s.Spec, role: str) -> list[Aspect]:
-    return _fields(
-        spec, role, **{f.name: f"RoPE scaling {f.name.replace('_', ' ')}" for f in fields(spec)}
-    )
+@_special.register
+def _(spec: s.MLP, role: str) -> list[Aspect]:
+    return _wide(spec, role)
 
 
-@aspects.register(s.MLP)
-@aspects.register(s.GatedMLP)
-def _(spec: s.MLP | s.GatedMLP, role: str) -> list[Aspect]:
+@_special.register
+def _(spec: s.GatedMLP, role: str) -> list[Aspect]:
+    return _wide(spec, role)
+
+
+def _wide(spec: s.MLP | s.GatedMLP, role: str) -> list[Aspect]:
+    act = ACTIVATIONS[spec.act] if isinstance(spec.act, str) else spec.act
     return [
         Aspect(f"{role} width", spec.dim, ("dim",)),
-        Aspect("activation", ACTIVATIONS[spec.act], ("act",), role),
+        Aspect("activation", act, ("act",), role),
         Aspect("biases", spec.bias, ("bias",), role),
     ]
 
 
-@aspects.register
-def _(spec: s.MoE, role: str) -> list[Aspect]:
-    return [
-        Aspect("router", spec.router, ("router",)),
-        Aspect("expert", spec.expert, ("expert",), "expert"),
-        Aspect("shared expert", spec.shared, ("shared",), "shared expert"),
-    ]
-
-
-@aspects.register
+@_special.register
 def _(spec: s.Router, role: str) -> list[Aspect]:
-    groups = spec.groups if spec.groups and spec.groups.count > 1 else None
+    def weighed(eps: float | None) -> str:
+        return "as scored" if eps is None else f"normalised (eps {shown(eps)})" if eps else "normalised"
+
+    one_group = spec.groups is not None and spec.groups.count == 1
     return [
-        Aspect("experts", spec.experts, ("experts",)),
-        Aspect("experts per token", spec.active, ("active",)),
-        Aspect("router scores", spec.score, ("score",)),
-        Aspect("selection bias", spec.correction, ("correction",)),
-        Aspect("expert groups", groups, ("groups",)),
-        Aspect("expert weights", spec.normalize, ("normalize",), show=_normalised),
-        Aspect("expert weights scaled by", spec.scale, ("scale",)),
+        *([Aspect("expert groups", None, ("groups",))] if one_group else []),
+        Aspect("expert weights", spec.normalize, ("normalize",), show=weighed),
     ]
 
 
-@aspects.register
+@_special.register
 def _(spec: s.ExpertGroups, role: str) -> list[Aspect]:
-    return _fields(
-        spec, role, count="number of groups", active="groups per token", score="groups scored by"
-    )
+    return [Aspect("groups scored by", BEST[spec.score], ("score",))]
 
 
-@aspects.register
+@_special.register
 def _(spec: s.RMSNorm, role: str) -> list[Aspect]:
-    weight = f"{shown(spec.offset)} + w" if spec.offset else "w"
-    return [Aspect("norm eps", spec.eps, ("eps",), role), Aspect("norm weight", weight, ("offset",), role)]
-
-
-@aspects.register
-def _(spec: s.LayerNorm, role: str) -> list[Aspect]:
-    return [Aspect("norm eps", spec.eps, ("eps",), role), Aspect("norm bias", spec.bias, ("bias",), role)]
-
-
-def _root(scale: float | None) -> str:
-    return "none" if scale is None else root(scale)
-
-
-def _normalised(eps: float | None) -> str:
-    if eps is None:
-        return "as scored"
-    return f"normalised (eps {shown(eps)})" if eps else "normalised"
+    return [Aspect("norm weight", f"{shown(spec.offset)} + w" if spec.offset else "w", ("offset",), role)]

@@ -7,16 +7,18 @@ attention, …"), so that models of different depth compare, and equal layers ma
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from ..cost import Cost, cost
 from ..cost.quantity import number
-from ..spec import Decoder, Spec
+from ..spec import Decoder, Layer, Spec
 from .aspects import Aspect, aspects
 from .pattern import grouped
 from .table import costs_table, table
-from .words import facts, phrase, title
+from .words import facts, phrase, shown, title
+
+FIRST = ("layers", "width", "context", "vocabulary")  # of the numbers
 
 
 @dataclass(frozen=True)
@@ -65,14 +67,18 @@ class Difference:
             "costs": [c.to_dict() for c in self.costs],
         }
 
-    def __str__(self) -> str:
+    def changes(self) -> str:
+        """What differs, as a table without the costs."""
         if self.same:
-            return f"{self.a} and {self.b} are the same architecture.\n\n{costs_table(self.costs)}"
+            return f"{self.a} and {self.b} are the same architecture"
         rows: list[Sequence[str]] = [("", self.a, self.b)]
         rows += [(c.what, _text(c.a), _text(c.b)) for c in self.nouns]
         rows += [()] if self.nouns and self.numbers else []
         rows += [(c.what, _text(c.a), _text(c.b)) for c in self.numbers]
-        return f"{table(rows)}\n\n{costs_table(self.costs)}"
+        return table(rows)
+
+    def __str__(self) -> str:
+        return f"{self.changes()}\n\n{costs_table(self.costs)}"
 
 
 def compare(a: Decoder, b: Decoder, context: int | None = None, batch: int = 1, dtype: str = "bf16") -> Difference:
@@ -83,19 +89,18 @@ def compare(a: Decoder, b: Decoder, context: int | None = None, batch: int = 1, 
     context = min(a.context, b.context) if context is None else context
     costs = cost(a, context, batch, dtype), cost(b, context, batch, dtype)
     seen = list(_decoders(a, b))
-    nouns, numbers = [], []
-    for change in _named(seen):
-        numeric = isinstance(change.a, (int, float)) and isinstance(change.b, (int, float))
-        (numbers if numeric else nouns).append(change)
-    differing = [pair for pair in seen if pair.differs]
+    changes = [(pair.numeric, change) for pair, change in _named(seen)]
+    numbers = [change for numeric, change in changes if numeric]
+    nouns = [change for numeric, change in changes if not numeric]
+    numbers.sort(key=lambda change: FIRST.index(change.what) if change.what in FIRST else len(FIRST))
     return Difference(
         a=a.name,
         b=b.name,
         nouns=tuple(nouns),
         numbers=tuple(numbers),
         costs=costs,
-        paths_a=frozenset(path for pair in differing for path in pair.paths_a),
-        paths_b=frozenset(path for pair in differing for path in pair.paths_b),
+        paths_a=frozenset(path for pair in seen for path in pair.paths_a),
+        paths_b=frozenset(path for pair in seen for path in pair.paths_b),
     )
 
 
@@ -119,78 +124,69 @@ class Pair:
     role: str
     a: str | float
     b: str | float
+    numeric: bool
     paths_a: tuple[str, ...] = ()
     paths_b: tuple[str, ...] = ()
 
-    @property
-    def differs(self) -> bool:
-        return bool(self.paths_a or self.paths_b)
-
 
 def _decoders(a: Decoder, b: Decoder) -> Iterator[Pair]:
-    yield from _parts([("", a)], [("", b)], "")
-    places = [[(f"layers.{i}", layer) for i, layer in enumerate(arch.layers)] for arch in (a, b)]
-    yield from _layers(*places)
+    layers = [[(f"layers.{i}", layer) for i, layer in enumerate(arch.layers)] for arch in (a, b)]
+    main = [*_layers(*layers), *_parts([("", a)], [("", b)])]
+    yield from main
     modules = [[(f"mtp.{i}", module) for i, module in enumerate(arch.mtp)] for arch in (a, b)]
     if all(modules):
-        yield from _parts(modules[0], modules[1], "MTP")
+        told = {(pair.label, pair.a, pair.b) for pair in main}
+        extra = (p for p in _parts(*modules) if p.a != p.b and (p.label, p.a, p.b) not in told)
+        yield from (replace(pair, label=f"MTP {pair.label}") for pair in extra)
 
 
-def _layers(a: list[tuple[str, Any]], b: list[tuple[str, Any]]) -> Iterator[Pair]:
-    if len(a) != len(b):
-        yield Pair("layers", "", len(a), len(b), ("layers",), ("layers",))
-    names = dict.fromkeys(branch.name for _, layer in (*a, *b) for branch in layer.branches)
-    for name in names:
-        columns = []
-        for side in (a, b):
-            found = [(path, {branch.name: branch for branch in layer.branches}.get(name)) for path, layer in side]
-            columns.append([Place(path, Aspect(name, branch, (name,), name)) for path, branch in found])
-        yield from _column(columns[0], columns[1])
+def _layers(a: list[tuple[str, Layer]], b: list[tuple[str, Layer]]) -> Iterator[Pair]:
+    """Each branch by its name over all layers, None where a layer has none of this name."""
+    sides = [[(path, {x.fields: x for x in aspects(layer)}) for path, layer in side] for side in (a, b)]
+    for held in dict.fromkeys(held for side in sides for _, found in side for held in found):
+        yield from _column(*([Place(path, found.get(held, Aspect("", None, held))) for path, found in s] for s in sides))
 
 
-def _parts(a: Iterable[tuple[str, Spec]], b: Iterable[tuple[str, Spec]], role: str) -> Iterator[Pair]:
-    """The aspects of parts of one class, each over all of them."""
+def _parts(
+    a: Sequence[tuple[str, Spec]], b: Sequence[tuple[str, Spec]], role: str = "", told: frozenset[str] = frozenset()
+) -> Iterator[Pair]:
+    """The aspects of parts of one class, each over all of them, but for what their owner has `told`."""
     columns: dict[tuple[str, str], tuple[list[Place], list[Place]]] = {}
     for side, parts in enumerate((a, b)):
         for path, part in parts:
             for aspect in aspects(part, role):
-                columns.setdefault((aspect.label, aspect.role), ([], []))[side].append(Place(path, aspect))
+                if not told.intersection(aspect.fields):
+                    columns.setdefault((aspect.label, aspect.role), ([], []))[side].append(Place(path, aspect))
     for mine, theirs in columns.values():
         yield from _column(mine, theirs)
 
 
 def _column(a: list[Place], b: list[Place]) -> Iterator[Pair]:
     """One aspect, and where it holds parts, the aspects of those whose class is on both sides."""
-    values = [place.aspect.value for place in (*a, *b)]
-    classes = dict.fromkeys(type(value) for value in values if isinstance(value, Spec))
     yield _pair(a, b)
-    for cls in classes:
-        parts = [
-            [(place.fields[0], place.aspect.value) for place in side if type(place.aspect.value) is cls]
-            for side in (a, b)
-        ]
-        if all(parts):
-            role = next(place.aspect.role for place in (*a, *b) if type(place.aspect.value) is cls)
-            yield from _parts(parts[0], parts[1], role)
+    for cls in dict.fromkeys(type(p.aspect.value) for p in (*a, *b) if isinstance(p.aspect.value, Spec)):
+        mine, theirs = ([place for place in side if type(place.aspect.value) is cls] for side in (a, b))
+        if mine and theirs:
+            parts = ([(place.fields[0], place.aspect.value) for place in side] for side in (mine, theirs))
+            yield from _parts(*parts, mine[0].aspect.role, mine[0].aspect.told)
 
 
 def _pair(a: list[Place], b: list[Place]) -> Pair:
     aspect = (a or b)[0].aspect
-    keys_a, keys_b = [_key(p.aspect.value) for p in a], [_key(p.aspect.value) for p in b]
     words = _words(a, b)
-    told_a, told_b = _arrangement([words[k] for k in keys_a]), _arrangement([words[k] for k in keys_b])
+    sides = [[(place, _key(place.aspect.value)) for place in side] for side in (a, b)]
+    told_a, told_b = (_arrangement([words[key] for _, key in side]) for side in sides)
+    keys_a, keys_b = ({key for _, key in side} for side in sides)
+    numeric = all(type(key) in (int, float) for key in keys_a | keys_b)
     if told_a == told_b:
-        return Pair(aspect.label, aspect.role, told_a, told_b)
-    if set(keys_a) == set(keys_b):
-        return Pair(aspect.label, aspect.role, told_a, told_b, ("layers",), ("layers",))
-    return Pair(
-        aspect.label,
-        aspect.role,
-        _plain(a, told_a),
-        _plain(b, told_b),
-        tuple(path for place, key in zip(a, keys_a, strict=True) if {key} != set(keys_b) for path in place.fields),
-        tuple(path for place, key in zip(b, keys_b, strict=True) if {key} != set(keys_a) for path in place.fields),
+        return Pair(aspect.label, aspect.role, told_a, told_b, numeric)
+    if keys_a == keys_b:
+        return Pair(aspect.label, aspect.role, told_a, told_b, numeric, ("layers",), ("layers",))
+    paths_a, paths_b = (
+        tuple(path for place, key in side if {key} != others for path in place.fields)
+        for side, others in zip(sides, (keys_b, keys_a), strict=True)
     )
+    return Pair(aspect.label, aspect.role, _plain(a, told_a), _plain(b, told_b), numeric, paths_a, paths_b)
 
 
 def _key(value: Any) -> Any:
@@ -199,14 +195,16 @@ def _key(value: Any) -> Any:
 
 
 def _words(a: list[Place], b: list[Place]) -> dict[Any, str]:
-    """Each distinct value in words; a part that is on one side only with all there is to say about it."""
-    sides = [{_key(place.aspect.value) for place in side} for side in (a, b)]
+    """Each distinct value in words; a part of a class that is on one side only with all there is to say about it."""
+    classes = [{type(place.aspect.value) for place in side} for side in (a, b)]
     words = {}
     for place in (*a, *b):
         value, key = place.aspect.value, _key(place.aspect.value)
+        if key in words:
+            continue
         if isinstance(value, Spec):
-            classes = [{k[0] for k in side if isinstance(k, tuple)} for side in sides]
-            words[key] = title(value) if all(type(value) in c for c in classes) else _described(value)
+            known = all(type(value) in side for side in classes)
+            words[key] = title(value) if known else _described(value, place.aspect.label)
         else:
             words[key] = place.aspect.show(value)
     if len(set(words.values())) < len(words):
@@ -214,9 +212,11 @@ def _words(a: list[Place], b: list[Place]) -> dict[Any, str]:
     return words
 
 
-def _described(part: Spec) -> str:
+def _described(part: Spec, label: str) -> str:
     said = facts(part)
-    return phrase(part) if len(said) < 3 else f"{title(part)}: {'; '.join(said)}"
+    if title(part) == label:
+        return ", ".join(said)
+    return phrase(part) if len(said) < 4 else f"{title(part)}: {'; '.join(said)}"
 
 
 def _arrangement(words: list[str]) -> str:
@@ -235,22 +235,25 @@ def _arrangement(words: list[str]) -> str:
 
 
 def _plain(places: list[Place], told: str) -> str | float:
-    """The number itself where all places hold the same."""
+    """The number itself where all places hold the same, and no words are better."""
     values = {place.aspect.value for place in places}
     value = next(iter(values), None)
-    return value if len(values) == 1 and type(value) in (int, float) else told
+    bare = len(values) == 1 and type(value) in (int, float) and places[0].aspect.show is shown
+    return value if bare else told
 
 
-def _named(pairs: Iterable[Pair]) -> Iterator[Change]:
+def _named(pairs: Iterable[Pair]) -> Iterator[tuple[Pair, Change]]:
     """The changes, those of one label that are alike in one line: "norm eps", or "query and key norm" if others stay."""
-    by_label: dict[str, dict[tuple[str | float, str | float], list[str]]] = {}
+    by_label: dict[str, dict[tuple[str | float, str | float], list[Pair]]] = {}
     for pair in pairs:
-        by_label.setdefault(pair.label, {}).setdefault((pair.a, pair.b), []).append(pair.role)
+        if pair.label and (pair.a, pair.b) != ("none", "none"):
+            by_label.setdefault(pair.label, {}).setdefault((pair.a, pair.b), []).append(pair)
     for label, told in by_label.items():
-        for (a, b), roles in told.items():
+        for (a, b), alike in told.items():
             if a != b:
-                whose = " and ".join(dict.fromkeys(roles)) if len(told) > 1 else ""
-                yield Change(f"{whose} {label}".strip(), a, b)
+                roles = list(dict.fromkeys(pair.role for pair in alike)) if len(told) > 1 else []
+                whose = " and ".join(filter(None, (", ".join(roles[:-1]), *roles[-1:])))
+                yield alike[0], Change(f"{whose} {label}".strip(), a, b)
 
 
 def _text(value: str | float) -> str:

@@ -6,6 +6,7 @@ its class and its fields, so a new one can be seen before anybody has written a 
 
 from __future__ import annotations
 
+import re
 from dataclasses import fields
 from functools import singledispatch
 from math import isclose
@@ -15,22 +16,32 @@ from ..cost.quantity import number
 
 ACTIVATIONS = {"silu": "SiLU", "gelu": "GELU", "gelu_tanh": "tanh GELU", "relu": "ReLU", "relu2": "ReLU²"}
 GATED = {"silu": "SwiGLU", "gelu": "GeGLU", "gelu_tanh": "GeGLU", "relu": "ReGLU"}  # Shazeer 2020, arXiv 2002.05202
+BEST = {"max": "best expert", "top2_sum": "best two experts"}  # what a group of experts is scored by
 
 
 @singledispatch
 def title(spec: s.Spec) -> str:
     """What the part is called, without its numbers: "grouped-query attention", "window"."""
-    return type(spec).__name__
+    return " ".join(word if word.isupper() else word.lower() for word in _WORD.findall(type(spec).__name__))
+
+
+_WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z][a-z0-9]*")
 
 
 @singledispatch
 def facts(spec: s.Spec) -> list[str]:
     """What there is to say about the part and those inside it, in short phrases: "32 query heads", "softcap 50"."""
-    values = {f.name: getattr(spec, f.name) for f in fields(spec)}
-    own = [
-        f"{name.replace('_', ' ')} {shown(value)}" for name, value in values.items() if not isinstance(value, s.Spec)
-    ]
-    return own + [phrase(value) for value in values.values() if isinstance(value, s.Spec)]
+    said = []
+    for field in fields(spec):
+        value = getattr(spec, field.name)
+        if isinstance(value, s.Spec):
+            said.append(phrase(value))
+        elif isinstance(value, tuple):
+            said += [phrase(item) for item in value]
+        elif value is not None and value is not False and field.compare:
+            name = field.name.replace("_", " ")
+            said.append(name if value is True else f"{name} {shown(value)}")
+    return said
 
 
 @singledispatch
@@ -70,23 +81,23 @@ def usual_scale(attention: s.Attention | s.LatentAttention) -> float:
     return float(dim**-0.5)
 
 
-def biased(attention: s.Attention) -> list[str]:
-    """Which projections have a bias."""
-    has = {"q": attention.q_bias, "k": attention.kv.bias, "v": attention.kv.bias, "o": attention.o_bias}
-    return [name for name, bias in has.items() if bias]
-
-
 def _scores(attention: s.Attention | s.LatentAttention) -> list[str]:
+    """How scores become weights, where it is not softmax(q·k / √(head dim))."""
     usual, softmax = usual_scale(attention), attention.softmax
     said = []
     if not isclose(softmax.scale, usual):
-        stretched = isinstance(attention, s.LatentAttention)
-        said.append(
-            f"scores × {number(softmax.scale)} ({root(usual)} × {number(softmax.scale / usual)})"
-            if stretched
-            else f"scores × {root(softmax.scale)}"
-        )
+        stretched = f" ({root(usual)} × {number(softmax.scale / usual)})" if "√" not in root(softmax.scale) else ""
+        said.append(f"scores × {root(softmax.scale)}{stretched}")
     return said + facts(softmax)
+
+
+def _normed(norms: dict[str, s.Spec | None]) -> list[str]:
+    """Norms by what they norm, equal ones together."""
+    alike: dict[s.Spec, list[str]] = {}
+    for name, norm in norms.items():
+        if norm:
+            alike.setdefault(norm, []).append(name)
+    return [f"{' and '.join(names)}: {phrase(norm)}" for norm, names in alike.items()]
 
 
 # Attention
@@ -104,20 +115,21 @@ def _(spec: s.Attention) -> list[str]:
     kv = spec.kv
     shared = "" if kv.heads == spec.heads else f", {kv.heads} key/value {'heads' if kv.heads > 1 else 'head'}"
     heads = f"{spec.heads} {'query heads' if shared else 'heads'}{shared} of {number(spec.head_dim)}"
-    said = [
-        heads if kv.v_dim == spec.head_dim else f"{heads}, values of {number(kv.v_dim)}",
-        phrase(spec.sees),
-        phrase(spec.positions) if spec.positions else "no RoPE",
-    ]
+    said = [heads if kv.v_dim == spec.head_dim else f"{heads}, values of {number(kv.v_dim)}"]
+    if isinstance(kv, s.LayerKeyValue):
+        said.append(f"keys and values of layer {kv.layer}")
+    said += [phrase(spec.sees), phrase(spec.positions) if spec.positions else "no RoPE"]
     if spec.positions and spec.positions.dim < spec.head_dim:
         said.append(f"RoPE on {spec.positions.dim} of {spec.head_dim} channels")
-    if spec.q_norm and spec.q_norm == kv.k_norm:
-        said.append(f"queries and keys: {phrase(spec.q_norm)}")
-    else:
-        norms = {"queries": spec.q_norm, "keys": kv.k_norm}
-        said += [f"{name}: {phrase(norm)}" for name, norm in norms.items() if norm]
-    said += _scores(spec)
-    return said + ([f"biases on {', '.join(biased(spec))}"] if biased(spec) else [])
+    norms: dict[str, s.Spec | None] = {"queries": spec.q_norm}
+    biases = {"q": spec.q_bias, "o": spec.o_bias}
+    if isinstance(kv, s.KeyValue):
+        norms |= {"keys": kv.k_norm, "values": kv.v_norm}
+        biases = {"q": spec.q_bias, "k": kv.bias, "v": kv.bias, "o": spec.o_bias}
+        said += [f"values × {number(kv.v_scale)}"] if kv.v_scale != 1.0 else []
+    said += _normed(norms) + _scores(spec)
+    said += [phrase(spec.gate)] if spec.gate else []
+    return said + ([f"biases on {', '.join(name for name, on in biases.items() if on)}"] if any(biases.values()) else [])
 
 
 @title.register
@@ -145,18 +157,26 @@ def _(spec: s.Causal) -> str:
 
 
 @title.register
-def _(spec: s.Window) -> str:
-    return "window"
+def _(spec: s.Everything) -> str:
+    return "full attention both ways"
 
 
-@facts.register
-def _(spec: s.Window) -> list[str]:
+@facts.register(s.Window)
+@facts.register(s.Chunk)
+def _(spec: s.Window | s.Chunk) -> list[str]:
     return [number(spec.size)]
 
 
 @facts.register
 def _(spec: s.Softmax) -> list[str]:
-    return [] if spec.softcap is None else [f"scores capped at {number(spec.softcap)}"]
+    said = [] if spec.softcap is None else [f"scores capped at {number(spec.softcap)}"]
+    said += [phrase(spec.temperature)] if spec.temperature else []
+    return said + (["a sink for each head"] if spec.sinks else [])
+
+
+@facts.register
+def _(spec: s.OutputGate) -> list[str]:
+    return [f"of each {spec.over}", spec.act]
 
 
 @title.register
@@ -166,7 +186,8 @@ def _(spec: s.QKNorm) -> str:
 
 @facts.register
 def _(spec: s.QKNorm) -> list[str]:
-    return ["of each head" if spec.over == "head" else "of the whole projection", *facts(spec.norm)]
+    over = "of each head" if spec.over == "head" else "of the whole projection"
+    return [over, *facts(spec.norm), *(["after RoPE"] if spec.when == "after_rope" else [])]
 
 
 @marks.register(s.Attention)
@@ -174,8 +195,8 @@ def _(spec: s.QKNorm) -> list[str]:
 def _(spec: s.Attention | s.LatentAttention) -> dict[str, str]:
     rope = spec.positions
     sees = "full" if isinstance(spec.sees, s.Causal) else phrase(spec.sees)
-    said = {"mixer": title(spec), "sees": sees, "positions": "RoPE" if rope else "NoPE"}
-    return said | ({"theta": f"theta {number(rope.theta)}"} if rope else {})
+    theta = f"theta {number(rope.theta)}" if rope else ""
+    return {"mixer": title(spec), "sees": sees, "positions": "RoPE" if rope else "NoPE", "theta": theta}
 
 
 # Positions
@@ -191,6 +212,11 @@ def _(spec: s.LearnedPositions) -> list[str]:
     return [number(spec.count)]
 
 
+@title.register
+def _(spec: s.RoPE) -> str:
+    return "RoPE"
+
+
 @facts.register
 def _(spec: s.RoPE) -> list[str]:
     said = [f"theta {number(spec.theta)}"] + (["interleaved"] if spec.interleaved else [])
@@ -204,7 +230,7 @@ def _(spec: s.LinearScaling) -> str:
 
 @facts.register
 def _(spec: s.LinearScaling) -> list[str]:
-    return [f"× {number(spec.factor)}"]
+    return [f"factor {number(spec.factor)}"]
 
 
 @title.register
@@ -215,16 +241,21 @@ def _(spec: s.Llama3Scaling) -> str:
 @facts.register
 def _(spec: s.Llama3Scaling) -> list[str]:
     return [
-        f"× {number(spec.factor)} from {number(spec.original_context)}",
+        f"factor {number(spec.factor)} from {number(spec.original_context)}",
         f"low {number(spec.low_freq_factor)}",
         f"high {number(spec.high_freq_factor)}",
     ]
 
 
+@title.register
+def _(spec: s.YaRN) -> str:
+    return "YaRN"
+
+
 @facts.register
 def _(spec: s.YaRN) -> list[str]:
     said = [
-        f"× {number(spec.factor)} from {number(spec.original_context)}",
+        f"factor {number(spec.factor)} from {number(spec.original_context)}",
         f"beta {number(spec.beta_fast)}/{number(spec.beta_slow)}",
     ]
     if spec.attention_factor != 1.0:
@@ -252,8 +283,24 @@ def _(spec: s.GatedMLP) -> str:
 
 @facts.register
 def _(spec: s.GatedMLP) -> list[str]:
-    act = ACTIVATIONS[spec.act] + (f" ({GATED[spec.act]})" if spec.act in GATED else "")
-    return [f"{number(spec.dim)} wide", act, *(["biases"] if spec.bias else [])]
+    act = ACTIVATIONS[spec.act] if isinstance(spec.act, str) else phrase(spec.act)
+    known = f" ({GATED[spec.act]})" if spec.act in GATED else ""
+    return [f"{number(spec.dim)} wide", f"{act}{known}", *(["biases"] if spec.bias else [])]
+
+
+@title.register
+def _(spec: s.ClampedSwiGLU) -> str:
+    return "clamped SwiGLU"
+
+
+@title.register
+def _(spec: s.ScalarGated) -> str:
+    return title(spec.body)
+
+
+@facts.register
+def _(spec: s.ScalarGated) -> list[str]:
+    return [*facts(spec.body), "times a gate for each token"]
 
 
 @marks.register(s.MLP)
@@ -272,7 +319,10 @@ def _(spec: s.MoE) -> list[str]:
     said = [f"{spec.router.experts} experts, {spec.router.active} for each token", f"expert: {phrase(spec.expert)}"]
     if spec.shared:
         said.append(f"shared expert: {phrase(spec.shared)}")
-    return [*said, f"router: {', '.join(facts(spec.router))}"]
+    said.append(f"router: {', '.join(facts(spec.router))}")
+    said += ["its weights multiply the experts' inputs"] if spec.weigh == "input" else []
+    said += [f"experts work in a latent of {number(spec.latent)}"] if spec.latent else []
+    return said + ([f"all × {number(spec.scale)}"] if spec.scale != 1.0 else [])
 
 
 @marks.register
@@ -292,8 +342,9 @@ def _(spec: s.Router) -> list[str]:
         said.append("selection bias")
     if spec.groups and spec.groups.count > 1:
         said += facts(spec.groups)
-    if spec.normalize is not None:
-        said.append("weights normalised")
+    said += ["biases"] if spec.bias else []
+    said += [f"logits capped at {number(spec.softcap)}"] if spec.softcap is not None else []
+    said += ["weights normalised"] if spec.normalize is not None else []
     return said + ([f"weights × {number(spec.scale)}"] if spec.scale != 1.0 else [])
 
 
@@ -304,11 +355,30 @@ def _(spec: s.ExpertGroups) -> str:
 
 @facts.register
 def _(spec: s.ExpertGroups) -> list[str]:
-    by = {"max": "best expert", "top2_sum": "best two experts"}[spec.score]
-    return [f"best {spec.active} of {spec.count} groups by their {by}"]
+    return [f"best {spec.active} of {spec.count} groups by their {BEST[spec.score]}"]
 
 
 # Norms
+
+
+@title.register
+def _(spec: s.RMSNorm) -> str:
+    return "RMSNorm"
+
+
+@title.register
+def _(spec: s.LayerNorm) -> str:
+    return "LayerNorm"
+
+
+@title.register
+def _(spec: s.WeightlessNorm) -> str:
+    return "weightless RMSNorm"
+
+
+@title.register
+def _(spec: s.GatedNorm) -> str:
+    return "gated RMSNorm"
 
 
 @facts.register
@@ -344,9 +414,9 @@ def _(spec: s.Head) -> str:
 
 @facts.register
 def _(spec: s.Head) -> list[str]:
-    return [f"{number(spec.vocab)} tokens"] + (
-        [] if spec.softcap is None else [f"logits capped at {number(spec.softcap)}"]
-    )
+    said = [f"{number(spec.vocab)} tokens"]
+    said += [f"logits × {number(spec.scale)}"] if spec.scale != 1.0 else []
+    return said + ([] if spec.softcap is None else [f"logits capped at {number(spec.softcap)}"])
 
 
 @title.register
@@ -383,7 +453,7 @@ def _(spec: s.Layer) -> list[str]:
 
 @marks.register
 def _(spec: s.Layer) -> dict[str, str]:
-    return {key: word for branch in spec.branches for key, word in marks(branch.body).items()}
+    return {key or branch.name: word for branch in spec.branches for key, word in marks(branch.body).items()}
 
 
 @title.register

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import log
+from string import ascii_uppercase
 
 from ... import spec as s
 from ...cost.quantity import number
@@ -11,29 +13,37 @@ from .insets import Inside, attention, experts, feed_forward, latent_attention, 
 from .scene import Part, group
 from .sketch import Highlight
 
-BETWEEN = 26.0
-LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+BETWEEN = 26.0  # cards
+ASIDE = 40.0  # between the stream and the cards
 
 
-def insides(arch: s.Decoder, shown: Sequence[Kind]) -> list[Inside]:
-    """The bodies of the layers in order of appearance; those that look alike, once. An expert is a feed-forward layer too."""
+def insides(shown: Sequence[Kind]) -> list[Inside]:
+    """The bodies of the layers in order of appearance, those that look alike once. An expert is a feed-forward layer too."""
     found: dict[s.Spec, list[tuple[s.Spec, str, str]]] = {}
     for kind in shown:
         for branch in kind.layer.branches:
             body, path = branch.body, f"layers.{kind.indices[0]}.{branch.name}.body"
-            found.setdefault(look_of(body), []).append((body, path, f"{kind.name} layers"))
+            made = [(body, path, f"{kind.name} layers")]
             if isinstance(body, s.MoE):
-                for part, slot, word in ((body.expert, "experts", "each expert"), (body.shared, "shared", "shared expert")):
-                    if part:
-                        found.setdefault(look_of(part), []).append((part, f"{path}.{slot}", word))
+                made.append((body.expert, f"{path}.experts", "each expert"))
+                made += [(body.shared, f"{path}.shared", "shared expert")] if body.shared else []
+            for spec, where, word in made:
+                found.setdefault(look_of(spec), []).append((spec, where, word))
+    drawn = [made for look, made in found.items() if type(look) in CARDS]
     return [
-        Inside(made[0][0], LETTERS[i % len(LETTERS)], tuple(path for _, path, _ in made), tuple(dict.fromkeys(spec for spec, _, _ in made)), _sizes(made))
-        for i, made in enumerate(found.values())
+        Inside(
+            spec=made[0][0],
+            letter=letter,
+            paths=tuple(path for _, path, _ in made),
+            made_so=tuple(dict.fromkeys(spec for spec, _, _ in made)),
+            lines=_sizes(made),
+        )
+        for letter, made in zip(ascii_uppercase, drawn, strict=False)
     ]
 
 
 def _sizes(made: Sequence[tuple[s.Spec, str, str]]) -> tuple[str, ...]:
-    """What h is in feed-forward layers of several sizes."""
+    """What h is, for feed-forward layers of several sizes."""
     words: dict[int, list[str]] = {}
     for spec, _, word in made:
         if isinstance(spec, (s.MLP, s.GatedMLP)):
@@ -43,36 +53,52 @@ def _sizes(made: Sequence[tuple[s.Spec, str, str]]) -> tuple[str, ...]:
     return tuple(f"h = {number(dim)}: {', '.join(dict.fromkeys(said))}" for dim, said in words.items())
 
 
-def card(inside: Inside, width: int, letters: dict[s.Spec, str], marked: Highlight) -> Part | None:
-    match inside.spec:
-        case s.Attention():
-            return attention(inside, width, marked)
-        case s.LatentAttention():
-            return latent_attention(inside, width, marked)
-        case s.MLP() | s.GatedMLP():
-            return feed_forward(inside, width, marked)
-        case s.MoE():
-            return experts(inside, width, letters, marked)
-    return None
+CARDS = {
+    s.Attention: attention,
+    s.LatentAttention: latent_attention,
+    s.MLP: feed_forward,
+    s.GatedMLP: feed_forward,
+    s.MoE: experts,
+}
 
 
-def cards(arch: s.Decoder, inside: Sequence[Inside], marked: Highlight, height: float) -> Part | None:
-    """All cards in columns of at most `height`, where one card is not higher already."""
+def cards(arch: s.Decoder, inside: Sequence[Inside], highlight: Highlight) -> list[Part]:
+    """A card for each inside, and one for multi-token prediction."""
     letters = {spec: i.letter for i in inside for spec in i.made_so}
-    drawn = [part for i in inside if (part := card(i, arch.width, letters, marked))]
-    if arch.mtp:
-        drawn.append(prediction(arch, marked))
-    columns: list[list[Part]] = []
-    for part in drawn:
-        free = height - sum(p.rect.height + BETWEEN for p in columns[-1]) if columns else 0.0
-        if part.rect.height > free:
-            columns.append([])
-        columns[-1].append(part)
-    placed, x = [], 0.0
-    for column in columns:
-        y, width = 0.0, max(part.rect.width for part in column)
-        for part in column:
-            placed.append(part.moved(x, y))
-            y += part.rect.height + BETWEEN
-        x += width + BETWEEN
-    return group("cards", tuple(placed)) if placed else None
+    drawn = [CARDS[type(i.spec)](i, arch.width, letters, highlight) for i in inside]
+    return [*drawn, prediction(arch, highlight)] if arch.mtp else drawn
+
+
+def beside(body: Part, drawn: Sequence[Part], height: float) -> Part:
+    """The cards to the right of `body`, in columns of at most `height` where a single card is not higher."""
+    parts, x, y, wide = [body], body.rect.right + ASIDE, body.rect.y, 0.0
+    for card in drawn:
+        if y > body.rect.y and y + card.rect.height > body.rect.y + height:
+            x, y, wide = x + wide + BETWEEN, body.rect.y, 0.0
+        parts.append(card.moved(x, y))
+        y, wide = y + card.rect.height + BETWEEN, max(wide, card.rect.width)
+    return group("", tuple(parts))
+
+
+def below(body: Part, drawn: Sequence[Part], width: float) -> Part:
+    """The cards under `body`, in rows of at most `width` where a single card is not wider."""
+    parts, x, y, high = [body], body.rect.x, body.rect.bottom + ASIDE, 0.0
+    for card in drawn:
+        if x > body.rect.x and x + card.rect.width > body.rect.x + width:
+            x, y, high = body.rect.x, y + high + BETWEEN, 0.0
+        parts.append(card.moved(x, y))
+        x, high = x + card.rect.width + BETWEEN, max(high, card.rect.height)
+    return group("", tuple(parts))
+
+
+def arranged(body: Part, drawn: Sequence[Part], ratio: float = 1.6) -> Part:
+    """`body` and its cards, with little empty room, and about `ratio` times as wide as high."""
+    used = sum(part.rect.width * part.rect.height for part in (body, *drawn))
+    ways = [beside(body, drawn, body.rect.height * k) for k in (1.0, 1.25, 1.5, 1.75, 2.0)]
+    ways += [below(body, drawn, body.rect.width * k) for k in (1.0, 1.25, 1.5)]
+
+    def cost(way: Part) -> float:
+        wide, high = way.rect.width, way.rect.height
+        return abs(log(wide / high / ratio)) + log(wide * high / used)
+
+    return min(ways, key=cost)

@@ -1,350 +1,359 @@
-"""Cards that show the inside of attention, feed-forward layers and experts."""
+"""Cards that show the inside of attention, feed-forward layers, experts and multi-token prediction."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from math import ceil, isclose
+from math import ceil
+from typing import Literal
 
 from ... import spec as s
 from ...cost.quantity import number
 from ..words import ACTIVATIONS, biased, phrase, root, title
-from .notes import capital, label
-from .scene import Line, Part, Rect, Text, group
-from .sketch import ARROW, SMALL, SUB, Column, Highlight, Sketch, widest
+from .font import wrap
+from .notes import label
+from .scene import Part, Point, Rect, Text, group
+from .sketch import ARROW, INNER, LABEL, RADIUS, SMALL, SUB, Column, Highlight, Sketch, around, widest
 
 PADDING = 18.0
-HEADER = 40.0
-ROW, TALL = 27.0, 40.0  # heights of boxes with one and with two lines
+ROW, TALL, PILL = 27.0, 40.0, 20.0  # heights: one line of text, two, a small mark
 BETWEEN = 14.0  # columns
+
+Letters = Mapping[s.Spec, str]  # which card shows the inside of a part
 
 
 @dataclass(frozen=True)
 class Inside:
-    """Something whose inside is shown once: the paths of the parts that are made so, and their widths."""
+    """Something whose inside is shown once.
+
+    Args:
+        spec: the first of those that look so.
+        letter: what marks it, here and where it stands.
+        paths: of all parts that look so.
+        made_so: the different specs among them.
+        lines: what stands below the title.
+    """
 
     spec: s.Spec
     letter: str
     paths: tuple[str, ...]
     made_so: tuple[s.Spec, ...]
-    lines: tuple[str, ...] = ()  # below the title
+    lines: tuple[str, ...] = ()
 
 
-Fields = Callable[[str], tuple[str, ...]]
+class Card:
+    """The sketch of one inside: its steps, highlighted where one of their fields differs in one of its places."""
 
-
-class _Card:
-    """The sketch of one card, with its parts' paths."""
-
-    def __init__(self, inside: Inside, highlight: Highlight, role: str) -> None:
+    def __init__(self, inside: Inside, role: str, highlight: Highlight) -> None:
         self.inside, self.role = inside, role
-        self.sketch = Sketch(f"inside-{inside.letter}", highlight)
+        self.sketch = Sketch(f"inside.{inside.paths[0]}", highlight)
 
-    def reads(self, fields: str) -> tuple[str, ...]:
-        """The full paths of fields, wherever the part stands."""
-        return tuple(f"{path}.{name}" for path in self.inside.paths for name in fields.split())
+    def column(self, x: float, width: float, y: float = 0.0, source: float | None = None) -> Column:
+        """A stream; one with a `source` begins with the input."""
+        via: tuple[Point, ...] = ()
+        if source is not None:
+            via = ((source, ARROW), (source, 0.0)) if x != source else ((source, ARROW),)
+        return Column(self.sketch, x, y, width, via)
 
-    def look(self, slot: str, fields: str = "", about: str = "") -> dict[str, object]:
-        path = f"{self.inside.paths[0]}.{slot}"
-        return {"path": path, "reads": self.reads(fields or slot), "about": about}
+    def input(self, source: float) -> None:
+        self.sketch.text("input", "input", source, ARROW + 12)
 
-    def column(self, x: float, y: float, width: float) -> Column:
-        return Column(self.sketch, x, y, width)
+    def step(
+        self,
+        name: str,
+        rect: Rect,
+        text: str,
+        sub: str = "",
+        *,
+        fields: str,
+        role: str = "",
+        shape: Literal["box", "pill"] = "box",
+        size: float = INNER,
+        about: str = "",
+    ) -> Part:
+        """A box that shows `fields`, names separated by spaces."""
+        reads = [f"{path}.{field}" for path in self.inside.paths for field in fields.split()]
+        path = f"{self.inside.paths[0]}.{fields.split()[0]}" if fields else self.inside.paths[0]
+        look = role or self.role
+        return self.sketch.box(name, rect, text, sub, role=look, path=path, reads=reads, shape=shape, size=size, about=about)
 
-    def feed(self, xs: Sequence[float], y: float, source: float) -> None:
-        """The input: a stem at `source`, and a rail at the height `y` to the columns that begin there."""
-        for x in xs:
-            if x != source:
-                self.sketch.line((source, y), (x, y), (x, y - 4))
-        if any(x != source for x in xs):
-            self.sketch.dot("fork", source, y)
-        self.sketch.line((source, y + 14), (source, y - 4))
-        self.sketch.text("input", "input", source, y + 26, SMALL, ink="muted", anchor="middle")
+    def norm(self, column: Column, name: str, spec: s.Spec, fields: str) -> None:
+        self.step(name, column.next(ROW), title(spec), fields=fields, role="norm", about=phrase(spec))
 
-    def output(self, column: Column) -> None:
-        column.arrow_to(column.y - ARROW)
-        self.sketch.text("output", "output", column.x, column.y - ARROW - 6, SMALL, ink="muted", anchor="middle")
-
-    def done(self) -> Part:
+    def done(self, output: Column) -> Part:
         """The card around what was sketched, its upper left corner at (0, 0)."""
-        inside = self.inside
-        content = self.sketch.done()
-        heading = label(inside.spec)
-        width = max(content.rect.width, 34 + widest([heading], 13.5, True), widest(inside.lines, SMALL)) + 2 * PADDING
-        header = HEADER + 15 * len(inside.lines)
-        dx, dy = (width - content.rect.width) / 2 - content.rect.x, header - content.rect.y
-        content = content.moved(dx, dy)
-        texts = [Text(heading, 42.0, 26.5, 13.5, True)]
-        texts += [Text(line, PADDING, 44.0 + 15 * i, SMALL, ink="muted") for i, line in enumerate(inside.lines)]
-        sketch = Sketch(self.sketch.name, self.sketch.highlight)
-        mark = Part(f"{sketch.name}.letter", Rect(PADDING - 1, 13, 18, 18), "circle", role=f"badge-{self.role}", texts=(Text(inside.letter, PADDING + 8, 26, 10.5, True, "paper", "middle"),))
+        output.arrow(output.y - ARROW)
+        self.sketch.text("output", "output", output.x, output.y - ARROW - 5)
+        content, inside = self.sketch.done(), self.inside
+        heading, start = label(inside.spec), PADDING + (26 if inside.letter else 0)
+        width = max(content.rect.width + 2 * PADDING, start + widest([heading], LABEL + 0.5) + PADDING, 190.0)
+        lines = [line for given in inside.lines for line in wrap(given, width - 2 * PADDING, SMALL)]
+        texts = [Text(heading, start, 27.0, LABEL + 0.5, True)]
+        texts += [Text(line, PADDING, 47.0 + 15 * i, SMALL, ink="muted") for i, line in enumerate(lines)]
+        top = 44.0 + 15 * len(lines)
+        content = content.moved((width - content.rect.width) / 2 - content.rect.x, top - content.rect.y)
+        parts = list(content.parts)
+        if inside.letter:
+            parts.insert(0, self.sketch.badge("letter", inside.letter, (PADDING + RADIUS, 22.5), self.role))
         frame = Rect(0, 0, width, content.rect.bottom + PADDING - 4)
-        return Part(sketch.name, frame, "box", inside.paths[0], f"card-{self.role}", phrase(inside.spec), texts=tuple(texts), parts=(mark, *content.parts), lines=content.lines)
+        look = f"card-{self.role}"
+        about = phrase(inside.spec)
+        return Part(content.name, frame, "box", inside.paths[0], look, about, False, tuple(texts), content.lines, tuple(parts))
 
 
-def attention(inside: Inside, width: int, highlight: Highlight) -> Part:
-    """Queries, keys and values of each head, their scores, and the way out."""
+def attention(inside: Inside, width: int, letters: Letters, highlight: Highlight) -> Part:
+    """Queries, keys and values of every head, their scores, and the way out."""
     spec = inside.spec
     assert isinstance(spec, s.Attention)
-    card, kv, biases = _Card(inside, highlight, "attention"), spec.kv, biased(spec)
+    card, kv, have = Card(inside, "attention", highlight), spec.kv, biased(spec)
 
     def size(name: str, heads: int, dim: int) -> str:
-        return f"{heads} × {dim}{' + bias' if name in biases else ''}"
+        return f"{heads} × {dim}{' + bias' if name in have else ''}"
 
-    sizes = {"q": size("q", spec.heads, spec.head_dim), "k": size("k", kv.heads, kv.head_dim), "v": size("v", kv.heads, kv.v_dim)}
-    wide = max(84.0, widest(sizes.values(), SUB) + 16)
+    sizes = size("q", spec.heads, spec.head_dim), size("k", kv.heads, kv.head_dim), size("v", kv.heads, kv.v_dim)
+    wide = max(84.0, widest(sizes, SUB) + 16)
     step = wide + BETWEEN
-    q, k, v = (card.column(x, 0.0, wide) for x in (-step, 0.0, step))
-    card.feed((-step, 0.0, step), 0.0, 0.0)
-    linear = f"a linear layer, {number(width)} →"
-    q.box("q", "Query", sizes["q"], height=TALL, role="attention", **card.look("q", "heads head_dim q_bias", f"{linear} {spec.heads * spec.head_dim}"))
-    k.box("k", "Key", sizes["k"], height=TALL, role="attention", **card.look("kv.k", "kv.heads kv.head_dim kv.bias", f"{linear} {kv.heads * kv.head_dim}"))
-    v.box("v", "Value", sizes["v"], height=TALL, role="attention", **card.look("kv.v", "kv.heads kv.v_dim kv.bias", f"{linear} {kv.heads * kv.v_dim}"))
-    for column, norm, slot in ((q, spec.q_norm, "q_norm"), (k, kv.k_norm, "kv.k_norm")):
-        if norm:
-            column.box(slot, title(norm), height=ROW, role="norm", size=12, **card.look(slot, about=phrase(norm)))
+    q, k, v = (card.column(x, wide, source=0.0) for x in (-step, 0.0, step))
+    card.input(0.0)
+    linear = f"linear, {number(width)} → {{}}".format
+    card.step("q", q.next(TALL), "Query", sizes[0], fields="q heads head_dim q_bias", size=LABEL, about=linear(spec.heads * spec.head_dim))
+    card.step("k", k.next(TALL), "Key", sizes[1], fields="kv.k kv.heads kv.head_dim kv.bias", size=LABEL, about=linear(kv.heads * kv.head_dim))
+    card.step("v", v.next(TALL), "Value", sizes[2], fields="kv.v kv.heads kv.v_dim kv.bias", size=LABEL, about=linear(kv.heads * kv.v_dim))
+    if spec.q_norm:
+        card.norm(q, "q_norm", spec.q_norm, "q_norm")
+    if kv.k_norm:
+        card.norm(k, "k_norm", kv.k_norm, "kv.k_norm")
     if spec.positions:
-        for name, column in (("q", q), ("k", k)):
-            column.to(min(q.y, k.y) if not name else column.y)
-            column.box(f"rope-{name}", "RoPE", height=ROW, role="attention", size=12, **card.look("positions", about=phrase(spec.positions)))
-    v.to(k.y + ROW + ARROW if k.y < v.y - ARROW else v.y)
-    for name, column in (("k", k), ("v", v)):
-        column.box(f"cache-{name}", "cached", height=20, width=64, role="cache", shape="pill", size=SMALL, **card.look(f"kv.{name}", "kv.heads kv.head_dim kv.v_dim sees", "kept for each token"))
-    _scores(card, spec, q, k, v)
+        for column, name in ((q, "q"), (k, "k")):
+            column.to(min(q.y, k.y))
+            card.step(f"rope-{name}", column.next(ROW), "RoPE", fields="positions", about=phrase(spec.positions))
+    for column, slot in ((k, "kv.k"), (v, "kv.v")):
+        column.to(k.y if column is k else k.y + PILL + ARROW)
+        _cached(card, f"{slot}.cached", column.next(PILL, 64), "", f"{slot} kv.heads kv.head_dim kv.v_dim")
     out = f"{number(spec.heads * kv.v_dim)} → {number(width)}{' + bias' if spec.o_bias else ''}"
-    return _way_out(card, q, v, out, "heads kv.v_dim o_bias")
+    return _weighted_sum(card, spec, q, k, v, out, "o heads kv.v_dim o_bias")
 
 
-def _scores(card: _Card, spec: s.Attention | s.LatentAttention, q: Column, k: Column, v: Column) -> None:
-    """Softmax of the products of queries and keys, then the values' weighted sum; `q` and `v` go on above it."""
-    middle, wide = (q.x + k.x) / 2, k.x - q.x + q.width
-    y = min(q.y, k.y)
-    scale = root(spec.softmax.scale)
-    product = f"q · k {'÷ ' + scale[2:] if scale.startswith('1/') else '× ' + scale}"
+def _cached(card: Card, name: str, rect: Rect, sub: str, fields: str) -> None:
+    """What generation keeps for each token."""
+    about = "kept for each token"
+    card.step(name, rect, "cached", sub, fields=fields, role="cache", shape="pill", size=SMALL, about=about)
+
+
+def _weighted_sum(
+    card: Card, spec: s.Attention | s.LatentAttention, q: Column, k: Column, v: Column, size: str, fields: str
+) -> Part:
+    """Softmax of the queries' products with the keys, the values summed by it, and the projection back to the stream."""
+    left, right, split = q.x - q.width / 2, v.x + v.width / 2, k.x + k.width / 2
+    scale, cap = root(spec.softmax.scale), spec.softmax.softcap
+    bottom = min(q.y, k.y) - ARROW
     for column in (q, k):
-        column.arrow_to(y - ARROW)
-    sketch, scores = card.sketch, card.column(middle, y - ARROW - ROW, wide)
-    sketch.box("scores", Rect(middle - wide / 2, y - ARROW - ROW, wide, ROW), product, role="attention", size=12, **card.look("softmax", "softmax.scale"))  # type: ignore[arg-type]
-    if spec.softmax.softcap is not None:
-        cap = number(spec.softmax.softcap)
-        scores.box("softcap", f"{cap} · tanh(scores ÷ {cap})", height=ROW, role="attention", size=12, **card.look("softmax.softcap"))
-    scores.box("softmax", "causal softmax", height=ROW, role="attention", size=12, **card.look("sees"))
-    q.y = q.start = scores.y
-    v.to(scores.y)
+        column.arrow(bottom)
+    scores = card.column((left + split) / 2, split - left, bottom)
+    product = f"q · k {'÷ ' + scale[2:] if scale.startswith('1/') else '× ' + scale}"
+    card.step("scores", Rect(left, bottom - ROW, split - left, ROW), product, fields="softmax.scale")
+    scores.leave(bottom - ROW)
+    if cap is not None:
+        text = f"{number(cap)} · tanh(scores ÷ {number(cap)})"
+        card.step("softcap", scores.next(ROW), text, fields="softmax.softcap")
+    card.step("softmax", scores.next(ROW), "causal softmax", fields="sees")
+    bottom = scores.y - ARROW
+    scores.arrow(bottom)
+    v.arrow(bottom)
+    card.step("sum", Rect(left, bottom - ROW, right - left, ROW), "weighted sum of values", fields="")
+    out = card.column((left + right) / 2, right - left, bottom - ROW)
+    card.step("o", out.next(TALL), "Output projection", size, fields=fields, size=LABEL)
+    return card.done(out)
 
 
-def _way_out(card: _Card, q: Column, v: Column, size: str, fields: str) -> Part:
-    """The weighted sum of the values, all heads side by side, and the projection back to the stream."""
-    sketch = card.sketch
-    y = q.y - ARROW
-    left, right = q.x - q.width / 2, v.x + v.width / 2
-    scores = (left + v.x - v.width / 2 - BETWEEN) / 2
-    sketch.line((scores, q.y), (scores, y), arrow=True)
-    v.arrow_to(y)
-    sketch.box("sum", Rect(left, y - ROW, right - left, ROW), "weighted sum of values", role="attention", size=12)
-    out = card.column((left + right) / 2, y - ROW, right - left)
-    out.box("o", "Output projection", size, height=TALL, role="attention", **card.look("o", fields))
-    card.output(out)
-    return card.done()
-
-
-def latent_attention(inside: Inside, width: int, highlight: Highlight) -> Part:
+def latent_attention(inside: Inside, width: int, letters: Letters, highlight: Highlight) -> Part:
     """The latents that queries, keys and values are made of, and the rotary key that all heads share."""
     spec = inside.spec
     assert isinstance(spec, s.LatentAttention)
-    card, rank, rope = _Card(inside, highlight, "attention"), spec.kv.rank, spec.rope_dim
-    queries, pairs = f"{spec.heads} × ({spec.nope_dim} + {rope})", f"{spec.heads} × ({spec.nope_dim} + {spec.v_dim})"
-    wide = max(112.0, widest([queries], SUB) + 16)
-    narrow = 78.0
-    both = max(2 * narrow + BETWEEN, widest([pairs], SUB) + 16)
-    x_q, x_r = 0.0, wide / 2 + BETWEEN + narrow / 2
-    x_kv = x_r + narrow / 2 + BETWEEN + both / 2
-    x_k, x_v = x_kv - (narrow + BETWEEN) / 2, x_kv + (narrow + BETWEEN) / 2
-    x_down = (x_r - narrow / 2 + x_kv + both / 2) / 2
-    q, down = card.column(x_q, 0.0, wide), card.column(x_down, 0.0, narrow + BETWEEN + both)
-    card.feed((x_q, x_down), 0.0, x_down)
+    card, rank, rope = Card(inside, "attention", highlight), number(spec.kv.rank), spec.rope_dim
     bias = " + bias" if spec.bias else ""
+    queries, pairs = f"{spec.heads} × ({spec.nope_dim} + {rope})", f"{spec.heads} × ({spec.nope_dim} + {spec.v_dim})"
+    down = f"{number(width)} → {number(spec.q.rank)}{bias}" if spec.q else ""
+    wide, narrow = max(108.0, widest([queries, down], SUB) + 16), 78.0
+    both = max(2 * narrow + BETWEEN, widest([pairs], SUB) + 16)
+    narrow = (both - BETWEEN) / 2
+    rotary = wide / 2 + BETWEEN + narrow / 2
+    latent = rotary + narrow / 2 + BETWEEN + both / 2
+    source = (rotary - narrow / 2 + latent + both / 2) / 2
+    q = card.column(0.0, wide, source=source)
+    kv_down = card.column(source, narrow + BETWEEN + both, source=source)
+    card.input(source)
     if spec.q:
-        q.box("q_a", "Query, down", f"{number(width)} → {number(spec.q.rank)}{bias}", height=TALL, role="attention", size=12, **card.look("q_a", "q"))
-    down.box("kv_a", "Key and value, down", f"{number(width)} → {number(rank)} + {rope}{bias}", height=TALL, role="attention", size=12, **card.look("kv_a", "kv rope_dim bias"))
-    r, kv = card.column(x_r, down.y, narrow), card.column(x_kv, down.y, both)
-    if spec.q:
-        q.box("q_norm", title(spec.q.norm), height=ROW, role="norm", size=12, **card.look("q_norm", "q", phrase(spec.q.norm)))
-    kv.box("kv_norm", title(spec.kv.norm), height=ROW, role="norm", size=12, **card.look("kv_norm", "kv", phrase(spec.kv.norm)))
+        card.step("q_a", q.next(TALL), "Query, down", down, fields="q_a q bias")
+        card.norm(q, "q_norm", spec.q.norm, "q_norm q")
+    text = f"{number(width)} → {rank} + {rope}{bias}"
+    card.step("kv_a", kv_down.next(TALL), "Key and value, down", text, fields="kv_a kv rope_dim bias")
+    key, kv = card.column(rotary, narrow, kv_down.y), card.column(latent, both, kv_down.y)
+    card.norm(kv, "kv_norm", spec.kv.norm, "kv_norm kv")
     if spec.positions:
-        r.box("rope-k", "RoPE", height=ROW, role="attention", size=12, **card.look("positions", about=phrase(spec.positions)))
-    kept = {"height": 34.0, "role": "cache", "shape": "pill", "size": SMALL}
-    r.box("cache-key", "cached", f"{rope}, shared", **kept, **card.look("rope_dim", about="one rotary key for all heads, kept for each token"))  # type: ignore[arg-type]
-    kv.to(r.y + 34 + ARROW)
-    kv.box("cache-latent", "cached", f"{number(rank)} for all heads", **kept, **card.look("kv", about="the latent, kept for each token"))  # type: ignore[arg-type]
+        card.step("rope-k", key.next(ROW), "RoPE", fields="positions", about=phrase(spec.positions))
+    key.to(kv.y)
+    _cached(card, "key.cached", key.next(34, narrow), f"{rope}, shared", "rope_dim")
+    _cached(card, "latent.cached", kv.next(34, both), f"{rank} for all heads", "kv")
     q.to(kv.y)
-    q.box("q", "Query, up" if spec.q else "Query", queries, height=TALL, role="attention", size=12, **card.look("q_b" if spec.q else "q", "heads nope_dim rope_dim q"))
-    kv.box("kv_b", "Key and value, up", pairs, height=TALL, role="attention", size=12, **card.look("kv_b", "heads nope_dim v_dim kv"))
+    card.step("q_b", q.next(TALL), "Query, up" if spec.q else "Query", queries, fields="q_b q heads nope_dim rope_dim" if spec.q else "q heads nope_dim rope_dim")
+    card.step("kv_b", kv.next(TALL), "Key and value, up", pairs, fields="kv_b heads nope_dim v_dim kv")
     if spec.positions:
-        q.box("rope-q", f"RoPE on {rope}", height=ROW, role="attention", size=12, **card.look("positions", about=phrase(spec.positions)))
-    k, v = card.column(x_k, kv.y, narrow), card.column(x_v, kv.y, narrow)
-    k.box("k", f"k: {spec.nope_dim}", height=ROW, role="attention", size=12, **card.look("kv_b", "nope_dim"))
-    v.box("v", f"v: {spec.v_dim}", height=ROW, role="attention", size=12, **card.look("kv_b", "v_dim"))
-    r.arrow_to(min(q.y, k.y) - ARROW)
-    _scores(card, spec, q, k, v)
-    return _way_out(card, q, v, f"{number(spec.heads * spec.v_dim)} → {number(width)}{bias}", "heads v_dim bias")
+        card.step("rope-q", q.next(ROW), f"RoPE on {rope}", fields="positions", about=phrase(spec.positions))
+    step = (narrow + BETWEEN) / 2
+    k, v = card.column(latent - step, narrow, kv.y), card.column(latent + step, narrow, kv.y)
+    card.step("k", k.next(ROW), f"k: {spec.nope_dim}", fields="nope_dim")
+    card.step("v", v.next(ROW), f"v: {spec.v_dim}", fields="v_dim")
+    key.arrow(min(q.y, k.y) - ARROW)
+    size = f"{number(spec.heads * spec.v_dim)} → {number(width)}{bias}"
+    return _weighted_sum(card, spec, q, k, v, size, "o heads v_dim bias")
 
 
-def feed_forward(inside: Inside, width: int, highlight: Highlight) -> Part:
-    """Up, activation, down; with a gate where there is one. Several sizes of the same build share a card."""
+def feed_forward(inside: Inside, width: int, letters: Letters, highlight: Highlight) -> Part:
+    """Up, activation, down; with a gate where there is one. Those that differ in size only share a card."""
     spec = inside.spec
     assert isinstance(spec, (s.MLP, s.GatedMLP))
-    card = _Card(inside, highlight, "feed-forward")
+    card = Card(inside, "feed-forward", highlight)
     hidden, bias = "h" if inside.lines else number(spec.dim), " + bias" if spec.bias else ""
     up, down = f"{number(width)} → {hidden}{bias}", f"{hidden} → {number(width)}{bias}"
     wide = max(104.0, widest([up, down], SUB) + 18)
-    act = ACTIVATIONS[spec.act]
-    if isinstance(spec, s.MLP):
-        column = card.column(0.0, 0.0, wide)
-        card.feed((0.0,), 0.0, 0.0)
-        column.box("up", "Up", up, height=TALL, role="feed-forward", **card.look("up", "dim bias"))
-        column.box("act", act, height=ROW, role="feed-forward", size=12, **card.look("act"))
-    else:
-        step = (wide + BETWEEN) / 2
-        gate, column = card.column(-step, 0.0, wide), card.column(step, 0.0, wide)
-        card.feed((-step, step), 0.0, 0.0)
-        gate.box("gate", "Gate", up, height=TALL, role="feed-forward", **card.look("gate", "dim bias"))
-        column.box("up", "Up", up, height=TALL, role="feed-forward", **card.look("up", "dim bias"))
-        gate.box("act", act, height=ROW, role="feed-forward", size=12, **card.look("act"))
-        y = gate.y - ARROW - 9
-        times = card.sketch.join("times", "×", 0.0, y)
-        for side, edge in ((gate, times.rect.x), (column, times.rect.right)):
-            card.sketch.line((side.x, side.start), (side.x, y), (edge, y), arrow=True)
-        column = card.column(0.0, times.rect.y, wide)
-    column.box("down", "Down", down, height=TALL, role="feed-forward", **card.look("down", "dim bias"))
-    card.output(column)
-    return card.done()
+    side = (wide + BETWEEN) / 2 if isinstance(spec, s.GatedMLP) else 0.0
+    activated, straight = card.column(-side, wide, source=0.0), card.column(side, wide, source=0.0)
+    card.input(0.0)
+    name = "gate" if side else "up"
+    card.step(name, activated.next(TALL), name.capitalize(), up, fields=f"{name} dim bias", size=LABEL)
+    card.step("act", activated.next(ROW), ACTIVATIONS[spec.act], fields="act")
+    result = activated
+    if side:
+        card.step("up", straight.next(TALL), "Up", up, fields="up dim bias", size=LABEL)
+        times = around((0.0, activated.y - ARROW - RADIUS))
+        card.sketch.join("product", "×", times)
+        y = times.center[1]
+        activated.turn((-side, y), (times.x, y))
+        straight.turn((side, y), (times.right, y))
+        result = card.column(0.0, wide, times.y)
+    card.step("down", result.next(TALL), "Down", down, fields="down dim bias", size=LABEL)
+    return card.done(result)
 
 
-def experts(inside: Inside, width: int, letters: dict[s.Spec, str], highlight: Highlight) -> Part:
-    """The router and what it chooses from, as many squares as experts; `letters` say where an expert's inside is shown."""
+def experts(inside: Inside, width: int, letters: Letters, highlight: Highlight) -> Part:
+    """The router and what it chooses from, a square for each expert."""
     spec = inside.spec
     assert isinstance(spec, s.MoE)
-    card, router = _Card(inside, highlight, "feed-forward"), spec.router
-    rows = _grid(router)
-    cell = min(16.0, max(5.0, 168.0 / len(rows[0])))
-    grid = (len(rows[0]) * cell, len(rows) * cell)
+    card, router = Card(inside, "feed-forward", highlight), spec.router
+    rows = choice(router)
+    cell = min(18.0, max(6.0, 176.0 / len(rows[0])))
     steps = _routing(router, width)
-    wide, field = max(116.0, widest([text for _, *texts in steps for text in texts[:2]], SUB) + 18), max(132.0, grid[0] + 24)
-    x_field = wide / 2 + BETWEEN + 10 + field / 2
-    xs = [0.0, x_field]
-    if spec.shared:
-        xs.append(x_field + field / 2 + BETWEEN + 46)
-    source = xs[1]
-    card.feed(xs, 0.0, source)
-    column = card.column(0.0, 0.0, wide)
+    wide = max(116.0, widest([text for _, *both, _ in steps for text in both], INNER) + 16)
+    field = max(128.0, len(rows[0]) * cell + 28)
+    source = wide / 2 + 24 + field / 2
+    route, chosen = card.column(0.0, wide, source=source), card.column(source, field, source=source)
+    card.input(source)
     for name, text, sub, fields in steps:
-        column.box(name, text, sub, height=TALL if sub else ROW, role="feed-forward", size=12, **card.look("router" if name == "router" else f"router.{name}", fields))
-    chosen = card.column(x_field, 0.0, field)
-    height = max(grid[1] + 58, -column.y - ARROW)
-    box = chosen.box("experts", "", height=height, role="feed-forward", **card.look("experts", "router.experts router.active expert experts"))
-    _squares(card, box, rows, cell, spec)
-    total = card.column(x_field, 0.0, field)
-    total.y = total.start = box.rect.y
-    plus = total.join("sum", "+")
-    y = plus.rect.center[1]
-    card.sketch.line((0.0, column.start), (0.0, y), (plus.rect.x, y), kind="control", arrow=True)
+        card.step(name, route.next(TALL if sub else ROW), text, sub, fields=fields)
+    height = max(len(rows) * cell + 62, -route.y - ARROW)
+    box = card.step("experts", chosen.next(height), "", fields="experts expert router.experts router.active")
+    _squares(card, box, rows, cell, spec, letters)
+    total = card.sketch.join("sum", "+", chosen.joint(), about="the experts' sum, by the router's weights").rect
+    y = total.center[1]
+    route.turn((0.0, y), (total.x, y), kind="control")
     if spec.shared:
-        side = card.column(xs[2], 0.0, 92.0)
-        side.box("shared", "Shared", number(spec.shared.dim), height=TALL, role="feed-forward", size=12, **card.look("shared", about=phrase(spec.shared)))
-        card.sketch.line((side.x, side.start), (side.x, y), (plus.rect.right, y), arrow=True)
-    card.output(total)
-    return card.done()
+        side = card.column(source + field / 2 + BETWEEN + 46, 92.0, source=source)
+        shared = card.step("shared", side.next(TALL), "Shared", number(spec.shared.dim), fields="shared", about=phrase(spec.shared))
+        _mark(card, "shared.badge", shared.rect, spec.shared, letters)
+        side.turn((side.x, y), (total.right, y))
+    return card.done(chosen)
 
 
 def _routing(router: s.Router, width: int) -> list[tuple[str, str, str, str]]:
-    """(name, label, smaller label, fields) of the router's steps, the first at the bottom."""
-    steps = [("router", "Router", f"{number(width)} → {number(router.experts)}", "router.experts"), ("score", router.score, "", "router.score")]
-    limits = []
-    if router.correction:
-        limits.append("with selection bias")
-    if router.groups and router.groups.count > 1:
-        limits.append(f"in {router.groups.active} of {router.groups.count} groups")
-    best = f"best {router.active}"
-    if len(limits) > 1:
-        best, limits = f"best {router.active} {limits[1]}", limits[:1]
-    steps.append(("active", best, limits[0] if limits else "", "router.active router.correction router.groups"))
-    weigh = " ".join(filter(None, ("÷ their sum" if router.normalize is not None else "", "" if router.scale == 1.0 else f"× {number(router.scale)}")))
-    if weigh:
-        steps.append(("normalize", f"weights {weigh}", "", "router.normalize router.scale"))
-    return steps
+    """(name, label, smaller label, fields) of the router's steps, in order."""
+    groups, limited = router.groups, router.groups is not None and router.groups.count > 1
+    best = f"best {router.active}" + (f" in {groups.active} of {groups.count} groups" if groups and limited else "")
+    bias = "with a selection bias" if router.correction else ""
+    scale = "" if router.scale == 1.0 else f"× {number(router.scale)}"
+    weigh = " ".join(filter(None, ("÷ their sum" if router.normalize is not None else "", scale)))
+    steps = [
+        ("router", "Router", f"{number(width)} → {number(router.experts)}", "router.weight router.experts"),
+        ("score", router.score, "", "router.score"),
+        ("best", best, bias, "router.active router.correction router.groups"),
+    ]
+    return steps + ([("weights", f"weights {weigh}", "", "router.normalize router.scale")] if weigh else [])
 
 
-def _grid(router: s.Router) -> list[list[bool]]:
-    """Rows of experts, whether one of the token's: an example of a choice, within groups (rows) where there are groups."""
+def choice(router: s.Router) -> list[list[bool]]:
+    """An example: rows of experts, true where chosen for a token. Where the choice is limited to groups, a row is a group."""
     groups = router.groups
-    if groups and groups.count > 1 and router.experts // groups.count <= 40:
-        columns, lines = router.experts // groups.count, range(groups.count)
-        open_lines = [line * groups.count // groups.active + (line % 2) for line in range(groups.active)]
+    if groups and 1 < groups.count and router.experts // groups.count <= 40:
+        columns = router.experts // groups.count
+        usable = [i * groups.count // groups.active for i in range(groups.active)]
     else:
-        columns = next((c for c in (4, 8, 16, 24, 32, 48) if router.experts <= c * max(2, c * 2 // 3)), 64)
-        lines = range(ceil(router.experts / columns))
-        open_lines = list(lines)
-    seats = [(line, column) for line in open_lines for column in range(columns) if line * columns + column < router.experts]
-    chosen = {seats[(2 * i + 1) * len(seats) // (2 * router.active) + 3 * i % 5 - 2 if router.active * 6 < len(seats) else i * len(seats) // router.active] for i in range(router.active)}
-    return [[(line, column) in chosen for column in range(columns) if line * columns + column < router.experts] for line in lines]
+        columns = next((c for c in (4, 8, 16, 24, 32, 48) if router.experts <= c * c), 64)
+        usable = list(range(ceil(router.experts / columns)))
+    seats = [row * columns + column for row in usable for column in range(columns) if row * columns + column < router.experts]
+    stride = len(seats) / router.active
+    chosen = {seats[int((i + (0.37 * i) % 1) * stride)] for i in range(router.active)}
+    return [[seat in chosen for seat in range(start, min(start + columns, router.experts))] for start in range(0, router.experts, columns)]
 
 
-def _squares(card: _Card, box: Part, rows: list[list[bool]], cell: float, spec: s.MoE) -> None:
-    router = spec.router
-    x0 = box.rect.center[0] - len(rows[0]) * cell / 2
-    y0 = box.rect.bottom - (box.rect.height - 42) / 2 - len(rows) * cell / 2
-    both: dict[bool, list[Rect]] = {False: [], True: []}
+def _squares(card: Card, box: Part, rows: list[list[bool]], cell: float, spec: s.MoE, letters: Letters) -> None:
+    """Fills the box of the experts: their count, and a square for each."""
+    x, y = box.rect.center[0], box.rect.y
+    left, top = x - len(rows[0]) * cell / 2, y + 44 + (box.rect.height - 54 - len(rows) * cell) / 2
+    gap = min(3.0, cell / 5)
+    squares: dict[bool, list[Rect]] = {False: [], True: []}
     for i, row in enumerate(rows):
         for j, chosen in enumerate(row):
-            both[chosen].append(Rect(x0 + j * cell + 0.75, y0 + i * cell + 0.75, cell - 1.5, cell - 1.5))
-    path, differs = box.path, box.differs
-    parts = tuple(
-        Part(f"{box.name}.{'active' if chosen else 'idle'}", group("", tuple(Part("", c) for c in cells)).rect, "cells", path, "expert-active" if chosen else "expert-idle", differs=differs, cells=tuple(cells))
-        for chosen, cells in both.items()
-        if cells
-    )
-    ink = "difference" if differs else "ink"
-    x, y = box.rect.center[0], box.rect.y
+            squares[chosen].append(Rect(left + j * cell + gap / 2, top + i * cell + gap / 2, cell - gap, cell - gap))
+    parts = []
+    for chosen, cells in squares.items():
+        if cells:
+            name = "active" if chosen else "idle"
+            rect = group("", tuple(Part("", c) for c in cells)).rect
+            parts.append(Part(f"{box.name}.{name}", rect, "cells", box.path, f"expert-{name}", cells=tuple(cells)))
+    main, minor = ("difference", "difference") if box.differs else ("ink", "muted")
     texts = (
-        Text(f"{number(router.experts)} experts", x, y + 18, 12, differs, ink, "middle"),
-        Text(f"{router.active} for each token", x, y + 33, SUB, differs, ink if differs else "muted", "middle"),
+        Text(f"{number(spec.router.experts)} experts", x, y + 19, INNER, box.differs, main, "middle"),
+        Text(f"{spec.router.active} for each token", x, y + 35, SUB, box.differs, minor, "middle"),
     )
-    card.sketch.parts[card.sketch.parts.index(box)] = replace(box, texts=texts, parts=parts)
+    card.sketch.parts[card.sketch.parts.index(box)] = replace(box, texts=texts, parts=tuple(parts))
+    _mark(card, "experts.badge", box.rect, spec.expert, letters)
 
 
-def look_of(spec: s.Spec) -> s.Spec:
-    """`spec` without what its card does not show, so that parts which look the same share one."""
-    if isinstance(spec, s.Attention):
-        rope = replace(spec.positions, theta=1.0, scaling=None) if spec.positions else None
-        return replace(spec, positions=rope, sees=s.Causal())
-    if isinstance(spec, (s.MLP, s.GatedMLP)):
-        return replace(spec, dim=1)
-    return spec
+def _mark(card: Card, name: str, rect: Rect, spec: s.Spec, letters: Letters) -> None:
+    if spec in letters:
+        card.sketch.badge(name, letters[spec], (rect.right, rect.y), card.role)
 
 
 def prediction(arch: s.Decoder, highlight: Highlight) -> Part:
     """One more layer that predicts the token after the next."""
     spec = arch.mtp[0]
-    inside = Inside(spec, "+", tuple(f"mtp.{i}" for i in range(len(arch.mtp))), (spec,), ())
-    card = _Card(inside, highlight, "embedding")
-    wide = 128.0
-    step = (wide + BETWEEN) / 2
-    for name, x, words in (("hidden_norm", -step, ("last layer's", "output")), ("embedding_norm", step, ("embedding of", "the next token"))):
-        column = card.column(x, 0.0, wide)
+    inside = Inside(spec, "", tuple(f"mtp.{i}" for i in range(len(arch.mtp))), (spec,))
+    card, wide = Card(inside, "embedding", highlight), 124.0
+    side = (wide + BETWEEN) / 2
+    sources = (("hidden_norm", -side, ("output of", "the last layer")), ("embedding_norm", side, ("embedding of", "the next token")))
+    for name, x, words in sources:
         for i, word in enumerate(words):
-            card.sketch.text(f"{name}.in-{i}", word, x, 8.0 + 14 * i, SMALL, ink="muted", anchor="middle")
-        column.start = column.y = -6.0
-        column.box(name, title(spec.norm), height=ROW, role="norm", size=12, **card.look(name, "norm", phrase(spec.norm)))
-        column.arrow_to(column.y - ARROW)
-    trunk = card.column(0.0, column.y, 2 * wide + BETWEEN)
-    trunk.start = column.y - ARROW
+            card.sketch.text(f"{name}.from-{i}", word, x, 14.0 * (i + 1))
+        column = card.column(x, wide)
+        card.norm(column, name, spec.norm, f"{name} norm")
+        column.arrow(column.y - ARROW)
     both = Rect(-wide - BETWEEN / 2, column.y - ARROW - TALL, 2 * wide + BETWEEN, TALL)
-    card.sketch.box("join", both, "Join", f"{number(2 * arch.width)} → {number(arch.width)}", role="embedding", **card.look("join"))  # type: ignore[arg-type]
-    trunk.y = trunk.start = both.y
-    same = next((i for i, layer in enumerate(arch.layers) if layer == spec.layer), None)
-    trunk.box("layer", "Layer" if same is None else f"Layer, as layer {same}", height=34, role="feed-forward", size=12, **card.look("layer"))
-    trunk.box("final_norm", title(spec.norm), height=ROW, role="norm", size=12, **card.look("final_norm", "norm"))
-    trunk.box("head", "the model's output layer", height=ROW, role="embedding", size=12)
-    card.output(trunk)
-    return card.done()
+    size = f"{number(2 * arch.width)} → {number(arch.width)}"
+    card.step("join", both, "Join", size, fields="join", size=LABEL)
+    stream = card.column(0.0, both.width, both.y)
+    like = next((f", like layer {i}" for i, layer in enumerate(arch.layers) if layer == spec.layer), "")
+    card.step("layer", stream.next(TALL), f"One layer{like}", fields="layer", role="feed-forward", size=LABEL, about=phrase(spec.layer))
+    card.norm(stream, "final_norm", spec.norm, "final_norm norm")
+    card.sketch.box("mtp.head", stream.next(ROW), "Output layer of the model", role="embedding", size=INNER)
+    return card.done(stream)
+
+
+def look_of(spec: s.Spec) -> s.Spec:
+    """`spec` without what its card does not show: parts that look the same share one."""
+    match spec:
+        case s.Attention(positions=rope):
+            shown = replace(rope, theta=1.0, scaling=None) if rope else None
+            return replace(spec, positions=shown, sees=s.Causal())
+        case s.MLP() | s.GatedMLP():
+            return replace(spec, dim=1)
+    return spec

@@ -29,6 +29,10 @@ def counted(count: int, noun: str) -> str:
     return f"{number(count)} {noun}{'' if count == 1 else 's'}"
 
 
+def capital(text: str) -> str:
+    return text[:1].upper() + text[1:]
+
+
 def label(spec: s.Spec) -> str:
     """What stands in the box of a part."""
     if isinstance(spec, s.GatedMLP):
@@ -36,10 +40,6 @@ def label(spec: s.Spec) -> str:
     if isinstance(spec, s.MLP):
         return "Feed-forward"
     return capital(title(spec))
-
-
-def capital(text: str) -> str:
-    return text[:1].upper() + text[1:]
 
 
 @singledispatch
@@ -50,34 +50,29 @@ def notes(spec: s.Spec) -> list[Note]:
 
 @notes.register
 def _(spec: s.Attention) -> list[Note]:
-    kv, norm = spec.kv, spec.q_norm
+    kv, have = spec.kv, biased(spec)
     shared = "" if kv.heads == spec.heads else f", {counted(kv.heads, 'key/value head')}"
-    said = [
+    return [
         note(counted(spec.heads, "head") + shared, "heads kv.heads"),
         note(f"head dimension {number(spec.head_dim)}", "head_dim kv.head_dim"),
-        note(f"values of {number(kv.v_dim)} channels", "kv.v_dim", quiet=kv.v_dim == spec.head_dim),
+        note(f"values of {number(kv.v_dim)}", "kv.v_dim", quiet=kv.v_dim == spec.head_dim),
         _sees(spec.sees),
         *_positions(spec.positions, spec.head_dim),
+        *_qk_norm(spec.q_norm, kv.k_norm),
+        note(f"biases on {', '.join(have)}" if have else "no biases", "q_bias kv.bias o_bias", quiet=not have),
+        *_softmax(spec),
     ]
-    if norm and norm == kv.k_norm:
-        over = "each head" if norm.over == "head" else "the whole projection"
-        said.append(note(f"QK norm: {title(norm)} of {over}", "q_norm kv.k_norm"))
-    else:
-        said.append(note("normed queries" if norm else "no norm of queries", "q_norm", quiet=not norm))
-        said.append(note("normed keys" if kv.k_norm else "no norm of keys", "kv.k_norm", quiet=not kv.k_norm))
-    have = biased(spec)
-    said.append(note(f"biases on {', '.join(have)}" if have else "no biases", "q_bias kv.bias o_bias", quiet=not have))
-    return said + _softmax(spec)
 
 
 @notes.register
 def _(spec: s.LatentAttention) -> list[Note]:
-    queries = f"queries from a latent of {number(spec.q.rank)}" if spec.q else "queries without a latent"
     return [
         note(counted(spec.heads, "head"), "heads"),
-        note(f"cached: a latent of {number(spec.kv.rank)} and a rotary key of {spec.rope_dim}", "kv rope_dim"),
-        note(queries, "q"),
-        note(f"head: {spec.nope_dim} + {spec.rope_dim} for scores, {spec.v_dim} for values", "nope_dim rope_dim v_dim"),
+        note(f"head: {spec.nope_dim} + {spec.rope_dim} for scores,", "nope_dim rope_dim"),
+        note(f"{spec.v_dim} for values", "v_dim"),
+        note(f"queries from a latent of {number(spec.q.rank)}" if spec.q else "queries without a latent", "q"),
+        note(f"keys and values from one of {number(spec.kv.rank)}", "kv"),
+        note(f"and a rotary key of {spec.rope_dim}", "rope_dim"),
         _sees(spec.sees),
         *_positions(spec.positions, spec.rope_dim),
         note("biases" if spec.bias else "no biases", "bias", quiet=not spec.bias),
@@ -88,32 +83,47 @@ def _(spec: s.LatentAttention) -> list[Note]:
 def _sees(sees: s.Sees) -> Note:
     if isinstance(sees, s.Window):
         return note(f"sliding window of {number(sees.size)}", "sees")
-    return note("sees all tokens before", "sees")
+    return note("sees all earlier tokens", "sees")
+
+
+def _qk_norm(q: s.QKNorm | None, k: s.QKNorm | None) -> list[Note]:
+    if q and q == k:
+        return [note(f"QK norm of {'each head' if q.over == 'head' else 'the whole projection'}", "q_norm kv.k_norm")]
+    return [
+        note("norm of queries" if q else "queries not normed", "q_norm", quiet=not q),
+        note("norm of keys" if k else "keys not normed", "kv.k_norm", quiet=not k),
+    ]
 
 
 def _positions(rope: s.RoPE | None, head_dim: int) -> list[Note]:
     if rope is None:
         return [note("no RoPE", "positions")]
-    said = [note(f"RoPE, θ = {number(rope.theta)}", "positions.theta")]
-    if rope.dim < head_dim:
-        said.append(note(f"RoPE on {rope.dim} of {head_dim} channels", "positions.dim"))
-    if rope.scaling:
-        start = rope.scaling.original_context if not isinstance(rope.scaling, s.LinearScaling) else None
-        said.append(
-            note(f"{title(rope.scaling)}{f' of {number(start)}' if start else ' scaling'}", "positions.scaling")
-        )
-    else:
-        said.append(note("positions not scaled", "positions.scaling", quiet=True))
-    pairs = "neighbours" if rope.interleaved else "halves"
-    return [*said, note(f"RoPE pairs {pairs}", "positions.interleaved", quiet=True)]
+    part = "" if rope.dim == head_dim else f" on {rope.dim} of {head_dim}"
+    pairs = "neighbouring channels" if rope.interleaved else "channels of both halves"
+    return [
+        note(f"RoPE{part}, θ = {number(rope.theta)}", "positions.theta positions.dim"),
+        _scaling(rope.scaling),
+        note(f"RoPE pairs {pairs}", "positions.interleaved", quiet=True),
+    ]
+
+
+def _scaling(scaling: s.Scaling | None) -> Note:
+    match scaling:
+        case None:
+            return note("RoPE not scaled", "positions.scaling", quiet=True)
+        case s.LinearScaling(factor=factor):
+            return note(f"RoPE positions ÷ {number(factor)}", "positions.scaling")
+        case s.Llama3Scaling(factor=factor, original_context=start):
+            return note(f"Llama 3 scaling × {number(factor)} of {number(start)}", "positions.scaling")
+        case s.YaRN(factor=factor, original_context=start):
+            return note(f"YaRN × {number(factor)} of {number(start)}", "positions.scaling")
 
 
 def _softmax(spec: s.Attention | s.LatentAttention) -> list[Note]:
-    softmax = spec.softmax
-    usual = isclose(softmax.scale, usual_scale(spec))
+    softmax, usual = spec.softmax, usual_scale(spec)
     cap = "scores not capped" if softmax.softcap is None else f"scores capped at {number(softmax.softcap)}"
     return [
-        note(f"scores × {root(softmax.scale)}", "softmax.scale", quiet=usual),
+        note(f"scores × {root(softmax.scale)}", "softmax.scale", quiet=isclose(softmax.scale, usual)),
         note(cap, "softmax.softcap", quiet=softmax.softcap is None),
     ]
 
@@ -121,9 +131,10 @@ def _softmax(spec: s.Attention | s.LatentAttention) -> list[Note]:
 @notes.register(s.MLP)
 @notes.register(s.GatedMLP)
 def _(spec: s.MLP | s.GatedMLP) -> list[Note]:
+    named = isinstance(spec, s.GatedMLP) and spec.act in GATED  # SwiGLU says SiLU
     return [
         note(f"hidden dimension {number(spec.dim)}", "dim"),
-        note(ACTIVATIONS[spec.act], "act"),
+        note(ACTIVATIONS[spec.act], "act", quiet=named),
         note("biases" if spec.bias else "no biases", "bias", quiet=not spec.bias),
     ]
 
@@ -131,45 +142,36 @@ def _(spec: s.MLP | s.GatedMLP) -> list[Note]:
 @notes.register
 def _(spec: s.MoE) -> list[Note]:
     router, shared = spec.router, spec.shared
-    said = [
+    times = shared.dim / spec.expert.dim if shared else 0
+    size = "" if times == 1 else f" of {number(shared.dim)}" if shared else ""
+    return [
         note(f"{router.active} of {counted(router.experts, 'expert')} per token", "router.experts router.active"),
-        note(f"each of hidden dimension {number(spec.expert.dim)}", "expert.dim experts.dim"),
+        note(f"1 shared expert{size}" if shared else "no shared expert", "shared", quiet=not shared),
+        note(f"expert: {label(spec.expert).removesuffix(' feed-forward')}, hidden {number(spec.expert.dim)}", "expert experts"),
+        *_router(router),
     ]
-    if shared:
-        times = shared.dim / spec.expert.dim
-        size = f"{int(times)} × {number(spec.expert.dim)}" if times.is_integer() and times > 1 else number(shared.dim)
-        said.append(note(f"and a shared expert of {size}", "shared"))
-    else:
-        said.append(note("no shared expert", "shared", quiet=True))
-    said.append(note(ACTIVATIONS[spec.expert.act], "expert.act experts.act"))
-    return said + _router(router)
 
 
 def _router(router: s.Router) -> list[Note]:
-    groups, sums = router.groups, router.normalize is not None
-    scale = "" if router.scale == 1.0 else f" × {number(router.scale)}"
-    said = [
-        note(f"{router.score} router" + (" with a selection bias" if router.correction else ""), "router.score router.correction"),
-        note(f"weights {'÷ sum' if sums else 'as scored'}{scale}", "router.normalize router.scale", quiet=False),
+    groups, scale = router.groups, "" if router.scale == 1.0 else f" × {number(router.scale)}"
+    bias = " + selection bias" if router.correction else ""
+    weights = f"weights ÷ their sum{scale}" if router.normalize is not None else f"weights{scale or ' as scored'}"
+    among = f"chosen in the best {groups.active} of {groups.count} groups" if groups else ""
+    limited = groups is not None and groups.count > 1
+    return [
+        note(f"router: {router.score}{bias}", "router.score router.correction"),
+        note(among if limited else "chosen among all", "router.groups", quiet=not limited),
+        note(weights, "router.normalize router.scale"),
     ]
-    if groups and groups.count > 1:
-        said.append(note(f"chosen from {groups.active} of {groups.count} groups", "router.groups"))
-    else:
-        said.append(note("chosen from all experts", "router.groups", quiet=True))
-    return said
 
 
 @notes.register
 def _(spec: s.RMSNorm) -> list[Note]:
-    return [
-        note(f"ε = {number(spec.eps)}", "eps", quiet=True),
-        note(f"scaled by {number(spec.offset)} + weight" if spec.offset else "scaled by the weight", "offset", quiet=True),
-    ]
+    weight = f"× ({number(spec.offset)} + weight)" if spec.offset else "× weight"
+    return [note(f"ε = {number(spec.eps)}", "eps", quiet=True), note(weight, "offset", quiet=True)]
 
 
 @notes.register
 def _(spec: s.LayerNorm) -> list[Note]:
-    return [
-        note(f"ε = {number(spec.eps)}", "eps", quiet=True),
-        note("with bias" if spec.bias else "no bias", "bias", quiet=True),
-    ]
+    bias = "with bias" if spec.bias else "no bias"
+    return [note(f"ε = {number(spec.eps)}", "eps", quiet=True), note(bias, "bias", quiet=True)]

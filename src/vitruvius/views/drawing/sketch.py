@@ -11,13 +11,13 @@ from .font import measure
 from .scene import Anchor, Line, Part, Point, Rect, Text, group, middle
 
 ARROW = 14.0  # from one box to the next
-LABEL, SUB, NOTE, SMALL = 13.0, 11.0, 12.0, 11.0  # text sizes
-CIRCLE = 9.0  # radius of ⊕
+LABEL, INNER, SUB, NOTE, SMALL = 13.0, 12.0, 11.0, 12.0, 11.0  # text sizes
+RADIUS = 9.0  # of ⊕, ⊗ and badges
 
 
 @dataclass(frozen=True)
 class Highlight:
-    """The paths to highlight. A path below layer 7 counts for the first layer that is equal to layer 7, which is drawn for it."""
+    """The paths to highlight. A path in layer 7 counts for the first layer that equals it, which is drawn for both."""
 
     paths: frozenset[str] = frozenset()
 
@@ -37,19 +37,18 @@ class Highlight:
     def touches(self, *paths: str) -> bool:
         """Whether one of these parts differs: itself, something in it, or the part of a layer that it belongs to."""
         return any(
-            mark == path or mark.startswith(f"{path}.") or (mark not in ("", "layers") and path.startswith(f"{mark}."))
+            mark == path or mark.startswith(f"{path}.") or (mark != "layers" and path.startswith(f"{mark}."))
             for path in paths
             for mark in self.paths
         )
 
-
     def exactly(self, path: str) -> bool:
-        """Whether this very field differs."""
+        """Whether this very field differs, not only something in it."""
         return path in self.paths
 
 
 class Sketch:
-    """Collects parts and lines. Names are unique within the drawing: `name` is put before those of its parts."""
+    """Collects parts and lines. `name` is put before the names of its parts, which are unique within a figure."""
 
     def __init__(self, name: str, highlight: Highlight) -> None:
         self.name = name
@@ -57,8 +56,9 @@ class Sketch:
         self.parts: list[Part] = []
         self.lines: list[Line] = []
 
-    def named(self, name: str) -> str:
-        return f"{self.name}.{name}" if self.name else name
+    def add(self, part: Part) -> Part:
+        self.parts.append(part)
+        return part
 
     def box(
         self,
@@ -70,23 +70,22 @@ class Sketch:
         role: str,
         path: str = "",
         reads: Iterable[str] = (),
-        shape: Literal["box", "pill", "circle"] = "box",
+        shape: Literal["box", "pill"] = "box",
         size: float = LABEL,
         about: str = "",
     ) -> Part:
-        """A shape with a label, and a smaller line below. It is highlighted if `path` or what it `reads` differs."""
-        reads = tuple(reads) or ((path,) if path else ())
-        differs = self.highlight.touches(*reads)
+        """A shape with a label, and a smaller line below. It is highlighted if what it `reads`, else `path`, differs."""
+        differs = self.highlight.touches(*(reads or filter(None, [path])))
         x, y = rect.center
-        ink = "difference" if differs else "ink"
+        main, minor = ("difference", "difference") if differs else ("ink", "muted")
         if sub:
             texts: tuple[Text, ...] = (
-                Text(label, x, middle(y - 7.5, size), size, differs, ink, "middle"),
-                Text(sub, x, middle(y + 8, SUB), SUB, differs, ink if differs else "muted", "middle"),
+                Text(label, x, middle(y - 7.5, size), size, differs, main, "middle"),
+                Text(sub, x, middle(y + 8, SUB), SUB, differs, minor, "middle"),
             )
         else:
-            texts = (Text(label, x, middle(y, size), size, differs, ink, "middle"),)
-        return self.add(Part(self.named(name), rect, shape, path, role, about, differs, texts))
+            texts = (Text(label, x, middle(y, size), size, differs, main, "middle"),)
+        return self.add(Part(self._named(name), rect, shape, path, role, about, differs, texts))
 
     def text(
         self,
@@ -94,76 +93,100 @@ class Sketch:
         string: str,
         x: float,
         y: float,
-        size: float = NOTE,
         *,
-        bold: bool = False,
-        ink: str = "ink",
-        anchor: Anchor = "start",
+        size: float = SMALL,
+        ink: str = "muted",
+        anchor: Anchor = "middle",
         path: str = "",
         differs: bool = False,
     ) -> Part:
         """One line of text with its baseline at `y`."""
-        line = Text(string, x, y, size, bold or differs, "difference" if differs else ink, anchor)
-        return self.add(Part(self.named(name), line.rect, path=path, differs=differs, texts=(line,)))
+        line = Text(string, x, y, size, differs, "difference" if differs else ink, anchor)
+        return self.add(Part(self._named(name), line.rect, path=path, differs=differs, texts=(line,)))
 
-    def add(self, part: Part) -> Part:
-        self.parts.append(part)
-        return part
-
-    def join(self, name: str, sign: Literal["+", "×"], x: float, y: float, path: str = "", reads: Iterable[str] = (), about: str = "") -> Part:
-        """⊕ or ⊗ around a point."""
-        arm = CIRCLE * (0.62 if sign == "+" else 0.44)
+    def join(
+        self,
+        name: str,
+        sign: Literal["+", "×"],
+        rect: Rect,
+        *,
+        path: str = "",
+        reads: Iterable[str] = (),
+        about: str = "",
+    ) -> Part:
+        """⊕ or ⊗, highlighted if what it `reads` differs."""
+        x, y = rect.center
+        arm = RADIUS * (0.62 if sign == "+" else 0.44)
         strokes = ((arm, 0.0), (0.0, arm)) if sign == "+" else ((arm, arm), (arm, -arm))
         lines = tuple(Line(((x - dx, y - dy), (x + dx, y + dy)), "sign") for dx, dy in strokes)
-        rect = Rect(x - CIRCLE, y - CIRCLE, 2 * CIRCLE, 2 * CIRCLE)
         differs = self.highlight.touches(*reads)
-        return self.add(Part(self.named(name), rect, "circle", path, "sum", about, differs, lines=lines))
+        return self.add(Part(self._named(name), rect, "circle", path, "sum", about, differs, lines=lines))
+
+    def badge(self, name: str, letter: str, center: Point, role: str) -> Part:
+        """A letter in a circle: the same letter marks a part and the card that shows its inside."""
+        text = Text(letter, center[0], middle(center[1], 10.5), 10.5, True, "paper", "middle")
+        return self.add(Part(self._named(name), around(center), "circle", role=f"badge-{role}", texts=(text,)))
+
+    def dot(self, name: str, x: float, y: float) -> Part:
+        """Where a line forks."""
+        return self.add(Part(self._named(name), Rect(x - 2, y - 2, 4, 4), "circle", role="dot"))
 
     def line(self, *points: Point, kind: str = "stream", arrow: bool = False) -> None:
         self.lines.append(Line(points, kind, arrow))
 
-    def dot(self, name: str, x: float, y: float) -> None:
-        self.add(Part(self.named(name), Rect(x - 2, y - 2, 4, 4), "circle", role="dot"))
-
     def done(self, path: str = "") -> Part:
         return group(self.name, tuple(self.parts), tuple(self.lines), path)
 
+    def _named(self, name: str) -> str:
+        return f"{self.name}.{name}" if self.name else name
+
 
 class Column:
-    """Boxes on a stream that flows upwards at `x`. `y` is the upper end of what stands already."""
+    """Places on a stream that flows upwards at `x`, from the height `y`, where it arrives by way of `via`."""
 
-    def __init__(self, sketch: Sketch, x: float, y: float, width: float) -> None:
+    def __init__(self, sketch: Sketch, x: float, y: float, width: float, via: tuple[Point, ...] = ()) -> None:
         self.sketch, self.x, self.y, self.width = sketch, x, y, width
-        self.start = y  # where the line to the next box begins
+        self._trail: tuple[Point, ...] = (*via, (x, y))  # what the next arrow begins with
 
     def rise(self, height: float) -> None:
-        """Leaves room."""
+        """Leaves room on the stream."""
         self.y -= height
 
     def to(self, y: float) -> None:
-        """Goes on at the height `y`, if that is higher."""
+        """Goes on from the height `y`, if the stream is not that high yet."""
         self.y = min(self.y, y)
 
-    def box(self, name: str, label: str, sub: str = "", *, height: float, width: float | None = None, **look: object) -> Part:
-        """The next box, after an arrow."""
+    def next(self, height: float, width: float | None = None) -> Rect:
+        """The next place, after an arrow to it."""
+        bottom = self.y - ARROW
+        self.arrow(bottom)
         width = width or self.width
-        bottom = self.y - ARROW
-        self.arrow_to(bottom)
-        rect = Rect(self.x - width / 2, bottom - height, width, height)
-        self.y = self.start = rect.y
-        return self.sketch.box(name, rect, label, sub, **look)  # type: ignore[arg-type]
+        self.leave(bottom - height)
+        return Rect(self.x - width / 2, bottom - height, width, height)
 
-    def join(self, name: str, sign: Literal["+", "×"], **look: object) -> Part:
-        """⊕ or ⊗, after an arrow."""
-        bottom = self.y - ARROW
-        self.arrow_to(bottom)
-        self.y = self.start = bottom - 2 * CIRCLE
-        return self.sketch.join(name, sign, self.x, bottom - CIRCLE, **look)  # type: ignore[arg-type]
+    def joint(self) -> Rect:
+        """The next place, for ⊕ or ⊗."""
+        return self.next(2 * RADIUS, 2 * RADIUS)
 
-    def arrow_to(self, y: float) -> None:
-        self.sketch.line((self.x, self.start), (self.x, y), arrow=True)
-        self.start = y
+    def arrow(self, y: float) -> None:
+        """An arrow up to the height `y`."""
+        self.sketch.line(*self._trail, (self.x, y), arrow=True)
+
+    def turn(self, *points: Point, kind: str = "stream") -> None:
+        """The stream leaves its column, with an arrow by way of `points`."""
+        self.sketch.line(*self._trail, *points, kind=kind, arrow=True)
+
+    def leave(self, y: float) -> None:
+        """The stream comes out of something at the height `y`."""
+        self.y = y
+        self._trail = ((self.x, y),)
 
 
-def widest(texts: Iterable[str], size: float = LABEL, bold: bool = False) -> float:
-    return max((measure(text, size, bold) for text in texts), default=0.0)
+def around(center: Point) -> Rect:
+    """The square around a circle of RADIUS."""
+    return Rect(center[0] - RADIUS, center[1] - RADIUS, 2 * RADIUS, 2 * RADIUS)
+
+
+def widest(texts: Iterable[str], size: float) -> float:
+    """The width of the longest text, were it highlighted."""
+    return max((measure(text, size, bold=True) for text in texts), default=0.0)

@@ -1,0 +1,110 @@
+"""Llama 4 Scout and Maverick: three layers of four see only their chunk, with RoPE and weightless norms after it; the
+fourth sees everything, without positions, at a temperature that grows with the position. One expert of many, whose
+input the router scales, beside a shared one.
+
+Meta 2025, meta-llama/llama-models, models/llama4 (model.py, moe.py). Experts of a layer are one tensor, gate columns
+before up columns.
+"""
+
+from __future__ import annotations
+
+from ..spec import (
+    Attention,
+    Branch,
+    Causal,
+    Chunk,
+    Config,
+    Decoder,
+    Embedding,
+    Family,
+    GatedMLP,
+    Head,
+    Irregular,
+    KeyValue,
+    Layer,
+    LogTemperature,
+    MoE,
+    QKNorm,
+    RMSNorm,
+    Router,
+    Softmax,
+    Split,
+    Transpose,
+    WeightlessNorm,
+    head_dim,
+    no_rope_layers,
+    rope,
+)
+
+
+def llama4(c: Config) -> Decoder:
+    dim, heads, bias = head_dim(c), c.size("num_attention_heads"), c.flag("attention_bias")
+    count = c.depth("num_hidden_layers")
+    norm = RMSNorm(eps=c.number("rms_norm_eps"))
+    weightless = QKNorm(norm=WeightlessNorm(eps=norm.eps), when="after_rope") if c.flag("use_qk_norm") else None
+    temperature = None
+    if c.flag("attn_temperature_tuning"):
+        temperature = LogTemperature(scale=c.number("attn_scale"), floor=c.size("floor_scale"), shift=1)
+    rotates = no_rope_layers(c, count)
+    chunked = list(rotates)
+    if c.raw("layer_types") is not None:
+        chunked = [kind == "chunked_attention" for kind in c.items("layer_types", count)]
+    step = c.size("interleave_moe_layer_step")
+    sparse = [(i + 1) % step == 0 for i in range(count)]
+    if c.raw("moe_layers") is not None:
+        sparse = [i in c.items("moe_layers") for i in range(count)]
+
+    act = c.activation("hidden_act")
+    expert = GatedMLP(dim=c.size("intermediate_size"), act=act)
+    dense = GatedMLP(dim=c.size("intermediate_size_mlp"), act=act)
+    router = Router(experts=c.size("num_local_experts"), active=c.size("num_experts_per_tok"), score="sigmoid")
+    moe = MoE(router=router, expert=expert, shared=expert, weigh="input")
+
+    def layer(i: int) -> Layer:
+        qk_norm = weightless if rotates[i] else None
+        attention = Attention(
+            heads=heads,
+            head_dim=dim,
+            q_bias=bias,
+            o_bias=bias,
+            q_norm=qk_norm,
+            kv=KeyValue(
+                heads=c.size_or("num_key_value_heads", heads), head_dim=dim, v_dim=dim, bias=bias, k_norm=qk_norm
+            ),
+            sees=Chunk(size=c.size("attention_chunk_size")) if chunked[i] else Causal(),
+            positions=rope(c, dim, interleaved=True) if rotates[i] else None,
+            softmax=Softmax(scale=dim**-0.5, temperature=None if rotates[i] else temperature),
+        )
+        mlp = moe if sparse[i] else dense
+        return Layer(branches=(Branch(name="mixer", pre=norm, body=attention), Branch(name="mlp", pre=norm, body=mlp)))
+
+    return Decoder(
+        name="llama4",
+        family="llama4_text",
+        width=c.size("hidden_size"),
+        context=c.size("max_position_embeddings"),
+        embedding=Embedding(vocab=c.size("vocab_size"), tied=c.flag("tie_word_embeddings")),
+        layers=tuple(layer(i) for i in range(count)),
+        final_norm=norm,
+        head=Head(vocab=c.size("vocab_size")),
+    )
+
+
+def irregular(decoder: Decoder) -> list[Irregular]:
+    ours, theirs = "layers.*.mlp.body", "model.layers.*.feed_forward"
+    both = (f"{ours}.experts.gate.weight", f"{ours}.experts.up.weight")
+    return [
+        Irregular(ours, theirs),
+        Irregular(f"{ours}.router", f"{theirs}.router"),
+        Irregular(f"{ours}.shared", f"{theirs}.shared_expert"),
+        Irregular(both, f"{theirs}.experts.gate_up_proj", (Transpose(), Split(axis=1))),
+        Irregular(f"{ours}.experts.down.weight", f"{theirs}.experts.down_proj", (Transpose(),)),
+    ]
+
+
+FAMILY = Family(
+    model_types=("llama4_text",),
+    spec=llama4,
+    irregular=irregular,
+    ignored=frozenset(("for_llm_compressor", "interleave_moe_layer_step")),
+)

@@ -1,0 +1,121 @@
+"""MiMo-V2-Flash: windowed layers with sinks and twice the key and value heads of the full ones, values narrower than
+keys and scaled, partial RoPE.
+
+Xiaomi 2026, arXiv 2601.02780; XiaomiMiMo/MiMo-V2-Flash. Released files say the pattern and the windowed layers' sizes
+in keys of their own (swa_…, hybrid_layer_pattern, moe_layer_freq); transformers says them as layer_types.
+"""
+
+from __future__ import annotations
+
+from ..spec import (
+    Attention,
+    Branch,
+    Causal,
+    Config,
+    Decoder,
+    Embedding,
+    ExpertGroups,
+    Family,
+    GatedMLP,
+    Head,
+    Irregular,
+    KeyValue,
+    Layer,
+    MoE,
+    RMSNorm,
+    Router,
+    Softmax,
+    Window,
+    rope,
+)
+
+
+def mimo_v2_flash(c: Config) -> Decoder:
+    count = c.depth("num_hidden_layers")
+    norm = RMSNorm(eps=c.number("rms_norm_eps" if "rms_norm_eps" in c else "layernorm_epsilon"))
+    full, sparse = pattern(c, count, "hybrid_layer_pattern", "layer_types", "full_attention"), sparse_layers(c, count)
+    heads, bias, dim = c.size("num_attention_heads"), c.flag("attention_bias"), c.size("head_dim")
+    for key in ("num_attention_heads", "head_dim", "v_head_dim"):
+        c.expect(f"swa_{key}", None, c.raw(key))
+    c.expect("add_swa_attention_sink_bias", None, True)
+    c.expect("add_full_attention_sink_bias", None, False)
+    c.expect("n_shared_experts", None)
+    c.expect("scoring_func", None, "sigmoid")
+    c.expect("topk_method", None, "noaux_tc")
+    act = c.activation("hidden_act")
+    scale = c.number_or_none("routed_scaling_factor")
+    moe = MoE(
+        router=Router(
+            experts=c.size("n_routed_experts"),
+            active=c.size("num_experts_per_tok"),
+            score="sigmoid",
+            correction=True,
+            groups=ExpertGroups(count=c.size("n_group"), active=c.size("topk_group"), score="top2_sum"),
+            normalize=1e-20 if c.flag("norm_topk_prob") else None,
+            scale=1.0 if scale is None else scale,
+        ),
+        expert=GatedMLP(dim=c.size("moe_intermediate_size"), act=act),
+    )
+    dense = GatedMLP(dim=c.size("intermediate_size"), act=act)
+    kv_heads, v_scale = c.size("num_key_value_heads"), c.number_or_none("attention_value_scale")
+
+    def layer(i: int) -> Layer:
+        attention = Attention(
+            heads=heads,
+            head_dim=dim,
+            q_bias=bias,
+            kv=KeyValue(
+                heads=kv_heads if full[i] else c.size_or("swa_num_key_value_heads", 2 * kv_heads),
+                head_dim=dim,
+                v_dim=c.size("v_head_dim"),
+                bias=bias,
+                v_scale=1.0 if v_scale is None else v_scale,
+            ),
+            sees=Causal() if full[i] else Window(size=window_size(c)),
+            positions=rope(c, dim, "full_attention")
+            if full[i]
+            else rope(c, dim, "sliding_attention", theta="swa_rope_theta"),
+            softmax=Softmax(scale=dim**-0.5, sinks=not full[i]),
+        )
+        mlp = moe if sparse[i] else dense
+        return Layer(branches=(Branch(name="mixer", pre=norm, body=attention), Branch(name="mlp", pre=norm, body=mlp)))
+
+    return Decoder(
+        name="mimo_v2_flash",
+        family="mimo_v2_flash",
+        width=c.size("hidden_size"),
+        context=c.size("max_position_embeddings"),
+        embedding=Embedding(vocab=c.size("vocab_size"), tied=c.flag("tie_word_embeddings")),
+        layers=tuple(layer(i) for i in range(count)),
+        final_norm=norm,
+        head=Head(vocab=c.size("vocab_size")),
+    )
+
+
+def pattern(c: Config, count: int, theirs: str, ours: str, kind: str) -> list[bool]:
+    """Which layers are of a kind: in released files those with a 0 in `theirs`, otherwise those named so in `ours`."""
+    if c.raw(theirs) is not None:
+        return [not item for item in c.items(theirs, count)]
+    if c.raw(ours) is not None:
+        return [item == kind for item in c.items(ours, count)]
+    return [i == 0 or (kind == "full_attention" and (i + 1) % 6 == 0) for i in range(count)]
+
+
+def sparse_layers(c: Config, count: int) -> list[bool]:
+    """Which layers have experts: all but the first, unless the file says otherwise."""
+    return [not dense for dense in pattern(c, count, "moe_layer_freq", "mlp_layer_types", "dense")]
+
+
+def window_size(c: Config) -> int:
+    """The window; the older `sliding_window_size` does not count the query itself."""
+    return c.size("sliding_window") if c.raw("sliding_window_size") is None else c.size("sliding_window_size") + 1
+
+
+SINKS = Irregular("layers.*.mixer.body.softmax.sinks", "model.layers.*.self_attn.attention_sink_bias")
+FAMILY = Family(
+    model_types=("mimo_v2_flash",),
+    spec=mimo_v2_flash,
+    irregular=lambda decoder: [SINKS],
+    ignored=frozenset(("attention_chunk_size", "sliding_window")),
+    unused=("model.mtp.*",),
+)

@@ -1,0 +1,531 @@
+"""Tokenizers, from a Hugging Face folder or from the metadata of a GGUF file, with their chat templates.
+
+The work is done by Hugging Face's `tokenizers`. A folder holds that library's own file, tokenizer.json. A GGUF file holds the
+vocabulary and the merges or scores, and names how text is cut before merging; what the names mean is in ggml-org/llama.cpp,
+src/llama-vocab.cpp, and, where that differs, in the tokenizer.json of the models that have the name.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from codecs import getincrementaldecoder
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from os import PathLike, fspath
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..errors import InputError
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer as Backend
+
+    from .gguf import GGUF
+
+LARGEST_FILE = 1 << 27  # bytes; the largest tokenizer.json have 35 MB
+
+# enum llama_token_type
+NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED, BYTE = range(1, 7)
+
+
+class Tokenizer:
+    """Text to token ids and back.
+
+    `eos_ids` are the ids that end a text or a turn, the usual one first; `bos_id` begins a text; `vocab_size` counts the
+    tokens, special ones included; `templates` are the chat templates by name, `specials` the texts that they know, such as
+    `bos_token`.
+    """
+
+    def __init__(
+        self,
+        backend: Backend,
+        source: str,
+        eos_ids: Iterable[int] = (),
+        templates: Mapping[str, str] | None = None,
+        specials: Mapping[str, str] | None = None,
+    ) -> None:
+        self.source = source
+        self.templates = dict(templates or {})
+        self.specials = dict(specials or {})
+        self._backend = backend
+        self.vocab_size: int = backend.get_vocab_size()
+        self.bos_id: int | None = self._id("bos_token")
+        own = self._id("eos_token")
+        self.eos_ids = tuple(dict.fromkeys((*eos_ids, *(() if own is None else (own,)))))
+
+    @classmethod
+    def from_folder(cls, path: str | PathLike[str]) -> Tokenizer:
+        """The tokenizer of a Hugging Face folder.
+
+        Raises:
+            InputError: there is none, or its files are damaged.
+        """
+        return _from_folder(Path(fspath(path)))
+
+    @classmethod
+    def from_gguf(cls, gguf: GGUF) -> Tokenizer:
+        """The tokenizer in the metadata of a GGUF file.
+
+        Raises:
+            InputError: there is none, it is damaged, or of a kind that is not supported.
+        """
+        return _from_gguf(gguf)
+
+    def encode(self, text: str, add_special_tokens: bool = True) -> list[int]:
+        """The ids of a text. Special tokens that are spelled out in it are recognised.
+
+        Args:
+            text: any text; it may be empty.
+            add_special_tokens: whether the model's own first (or last) token is added, where it wants one.
+
+        Raises:
+            InputError: the text cannot be written in UTF-8.
+        """
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            raise InputError(f"the text holds the lone surrogate U+{ord(text[error.start]):04X}; remove it") from None
+        ids: list[int] = self._backend.encode(text, add_special_tokens=add_special_tokens).ids
+        return ids
+
+    def decode(self, ids: Iterable[int], skip_special_tokens: bool = False) -> str:
+        """The text of some ids.
+
+        Raises:
+            InputError: an id is not in the vocabulary.
+        """
+        ids = [int(i) for i in ids]
+        for i in ids:
+            if self._token(i) is None:
+                raise InputError(f"token id {i} is not in the vocabulary of {self.vocab_size:,} tokens")
+        return str(self._backend.decode(ids, skip_special_tokens=skip_special_tokens))
+
+    def render(self, messages: list[dict[str, Any]], **variables: Any) -> str:
+        """The prompt that the model's chat template makes of a conversation.
+
+        Args:
+            messages: dicts with "role" and "content".
+            variables: `tools`, `add_generation_prompt` (true unless given), and whatever else the template knows.
+
+        Raises:
+            InputError: there is no template, or it does not want these messages.
+        """
+        from .templates import render
+
+        if not self.templates:
+            raise InputError(f"{self.source}: has no chat template, so it is not a chat model; give it a plain prompt")
+        name = "tool_use" if variables.get("tools") and "tool_use" in self.templates else "default"
+        template = self.templates.get(name, next(iter(self.templates.values())))
+        return render(template, messages, **{**self.specials, **variables})
+
+    def chat(self, messages: list[dict[str, Any]], **variables: Any) -> list[int]:
+        """The ids of `render`'s prompt. The template itself writes the special tokens, so none are added."""
+        return self.encode(self.render(messages, **variables), add_special_tokens=False)
+
+    def stream(self, skip_special_tokens: bool = True) -> TextStream:
+        """A decoder for ids that come one at a time."""
+        decoder = json.loads(self._backend.decoder.__getstate__()) if self._backend.decoder else {}
+        pieces = Pieces.of(decoder, self.source)
+        skipped = self._special_ids() if skip_special_tokens else frozenset()
+        return TextStream(self._token, pieces, skipped)
+
+    def _id(self, special: str) -> int | None:
+        token = self.specials.get(special)
+        found: int | None = None if token is None else self._backend.token_to_id(token)
+        return found
+
+    def _token(self, i: int) -> str | None:
+        token: str | None = self._backend.id_to_token(i) if 0 <= i < 1 << 32 else None
+        return token
+
+    def _special_ids(self) -> frozenset[int]:
+        return frozenset(i for i, token in self._backend.get_added_tokens_decoder().items() if token.special)
+
+
+class TextStream:
+    """Text from ids that come one at a time; each costs the same, however long the text is.
+
+    What `push` and at last `finish` return joins to the text of all ids. A character that is spread over several tokens comes
+    with its last byte; bytes that are no character come as U+FFFD. Ids without a token (a model's vocabulary may be padded)
+    give nothing.
+    """
+
+    def __init__(self, token: Callable[[int], str | None], pieces: Pieces, skipped: frozenset[int]) -> None:
+        self._token, self._pieces, self._skipped = token, pieces, skipped
+        self._utf8 = getincrementaldecoder("utf-8")("replace")
+        self._started = False
+        self._strip = pieces.strip
+
+    def push(self, i: int) -> str:
+        """The text that one more id completes, often empty."""
+        token = None if i in self._skipped else self._token(int(i))
+        if token is None:
+            return ""
+        piece = self._pieces.first(token) if not self._started else self._pieces.piece(token)
+        self._started = True
+        return self._stripped(self._utf8.decode(piece))
+
+    def finish(self) -> str:
+        """What is left when no id follows: U+FFFD for an unfinished character."""
+        return self._stripped(self._utf8.decode(b"", final=True))
+
+    def _stripped(self, text: str) -> str:
+        """`text` without the spaces that were added before the first word."""
+        while self._strip and text:
+            if not text.startswith(" "):
+                self._strip = 0
+                break
+            text, self._strip = text[1:], self._strip - 1
+        return text
+
+
+@dataclass(frozen=True)
+class Pieces:
+    """What a token contributes to the text, as UTF-8 bytes: `first` for the first one, `piece` for the others. `strip` is how
+    many spaces are taken off the beginning of the text."""
+
+    piece: Callable[[str], bytes]
+    first: Callable[[str], bytes]
+    strip: int = 0
+
+    @staticmethod
+    def of(decoder: dict[str, Any], source: str) -> Pieces:
+        """From the "decoder" of a tokenizer.json: byte-level, or SentencePiece's marks with bytes spelled out."""
+        steps = decoder.get("decoders", [decoder])
+        kinds = [step.get("type") for step in steps]
+        if kinds == ["ByteLevel"]:
+            return Pieces(byte_level, byte_level)
+        if kinds == ["Metaspace"]:
+            mark, prepended = steps[0]["replacement"], steps[0].get("prepend_scheme") != "never"
+            return Pieces(
+                lambda token: token.replace(mark, " ").encode(),
+                lambda token: token.replace(mark, "" if prepended else " ").encode(),
+            )
+        if kinds[:3] == ["Replace", "ByteFallback", "Fuse"] and kinds[3:] in ([], ["Strip"]):
+            mark, space = steps[0]["pattern"].get("String"), steps[0]["content"]
+            end = {"content": " ", "stop": 0} | (steps[3] if kinds[3:] else {"start": 0})
+            if mark is not None and end["content"] == " " and end["stop"] == 0:
+                return Pieces(*[lambda token: spelled_byte(token.replace(mark, space))] * 2, strip=end["start"])
+        raise InputError(f"{source}: text of the decoder {'+'.join(map(str, kinds))} cannot be streamed")
+
+
+def byte_level(token: str) -> bytes:
+    """The bytes that GPT-2's letters stand for; tokens with other letters were added as they are."""
+    try:
+        return bytes(map(BYTE_OF.__getitem__, token))
+    except KeyError:
+        return token.encode()
+
+
+def spelled_byte(token: str) -> bytes:
+    """The byte of `<0xE2>`, or the token itself."""
+    return bytes.fromhex(token[3:5]) if SPELLED_BYTE.fullmatch(token) else token.encode()
+
+
+SPELLED_BYTE = re.compile("<0x[0-9A-Fa-f]{2}>")
+
+# GPT-2 writes bytes as letters: printable ones as themselves, the other 68 as U+0100 and on (openai/gpt-2, src/encoder.py).
+PRINTABLE = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+OTHERS = [byte for byte in range(256) if byte not in PRINTABLE]
+BYTE_OF = {chr(byte): byte for byte in PRINTABLE} | {chr(0x100 + i): byte for i, byte in enumerate(OTHERS)}
+
+
+# A Hugging Face folder
+
+
+def _from_folder(path: Path) -> Tokenizer:
+    from tokenizers import Tokenizer as Backend
+
+    file = path / "tokenizer.json"
+    if not file.is_file():
+        other = ", ".join(name for name in ("tokenizer.model", "tiktoken.model", "vocab.json") if (path / name).is_file())
+        hint = f"; {other} alone is not supported, save it as tokenizer.json" if other else ""
+        raise InputError(f"{path}: no tokenizer (looked for tokenizer.json){hint}")
+    try:
+        backend = Backend.from_str(_text(file))
+    except Exception as error:  # tokenizers raises nothing more special
+        raise InputError(f"{file}: not a tokenizer: {' '.join(str(error).split())[:200]}") from None
+    settings = _json(path / "tokenizer_config.json")
+    specials = _special_texts({**_json(path / "special_tokens_map.json"), **settings})
+    return Tokenizer(backend, str(path), _eos_ids(path), _templates(path, settings), specials)
+
+
+def _text(file: Path) -> str:
+    try:
+        if file.stat().st_size > LARGEST_FILE:
+            raise InputError(f"{file}: {file.stat().st_size:,} bytes are more than {LARGEST_FILE:,}")
+        return file.read_text(encoding="utf-8")
+    except UnicodeDecodeError:
+        raise InputError(f"{file}: not UTF-8; fetch it again") from None
+    except OSError as error:
+        raise InputError(f"{file}: cannot be read ({error.strerror})") from None
+
+
+def _json(file: Path) -> dict[str, Any]:
+    """The object in a file, empty where there is no such file."""
+    if not file.is_file():
+        return {}
+    try:
+        value = json.loads(_text(file))
+    except (json.JSONDecodeError, RecursionError) as error:
+        raise InputError(f"{file}: not JSON ({' '.join(str(error).split())}); fetch it again") from None
+    if not isinstance(value, dict):
+        raise InputError(f"{file}: not a JSON object; fetch it again")
+    return value
+
+
+def _special_texts(settings: dict[str, Any]) -> dict[str, str]:
+    """`bos_token` and its like; each is a text, or an object with `content`."""
+    texts = {}
+    for key, value in settings.items():
+        text = value.get("content") if isinstance(value, dict) else value
+        if key.endswith("_token") and isinstance(text, str):
+            texts[key] = text
+    return texts
+
+
+def _eos_ids(path: Path) -> list[int]:
+    """What ends a text, as generation_config.json says, or else config.json."""
+    config = _json(path / "config.json")
+    inner = config.get("text_config")
+    for settings in (_json(path / "generation_config.json"), config, inner if isinstance(inner, dict) else {}):
+        ids = settings.get("eos_token_id")
+        ids = ids if isinstance(ids, list) else [ids]
+        if found := [i for i in ids if type(i) is int and i >= 0]:
+            return found
+    return []
+
+
+def _templates(path: Path, settings: dict[str, Any]) -> dict[str, str]:
+    """Chat templates by name: in a file of their own, or in tokenizer_config.json, where there may be several."""
+    if (file := path / "chat_template.jinja").is_file():
+        return {"default": _text(file)}
+    templates = _json(path / "chat_template.json").get("chat_template") or settings.get("chat_template")
+    if isinstance(templates, str):
+        return {"default": templates}
+    named = [item for item in templates or () if isinstance(item, dict)]
+    return {str(item["name"]): item["template"] for item in named if isinstance(item.get("template"), str)}
+
+
+# A GGUF file
+
+
+@dataclass(frozen=True)
+class Cut:
+    """How a byte-level vocabulary wants its text prepared: cut at these patterns, one after the other. `nfc` composes
+    characters first; `whole` takes a piece that is a token as that token, whatever the merges say (tiktoken does so);
+    `bos` is whether a first token is added where the file does not say."""
+
+    patterns: tuple[str, ...]
+    nfc: bool = False
+    whole: bool = False
+    bos: bool = False
+
+
+SPACES = r"\s+(?!\S)|\s+"
+LINES = rf"\s*[\r\n]+|{SPACES}"
+GPT2 = rf"'s|'t|'re|'ve|'m|'ll|'d| ?\p{{L}}+| ?\p{{N}}+| ?[^\s\p{{L}}\p{{N}}]+|{SPACES}"
+CONTRACTIONS = "(?i:'s|'t|'re|'ve|'m|'ll|'d)"
+WORD, OTHER = r"[^\r\n\p{L}\p{N}]?\p{L}+", r" ?[^\s\p{L}\p{N}]+[\r\n]*"
+LLAMA3 = rf"{CONTRACTIONS}|{WORD}|\p{{N}}{{1,3}}|{OTHER}|{LINES}"
+QWEN2 = rf"{CONTRACTIONS}|{WORD}|\p{{N}}|{OTHER}|{LINES}"
+UPPER, LOWER = r"[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]", r"[\p{Ll}\p{Lm}\p{Lo}\p{M}]"
+CASED = rf"[^\r\n\p{{L}}\p{{N}}]?{UPPER}*{LOWER}+{{0}}|[^\r\n\p{{L}}\p{{N}}]?{UPPER}+{LOWER}*{{0}}"
+OTHER_OR_SLASH = r" ?[^\s\p{L}\p{N}]+[\r\n/]*"
+TEKKEN = rf"{CASED.replace('{0}', '')}|\p{{N}}|{OTHER_OR_SLASH}|{LINES}"
+GPT4O = rf"{CASED.replace('{0}', CONTRACTIONS + '?')}|\p{{N}}{{1,3}}|{OTHER_OR_SLASH}|{LINES}"
+DEEPSEEK3 = (
+    r"\p{N}{1,3}",
+    "[一-龥\u3040-ゟ゠-ヿ]+",
+    r"[!\"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~][A-Za-z]+|[^\r\n\p{L}\p{P}\p{S}]?[\p{L}\p{M}]+| ?[\p{P}\p{S}]+[\r\n]*|" + LINES,
+)
+
+CUTS = {
+    "gpt-2": Cut((GPT2,)),
+    "olmo": Cut((GPT2,)),
+    "smollm": Cut((r"\p{N}", GPT2)),
+    "starcoder": Cut((r"\p{N}", GPT2)),
+    "refact": Cut((r"\p{N}", GPT2)),
+    "llama-bpe": Cut((LLAMA3,), whole=True, bos=True),
+    "llama3": Cut((LLAMA3,), whole=True, bos=True),
+    "llama-v3": Cut((LLAMA3,), whole=True, bos=True),
+    "dbrx": Cut((LLAMA3,)),
+    "smaug-bpe": Cut((LLAMA3,)),
+    "qwen2": Cut((QWEN2,), nfc=True),
+    "deepseek-r1-qwen": Cut((QWEN2,), nfc=True),
+    "tekken": Cut((TEKKEN,), whole=True, bos=True),
+    "gpt-4o": Cut((GPT4O,)),
+    "llama4": Cut((GPT4O,)),
+    "deepseek-v3": Cut(DEEPSEEK3),
+}
+
+# Tokens that end a turn. The files often name only one of them (llama.cpp looks for these texts as well).
+ENDS = ("<|im_end|>", "<|eot_id|>", "<|eom_id|>", "<end_of_turn>", "<|endoftext|>", "<|end_of_text|>")
+
+
+def _from_gguf(gguf: GGUF) -> Tokenizer:
+    vocabulary = Vocabulary(gguf)
+    builders = {"gpt2": byte_level_bpe, "llama": sentencepiece_bpe}
+    if vocabulary.model not in builders:
+        supported = ", ".join(builders)
+        raise InputError(f"{gguf.path}: tokenizer model {vocabulary.model!r} is not supported (only {supported})")
+    backend = builders[vocabulary.model](vocabulary)
+    vocabulary.add_specials(backend)
+    templates = {
+        key.removeprefix("tokenizer.chat_template").lstrip(".") or "default": value
+        for key, value in gguf.metadata.items()
+        if key.startswith("tokenizer.chat_template") and isinstance(value, str)
+    }
+    specials = {
+        f"{name}_token": vocabulary.tokens[i]
+        for name, key in (("bos", "bos"), ("eos", "eos"), ("unk", "unknown"), ("pad", "padding"))
+        if (i := vocabulary.id(key)) is not None
+    }
+    return Tokenizer(backend, str(gguf.path), vocabulary.ends(), templates, specials)
+
+
+class Vocabulary:
+    """The tokenizer's part of a GGUF file's metadata, checked."""
+
+    def __init__(self, gguf: GGUF) -> None:
+        self.gguf = gguf
+        model = gguf.metadata.get("tokenizer.ggml.model")
+        if not isinstance(model, str) or model in ("none", "no_vocab"):
+            raise InputError(f"{gguf.path}: no tokenizer (looked for tokenizer.ggml.model in the file's metadata)")
+        self.model = model
+        self.tokens: list[str] = self.items("tokens", str)
+        self.ids = {token: i for i, token in enumerate(self.tokens)}
+        if len(self.ids) < len(self.tokens):
+            twice = next(token for i, token in enumerate(self.tokens) if self.ids[token] != i)
+            raise self.fail(f"token {twice[:60]!r} appears twice")
+        self.types: list[int] = self.items("token_type", int, len(self.tokens), NORMAL)
+
+    def fail(self, problem: str) -> InputError:
+        """The error to raise about what the file says of its tokenizer."""
+        return InputError(f"{self.gguf.path}: {problem}; convert the model again")
+
+    def get(self, key: str, default: Any = None) -> Any:
+        """The value of a key of the tokenizer."""
+        return self.gguf.metadata.get(f"tokenizer.ggml.{key}", default)
+
+    def items(self, key: str, kind: type, count: int | None = None, default: object = None) -> list[Any]:
+        """A list of `count` values of one kind, all `default` where the file does not have it."""
+        value = self.get(key)
+        if value is None and default is not None and count is not None:
+            return [default] * count
+        if not isinstance(value, list) or not all(type(item) is kind for item in value):
+            raise self.fail(f"tokenizer.ggml.{key} is missing or not a list of {kind.__name__}")
+        if count is not None and len(value) != count:
+            raise self.fail(f"tokenizer.ggml.{key} has {len(value):,} items for {count:,} tokens")
+        return value
+
+    def id(self, name: str) -> int | None:
+        """The id of the `bos`, `eos`, … token."""
+        value = self.get(f"{name}_token_id")
+        if value is None:
+            return None
+        if type(value) is not int or not 0 <= value < len(self.tokens):
+            raise self.fail(f"tokenizer.ggml.{name}_token_id is {str(value)[:60]}, not one of {len(self.tokens):,} tokens")
+        return value
+
+    def ends(self) -> list[int]:
+        """The ids that end a text or a turn."""
+        named = [self.id(name) for name in ("eos", "eot", "eom")]
+        texts = [self.ids[text] for text in ENDS if text in self.ids and self.types[self.ids[text]] == CONTROL]
+        return [i for i in (*named, *texts) if i is not None]
+
+    def merges(self) -> list[tuple[str, str]]:
+        """The pairs of tokens that are merged, the first ones first."""
+        pairs = []
+        for merge in self.items("merges", str):
+            at = merge.find(" ", 1)  # a token may begin with a space
+            pair = (merge[:at], merge[at + 1 :])
+            if at < 0 or pair[0] + pair[1] not in self.ids or not self.ids.keys() >= set(pair):
+                raise self.fail(f"tokenizer.ggml.merges holds {merge[:60]!r}, which does not join two tokens to a third")
+            pairs.append(pair)
+        return pairs
+
+    def merges_by_score(self) -> list[tuple[str, str]]:
+        """SentencePiece's merges: whatever two tokens join to a third, in the order of its score, longer left parts first.
+
+        A file with merges in the order of scores gives the same ids as scores themselves, which `tokenizers` does not know.
+        """
+        scores = self.items("scores", float, len(self.tokens))
+        normal = [token for token, kind in zip(self.tokens, self.types, strict=True) if kind == NORMAL]
+        known = set(normal)
+        normal.sort(key=lambda token: -scores[self.ids[token]])
+        return [
+            (token[:at], token[at:])
+            for token in normal
+            for at in range(len(token) - 1, 0, -1)
+            if token[:at] in known and token[at:] in known
+        ]
+
+    def add_specials(self, backend: Backend) -> None:
+        """Tokens that are recognised whole in any text, and those that begin and end every text."""
+        from tokenizers import AddedToken
+        from tokenizers.processors import TemplateProcessing
+
+        for special in (True, False):
+            kinds = (UNKNOWN, CONTROL) if special else (USER_DEFINED,)
+            texts = [token for token, kind in zip(self.tokens, self.types, strict=True) if kind in kinds and token]
+            added = [AddedToken(text, special=special, normalized=False) for text in texts]
+            backend.add_special_tokens(added) if special else backend.add_tokens(added)
+        bos = self.get("add_bos_token", self.model == "llama" or CUTS[self.get("pre")].bos)
+        ends = [("bos", "add_bos_token", bos), ("eos", "add_eos_token", self.get("add_eos_token", False))]
+        around: dict[str, list[tuple[str, int]]] = {}
+        for name, key, wanted in ends:
+            i = self.id(name)
+            if wanted and i is None:
+                raise self.fail(f"tokenizer.ggml.{key} is set, but there is no {name}_token_id")
+            around[name] = [(f"<{name}>", i)] if wanted and i is not None else []
+        single = [*(name for name, _ in around["bos"]), "$A", *(name for name, _ in around["eos"])]
+        if len(single) > 1:
+            backend.post_processor = TemplateProcessing(
+                single=single, special_tokens=[*around["bos"], *around["eos"]]
+            )
+
+
+def byte_level_bpe(vocabulary: Vocabulary) -> Backend:
+    """GPT-2's kind: bytes written as letters, cut into words, merged in a given order."""
+    from tokenizers import Regex, decoders, models, normalizers, pre_tokenizers
+    from tokenizers import Tokenizer as Backend
+
+    name = vocabulary.get("pre")
+    if name not in CUTS:
+        said = f"pre-tokenizer {str(name)[:60]!r} is not supported" if name else "the file names no pre-tokenizer"
+        raise InputError(f"{vocabulary.gguf.path}: {said} (only {', '.join(CUTS)}); use the Hugging Face folder instead")
+    cut = CUTS[name]
+    backend = Backend(models.BPE(vocabulary.ids, vocabulary.merges(), ignore_merges=cut.whole))
+    if cut.nfc:
+        backend.normalizer = normalizers.NFC()
+    splits = [pre_tokenizers.Split(Regex(pattern), behavior="isolated") for pattern in cut.patterns]
+    letters = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    backend.pre_tokenizer = pre_tokenizers.Sequence([*splits, letters])
+    backend.decoder = decoders.ByteLevel()
+    return backend
+
+
+def sentencepiece_bpe(vocabulary: Vocabulary) -> Backend:
+    """SentencePiece's kind: spaces written as ▁, the text merged whole, unknown characters spelled out in bytes."""
+    from tokenizers import Tokenizer as Backend
+    from tokenizers import decoders, models, normalizers
+
+    unknown = vocabulary.id("unknown")
+    model = models.BPE(
+        vocabulary.ids,
+        vocabulary.merges_by_score(),
+        unk_token=None if unknown is None else vocabulary.tokens[unknown],
+        fuse_unk=True,
+        byte_fallback=True,
+    )
+    backend = Backend(model)
+    spaced = vocabulary.get("add_space_prefix", True)
+    before = [normalizers.Prepend("▁")] if spaced else []
+    after = [decoders.Strip(" ", 1, 0)] if spaced else []
+    backend.normalizer = normalizers.Sequence([*before, normalizers.Replace(" ", "▁")])
+    backend.decoder = decoders.Sequence(
+        [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(), *after]
+    )
+    return backend

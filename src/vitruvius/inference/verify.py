@@ -1,0 +1,292 @@
+"""The same logits as transformers? And if not, the first module that differs.
+
+Both models run on the same tokens with hooks on the modules that the name map pairs. They are compared in the order in
+which ours finish, so that the first difference is the deepest: the parts of an attention come before the attention.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .. import spec
+from ..architectures import family_of
+from ..checkpoints.matching import PLACES
+from ..checkpoints.sources import architecture, read_json, weights
+from ..errors import InputError
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from ..nn import Decoder
+
+TOLERANCE = 2e-4  # of logits, absolute; of values above 10, relative to a tenth of the largest
+CACHED = 16  # tokens that are read one at a time in the second pass
+
+
+@dataclass(frozen=True)
+class Difference:
+    """The first module that differs.
+
+    Args:
+        module: its canonical path in our model.
+        reference: its name in the reference.
+        largest: the largest difference of their outputs, and `values` the largest value there.
+        token: the first position with a difference beyond the tolerance, None where outputs are not per token.
+        given: the largest difference of their inputs; None where these cannot be compared.
+    """
+
+    module: str
+    reference: str
+    largest: float
+    values: float
+    token: int | None
+    given: float | None
+
+    def __str__(self) -> str:
+        where = "" if self.token is None else f", first at token {self.token}"
+        given = "" if self.given is None else f"; their inputs differ by {self.given:.1e}"
+        return (
+            f"{self.module} ({self.reference}) is the first module that differs: by {self.largest:.1e} of values up to "
+            f"{self.values:.1e}{where}{given}"
+        )
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a comparison found.
+
+    Args:
+        full: the largest difference of logits in one pass, `cached` of those through the state.
+        values: the largest logit; `tolerance` what is allowed.
+        agreed: the share of positions where both have the same most probable token.
+        difference: the first module that differs, if any.
+    """
+
+    model: str
+    reference: str
+    batch: int
+    tokens: int
+    full: float
+    cached: float
+    values: float
+    tolerance: float
+    agreed: float
+    difference: Difference | None
+
+    @property
+    def equal(self) -> bool:
+        """Whether all logits are within the tolerance."""
+        return self.full <= self.tolerance and self.cached <= self.tolerance
+
+
+def verify(
+    source: str | os.PathLike[str],
+    tokens: int | None = None,
+    batch: int = 2,
+    seed: int = 0,
+    ignore: tuple[str, ...] = (),
+) -> Verdict:
+    """Compares a model with transformers' on random prompts, in float32.
+
+    Args:
+        source: anything with weights that `vitruvius.load` takes. A .gguf file is dequantised once, for both.
+        tokens: length of the prompts; by default past the longest window, as far as the context allows.
+        batch: how many prompts.
+        seed: of the prompts.
+        ignore: as for `vitruvius.load`.
+
+    Raises InputError where transformers is not installed or does not know the model.
+    """
+    import torch
+
+    from ..models import load
+
+    version = _installed()
+    model = load(source, ignore=ignore)
+    ids = _prompts(model.spec, tokens, batch, seed)
+    with reference_folder(source, model) as folder:
+        theirs = reference_model(folder)
+    with torch.no_grad():
+        wanted = theirs(input_ids=ids, use_cache=False).logits
+        full = model(ids)
+        state = model.new_state(batch, ids.shape[1])
+        first, *rest = ids.split(
+            [ids.shape[1] - min(CACHED, ids.shape[1] - 1), *[1] * min(CACHED, ids.shape[1] - 1)], 1
+        )
+        cached = torch.cat([model(first, state), *(model(token, state) for token in rest)], 1)
+    values = float(wanted.abs().max())
+    verdict = Verdict(
+        model=model.spec.name,
+        reference=f"transformers {version}",
+        batch=batch,
+        tokens=ids.shape[1],
+        full=_largest(full, wanted),
+        cached=_largest(cached, wanted),
+        values=values,
+        tolerance=TOLERANCE * max(1.0, values / 10),
+        agreed=float((full.argmax(-1) == wanted.argmax(-1)).float().mean()),
+        difference=None,
+    )
+    return verdict
+
+
+def first_difference(
+    model: Decoder, reference: nn.Module | str | os.PathLike[str], input_ids: Tensor, tolerance: float = 1e-4
+) -> Difference | None:
+    """The first module whose output is not that of its counterpart.
+
+    Args:
+        model: ours.
+        reference: transformers' model, or the folder of its checkpoint.
+        input_ids: (B, T).
+        tolerance: relative to the largest value of an output.
+    """
+    import torch
+
+    theirs = reference_model(Path(reference)) if isinstance(reference, str | os.PathLike) else reference
+    pairs = paired_modules(model, theirs)
+    with torch.no_grad(), _recorded({name: model.get_submodule(name) for name in pairs}) as ours:
+        model(input_ids)
+    with torch.no_grad(), _recorded({name: module for name, (_, module) in pairs.items()}) as wanted:
+        theirs(input_ids=input_ids, use_cache=False)
+    for name, (given, got) in ours.items():
+        if name not in wanted:
+            continue
+        wanted_given, want = wanted[name]
+        if (got := _aligned(got, want)) is None:
+            continue
+        error, values = (got - want).abs(), float(want.abs().max())
+        bad = ~(error <= tolerance * values)  # NaN counts as bad
+        if bad.any():
+            aligned = _aligned(given, wanted_given)
+            return Difference(
+                module=name,
+                reference=pairs[name][0],
+                largest=_largest(got, want),
+                values=values,
+                token=_first_token(bad, input_ids),
+                given=None if aligned is None else _largest(aligned, wanted_given),
+            )
+    return None
+
+
+def paired_modules(model: Decoder, theirs: nn.Module) -> dict[str, tuple[str, nn.Module]]:
+    """Path of our module -> (name, module) of its counterpart, where there is one."""
+    irregular = family_of(model.spec).irregular(model.spec)
+    named = spec.module_names(model.spec, irregular)
+    for entry in spec.spelled(model.spec, irregular):  # linear layers are no parts of the tree, but have names
+        if len(entry.ours) == len(entry.theirs) == 1:
+            (ours,), (weight,) = entry.ours, entry.theirs
+            named.setdefault(ours.removesuffix(".weight"), weight.removesuffix(".weight"))
+    modules, existing = dict(theirs.named_modules()), {name for name, _ in model.named_modules()}
+    pairs: dict[str, tuple[str, nn.Module]] = {}
+    taken: set[str] = set()
+    for ours in sorted(existing & named.keys(), key=len):  # a branch has no module of its own there, only the layer has
+        name = next((place(named[ours]) for place in PLACES if place(named[ours]) in modules), None)
+        if name and name not in taken:
+            pairs[ours] = (name, modules[name])
+            taken.add(name)
+    return pairs
+
+
+@contextmanager
+def _recorded(modules: Mapping[str, nn.Module]) -> Iterator[dict[str, tuple[Tensor, Tensor]]]:
+    """Within it, what each module is given and gives is kept by name, in the order in which they finish."""
+    record: dict[str, tuple[Tensor, Tensor]] = {}
+
+    def keep(name: str) -> Any:
+        def hook(module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
+            given = args[0] if args else next(iter(kwargs.values()))
+            record[name] = (given.detach(), (output[0] if isinstance(output, tuple) else output).detach())
+
+        return hook
+
+    handles = [module.register_forward_hook(keep(name), with_kwargs=True) for name, module in modules.items()]
+    try:
+        yield record
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _aligned(ours: Tensor, theirs: Tensor) -> Tensor | None:
+    """`ours` in the shape of `theirs`: heads may stand before the tokens or after. None where they are not the same thing."""
+    forms = [ours, ours.transpose(1, 2)] if ours.ndim == 4 else [ours]
+    fitting = [form for form in forms if form.shape == theirs.shape]
+    return min(fitting, key=lambda form: _largest(form, theirs), default=None)
+
+
+def _largest(ours: Tensor, theirs: Tensor) -> float:
+    """The largest difference, infinite where one is not a number."""
+    return float((ours - theirs).abs().nan_to_num(float("inf")).max())
+
+
+def _first_token(bad: Tensor, input_ids: Tensor) -> int | None:
+    if bad.shape[:2] != input_ids.shape:
+        return None
+    return int(bad.flatten(2).any(-1).any(0).nonzero()[0])
+
+
+def _installed() -> str:
+    try:
+        return metadata.version("transformers")
+    except metadata.PackageNotFoundError:
+        raise InputError(
+            "transformers is not installed, and it is what models are compared with: pip install transformers"
+        ) from None
+
+
+@contextmanager
+def reference_folder(source: str | os.PathLike[str], model: Decoder) -> Iterator[Path]:
+    """A folder that transformers can load: the source itself, or our weights written into one that is temporary."""
+    from ..models import save
+
+    path = weights(source)
+    if path.is_dir():
+        yield path
+        return
+    with tempfile.TemporaryDirectory(prefix="vitruvius-") as folder:
+        save(model, folder)
+        yield Path(folder)
+
+
+def reference_model(folder: Path) -> nn.Module:
+    """transformers' model of a checkpoint's folder, in float32, in its plain implementation."""
+    _installed()
+    import torch
+    from transformers import CONFIG_MAPPING, AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText
+    from transformers.utils import logging
+
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    values, decoder = read_json(folder / "config.json"), architecture(folder)
+    kind = values.pop("model_type")
+    if kind == "vitruvius":
+        raise InputError(f"{folder}: transformers has no class for an edited architecture")
+    # a model type without a class of its own there (kimi_k2) is read as the family that it belongs to
+    config = AutoConfig.for_model(kind if kind in CONFIG_MAPPING else decoder.family, **values)
+    auto = AutoModelForImageTextToText if "text_config" in values else AutoModelForCausalLM
+    model: nn.Module = auto.from_pretrained(
+        folder, config=config, dtype=torch.float32, attn_implementation="eager", local_files_only=True
+    )
+    return model.eval()
+
+
+def _prompts(decoder: spec.Decoder, tokens: int | None, batch: int, seed: int) -> Tensor:
+    """Random tokens (B, T), none of which stands for an image."""
+    import torch
+
+    windows = [node.spec.window for node in spec.walk(decoder, decoder.width) if isinstance(node.spec, spec.Window)]
+    length = min(decoder.context, tokens or max(64, *(window + CACHED for window in windows), 0))
+    config = decoder.config or {}
+    special = {value for key, value in config.items() if key.endswith(("_token_id", "_token_index"))}
+    usual = torch.tensor([token for token in range(decoder.embedding.vocab) if token not in special])
+    generator = torch.Generator().manual_seed(seed)
+    return usual[torch.randint(len(usual), (batch, length), generator=generator)]
