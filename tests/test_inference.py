@@ -420,7 +420,9 @@ def test_an_empty_stop_string() -> None:
 
 
 class Letters:
-    """A tokenizer whose tokens are the characters from the space on; a text that begins with a capital is spoken loudly."""
+    """A tokenizer whose tokens are the characters from the space on."""
+
+    eos_ids: tuple[int, ...] = ()
 
     def encode(self, text: str) -> list[int]:
         return [ord(c) - 32 for c in text]
@@ -468,6 +470,10 @@ def test_text_streams(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "".join(ended) == text[: text.index(text[9])], "what a stop string held back comes, the end of text does not"
     assert ended.finish == "eos"
     assert "".join(generation.stream_text(model, tokenizer, "HELLO", 20, ignore_eos=True)) == text
+
+    monkeypatch.setattr(model, "eos", frozenset())
+    tokenizer.eos_ids = tuple(tokenizer.encode(text[9]))
+    assert "".join(generation.stream_text(model, tokenizer, "HELLO", 20)) == text[: text.index(text[9])]
 
     messages = [{"role": "user", "content": "HI"}]
     ids = tokenizer.chat(messages)

@@ -7,11 +7,12 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from .checkpoints import matching
+from .checkpoints.packed import SUPPORTED
 from .checkpoints.sources import Source, architecture, eos_ids, weights
 from .checkpoints.tensors import INDEX, Checkpoint, open_checkpoint
 from .errors import InputError
@@ -53,6 +54,7 @@ def load(
     device: str = "cpu",
     quantize: str | None = None,
     ignore: Collection[str] = (),
+    mtp: bool = False,
     progress: Progress[Any] = lambda items, count: items,
 ) -> Decoder:
     """A model with the weights of a checkpoint.
@@ -63,35 +65,42 @@ def load(
         device: where they go.
         quantize: not supported yet; must be None.
         ignore: config keys or tensor names (patterns) that a fine-tune adds and that may be left out.
+        mtp: whether to load the layers for multi-token prediction too, where the model has any.
         progress: wraps the tensors that are read, to show how far it is.
 
     Raises InputError, in one line, for what cannot be found, does not match, or does not fit into memory.
     """
+    import torch
+
     from .nn.model import assign, check_memory, dtype_of, own_dtype, skeleton, weights_of
 
     if quantize is not None:
         raise InputError(f"quantize={quantize!r} is not supported yet; load in float32 or bfloat16")
     path = weights(source)
-    decoder = architecture(path, ignore, name=None if Path(source).exists() else str(source))
+    complete = architecture(path, ignore, name=None if Path(source).exists() else str(source))
+    decoder = complete if mtp else replace(complete, mtp=())
     refuse_quantized(decoder)
     kind = None if dtype == "checkpoint" else dtype_of(dtype)
     check_memory(decoder, kind or dtype_of("bfloat16"), device)
     checkpoint = open_checkpoint(path)
-    plan = matching.match(decoder, checkpoint, ignore)
+    plan = matching.match(complete, checkpoint, ignore, mtp)
     model, declared = skeleton(decoder), weights_of(decoder)
     for entry in progress(plan.entries, len(plan.entries)):
         for name, value in matching.loaded(entry, [checkpoint.read(name) for name in entry.theirs]):
             if not value.is_floating_point() or value.dtype.itemsize < 2:
                 raise InputError(f"{path}: {entry.theirs[0]} holds {value.dtype}, which cannot be loaded yet")
             # a copy, so that the model does not lean on the file's memory, which may change
-            wanted = own_dtype(declared[name][0], kind) if kind else value.dtype
+            kept = torch.bfloat16 if entry.theirs[0] in checkpoint.packed else value.dtype  # what they were packed from
+            wanted = own_dtype(declared[name][0], kind) if kind else kept
             assign(model, name, value.to(device, wanted, copy=True).contiguous())
     model.eos = frozenset(eos_ids(path))
     model.origin = Origin(path, plan)
     return model.eval()
 
 
-def build(source: Source, seed: int = 0, dtype: str | torch.dtype = "float32", device: str = "cpu") -> Decoder:
+def build(
+    source: Source, seed: int = 0, dtype: str | torch.dtype = "float32", device: str = "cpu", mtp: bool = False
+) -> Decoder:
     """A model with random weights.
 
     Args:
@@ -99,12 +108,14 @@ def build(source: Source, seed: int = 0, dtype: str | torch.dtype = "float32", d
         seed: of the random numbers, which do not depend on the device.
         dtype: of the weights.
         device: where they go.
+        mtp: whether to build the layers for multi-token prediction too, where the model has any.
 
     Raises InputError if the weights would not fit into memory.
     """
     from .nn.model import build as build_spec
 
-    return build_spec(architecture(source), seed, dtype, device)
+    decoder = architecture(source)
+    return build_spec(decoder if mtp else replace(decoder, mtp=()), seed, dtype, device)
 
 
 def refuse_quantized(decoder: Spec) -> None:
@@ -115,6 +126,8 @@ def refuse_quantized(decoder: Spec) -> None:
         method = part.get("quantization_config")
         if isinstance(method, Mapping):
             name = method.get("quant_method", "an unnamed method")
+            if name in SUPPORTED:
+                continue
             raise InputError(
                 f"{decoder.name} is quantized with {name}, which cannot be loaded: "
                 "take the original checkpoint or a GGUF file (cost, show and compare work)"
@@ -154,7 +167,9 @@ def save(model: Decoder, folder: str | os.PathLike[str], max_shard_size: str = "
 
 def _described(decoder: Spec, origin: Origin | None) -> tuple[Mapping[str, Any], tuple[matching.Tensors, ...]]:
     """The config.json that describes a tree, and the names that go with it."""
-    if decoder.config is not None and "tree" not in decoder.config and architecture(decoder.config) == decoder:
+    original = architecture(decoder.config) if decoder.config is not None and "tree" not in decoder.config else None
+    if original is not None and replace(original, mtp=decoder.mtp) == decoder:
+        assert decoder.config is not None
         if origin:
             return decoder.config, origin.plan.entries
         text = decoder.config.get("text_config")

@@ -26,12 +26,26 @@ WRAPPER = frozenset(
 
 
 @cache
+def family(model_type: str) -> Family | None:
+    """The family that reads this model_type: one of the files here, or of what installed packages add under
+    "vitruvius.architectures". A file that is called like the model_type is looked at first, so that few are imported."""
+    names = [module.name for module in iter_modules(__path__)]
+    for name in sorted(names, key=lambda name: len(name) if model_type.startswith(name) else 0, reverse=True):
+        found: Family = import_module(f"{__name__}.{name}").FAMILY
+        if model_type in found.model_types:
+            return found
+    return next((added for added in _added() if model_type in added.model_types), None)
+
+
+def _added() -> list[Family]:
+    return [entry.load() for entry in metadata.entry_points(group="vitruvius.architectures")]
+
+
+@cache
 def families() -> dict[str, Family]:
-    """model_type -> family: the files of this folder, and what installed packages add under
-    "vitruvius.architectures"."""
+    """model_type -> family, of every family there is."""
     found = [import_module(f"{__name__}.{module.name}").FAMILY for module in iter_modules(__path__)]
-    found += [entry.load() for entry in metadata.entry_points(group="vitruvius.architectures")]
-    return {model_type: family for family in found for model_type in family.model_types}
+    return {model_type: family for family in (*found, *_added()) for model_type in family.model_types}
 
 
 Implicit = Callable[[str], Mapping[str, Any]]
@@ -76,13 +90,14 @@ def read(
     kind = text.get("model_type")
     if not isinstance(kind, str):
         raise ValueError("model_type is missing: the architecture cannot be known without it")
-    if kind not in families():
+    known = family(kind)
+    if known is None:
         near = get_close_matches(kind, families(), 3, 0.5)
         hint = f"; nearest: {', '.join(near)}" if near else ""
         raise ValueError(f"model_type {kind!r} is not a known architecture{hint}")
-    family, c = families()[kind], Config(text, implicit(kind))
-    decoder = family.spec(c)
-    c.ignore("model_type", *family.ignored, *ignore)
+    c = Config(text, implicit(kind))
+    decoder = known.spec(c)
+    c.ignore("model_type", *known.ignored, *ignore)
     if unread := c.unread():
         plural = "keys" if len(unread) > 1 else "key"
         raise ValueError(f"unknown {plural} {', '.join(unread)} (model_type {kind}): nothing is ignored in silence")
@@ -91,10 +106,10 @@ def read(
 
 def family_of(decoder: Decoder) -> Family:
     """The family that knows the tensor names of `decoder`."""
-    for family in families().values():
-        if decoder.family in family.model_types:
-            return family
-    raise ValueError(f"no architecture file is called {decoder.family!r}")
+    found = family(decoder.family)
+    if found is None:
+        raise ValueError(f"no architecture file reads the model_type {decoder.family!r}")
+    return found
 
 
 KINDS = {kind.__name__: kind for kind in vars(spec).values() if isinstance(kind, type) and issubclass(kind, spec.Spec)}

@@ -1,8 +1,8 @@
 """Quantised blocks to float32, for each kind of tensor that GGUF files commonly hold.
 
-A row is cut into blocks of 32 or 256 elements; a block is a few scales and the packed integers. The layouts are those of
-ggml (ggml-org/llama.cpp, ggml/src/ggml-common.h and ggml-quants.c); MXFP4 is that of the OCP microscaling specification
-1.0. Every product and sum is done in float32 in ggml's order, so the results are equal to its results bit for bit.
+A row is cut into blocks of 32 or 256 elements; a block is a few scales and the packed integers. The layouts are those
+of ggml (ggml-org/llama.cpp, ggml/src/ggml-common.h and ggml-quants.c); MXFP4 is that of the OCP microscaling
+specification 1.0. Products and sums are done in float32 in ggml's order, so the results equal its own bit for bit.
 """
 
 from __future__ import annotations
@@ -134,7 +134,7 @@ def _q4_1(blocks: Bytes, out: Floats) -> None:
 
 def _fifth_bit(blocks: Bytes, at: int) -> Bytes:
     """The bit of weight 16 of each of the 32 elements, from the four bytes at `at`, in the order of the elements."""
-    return np.unpackbits(blocks[:, at : at + 4], axis=1, bitorder="little") << 4
+    return np.unpackbits(blocks[:, at : at + 4], axis=1, bitorder="little") << np.uint8(4)
 
 
 def _q5_0(blocks: Bytes, out: Floats) -> None:
@@ -169,13 +169,13 @@ def _q3_k(blocks: Bytes, out: Floats) -> None:
     scales = (low.reshape(-1, 16) | high.reshape(-1, 16) << 4).view(np.int8) - np.int8(32)
     for half in (0, 1):
         out.reshape(-1, 2, 4, 32)[:, half] = _bits(blocks[:, 32 + 32 * half : 64 + 32 * half], 2)
-    out -= ((1 - _bits(blocks[:, :32], 1)) << 2).reshape(-1, 256)  # a set bit of the mask means that nothing is taken off
+    out -= ((1 - _bits(blocks[:, :32], 1)) << 2).reshape(-1, 256)  # where the mask has a 1 nothing is taken off
     grouped = out.reshape(-1, 16, 16)
     grouped *= (_half(blocks, 108) * scales)[:, :, None]
 
 
 def _scales_and_minima(packed: Bytes) -> tuple[Bytes, Bytes]:
-    """Eight 6-bit scales and eight 6-bit minima from the 12 bytes that Q4_K and Q5_K share (get_scale_min_k4 in ggml)."""
+    """Eight 6-bit scales and minima from the 12 bytes that Q4_K and Q5_K have for them (get_scale_min_k4 in ggml)."""
     scale, minimum, rest = packed[:, 0:4], packed[:, 4:8], packed[:, 8:12]
     return (
         np.concatenate((scale & 0x3F, (rest & 0x0F) | (scale >> 2) & 0x30), axis=1),
@@ -240,7 +240,7 @@ def _iq4_xs(blocks: Bytes, out: Floats) -> None:
 
 
 def _mxfp4(blocks: Bytes, out: Floats) -> None:
-    # Half of 2^(e − 127), because E2M1 is doubled. Where that is below float32's normal numbers the bits are written out.
+    # Half of 2^(e − 127), because E2M1 is doubled; for e < 2 that is a subnormal number, whose bits are written out.
     exponent = blocks[:, :1].astype(np.uint32)
     bits = np.where(exponent < 2, np.uint32(0x00200000) << np.minimum(exponent, 1), (exponent - 1) << 23)
     out[:] = E2M1[_nibbles(blocks[:, 1:]).reshape(-1, 32)]

@@ -1,7 +1,7 @@
 """GGUF files, memory-mapped: metadata, and tensors in the packed form that they have on disk or as float32.
 
-The format is ggml-org/ggml, docs/gguf.md. A file comes from anybody, so nothing in it is believed: every count is compared
-with the bytes that are left before anything is allocated, and every tensor with the size of the file before it is read.
+The format is ggml-org/ggml, docs/gguf.md. A file comes from anybody, so nothing in it is believed: every count is
+compared with the bytes that are left before anything is allocated, and every tensor with the size of the file.
 """
 
 from __future__ import annotations
@@ -48,15 +48,8 @@ SCALARS = {
 }
 WIDTHS = {code: np.dtype(name).itemsize for code, name in SCALARS.items()}
 
-# enum ggml_type in ggml.h; the numbers left out were withdrawn
-KINDS = dict(
-    zip(
-        (0, 1, 2, 3, *range(6, 31), 34, 35, 39, 40, 41),
-        """F32 F16 Q4_0 Q4_1 Q5_0 Q5_1 Q8_0 Q8_1 Q2_K Q3_K Q4_K Q5_K Q6_K Q8_K IQ2_XXS IQ2_XS IQ3_XXS IQ1_S IQ4_NL IQ3_S
-        IQ2_S IQ4_XS I8 I16 I32 I64 F64 IQ1_M BF16 TQ1_0 TQ2_0 MXFP4 NVFP4 Q1_0""".split(),
-        strict=True,
-    )
-)
+# enum ggml_type in ggml.h, in whose order BLOCKS is written; the numbers left out were withdrawn
+KINDS = dict(zip((0, 1, 2, 3, *range(6, 31), 34, 35, 39, 40, 41), BLOCKS, strict=True))
 
 U32, U64 = Struct("<I"), Struct("<Q")
 
@@ -65,8 +58,8 @@ U32, U64 = Struct("<I"), Struct("<Q")
 class TensorInfo:
     """Where a tensor lies in its file.
 
-    `shape` has the outermost dimension first, as in torch; `offset` counts from the start of the file; `nbytes` of a kind
-    that we do not know reach to the next tensor.
+    `shape` has the outermost dimension first, as in torch; `offset` counts from the start of the file; `nbytes` of a
+    kind that we do not know reach to the next tensor.
     """
 
     name: str
@@ -149,7 +142,7 @@ class _Header:
     def __init__(self, path: Path, data: NDArray[np.uint8]) -> None:
         self.path = path
         self.size = len(data)
-        self.buffer = memoryview(data)[:MOST_HEADER_BYTES]
+        self.buffer = data[:MOST_HEADER_BYTES].data
         self.at = 0
         self.elements = MOST_ELEMENTS
 
@@ -177,7 +170,7 @@ class _Header:
             raise InputError(f"{self.path}: not a GGUF file: it begins with {magic!r} instead of {MAGIC!r}")
         version = self.u32("the version")
         if version and not version & 0xFFFF:
-            raise InputError(f"{self.path}: a big-endian GGUF file, which is not supported; convert it to little-endian")
+            raise InputError(f"{self.path}: big-endian GGUF files are not supported; convert it to little-endian")
         return version
 
     def text(self, what: str, longest: int = MOST_HEADER_BYTES) -> str:

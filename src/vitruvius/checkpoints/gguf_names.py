@@ -1,11 +1,11 @@
-"""GGUF as another spelling of a Hugging Face folder: its config.json, its tensor names, and what llama.cpp's converter did to
-the weights, undone.
+"""GGUF as another spelling of a Hugging Face folder: its config.json, its tensor names, and its weights with what
+llama.cpp's converter did to them undone.
 
-The facts are those of ggml-org/llama.cpp: conversion/{base,llama,qwen,gemma,olmo,smollm,mistral3}.py, gguf-py/gguf/constants.py
-(names of keys and tensors), and src/models/*.cpp for what the files leave unsaid. Two things happen to weights on the way:
+The facts are those of ggml-org/llama.cpp: conversion/{base,llama,qwen,gemma,olmo,smollm,mistral3}.py for the weights,
+gguf-py/gguf/constants.py for the names, src/models/*.cpp for what the files leave unsaid. Two things are changed:
 
-- Llama's query and key rows are reordered, because ggml rotates neighbouring channels where transformers rotates halves.
-- Gemma's norms are stored as they multiply (1 + w), where transformers stores w.
+- Llama's query and key rows are reordered: ggml rotates neighbouring channels, transformers the halves of a head.
+- Gemma's norms are stored as they multiply, 1 + w, where transformers stores w.
 """
 
 from __future__ import annotations
@@ -35,14 +35,15 @@ MOST_EXPERTS = 4096  # more than that is a damaged file
 class Transform:
     """From a GGUF tensor to the Hugging Face one: rows picked along the first axis, then a number added.
 
-    `rows` is a numpy index: everything, one expert, or a new order. Blocks never cross rows, so it may be applied to packed
-    rows as well.
+    `rows` is a numpy index: everything, one expert, or a new order. Blocks never cross rows, so it may be applied to
+    packed rows as well.
     """
 
     rows: EllipsisType | int | NDArray[np.intp] = ...
     add: float = 0.0
 
     def __call__(self, array: NDArray[np.float32]) -> NDArray[np.float32]:
+        """The Hugging Face tensor; a view where nothing changes."""
         picked = array[self.rows]
         return picked + np.float32(self.add) if self.add else picked
 
@@ -54,7 +55,7 @@ def half_rotation(rows: int, heads: int) -> NDArray[np.intp]:
 
 
 class Tensors(Mapping[str, "NDArray[np.float32]"]):
-    """The tensors of a GGUF file under their Hugging Face names and in that layout, unpacked to float32 when asked for."""
+    """The tensors of a GGUF file under their Hugging Face names and in that layout, unpacked to float32 on access."""
 
     def __init__(self, gguf: GGUF) -> None:
         self._gguf = gguf
@@ -119,7 +120,7 @@ PART = re.compile(r"(?:blk\.(?P<layer>\d{1,6})\.)?(?P<part>\w+?)(?:\.(?P<expert>
 
 
 def _named(spelling: Spelling, meta: Metadata, name: str) -> dict[str, tuple[str, Transform]]:
-    """What one GGUF tensor is called in Hugging Face's folder: nothing if it has no place, several names for stacked experts."""
+    """What one GGUF tensor is called in a folder: nothing where it has no place, several names for stacked experts."""
     match = PART.fullmatch(name)
     if match is None:
         return {}
@@ -162,12 +163,12 @@ def config(gguf: GGUF, ignored: Collection[str] = ()) -> dict[str, Any]:
         if (token := gguf.metadata.get(f"tokenizer.ggml.{key}_token_id")) is not None:
             result[f"{key}_token_id"] = token
     if unread := sorted(meta.unread() - set(ignored)):
-        raise InputError(f"{gguf.path}: {', '.join(unread)} would be ignored; name it with --ignore-key if that is right")
+        raise InputError(f"{gguf.path}: {', '.join(unread)} would be ignored; allow that with --ignore-key")
     return result
 
 
 class Metadata:
-    """The metadata of one file's architecture, remembering what was read. Keys are given without the architecture's name."""
+    """The metadata of one file's architecture, remembering what was read. Keys go without the architecture's name."""
 
     def __init__(self, gguf: GGUF) -> None:
         self.gguf = gguf
@@ -190,6 +191,7 @@ class Metadata:
         return value
 
     def refuse(self, key: str, value: object, wanted: str) -> InputError:
+        """The error to raise about the value of a key."""
         return InputError(f"{self.gguf.path}: {self.architecture}.{key} is {str(value)[:60]}, not {wanted}")
 
     def whole(self, key: str, default: int | None = None) -> int:
@@ -228,7 +230,7 @@ def common(meta: Metadata) -> dict[str, Any]:
     """The keys of config.json that all families have, RoPE apart."""
     embedding = meta.gguf.tensors.get("token_embd.weight")
     if embedding is None or len(embedding.shape) != 2:
-        raise InputError(f"{meta.gguf.path}: no matrix token_embd.weight; the file does not hold a whole language model")
+        raise InputError(f"{meta.gguf.path}: no matrix token_embd.weight; the file does not hold a language model")
     width, heads = meta.whole("embedding_length"), meta.whole("attention.head_count")
     dim = meta.whole("attention.key_length", width // heads)
     for key in ("attention.value_length", "rope.dimension_count"):
@@ -293,7 +295,9 @@ def llama3_scaling(meta: Metadata, dim: int, theta: float) -> dict[str, Any]:
         factor = 1.0
     expected = 1 / ((1 - blend) / factor + blend)
     if divisors.shape != expected.shape or not np.allclose(divisors, expected, rtol=1e-4):
-        raise InputError(f"{meta.gguf.path}: rope_freqs.weight is not Llama 3's scaling of RoPE, which is all that is supported")
+        raise InputError(
+            f"{meta.gguf.path}: rope_freqs.weight is not Llama 3's scaling of RoPE, the only one supported"
+        )
     if factor == 1:
         return {}
     return {
@@ -371,7 +375,7 @@ def qwen3(meta: Metadata) -> dict[str, Any]:
 
 
 def qwen3_moe(meta: Metadata) -> dict[str, Any]:
-    """Qwen3 with experts in every layer and weights that are normalised, as llama.cpp has it (src/models/qwen3moe.cpp)."""
+    """Qwen3 with experts in every layer and normalised weights, as llama.cpp has it (src/models/qwen3moe.cpp)."""
     return {
         **qwen3(meta),
         "model_type": "qwen3_moe",
@@ -384,7 +388,7 @@ def qwen3_moe(meta: Metadata) -> dict[str, Any]:
 
 
 def _gemma(meta: Metadata, largest: int) -> dict[str, Any]:
-    """What Gemma 2 and 3 share. Scores are scaled by the head dimension, in the largest model, which is told by its number
+    """What Gemma 2 and 3 share. Scores are scaled by the head dimension, but in the largest model, told by its number
     of layers, by the width of a head's share (src/models/gemma2.cpp, gemma3.cpp)."""
     base = common(meta)
     share = base["hidden_size"] // base["num_attention_heads"]
@@ -469,8 +473,8 @@ def windows(meta: Metadata, count: int, every: int) -> list[str]:
 class Spelling:
     """How files of one `general.architecture` are to be read.
 
-    `layer` maps the parts of a layer to their Hugging Face names ("{}" is an expert's number), `rotated` the parts whose
-    rows are reordered to the key with their number of heads; `norm_offset` was added to norms.
+    `layer` maps the parts of a layer to their Hugging Face names ("{}" is an expert's number), `rotated` the parts
+    whose rows are reordered to the key with their number of heads; `norm_offset` was added to norms.
     """
 
     config: Callable[[Metadata], dict[str, Any]]

@@ -30,11 +30,12 @@ class Plan:
     unused: tuple[str, ...]
 
 
-def match(decoder: Decoder, checkpoint: Checkpoint, ignore: Collection[str] = ()) -> Plan:
+def match(decoder: Decoder, checkpoint: Checkpoint, ignore: Collection[str] = (), mtp: bool = False) -> Plan:
     """The plan by which `checkpoint` fills the model of `decoder`.
 
     Args:
         ignore: names or patterns of tensors that may be left out.
+        mtp: whether the layers for multi-token prediction are wanted too.
 
     Raises InputError, in one line, where a tensor is missing, unknown, of another shape, or in the file twice.
     """
@@ -43,7 +44,7 @@ def match(decoder: Decoder, checkpoint: Checkpoint, ignore: Collection[str] = ()
     every = list(canonical(decoder)) if edited else spelled(decoder, family.irregular(decoder))
     place = _place(every, family, have)
     every = [replace(entry, theirs=tuple(map(place, entry.theirs))) for entry in every]
-    entries = tuple(entry for entry in every if not entry.ours[0].startswith("mtp."))
+    entries = tuple(entry for entry in every if mtp or not entry.ours[0].startswith("mtp."))
     wanted = {name: shape for entry in entries for name, shape in stored(entry).items()}
     extra = {name for entry in every for name in entry.theirs if name not in wanted} & have.keys()
     extra |= {name for name in have.keys() - wanted.keys() - extra if _unused(name, decoder, family, place, ignore)}
@@ -60,8 +61,7 @@ def match(decoder: Decoder, checkpoint: Checkpoint, ignore: Collection[str] = ()
 
 def plain(decoder: Decoder) -> tuple[Tensors, ...]:
     """The names of a checkpoint that holds this model and nothing else."""
-    entries = spelled(decoder, family_of(decoder).irregular(decoder))
-    return tuple(entry for entry in entries if not entry.ours[0].startswith("mtp."))
+    return tuple(spelled(decoder, family_of(decoder).irregular(decoder)))
 
 
 def canonical(decoder: Decoder) -> tuple[Tensors, ...]:

@@ -1,17 +1,17 @@
 """Chat templates: Jinja2 programs that arrive with a checkpoint, run so that they can only make text.
 
-A template finds here what transformers gives it (utils/chat_template_utils.py): an immutable sandbox, `trim_blocks` and
-`lstrip_blocks`, loop controls, `{% generation %}`, `tojson`, `raise_exception`, `strftime_now`. The sandbox keeps it away
-from Python, but not from looping forever or from filling the memory. So all its work is counted here: every block that is
-entered, every item that is passed on, every comparison and every text that is built spends from one allowance, and what
-would be large is refused before it is made. There are no clocks and no signals, so this holds in any thread.
+A template finds here what transformers gives it (utils/chat_template_utils.py): an immutable sandbox, `trim_blocks`
+and `lstrip_blocks`, loop controls, `{% generation %}`, `tojson`, `raise_exception`, `strftime_now`. The sandbox keeps
+it away from Python, but not from looping forever or filling the memory. So all its work is counted here: every block
+that is entered, every item that is passed on, every comparison and every text that is built spends from one allowance,
+and what would be large is refused before it is made. There are no clocks and no signals, so this holds in any thread.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, MappingView, Sized
+from collections.abc import Callable, ItemsView, Iterable, Iterator, KeysView, Mapping, Sized, ValuesView
 from datetime import datetime
 from functools import partial, wraps
 from string import Formatter
@@ -109,7 +109,7 @@ def one_line(text: str) -> str:
 
 
 def plain(value: Any) -> Any:
-    """A copy made of dicts, lists and scalars only, so that no method of a caller's object is within a template's reach."""
+    """A copy made of dicts, lists and scalars only, so that a template reaches no method of a caller's object."""
     if value is None or type(value) in (bool, int, float, str):
         return value
     if isinstance(value, str):
@@ -137,7 +137,7 @@ class Sandbox(ImmutableSandboxedEnvironment):
         )
         self.left = ALLOWANCE
         self.length = 0
-        self.functions: dict[str, Callable[..., Any]] = {
+        self.functions: dict[str, Any] = {
             "dict": dict,
             "namespace": TemplateNamespace,
             "raise_exception": raise_exception,
@@ -171,8 +171,9 @@ class Sandbox(ImmutableSandboxedEnvironment):
     def run(self, source: str, variables: dict[str, Any]) -> str:
         """Compiles and renders a template."""
         tree = self.parse(source)
-        if tree.find((nodes.Include, nodes.Import, nodes.FromImport, nodes.Extends)) is not None:
-            raise SecurityError("it reads other templates")
+        for kind in (nodes.Include, nodes.Import, nodes.FromImport, nodes.Extends):
+            if tree.find(kind) is not None:
+                raise SecurityError("it reads other templates")
         tree = cast("nodes.Template", Reports().visit(tree))
         tree.set_environment(self).set_lineno(1)
         template = Template.from_code(self, self.compile(tree, filename="<chat template>"), self.globals)
@@ -228,7 +229,7 @@ class Sandbox(ImmutableSandboxedEnvironment):
             if isinstance(item, Mapping):
                 queue.extend(item)
                 queue.extend(item.values())
-            elif isinstance(item, list | tuple | set | MappingView):
+            elif isinstance(item, list | tuple | set | KeysView | ItemsView | ValuesView):
                 queue.extend(item)
         return value
 
@@ -247,14 +248,10 @@ class Sandbox(ImmutableSandboxedEnvironment):
             raise TooMuchError(f"it makes a text of {characters:,} characters")
         self.spend(1 + characters // CHARACTERS)
 
-    def concat(self, values: list[Any]) -> str:
-        """`a ~ b ~ …`."""
-        return self.join(values)
-
     # Calls
 
     def call(__self, __context: Context, __obj: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: N805 (so in Jinja)
-        """Calls what is harmless: reports, the template's macros and loops, our functions, methods of texts, lists and dicts."""
+        """Calls what is harmless: reports, macros and loops, our functions, methods of texts, lists and dicts."""
         owner = __obj.__self__ if isinstance(__obj, MethodType | BuiltinMethodType) else None
         if owner is __self:
             return __obj(*args)
@@ -262,11 +259,14 @@ class Sandbox(ImmutableSandboxedEnvironment):
         __self.compared({name: value for name, value in kwargs.items() if not name.startswith("_")})
         if isinstance(__obj, BuiltinMethodType):
             __obj = __self.method(__obj, args)
-        elif isinstance(__obj, FunctionType) and isinstance(method := vars(__obj).get("__wrapped__"), BuiltinMethodType):
-            __self.fields(method.__self__, (args, kwargs))  # the sandbox's own str.format
-        elif not isinstance(__obj, Macro | LoopContext | Undefined) and not isinstance(owner, LoopContext):
-            if not any(__obj is function for function in __self.functions.values()):
-                raise SecurityError(f"it calls a {type(__obj).__name__}, which is not allowed")
+        elif isinstance(__obj, FunctionType) and "__wrapped__" in vars(__obj):  # str.format, as the sandbox wraps it
+            __self.fields(vars(__obj)["__wrapped__"].__self__, (args, kwargs))
+        elif not (
+            isinstance(__obj, Macro | LoopContext | Undefined)
+            or isinstance(owner, LoopContext)
+            or any(__obj is function for function in __self.functions.values())
+        ):
+            raise SecurityError(f"it calls a {type(__obj).__name__}, which is not allowed")
         return super().call(__context, __obj, *args, **kwargs)
 
     def method(self, method: Any, args: tuple[Any, ...]) -> Callable[..., Any]:
@@ -311,7 +311,7 @@ class Sandbox(ImmutableSandboxedEnvironment):
 
     # Filters
 
-    def metered(self, function: Callable[..., Any], policy: Callable[[Any], Any]) -> Callable[..., Any]:
+    def metered(self, function: Any, policy: Callable[[Any], Any]) -> Callable[..., Any]:
         """A filter or test whose value spends as `policy` says; its other arguments are small."""
 
         @wraps(function)
@@ -325,7 +325,7 @@ class Sandbox(ImmutableSandboxedEnvironment):
     def fields(self, pattern: str, values: Any) -> None:
         """`pattern` is about to be filled with `values`, printf-style or as str.format does it."""
         self.copied(pattern)
-        wide = re.search(r"%[^%a-zA-Z]*(\*|\d{4})", pattern)
+        wide = re.search(r"%[^%a-zA-Z]*(\*|\d{4})", pattern) is not None
         if "{" in pattern and not wide:
             wide = any("{" in spec or re.search(r"\d{4}", spec) for _, _, spec, _ in Formatter().parse(pattern) if spec)
         if wide:
@@ -416,12 +416,12 @@ ORDERING = ("dictsort", "max", "min", "sort", "unique")
 
 COMPARING = frozenset("in == eq equalto != ne > gt greaterthan ge >= < lt lessthan <= le lower upper".split())
 
-METHODS = {
+METHODS: dict[type, frozenset[str]] = {
     str: frozenset(
         """capitalize casefold center count endswith find index isalnum isalpha isascii isdecimal isdigit isidentifier
-        islower isnumeric isprintable isspace istitle isupper join ljust lower lstrip partition removeprefix removesuffix
-        replace rfind rindex rjust rpartition rsplit rstrip split splitlines startswith strip swapcase title upper
-        zfill""".split()
+        islower isnumeric isprintable isspace istitle isupper join ljust lower lstrip partition removeprefix
+        removesuffix replace rfind rindex rjust rpartition rsplit rstrip split splitlines startswith strip swapcase
+        title upper zfill""".split()
     ),
     dict: frozenset(("copy", "get", "items", "keys", "values")),
     list: frozenset(("copy", "count", "index")),
@@ -430,7 +430,7 @@ METHODS = {
 
 
 class Reports(NodeTransformer):
-    """Makes a template report its work: where something is computed that could be large, a method of Sandbox is called."""
+    """Makes a template report its work: where something could be large, it first calls a method of Sandbox."""
 
     def generic_visit(self, node: nodes.Node, *args: Any, **kwargs: Any) -> nodes.Node:
         """The body of a loop, condition, macro … begins with a report of what is in it."""
@@ -462,7 +462,7 @@ class Reports(NodeTransformer):
     def visit_Concat(self, node: nodes.Concat) -> nodes.Node:  # noqa: N802
         """`a ~ b` makes a text."""
         self.generic_visit(node)
-        return reported("concat", nodes.List(node.nodes))
+        return reported("join", nodes.List(node.nodes))
 
     def visit_Getitem(self, node: nodes.Getitem) -> nodes.Node:  # noqa: N802
         """A slice copies; a key is hashed."""
@@ -483,7 +483,7 @@ class Reports(NodeTransformer):
 BODIES = ("body", "else_")
 
 
-def reported(method: str, *args: nodes.Expr) -> nodes.Call:
+def reported(method: str, *args: nodes.Node) -> nodes.Call:
     """A call of a method of Sandbox, which no template can spell."""
     return nodes.Call(nodes.EnvironmentAttribute(method), list(args), [], None, None)
 
@@ -512,7 +512,7 @@ class Generation(Extension):
 
 
 class TemplateNamespace(Namespace):
-    """`namespace`, without names that mean something to Python, and with a name instead of its contents when printed."""
+    """`namespace`, without names that mean something to Python, printed by its name and not its contents."""
 
     def __setitem__(self, name: str, value: Any) -> None:
         if name.startswith("_"):

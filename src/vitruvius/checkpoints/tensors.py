@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from ..errors import InputError
+from .packed import Unpacked
 from .sources import PICKLES, pickle_refused, read_json
 
 Framework = Literal["pt", "np"]
@@ -18,6 +19,7 @@ class Checkpoint(Protocol):
     """Tensors by name, read when asked for."""
 
     path: Path
+    packed: frozenset[str]  # the tensors that are stored in a few bits and unpacked when read
 
     def shapes(self) -> Mapping[str, tuple[int, ...]]:
         """Name -> shape of every tensor, from the headers alone."""
@@ -28,11 +30,13 @@ class Checkpoint(Protocol):
 
 def open_checkpoint(path: Path, framework: Framework = "pt") -> Checkpoint:
     """The checkpoint in a folder or .gguf file. Raises InputError where it is missing or damaged."""
-    return GGUFTensors(path, framework) if path.is_file() else Safetensors(path, framework)
+    return GGUFTensors(path, framework) if path.is_file() else Unpacked(Safetensors(path, framework))
 
 
 class Safetensors:
     """The safetensors files of a folder, mapped into memory."""
+
+    packed: frozenset[str] = frozenset()
 
     def __init__(self, folder: Path, framework: Framework) -> None:
         from safetensors import SafetensorError, safe_open
@@ -94,6 +98,8 @@ def _alone(folder: Path) -> list[str]:
 
 class GGUFTensors:
     """A GGUF file, dequantised to float32 tensor by tensor."""
+
+    packed: frozenset[str] = frozenset()
 
     def __init__(self, path: Path, framework: Framework) -> None:
         from .gguf import GGUF

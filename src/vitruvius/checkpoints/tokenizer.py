@@ -1,8 +1,8 @@
 """Tokenizers, from a Hugging Face folder or from the metadata of a GGUF file, with their chat templates.
 
-The work is done by Hugging Face's `tokenizers`. A folder holds that library's own file, tokenizer.json. A GGUF file holds the
-vocabulary and the merges or scores, and names how text is cut before merging; what the names mean is in ggml-org/llama.cpp,
-src/llama-vocab.cpp, and, where that differs, in the tokenizer.json of the models that have the name.
+The work is done by Hugging Face's `tokenizers`. A folder holds that library's own file, tokenizer.json. A GGUF file
+holds the vocabulary with its merges or scores, and names how text is cut before merging; what the names mean is in
+ggml-org/llama.cpp, src/llama-vocab.cpp, and in the tokenizer.json of the models that have them.
 """
 
 from __future__ import annotations
@@ -10,31 +10,44 @@ from __future__ import annotations
 import json
 import re
 from codecs import getincrementaldecoder
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from os import PathLike, fspath
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import InputError
+from .gguf import GGUF
+from .sources import eos_ids, read_json, weights
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer as Backend
 
-    from .gguf import GGUF
-
 LARGEST_FILE = 1 << 27  # bytes; the largest tokenizer.json have 35 MB
+LONGEST_TOKEN = 1 << 9  # characters; the longest real ones are runs of 128 spaces
 
 # enum llama_token_type
 NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED, BYTE = range(1, 7)
 
 
+def tokenizer(source: str | PathLike[str]) -> Tokenizer:
+    """The tokenizer of a model: of a folder, a .gguf file, a known model whose weights are at hand, or a hub id.
+
+    Raises:
+        InputError: the model cannot be found, or has no tokenizer.
+    """
+    folder = Path(fspath(source))
+    path = folder if (folder / "tokenizer.json").is_file() else weights(source)
+    return Tokenizer.from_gguf(GGUF.open(path)) if path.is_file() else Tokenizer.from_folder(path)
+
+
 class Tokenizer:
     """Text to token ids and back.
 
-    `eos_ids` are the ids that end a text or a turn, the usual one first; `bos_id` begins a text; `vocab_size` counts the
-    tokens, special ones included; `templates` are the chat templates by name, `specials` the texts that they know, such as
-    `bos_token`.
+    `eos_ids` are the ids that end a text or a turn, the usual one first; `bos_id` begins a text; `vocab_size` counts
+    the tokens, special ones included; `templates` are the chat templates by name, `specials` the texts that they know,
+    such as `bos_token`.
     """
 
     def __init__(
@@ -146,9 +159,9 @@ class Tokenizer:
 class TextStream:
     """Text from ids that come one at a time; each costs the same, however long the text is.
 
-    What `push` and at last `finish` return joins to the text of all ids. A character that is spread over several tokens comes
-    with its last byte; bytes that are no character come as U+FFFD. Ids without a token (a model's vocabulary may be padded)
-    give nothing.
+    What `push` and at last `finish` return joins to the text of all ids. A character that is spread over several tokens
+    comes with its last byte; bytes that are no character come as U+FFFD. Ids without a token (a model's vocabulary may
+    be padded) give nothing.
     """
 
     def __init__(self, token: Callable[[int], str | None], pieces: Pieces, skipped: frozenset[int]) -> None:
@@ -182,32 +195,40 @@ class TextStream:
 
 @dataclass(frozen=True)
 class Pieces:
-    """What a token contributes to the text, as UTF-8 bytes: `first` for the first one, `piece` for the others. `strip` is how
-    many spaces are taken off the beginning of the text."""
+    """What a token contributes to a text, as UTF-8 bytes: `first` for the first token, `piece` for the others. `strip`
+    is how many spaces are taken off the beginning of the text."""
 
-    piece: Callable[[str], bytes]
     first: Callable[[str], bytes]
+    piece: Callable[[str], bytes]
     strip: int = 0
 
     @staticmethod
     def of(decoder: dict[str, Any], source: str) -> Pieces:
-        """From the "decoder" of a tokenizer.json: byte-level, or SentencePiece's marks with bytes spelled out."""
+        """From the "decoder" of a tokenizer.json: byte-level, or SentencePiece's marks with or without bytes."""
         steps = decoder.get("decoders", [decoder])
         kinds = [step.get("type") for step in steps]
         if kinds == ["ByteLevel"]:
             return Pieces(byte_level, byte_level)
         if kinds == ["Metaspace"]:
-            mark, prepended = steps[0]["replacement"], steps[0].get("prepend_scheme") != "never"
-            return Pieces(
-                lambda token: token.replace(mark, " ").encode(),
-                lambda token: token.replace(mark, "" if prepended else " ").encode(),
-            )
+            mark, space = steps[0]["replacement"], " " if steps[0].get("prepend_scheme") == "never" else ""
+            return Pieces(partial(marked, mark=mark, space=space), partial(marked, mark=mark))
         if kinds[:3] == ["Replace", "ByteFallback", "Fuse"] and kinds[3:] in ([], ["Strip"]):
-            mark, space = steps[0]["pattern"].get("String"), steps[0]["content"]
-            end = {"content": " ", "stop": 0} | (steps[3] if kinds[3:] else {"start": 0})
-            if mark is not None and end["content"] == " " and end["stop"] == 0:
-                return Pieces(*[lambda token: spelled_byte(token.replace(mark, space))] * 2, strip=end["start"])
+            strip = {"content": " ", "start": 0, "stop": 0, **(steps[3] if kinds[3:] else {})}
+            mark = steps[0]["pattern"].get("String")
+            if mark is not None and strip["content"] == " " and strip["stop"] == 0:
+                piece = partial(marked_or_spelled, mark=mark, space=steps[0]["content"])
+                return Pieces(piece, piece, strip["start"])
         raise InputError(f"{source}: text of the decoder {'+'.join(map(str, kinds))} cannot be streamed")
+
+
+def marked(token: str, mark: str, space: str = " ") -> bytes:
+    """A token of SentencePiece, which writes spaces as a mark."""
+    return token.replace(mark, space).encode()
+
+
+def marked_or_spelled(token: str, mark: str, space: str) -> bytes:
+    """A token of SentencePiece that may also be a byte, spelled out as `<0xE2>`."""
+    return bytes.fromhex(token[3:5]) if SPELLED_BYTE.fullmatch(token) else marked(token, mark, space)
 
 
 def byte_level(token: str) -> bytes:
@@ -218,14 +239,9 @@ def byte_level(token: str) -> bytes:
         return token.encode()
 
 
-def spelled_byte(token: str) -> bytes:
-    """The byte of `<0xE2>`, or the token itself."""
-    return bytes.fromhex(token[3:5]) if SPELLED_BYTE.fullmatch(token) else token.encode()
-
-
 SPELLED_BYTE = re.compile("<0x[0-9A-Fa-f]{2}>")
 
-# GPT-2 writes bytes as letters: printable ones as themselves, the other 68 as U+0100 and on (openai/gpt-2, src/encoder.py).
+# GPT-2 writes bytes as letters, printable ones as themselves, the other 68 as U+0100 and on (openai/gpt-2, encoder.py).
 PRINTABLE = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
 OTHERS = [byte for byte in range(256) if byte not in PRINTABLE]
 BYTE_OF = {chr(byte): byte for byte in PRINTABLE} | {chr(0x100 + i): byte for i, byte in enumerate(OTHERS)}
@@ -239,7 +255,9 @@ def _from_folder(path: Path) -> Tokenizer:
 
     file = path / "tokenizer.json"
     if not file.is_file():
-        other = ", ".join(name for name in ("tokenizer.model", "tiktoken.model", "vocab.json") if (path / name).is_file())
+        other = ", ".join(
+            name for name in ("tokenizer.model", "tiktoken.model", "vocab.json") if (path / name).is_file()
+        )
         hint = f"; {other} alone is not supported, save it as tokenizer.json" if other else ""
         raise InputError(f"{path}: no tokenizer (looked for tokenizer.json){hint}")
     try:
@@ -248,7 +266,7 @@ def _from_folder(path: Path) -> Tokenizer:
         raise InputError(f"{file}: not a tokenizer: {' '.join(str(error).split())[:200]}") from None
     settings = _json(path / "tokenizer_config.json")
     specials = _special_texts({**_json(path / "special_tokens_map.json"), **settings})
-    return Tokenizer(backend, str(path), _eos_ids(path), _templates(path, settings), specials)
+    return Tokenizer(backend, str(path), eos_ids(path), _templates(path, settings), specials)
 
 
 def _text(file: Path) -> str:
@@ -264,15 +282,7 @@ def _text(file: Path) -> str:
 
 def _json(file: Path) -> dict[str, Any]:
     """The object in a file, empty where there is no such file."""
-    if not file.is_file():
-        return {}
-    try:
-        value = json.loads(_text(file))
-    except (json.JSONDecodeError, RecursionError) as error:
-        raise InputError(f"{file}: not JSON ({' '.join(str(error).split())}); fetch it again") from None
-    if not isinstance(value, dict):
-        raise InputError(f"{file}: not a JSON object; fetch it again")
-    return value
+    return read_json(file) if file.is_file() else {}
 
 
 def _special_texts(settings: dict[str, Any]) -> dict[str, str]:
@@ -285,27 +295,15 @@ def _special_texts(settings: dict[str, Any]) -> dict[str, str]:
     return texts
 
 
-def _eos_ids(path: Path) -> list[int]:
-    """What ends a text, as generation_config.json says, or else config.json."""
-    config = _json(path / "config.json")
-    inner = config.get("text_config")
-    for settings in (_json(path / "generation_config.json"), config, inner if isinstance(inner, dict) else {}):
-        ids = settings.get("eos_token_id")
-        ids = ids if isinstance(ids, list) else [ids]
-        if found := [i for i in ids if type(i) is int and i >= 0]:
-            return found
-    return []
-
-
 def _templates(path: Path, settings: dict[str, Any]) -> dict[str, str]:
     """Chat templates by name: in a file of their own, or in tokenizer_config.json, where there may be several."""
     if (file := path / "chat_template.jinja").is_file():
         return {"default": _text(file)}
-    templates = _json(path / "chat_template.json").get("chat_template") or settings.get("chat_template")
-    if isinstance(templates, str):
-        return {"default": templates}
-    named = [item for item in templates or () if isinstance(item, dict)]
-    return {str(item["name"]): item["template"] for item in named if isinstance(item.get("template"), str)}
+    found = _json(path / "chat_template.json").get("chat_template") or settings.get("chat_template")
+    if isinstance(found, str):
+        return {"default": found}
+    named = [item for item in found if isinstance(item, dict)] if isinstance(found, list) else []
+    return {str(item.get("name")): item["template"] for item in named if isinstance(item.get("template"), str)}
 
 
 # A GGUF file
@@ -338,25 +336,21 @@ GPT4O = rf"{CASED.replace('{0}', CONTRACTIONS + '?')}|\p{{N}}{{1,3}}|{OTHER_OR_S
 DEEPSEEK3 = (
     r"\p{N}{1,3}",
     "[一-龥\u3040-ゟ゠-ヿ]+",
-    r"[!\"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~][A-Za-z]+|[^\r\n\p{L}\p{P}\p{S}]?[\p{L}\p{M}]+| ?[\p{P}\p{S}]+[\r\n]*|" + LINES,
+    r"[!\"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~][A-Za-z]+|[^\r\n\p{L}\p{P}\p{S}]?[\p{L}\p{M}]+| ?[\p{P}\p{S}]+[\r\n]*|"
+    + LINES,
 )
 
+# llama.cpp's converter tells these names by the hash of what a tokenizer makes of one text; ours make the same of it.
 CUTS = {
     "gpt-2": Cut((GPT2,)),
-    "olmo": Cut((GPT2,)),
     "smollm": Cut((r"\p{N}", GPT2)),
-    "starcoder": Cut((r"\p{N}", GPT2)),
-    "refact": Cut((r"\p{N}", GPT2)),
     "llama-bpe": Cut((LLAMA3,), whole=True, bos=True),
     "llama3": Cut((LLAMA3,), whole=True, bos=True),
     "llama-v3": Cut((LLAMA3,), whole=True, bos=True),
     "dbrx": Cut((LLAMA3,)),
-    "smaug-bpe": Cut((LLAMA3,)),
     "qwen2": Cut((QWEN2,), nfc=True),
-    "deepseek-r1-qwen": Cut((QWEN2,), nfc=True),
     "tekken": Cut((TEKKEN,), whole=True, bos=True),
     "gpt-4o": Cut((GPT4O,)),
-    "llama4": Cut((GPT4O,)),
     "deepseek-v3": Cut(DEEPSEEK3),
 }
 
@@ -395,6 +389,8 @@ class Vocabulary:
             raise InputError(f"{gguf.path}: no tokenizer (looked for tokenizer.ggml.model in the file's metadata)")
         self.model = model
         self.tokens: list[str] = self.items("tokens", str)
+        if (longest := max(map(len, self.tokens), default=0)) > LONGEST_TOKEN:
+            raise self.fail(f"a token has {longest:,} characters, more than {LONGEST_TOKEN:,}")
         self.ids = {token: i for i, token in enumerate(self.tokens)}
         if len(self.ids) < len(self.tokens):
             twice = next(token for i, token in enumerate(self.tokens) if self.ids[token] != i)
@@ -426,7 +422,9 @@ class Vocabulary:
         if value is None:
             return None
         if type(value) is not int or not 0 <= value < len(self.tokens):
-            raise self.fail(f"tokenizer.ggml.{name}_token_id is {str(value)[:60]}, not one of {len(self.tokens):,} tokens")
+            raise self.fail(
+                f"tokenizer.ggml.{name}_token_id is {str(value)[:60]}, not one of {len(self.tokens):,} tokens"
+            )
         return value
 
     def ends(self) -> list[int]:
@@ -442,14 +440,16 @@ class Vocabulary:
             at = merge.find(" ", 1)  # a token may begin with a space
             pair = (merge[:at], merge[at + 1 :])
             if at < 0 or pair[0] + pair[1] not in self.ids or not self.ids.keys() >= set(pair):
-                raise self.fail(f"tokenizer.ggml.merges holds {merge[:60]!r}, which does not join two tokens to a third")
+                raise self.fail(
+                    f"tokenizer.ggml.merges holds {merge[:60]!r}, which does not join two tokens to a third"
+                )
             pairs.append(pair)
         return pairs
 
     def merges_by_score(self) -> list[tuple[str, str]]:
-        """SentencePiece's merges: whatever two tokens join to a third, in the order of its score, longer left parts first.
+        """SentencePiece's merges: any two tokens that join to a third, by its score, longer left parts first.
 
-        A file with merges in the order of scores gives the same ids as scores themselves, which `tokenizers` does not know.
+        `tokenizers` knows no scores; merges in their order give the same ids.
         """
         scores = self.items("scores", float, len(self.tokens))
         normal = [token for token, kind in zip(self.tokens, self.types, strict=True) if kind == NORMAL]
@@ -463,28 +463,32 @@ class Vocabulary:
         ]
 
     def add_specials(self, backend: Backend) -> None:
-        """Tokens that are recognised whole in any text, and those that begin and end every text."""
+        """Makes `backend` recognise whole, in any text, the tokens that are no words."""
         from tokenizers import AddedToken
-        from tokenizers.processors import TemplateProcessing
 
-        for special in (True, False):
-            kinds = (UNKNOWN, CONTROL) if special else (USER_DEFINED,)
+        for kinds, special in (((UNKNOWN, CONTROL), True), ((USER_DEFINED,), False)):
             texts = [token for token, kind in zip(self.tokens, self.types, strict=True) if kind in kinds and token]
             added = [AddedToken(text, special=special, normalized=False) for text in texts]
-            backend.add_special_tokens(added) if special else backend.add_tokens(added)
-        bos = self.get("add_bos_token", self.model == "llama" or CUTS[self.get("pre")].bos)
-        ends = [("bos", "add_bos_token", bos), ("eos", "add_eos_token", self.get("add_eos_token", False))]
-        around: dict[str, list[tuple[str, int]]] = {}
-        for name, key, wanted in ends:
-            i = self.id(name)
-            if wanted and i is None:
-                raise self.fail(f"tokenizer.ggml.{key} is set, but there is no {name}_token_id")
-            around[name] = [(f"<{name}>", i)] if wanted and i is not None else []
-        single = [*(name for name, _ in around["bos"]), "$A", *(name for name, _ in around["eos"])]
-        if len(single) > 1:
+            (backend.add_special_tokens if special else backend.add_tokens)(added)
+
+    def surround(self, backend: Backend, bos: bool) -> None:
+        """Makes `backend` begin and end texts as the file says, and begin them if `bos` where it says nothing."""
+        from tokenizers.processors import TemplateProcessing
+
+        first, last = self._around("bos", bos), self._around("eos", False)
+        if first or last:
             backend.post_processor = TemplateProcessing(
-                single=single, special_tokens=[*around["bos"], *around["eos"]]
+                single=[*first, "$A", *last], special_tokens=[*first.items(), *last.items()]
             )
+
+    def _around(self, name: str, otherwise: bool) -> dict[str, int]:
+        """The id that begins or ends every text, by a name; nothing where none does."""
+        if not self.get(f"add_{name}_token", otherwise):
+            return {}
+        i = self.id(name)
+        if i is None:
+            raise self.fail(f"every text should have a {name} token, but tokenizer.ggml.{name}_token_id is missing")
+        return {f"<{name}>": i}
 
 
 def byte_level_bpe(vocabulary: Vocabulary) -> Backend:
@@ -493,9 +497,11 @@ def byte_level_bpe(vocabulary: Vocabulary) -> Backend:
     from tokenizers import Tokenizer as Backend
 
     name = vocabulary.get("pre")
-    if name not in CUTS:
+    if not isinstance(name, str) or name not in CUTS:
         said = f"pre-tokenizer {str(name)[:60]!r} is not supported" if name else "the file names no pre-tokenizer"
-        raise InputError(f"{vocabulary.gguf.path}: {said} (only {', '.join(CUTS)}); use the Hugging Face folder instead")
+        raise InputError(
+            f"{vocabulary.gguf.path}: {said} (only {', '.join(CUTS)}); use the Hugging Face folder instead"
+        )
     cut = CUTS[name]
     backend = Backend(models.BPE(vocabulary.ids, vocabulary.merges(), ignore_merges=cut.whole))
     if cut.nfc:
@@ -504,6 +510,7 @@ def byte_level_bpe(vocabulary: Vocabulary) -> Backend:
     letters = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
     backend.pre_tokenizer = pre_tokenizers.Sequence([*splits, letters])
     backend.decoder = decoders.ByteLevel()
+    vocabulary.surround(backend, cut.bos)
     return backend
 
 
@@ -525,7 +532,6 @@ def sentencepiece_bpe(vocabulary: Vocabulary) -> Backend:
     before = [normalizers.Prepend("▁")] if spaced else []
     after = [decoders.Strip(" ", 1, 0)] if spaced else []
     backend.normalizer = normalizers.Sequence([*before, normalizers.Replace(" ", "▁")])
-    backend.decoder = decoders.Sequence(
-        [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(), *after]
-    )
+    backend.decoder = decoders.Sequence([decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(), *after])
+    vocabulary.surround(backend, bos=True)
     return backend

@@ -52,7 +52,7 @@ class StateSize:
     """Bytes of state of `batch` sequences of `context` tokens.
 
     `bytes_per_token` is what one more token of one sequence adds while no window is full; `policies` what engines really
-    reserve, where `bytes` is the minimum.
+    reserve, where `bytes` is the minimum, which `by_part` splits (an indexer's keys stand beside attention's).
     """
 
     context: int
@@ -60,6 +60,7 @@ class StateSize:
     bytes: int
     bytes_per_token: int
     policies: Mapping[str, int]
+    by_part: Mapping[str, int]
 
 
 @dataclass(frozen=True)
@@ -184,15 +185,18 @@ def _parameters(weights: list[_Counted]) -> Parameters:
 
 
 def _state(nodes: list[tuple[Node, str]], context: int, batch: int, dtype: str) -> StateSize:
-    states = [state for node, _ in nodes for state in node.spec.state().values()]
-    minimum = batch * sum(_bytes(state.elements(context), state.dtype or dtype) for state in states)
-    growing = [state for state in states if isinstance(state, PerToken)]
+    states = [(part, state) for node, part in nodes for state in node.spec.state().values()]
+    held: Counter[str] = Counter()
+    for part, state in states:
+        held[part] += batch * _bytes(state.elements(context), state.dtype or dtype)
+    growing = [state for _, state in states if isinstance(state, PerToken)]
     return StateSize(
         context=context,
         batch=batch,
-        bytes=minimum,
+        bytes=held.total(),
         bytes_per_token=sum(_bytes(state.elements(1), state.dtype or dtype) for state in growing),
-        policies={"vitruvius": minimum},
+        policies={"vitruvius": held.total()},
+        by_part=dict(held),
     )
 
 

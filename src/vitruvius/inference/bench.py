@@ -1,7 +1,7 @@
 """How fast a model runs, as a ratio to transformers.
 
-Both hold the same weights and take turns within one run, since the speed of a machine drifts by more than the difference of
-two programs: a ratio is the median over the turns of what both needed in the same turn.
+Both hold the same weights and take turns within one run, since the speed of a machine drifts by more than two programs
+differ: a ratio is the median, over the turns, of what both needed in the same turn.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import platform
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from datetime import date
+from pathlib import Path
 from statistics import median
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, Protocol
@@ -79,18 +80,18 @@ class Transformers:
         import torch
 
         with torch.inference_mode():
-            ids = torch.tensor([ids])
-            out = self._model(input_ids=ids, past_key_values=self._cache, use_cache=True, logits_to_keep=1)
+            rows = torch.tensor([ids])
+            out = self._model(input_ids=rows, past_key_values=self._cache, use_cache=True, logits_to_keep=1)
         self._cache = out.past_key_values
         return int(out.logits[0, -1].argmax())
 
 
 @dataclass(frozen=True)
 class Turn:
-    """What one engine needed in one turn, in seconds, and the tokens it wrote."""
+    """What one engine reached in one turn, in tokens per second, and the tokens it wrote."""
 
-    prefill: float
-    decode: float
+    prefill_rate: float
+    decode_rate: float
     written: tuple[int, ...]
 
 
@@ -165,8 +166,9 @@ def bench(
     model = load(source, dtype=dtype, ignore=ignore)
     if prompt + new > model.spec.context:
         raise InputError(f"{prompt} + {new} tokens exceed the context of {model.spec.context:,}")
+    kind = str(model.head.weight.dtype).removeprefix("torch.")
     with reference_folder(source, model) as folder:
-        theirs = reference_model(folder, dtype=model.head.weight.dtype, attention="sdpa")
+        theirs = reference_model(folder, kind, attention="sdpa")
     ids = torch.randint(model.spec.embedding.vocab, (prompt,), generator=torch.Generator().manual_seed(0)).tolist()
     engines: list[Engine] = [Ours(model), Transformers(theirs)]
     taken: dict[str, list[Turn]] = {engine.name: [] for engine in engines}
@@ -176,7 +178,7 @@ def bench(
             taken[engine.name].append(_turn(engine, ids, new))
     return Report(
         model=model.spec.name,
-        dtype=str(model.head.weight.dtype).removeprefix("torch."),
+        dtype=kind,
         prompt=prompt,
         new=new,
         turns=turns,
@@ -201,9 +203,24 @@ def _turn(engine: Engine, prompt: Sequence[int], new: int) -> Turn:
     read = perf_counter()
     for _ in range(new):
         written.append(engine.decode(written[-1]))
-    return Turn(read - started, perf_counter() - read, tuple(written))
+    return Turn(len(prompt) / (read - started), new / (perf_counter() - read), tuple(written))
 
 
 def _speed(name: str, turns: Sequence[Turn], ours: Sequence[Turn]) -> Speed:
     """The summary of an engine's turns beside ours."""
-    raise NotImplementedError
+    return Speed(
+        engine=name,
+        prefill=median(turn.prefill_rate for turn in turns),
+        decode=median(turn.decode_rate for turn in turns),
+        ratio_prefill=median(own.prefill_rate / turn.prefill_rate for own, turn in zip(ours, turns, strict=True)),
+        ratio_decode=median(own.decode_rate / turn.decode_rate for own, turn in zip(ours, turns, strict=True)),
+        same_tokens=all(own.written == turn.written for own, turn in zip(ours, turns, strict=True)),
+    )
+
+
+def _processor() -> str:
+    """The processor's name, as Linux tells it."""
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text("utf-8").splitlines() if info.exists() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()

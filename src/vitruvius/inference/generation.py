@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from itertools import islice
 from math import ceil
 from numbers import Integral
@@ -27,7 +27,9 @@ SLACK = 64  # tokens beyond the window that a conversation can go back without r
 
 
 class Tokenizer(Protocol):
-    """What is needed of a tokenizer (`vitruvius.tokenizer`)."""
+    """What is needed of a tokenizer (`vitruvius.tokenizer`); `eos_ids` end a text or a turn."""
+
+    eos_ids: tuple[int, ...]
 
     def encode(self, text: str) -> list[int]:
         """The ids of a text."""
@@ -177,16 +179,19 @@ class Session:
         input_ids: Sequence[int],
         max_new_tokens: int = 16,
         sampler: Sampler | None = None,
-        ignore_eos: bool = False,
+        eos: Collection[int] | None = None,
     ) -> Stream:
-        """What the model writes after one prompt, token by token. Errors as those of `generate`."""
+        """What the model writes after one prompt, token by token, until one of `eos` (the model's own, if None).
+
+        Errors as those of `generate`.
+        """
         (prompt,) = _prompts(self.model, [input_ids])
         count = _room(self.model, len(prompt), max_new_tokens)
         kept = self._return(prompt, len(prompt) + count - 1)
         tokens = self._tokens(prompt, kept, sampler or Sampler())
-        eos = frozenset() if ignore_eos else self.model.eos
+        ends = self.model.eos if eos is None else frozenset(eos)
         return Stream(
-            tokens, (count, "length" if count == max_new_tokens else "context"), eos, Timing(len(prompt), kept)
+            tokens, (count, "length" if count == max_new_tokens else "context"), ends, Timing(len(prompt), kept)
         )
 
     def _tokens(self, prompt: list[int], kept: int, sampler: Sampler) -> Iterator[int]:
@@ -229,10 +234,10 @@ def stream(
     input_ids: Sequence[int],
     max_new_tokens: int = 16,
     sampler: Sampler | None = None,
-    ignore_eos: bool = False,
+    eos: Collection[int] | None = None,
 ) -> Stream:
-    """What a model writes after one prompt, token by token. Errors as those of `generate`."""
-    return Session(model).stream(input_ids, max_new_tokens, sampler, ignore_eos)
+    """What a model writes after one prompt, token by token: see `Session.stream`."""
+    return Session(model).stream(input_ids, max_new_tokens, sampler, eos)
 
 
 def stream_text(
@@ -250,12 +255,14 @@ def stream_text(
         model: a model, or the session of one whose memory is to be used again.
         prompt: a text to continue, or the messages of a conversation to answer ({"role": …, "content": …}).
         stop: strings that end the answer; they are not part of it.
+        ignore_eos: goes on after the end of a text or a turn, which the model's files and its tokenizer name.
 
     Errors as those of `generate`.
     """
     ids = tokenizer.encode(prompt) if isinstance(prompt, str) else tokenizer.chat(prompt)
     session = model if isinstance(model, Session) else Session(model)
-    tokens = session.stream(ids, max_new_tokens, sampler, ignore_eos)
+    eos = () if ignore_eos else {*session.model.eos, *tokenizer.eos_ids}
+    tokens = session.stream(ids, max_new_tokens, sampler, eos)
     decoder = tokenizer.stream()
     for token in ids[-BEFORE:]:
         decoder.push(token)

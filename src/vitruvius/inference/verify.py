@@ -122,19 +122,19 @@ def verify(
         )
         cached = torch.cat([model(first, state), *(model(token, state) for token in rest)], 1)
     values = float(wanted.abs().max())
-    verdict = Verdict(
+    largest, tolerance = (_largest(full, wanted), _largest(cached, wanted)), TOLERANCE * max(1.0, values / 10)
+    return Verdict(
         model=model.spec.name,
         reference=f"transformers {version}",
         batch=batch,
         tokens=ids.shape[1],
-        full=_largest(full, wanted),
-        cached=_largest(cached, wanted),
+        full=largest[0],
+        cached=largest[1],
         values=values,
-        tolerance=TOLERANCE * max(1.0, values / 10),
+        tolerance=tolerance,
         agreed=float((full.argmax(-1) == wanted.argmax(-1)).float().mean()),
-        difference=None,
+        difference=None if max(largest) <= tolerance else first_difference(model, theirs, ids),
     )
-    return verdict
 
 
 def first_difference(
@@ -153,26 +153,25 @@ def first_difference(
     theirs = reference_model(Path(reference)) if isinstance(reference, str | os.PathLike) else reference
     pairs = paired_modules(model, theirs)
     with torch.no_grad(), _recorded({name: model.get_submodule(name) for name in pairs}) as ours:
-        model(input_ids)
+        logits = model(input_ids)
     with torch.no_grad(), _recorded({name: module for name, (_, module) in pairs.items()}) as wanted:
-        theirs(input_ids=input_ids, use_cache=False)
-    for name, (given, got) in ours.items():
-        if name not in wanted:
+        wanted_logits = theirs(input_ids=input_ids, use_cache=False).logits
+    # what follows the head's matrix (a softcap) is inside our module and outside of theirs
+    ours["head"], wanted["head"] = (ours["head"][0], logits), (wanted["head"][0], wanted_logits)
+    for name, (given, made) in ours.items():
+        if name not in wanted or (got := _aligned(made, wanted[name][1])) is None:
             continue
-        wanted_given, want = wanted[name]
-        if (got := _aligned(got, want)) is None:
-            continue
-        error, values = (got - want).abs(), float(want.abs().max())
-        bad = ~(error <= tolerance * values)  # NaN counts as bad
+        want, values = wanted[name][1], float(wanted[name][1].abs().max())
+        bad = ~((got - want).abs() <= tolerance * values)  # NaN counts as bad
         if bad.any():
-            aligned = _aligned(given, wanted_given)
+            received = _aligned(given, wanted[name][0])
             return Difference(
                 module=name,
                 reference=pairs[name][0],
                 largest=_largest(got, want),
                 values=values,
                 token=_first_token(bad, input_ids),
-                given=None if aligned is None else _largest(aligned, wanted_given),
+                given=None if received is None else _largest(received, wanted[name][0]),
             )
     return None
 
@@ -199,12 +198,16 @@ def paired_modules(model: Decoder, theirs: nn.Module) -> dict[str, tuple[str, nn
 @contextmanager
 def _recorded(modules: Mapping[str, nn.Module]) -> Iterator[dict[str, tuple[Tensor, Tensor]]]:
     """Within it, what each module is given and gives is kept by name, in the order in which they finish."""
+    import torch
+
     record: dict[str, tuple[Tensor, Tensor]] = {}
 
     def keep(name: str) -> Any:
         def hook(module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
             given = args[0] if args else next(iter(kwargs.values()))
-            record[name] = (given.detach(), (output[0] if isinstance(output, tuple) else output).detach())
+            made = output[0] if isinstance(output, tuple) else output
+            if isinstance(given, torch.Tensor) and isinstance(made, torch.Tensor):
+                record[name] = (given, made)
 
         return hook
 
@@ -217,7 +220,7 @@ def _recorded(modules: Mapping[str, nn.Module]) -> Iterator[dict[str, tuple[Tens
 
 
 def _aligned(ours: Tensor, theirs: Tensor) -> Tensor | None:
-    """`ours` in the shape of `theirs`: heads may stand before the tokens or after. None where they are not the same thing."""
+    """`ours` in the shape of `theirs`: heads stand before the tokens or after. None where they are not comparable."""
     forms = [ours, ours.transpose(1, 2)] if ours.ndim == 4 else [ours]
     fitting = [form for form in forms if form.shape == theirs.shape]
     return min(fitting, key=lambda form: _largest(form, theirs), default=None)
@@ -257,10 +260,9 @@ def reference_folder(source: str | os.PathLike[str], model: Decoder) -> Iterator
         yield Path(folder)
 
 
-def reference_model(folder: Path) -> nn.Module:
-    """transformers' model of a checkpoint's folder, in float32, in its plain implementation."""
+def reference_model(folder: Path, dtype: str = "float32", attention: str = "eager") -> nn.Module:
+    """transformers' model of a checkpoint's folder; "eager" is its plain implementation of attention."""
     _installed()
-    import torch
     from transformers import CONFIG_MAPPING, AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText
     from transformers.utils import logging
 
@@ -274,7 +276,7 @@ def reference_model(folder: Path) -> nn.Module:
     config = AutoConfig.for_model(kind if kind in CONFIG_MAPPING else decoder.family, **values)
     auto = AutoModelForImageTextToText if "text_config" in values else AutoModelForCausalLM
     model: nn.Module = auto.from_pretrained(
-        folder, config=config, dtype=torch.float32, attn_implementation="eager", local_files_only=True
+        folder, config=config, dtype=dtype, attn_implementation=attention, local_files_only=True
     )
     return model.eval()
 

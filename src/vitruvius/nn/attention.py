@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .. import spec
-from .call import Call, visible
+from .call import Call, layer_of, visible
+from .encoder import EncoderKeyValue, RelativeBias
 from .ops import Mask, Scores, attention
+from .state import Keys
 from .twin import Twin, twin
 
 
@@ -78,26 +82,41 @@ class Attention(Twin[spec.Attention]):
     q: nn.Linear
     o: nn.Linear
     gate: nn.Linear
-    kv: KeyValue
+    kv: KeyValue | EncoderKeyValue
+    positions: RelativeBias
     q_norm: QKNorm
     softmax: Softmax
 
     def forward(self, x: Tensor, call: Call) -> Tensor:
         """x (B, T, W) -> (B, T, W); keys and values are kept in the call's state, if it has one."""
         s = self.spec
+        rope = s.positions if isinstance(s.positions, spec.RoPE) else None
         q = self.q_norm(self.q(x), s.heads) if s.q_norm else split_heads(self.q(x), s.heads)
-        if s.positions:
-            q = call.rotate(s.positions, q)
+        if rope:
+            q = call.rotate(rope, q)
         if s.q_norm:
             q = self.q_norm.after_rope(q)
         q, how = call.scores(s.softmax, q, self.softmax.sinks if s.softmax.sinks else None)
-        if isinstance(s.kv, spec.LayerKeyValue):
-            (k, v), keys = call.kept_by(s.kv.layer)
-        else:
-            k, v = self.kv(x, s.positions, call)
-            (k, v), keys = call.remember(self.path, k=k, v=v)
+        match s.kv:
+            case spec.KeyValue():
+                k, v = self.kv(x, rope, call)
+                (k, v), keys = call.remember(self.path, k=k, v=v)
+            case spec.LayerKeyValue(layer=layer):
+                (k, v), keys = call.kept_by(layer)
+            case spec.EncoderKeyValue():
+                (k, v), keys = call.encoder(self.path, self.kv)
+        how = replace(how, bias=self.relative(keys, call))
         y = merge_heads(attention(q, k, v, call.mask(s.sees, keys), how))
         return self.o(self.gated(x, y, s.gate) if s.gate else y)
+
+    def relative(self, keys: Keys, call: Call) -> Tensor | None:
+        """What relative positions add to the scores, (B or 1, H, T, S)."""
+        match self.spec.positions:
+            case spec.RelativeBias():
+                return call.relative(layer_of(self.path), keys, self.positions)
+            case spec.LayerBias(layer=layer):
+                return call.relative(layer, keys)
+        return None
 
     def gated(self, x: Tensor, y: Tensor, gate: spec.OutputGate) -> Tensor:
         """y (B, T, H · Dᵥ), each channel or head times its gate."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
+from functools import cached_property
 from math import log
 
 import torch
@@ -14,6 +16,23 @@ from .position import rotate, rotation
 from .state import FixedState, Keys, State
 
 
+class Encoded:
+    """What an encoder has given.
+
+    Args:
+        lengths: how many tokens of each row are not padding.
+        x: (B, S, W), S the longest of them; None where the decoder's state has kept what it needs of it.
+        device: where the decoder runs.
+    """
+
+    def __init__(self, lengths: list[int], x: Tensor | None, device: torch.device) -> None:
+        self.lengths, self.x = lengths, x
+        positions = torch.arange(max(lengths), device=device)[None]
+        even = len(set(lengths)) == 1
+        real = None if even else positions < torch.tensor(lengths, device=device)[:, None]
+        self.keys = Keys(positions, (0, max(lengths)), real=real)
+
+
 class Call:
     """One forward pass over `tokens` new tokens of each sequence.
 
@@ -21,12 +40,18 @@ class Call:
         positions: (B or 1, T), the absolute position of each new token.
         state: what is remembered of earlier calls, or None.
         lengths: how many of each row's tokens are not padding, or None for all.
+        encoded: what the encoder has given, in models that have one.
     """
 
-    def __init__(self, positions: Tensor, state: State | None, lengths: list[int] | None) -> None:
-        self.positions, self.state, self.lengths = positions, state, lengths
+    def __init__(
+        self, positions: Tensor, state: State | None, lengths: list[int] | None, encoded: Encoded | None = None
+    ) -> None:
+        self.positions, self.state, self.lengths, self.encoded = positions, state, lengths, encoded
+        self._relative: dict[int, Callable[[Tensor, Tensor], Tensor]] = {}
+        self._biases: dict[tuple[int, object], Tensor] = {}
         self._tables: dict[spec.RoPE, tuple[Tensor, Tensor]] = {}
         self._masks: dict[tuple[spec.Sees, object], Mask] = {}
+        self.layer_inputs: Tensor | None = None  # (B, T, layers, channels), each layer's own input where there are such
         self._kept: dict[int, tuple[tuple[Tensor, ...], Keys]] = {}
 
     def rotate(self, rope: spec.RoPE, x: Tensor) -> Tensor:
@@ -39,7 +64,7 @@ class Call:
         """Adds the new tokens' entries (…, T, channels) to the state of the part at `path`; returns all that may be
         seen, in the same order, and where it stands."""
         if self.state is None:
-            kept = tuple(new.values()), Keys(self.positions, (0, self.positions.shape[1]))
+            kept = tuple(new.values()), Keys(self.positions, (0, self.positions.shape[1]), real=self.real)
         else:
             kept = self.state.tokens[path].append(new, self.state.lengths, self.lengths)
         if "v" in new:
@@ -50,11 +75,36 @@ class Call:
         """What the attention of an earlier layer has remembered in this call."""
         return self._kept[layer]
 
+    def encoder(
+        self, path: str, make: Callable[[Tensor], tuple[Tensor, Tensor]]
+    ) -> tuple[tuple[Tensor, ...], Keys]:
+        """The keys and values of the encoder's tokens for the part at `path`: made of its output in the call that
+        brings it, and kept for the calls after that."""
+        assert self.encoded is not None, "checked by the model"
+        if self.encoded.x is None:
+            assert self.state is not None
+            assert self.state.encoder is not None
+            return self.state.encoder.kept(path), self.encoded.keys
+        k, v = make(self.encoded.x)
+        if self.state is not None and self.state.encoder is not None:
+            self.state.encoder.fill(path, k=k, v=v)
+        return (k, v), self.encoded.keys
+
+    def relative(self, layer: int, keys: Keys, bias: Callable[[Tensor, Tensor], Tensor] | None = None) -> Tensor:
+        """What the relative positions of `layer` add to the scores of `keys`, (B or 1, H, T, S). The layer itself gives
+        its `bias`, a function of the positions of queries and keys; later layers that use it too do not."""
+        if bias is not None:
+            self._relative[layer] = bias
+        geometry = (layer, keys.geometry)
+        if geometry not in self._biases:
+            self._biases[geometry] = self._relative[layer](self.positions, keys.positions)
+        return self._biases[geometry]
+
     def fixed(self, path: str) -> FixedState | None:
         """The recurrent state of the part at `path`, None where the call has no state."""
         return None if self.state is None else self.state.fixed[path]
 
-    @property
+    @cached_property
     def real(self) -> Tensor | None:
         """(B, T): which of the new tokens are not padding; None if all are. Recurrences must pass over the others."""
         if self.lengths is None:
@@ -85,7 +135,7 @@ class Call:
 
     def _mask(self, sees: spec.Sees, keys: Keys) -> Mask:
         if isinstance(sees, spec.Everything):
-            return Mask()
+            return Mask() if keys.real is None else Mask(keys.real[:, None, None])
         if keys.span and _plain(sees, *keys.span):  # every row sees the same, and simple rules serve
             first, last = keys.span
             if self.positions.shape[1] == 1:
@@ -119,8 +169,8 @@ def visible(sees: spec.Sees, queries: Tensor, keys: Tensor) -> Tensor:
 
 
 def layer_of(path: str) -> int:
-    """The number in "layers.7.mixer.body"; −1 elsewhere."""
-    group, _, rest = path.partition(".")
+    """The number in "layers.7.mixer.body" and in "encoder.layers.7.mixer.body"; −1 elsewhere."""
+    group, _, rest = path.removeprefix("encoder.").partition(".")
     return int(rest.partition(".")[0]) if group == "layers" else -1
 
 

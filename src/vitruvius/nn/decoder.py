@@ -11,9 +11,11 @@ from torch.nn import functional as F
 
 from .. import spec
 from ..errors import InputError
-from .call import Call, new_positions
+from .call import Call, Encoded, new_positions
+from .encoder import Encoder
 from .position import LearnedPositions
-from .state import FixedState, State, TokenState
+from .state import EncoderState, FixedState, State, TokenState
+from .stream import AltUpEnds, PerLayerEmbedding
 from .twin import Twin, twin
 
 
@@ -57,13 +59,35 @@ class Parallel(Twin[spec.Parallel]):
 
 @twin(spec.Layer)
 class Layer(Twin[spec.Layer]):
-    """One branch after the other."""
+    """One branch after the other, and what is around them."""
+
+    around: nn.Module
 
     def forward(self, x: Tensor, call: Call) -> Tensor:
-        """(B, T, W) -> (B, T, W)."""
+        """(B, T, W), or several such streams (n, B, T, W) -> the same."""
+        return self.around(x, call, self.inside) if self.spec.around else self.inside(x, call)
+
+    def inside(self, x: Tensor, call: Call) -> Tensor:
+        """The branches: (B, T, W) -> (B, T, W)."""
         for branch in self.spec.branches:
             x = self.get_submodule(branch.name)(x, call)
         return x
+
+
+@twin(spec.MTP)
+class MTP(Twin[spec.MTP]):
+    """norm(layer(join([norm(embedding of the next token), norm(hidden state)])))."""
+
+    embedding_norm: nn.Module
+    hidden_norm: nn.Module
+    join: nn.Linear
+    layer: Layer
+    final_norm: nn.Module
+
+    def forward(self, embedded: Tensor, hidden: Tensor, call: Call) -> Tensor:
+        """The next tokens' embeddings and the hidden states before them (B, T, W) -> hidden states one token ahead."""
+        x = self.join(torch.cat((self.embedding_norm(embedded), self.hidden_norm(hidden)), -1))
+        return self.final_norm(self.layer(x, call))
 
 
 @twin(spec.Embedding)
@@ -71,6 +95,7 @@ class Embedding(Twin[spec.Embedding]):
     """Looks rows up, and scales them."""
 
     weight: Tensor
+    per_layer: PerLayerEmbedding
 
     def forward(self, ids: Tensor, head: Tensor) -> Tensor:
         """ids (B, T), the head's matrix (V, W) for a tied one -> (B, T, W)."""
@@ -102,11 +127,14 @@ class Decoder(Twin[spec.Decoder]):
     `eos` are the token ids that end a text and `origin` the checkpoint, both known for loaded models.
     """
 
+    encoder: Encoder
     embedding: Embedding
     positions: LearnedPositions
+    ends: AltUpEnds
     layers: nn.ModuleList
     final_norm: nn.Module
     head: Head
+    mtp: nn.ModuleList
 
     def __init__(self, spec: spec.Decoder, width: int, copies: tuple[int, ...] = ()) -> None:
         super().__init__(spec, width, copies)
@@ -116,62 +144,118 @@ class Decoder(Twin[spec.Decoder]):
             if isinstance(module, Twin):
                 module.path = path
 
-    def unbuilt(self, spec: spec.Decoder) -> frozenset[str]:
-        """Layers for multi-token prediction are not run yet."""
-        return frozenset(f"mtp.{i}" for i in range(len(spec.mtp)))
-
-    def forward(self, input_ids: Tensor, state: State | None = None, lengths: Tensor | None = None) -> Tensor:
+    def forward(
+        self,
+        input_ids: Tensor | None = None,
+        state: State | None = None,
+        lengths: Tensor | None = None,
+        decoder_input_ids: Tensor | None = None,
+        decoder_lengths: Tensor | None = None,
+    ) -> Tensor:
         """Logits for the token after each.
 
         Args:
             input_ids: (B, T), the new tokens.
             state: what earlier calls have seen; it is advanced by these tokens.
             lengths: (B,), how many of each row's tokens are meant, where rows are padded on the right.
+            decoder_input_ids, decoder_lengths: the same for the decoder of a model that has an encoder. There
+                `input_ids` and `lengths` are what the encoder reads; a state remembers it, so the calls after the first
+                give the decoder's tokens only.
 
         Returns (B, T, V). Raises InputError for ids out of range, or more tokens than the state has room for.
         """
-        return self.head(self.hidden(input_ids, state, lengths))
+        if self.spec.encoder is None:
+            if input_ids is None or decoder_input_ids is not None:
+                raise InputError(f"{self.spec.name} has no encoder: give its tokens as input_ids")
+            return self.head(self.hidden(input_ids, state, lengths))
+        if decoder_input_ids is None:
+            raise InputError(f"{self.spec.name} reads input_ids and writes after decoder_input_ids: give both")
+        encoded = None if input_ids is None else self.encode(input_ids, lengths)
+        return self.head(self.hidden(decoder_input_ids, state, decoder_lengths, encoded))
 
-    def hidden(self, input_ids: Tensor, state: State | None = None, lengths: Tensor | None = None) -> Tensor:
-        """As `forward`, up to the head: (B, T, W)."""
-        for x in self.stream(input_ids, state, lengths):
+    def encode(self, input_ids: Tensor, lengths: Tensor | None = None) -> Encoded:
+        """What the encoder makes of input_ids (B, S), for `hidden`."""
+        assert self.spec.encoder is not None
+        counts = self._counts(input_ids, None, lengths, self.spec.encoder.embedding.vocab)
+        encoded: Encoded = self.encoder(input_ids, counts, self.head.weight)
+        return encoded
+
+    def hidden(
+        self,
+        input_ids: Tensor,
+        state: State | None = None,
+        lengths: Tensor | None = None,
+        encoded: Encoded | None = None,
+    ) -> Tensor:
+        """As `forward`, up to the head: (B, T, W). The ids are the decoder's, `encoded` what its encoder has made of
+        another text."""
+        for x in self.stream(input_ids, state, lengths, encoded):
             final = x
         return final
 
+    def ahead(self, input_ids: Tensor) -> list[Tensor]:
+        """What the layers for multi-token prediction say: logits (B, T − 1 − k, V) of module k, whose entry t is for the
+        token t + 2 + k. It sees the tokens up to t + 1 + k and the hidden states of the module before it."""
+        hidden, logits = self.hidden(input_ids), []
+        for k, module in enumerate(self.mtp if self.spec.mtp else ()):
+            ids, hidden = input_ids[:, k + 1 :], hidden[:, :-1]
+            positions = torch.arange(k + 1, input_ids.shape[1], device=ids.device)[None]
+            hidden = module(self.embedding(ids, self.head.weight), hidden, Call(positions, None, None))
+            logits.append(self.head(hidden))
+        return logits
+
     @torch.no_grad()
-    def hidden_states(self, input_ids: Tensor) -> list[Tensor]:
+    def hidden_states(self, input_ids: Tensor, encoded: Encoded | None = None) -> list[Tensor]:
         """The residual stream (B, T, W) after the embedding and after each layer, the last one normed."""
-        *before, _, last = self.stream(input_ids)
+        *before, _, last = self.stream(input_ids, encoded=encoded)
         return [*before, last]
 
-    def stream(self, input_ids: Tensor, state: State | None = None, lengths: Tensor | None = None) -> Iterator[Tensor]:
-        """The residual stream (B, T, W) after the embedding, after each layer, and after the final norm."""
-        counts = self._counts(input_ids, state, lengths)
+    def stream(
+        self,
+        input_ids: Tensor,
+        state: State | None = None,
+        lengths: Tensor | None = None,
+        encoded: Encoded | None = None,
+    ) -> Iterator[Tensor]:
+        """The residual stream (B, T, W) after the embedding, after each layer, and after the final norm; where layers have
+        several streams, all of them (n, B, T, W) but at the end."""
+        counts = self._counts(input_ids, state, lengths, self.spec.embedding.vocab)
+        encoded = self._heard(encoded, state, input_ids)
         positions = new_positions(input_ids.shape[1], state, input_ids.device)
-        call = Call(positions, state, counts if lengths is not None else None)
+        call = Call(positions, state, counts if lengths is not None else None, encoded)
         x = self.embedding(input_ids, self.head.weight)
+        if self.spec.embedding.per_layer:
+            call.layer_inputs = self.embedding.per_layer(input_ids, x)
         if self.spec.positions:
             self._within(counts, state)
             x = x + self.positions(positions)
+        x = self.ends.widen(x) if self.spec.ends else x
         yield x
         for layer in self.layers:
             x = layer(x, call)
             yield x
-        yield self.final_norm(x)
+        yield self.final_norm(self.ends.narrow(x) if self.spec.ends else x)
         if state is not None:
             state.advance(counts)
+        if state is not None and state.encoder is not None and encoded is not None:
+            state.encoder.lengths = encoded.lengths
 
-    def new_state(self, batch: int = 1, capacity: int | None = None, slack: int = 0) -> State:
+    def new_state(
+        self, batch: int = 1, capacity: int | None = None, slack: int = 0, encoder_capacity: int | None = None
+    ) -> State:
         """An empty state for `batch` sequences of up to `capacity` tokens (the model's context, if None).
 
-        `slack` is how many tokens windowed layers keep beyond their window, so that `rewind` can go back that far.
+        `slack` is how many tokens windowed layers keep beyond their window, so that `rewind` can go back that far;
+        `encoder_capacity` how many tokens an encoder may read (as many as `capacity`, if None).
         """
         capacity = self.spec.context if capacity is None else capacity
-        if batch < 1 or capacity < 1 or slack < 0:
+        encoder_capacity = capacity if encoder_capacity is None else encoder_capacity
+        if batch < 1 or min(capacity, encoder_capacity) < 1 or slack < 0:
             raise InputError(f"a state needs a batch and a capacity of at least 1, got {batch} and {capacity}")
         dtype, device = self.head.weight.dtype, self.head.weight.device
         tokens: dict[str, TokenState] = {}
         fixed: dict[str, FixedState] = {}
+        static: dict[str, dict[str, spec.Static]] = {}
         for module in self.modules():
             declared = module.spec.state() if isinstance(module, Twin) else {}
             growing = {name: entry for name, entry in declared.items() if isinstance(entry, spec.PerToken)}
@@ -180,15 +264,37 @@ class Decoder(Twin[spec.Decoder]):
                 tokens[module.path] = TokenState(growing, batch, capacity, slack, dtype, device)
             if constant:
                 fixed[module.path] = FixedState(constant, batch, dtype, device)
-        return State(tokens, fixed, batch, capacity)
+            if once := {name: entry for name, entry in declared.items() if isinstance(entry, spec.Static)}:
+                static[module.path] = once
+        encoder = EncoderState(static, batch, encoder_capacity, dtype, device) if self.spec.encoder else None
+        return State(tokens, fixed, batch, capacity, encoder)
 
-    def _counts(self, ids: Tensor, state: State | None, lengths: Tensor | None) -> list[int]:
+    def _heard(self, encoded: Encoded | None, state: State | None, ids: Tensor) -> Encoded | None:
+        """What the encoder has given, in this call or in an earlier one, after all has been checked."""
+        if self.spec.encoder is None:
+            return None
+        kept = None if state is None else state.encoder
+        if encoded is None:
+            if kept is None or not any(kept.lengths):
+                raise InputError(f"the encoder of {self.spec.name} has read nothing yet: give input_ids too")
+            return Encoded(kept.lengths, None, ids.device)
+        if len(encoded.lengths) != len(ids):
+            raise InputError(f"the encoder has read {len(encoded.lengths)} sequences, and the decoder has {len(ids)}")
+        if state is not None and state.length:
+            raise InputError("the state goes on after what the encoder has read before: give no input_ids, or a new state")
+        if kept is not None and max(encoded.lengths) > kept.capacity:
+            raise InputError(
+                f"the state holds {kept.capacity} tokens of the encoder, and {max(encoded.lengths)} are needed: "
+                f"ask for more with new_state(encoder_capacity={max(encoded.lengths)})"
+            )
+        return encoded
+
+    def _counts(self, ids: Tensor, state: State | None, lengths: Tensor | None, vocab: int) -> list[int]:
         """How many of each row's tokens are meant, after all has been checked."""
         if ids.ndim != 2 or ids.shape[1] == 0 or ids.dtype not in (torch.int64, torch.int32):
             raise InputError(f"input_ids must be integers (B, T) with T ≥ 1, got {ids.dtype} {tuple(ids.shape)}")
         batch, tokens = ids.shape
-        if ids.device.type == "cpu" and not 0 <= int(ids.min()) <= int(ids.max()) < self.spec.embedding.vocab:
-            vocab = self.spec.embedding.vocab
+        if ids.device.type == "cpu" and not 0 <= int(ids.min()) <= int(ids.max()) < vocab:
             raise InputError(f"token ids run from 0 to {vocab - 1}, got {int(ids.min())} to {int(ids.max())}")
         counts = [tokens] * batch if lengths is None else [int(n) for n in lengths.tolist()]
         if len(counts) != batch or not all(1 <= n <= tokens for n in counts):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from statistics import NormalDist
 
 import torch
 from torch import Tensor, nn
@@ -60,12 +61,20 @@ class GatedMLP(Twin[spec.GatedMLP]):
         return self.down(gated(self.spec.act, self.gate(x, *groups), self.up(x, *groups)), *groups)
 
 
-def gated(act: spec.Activation | spec.ClampedSwiGLU, gate: Tensor, up: Tensor) -> Tensor:
-    """act(gate) · up, elementwise."""
+def gated(act: spec.Activation | spec.ClampedSwiGLU | spec.GaussianTopK, gate: Tensor, up: Tensor) -> Tensor:
+    """act(gate) · up."""
     if isinstance(act, spec.ClampedSwiGLU):
         gate, up = gate.clamp(max=act.limit), up.clamp(-act.limit, act.limit)
         return (up + act.offset) * gate * torch.sigmoid(act.alpha * gate)
+    if isinstance(act, spec.GaussianTopK):
+        gate, act = most_active(gate, act.sparsity), act.act
     return ACTIVATIONS[act](gate) * up
+
+
+def most_active(x: Tensor, sparsity: float) -> Tensor:
+    """What the channels have above the value that a share `sparsity` of them would not reach, were they normal."""
+    cutoff = x.mean(-1, keepdim=True) + NormalDist().inv_cdf(sparsity) * x.std(-1, correction=0, keepdim=True)
+    return F.relu(x - cutoff)
 
 
 @twin(spec.ScalarGated)
@@ -127,6 +136,8 @@ class MoE(Twin[spec.MoE]):
         """(…, W) -> (…, W)."""
         s, rows = self.spec, x.flatten(0, -2)
         weights, chosen = self.router(rows)
+        if s.router.capacity is not None:
+            weights = weights * taken(chosen.view(*x.shape[:-1], -1), s.router).flatten(0, -2)
         inner = self.latent_down(rows) if s.latent else rows
         order = chosen.flatten().argsort(stable=True)  # the chosen (token, expert) pairs, grouped by expert
         tokens, weight = order // s.router.active, weights.flatten()[order, None].to(x.dtype)
@@ -138,6 +149,12 @@ class MoE(Twin[spec.MoE]):
         out = (self.latent_up(out) if s.latent else out).view_as(x)
         out = out + self.shared(x) if s.shared else out
         return out if s.scale == 1.0 else out * s.scale
+
+
+def taken(chosen: Tensor, router: spec.Router) -> Tensor:
+    """Whether an expert has room for a token that chose it, first come, first served; chosen (…, T, K) -> bool."""
+    arrivals = F.one_hot(chosen, router.experts).sum(-2).cumsum(-2)  # (…, T, E), how many have come by then
+    return arrivals.gather(-1, chosen) <= router.capacity
 
 
 def groups_of(chosen: Tensor) -> Groups:

@@ -9,7 +9,7 @@ import torch
 
 from .. import spec
 from ..errors import InputError
-from . import attention, feedforward, norm, position  # noqa: F401  (they register their twins)
+from . import attention, feedforward, norm, position, stream  # noqa: F401  (they register their twins)
 from .decoder import Decoder
 from .twin import make
 
@@ -43,12 +43,7 @@ def skeleton(decoder: spec.Decoder) -> Decoder:
 def weights_of(decoder: spec.Decoder) -> dict[str, tuple[spec.Weight, tuple[int, ...]]]:
     """Canonical name -> (weight, complete shape) of everything that the model is built with."""
     nodes = spec.walk(decoder, decoder.width)
-    return {
-        name: (weight, shape)
-        for node in nodes
-        if not node.path.startswith("mtp.")
-        for name, weight, shape in node.weights()
-    }
+    return {name: (weight, shape) for node in nodes for name, weight, shape in node.weights()}
 
 
 def check_memory(decoder: spec.Decoder, dtype: torch.dtype, device: str) -> None:
@@ -64,7 +59,9 @@ def check_memory(decoder: spec.Decoder, dtype: torch.dtype, device: str) -> None
         )
 
 
-def build(arch: spec.Decoder, seed: int = 0, dtype: str | torch.dtype = "float32", device: str = "cpu") -> Decoder:
+def build(
+    arch: spec.Decoder, seed: int = 0, dtype: str | torch.dtype = "float32", device: str = "cpu"
+) -> Decoder:
     """A model with random weights: matrices normal with deviation 0.02, norms at one, biases at zero.
 
     Args:

@@ -27,11 +27,14 @@ class Keys:
         positions: (B or 1, S), the absolute position of each.
         span: (first, last + 1) where every row holds exactly these positions, in order (in any order if there is one
         query). slots: with `span`, tells the geometries of one call apart.
+        real: (B, S), which are not padding, None if all are: for queries that see later keys too. From others padding
+        on the right is hidden in any case.
     """
 
     positions: Tensor
     span: tuple[int, int] | None
     slots: int = 0
+    real: Tensor | None = None
 
     @property
     def geometry(self) -> tuple[object, ...]:
@@ -189,6 +192,43 @@ class FixedState:
         self.snapshots = {kept: value for kept, value in self.snapshots.items() if kept <= length}
 
 
+class EncoderState:
+    """What the parts of a decoder keep of the encoder's output: tensors (B, …, capacity, channels), filled by the call
+    that brings the text to read, and then only looked at.
+
+    Args:
+        declared: canonical path -> name -> entry.
+        capacity: the most tokens that the encoder may read of a sequence.
+
+    `lengths` is how many it has read of each.
+    """
+
+    def __init__(
+        self,
+        declared: Mapping[str, Mapping[str, spec.Static]],
+        batch: int,
+        capacity: int,
+        dtype: torch.dtype,
+        device: torch.device,
+    ) -> None:
+        self.capacity, self.lengths = capacity, [0] * batch
+        self.parts: dict[str, dict[str, Tensor]] = {path: {} for path in declared}
+        for path, entries in declared.items():
+            for name, entry in entries.items():
+                *groups, channels = entry.shape
+                kind = getattr(torch, entry.dtype) if entry.dtype else dtype
+                self.parts[path][name] = torch.zeros((batch, *groups, capacity, channels), dtype=kind, device=device)
+
+    def fill(self, path: str, **new: Tensor) -> None:
+        """Keeps the entries (B, …, S, channels) of the part at `path`."""
+        for name, entries in new.items():
+            self.parts[path][name][..., : entries.shape[-2], :] = entries
+
+    def kept(self, path: str) -> tuple[Tensor, ...]:
+        """What the part at `path` has kept."""
+        return tuple(tensor[..., : max(self.lengths), :] for tensor in self.parts[path].values())
+
+
 class State:
     """What a model remembers of a batch of sequences.
 
@@ -197,10 +237,18 @@ class State:
         fixed: canonical path -> what that part keeps whatever the length.
         batch: number of sequences.
         capacity: the most tokens that a sequence may have.
+        encoder: what is kept of an encoder's output, for models that have one.
     """
 
-    def __init__(self, tokens: dict[str, TokenState], fixed: dict[str, FixedState], batch: int, capacity: int) -> None:
-        self.tokens, self.fixed, self.capacity = tokens, fixed, capacity
+    def __init__(
+        self,
+        tokens: dict[str, TokenState],
+        fixed: dict[str, FixedState],
+        batch: int,
+        capacity: int,
+        encoder: EncoderState | None = None,
+    ) -> None:
+        self.tokens, self.fixed, self.capacity, self.encoder = tokens, fixed, capacity, encoder
         self.lengths = [0] * batch
 
     @property
@@ -264,6 +312,7 @@ class State:
         """Every tensor that is held."""
         held = [part.tensors for part in self.tokens.values()] + [part.tensors for part in self.fixed.values()]
         held += [copy for part in self.fixed.values() for copy in part.snapshots.values()]
+        held += self.encoder.parts.values() if self.encoder else []
         return [tensor for tensors in held for tensor in tensors.values()]
 
     @property

@@ -70,16 +70,10 @@ class Twin(nn.Module, Generic[S]):
             if not layer:
                 self._own(name, weight, copies)
             elif kind == "weight":
-                self.add_module(layer, _linear(weight, f"{layer}.bias" in weights, copies))
+                self._child(layer, _linear(weight, f"{layer}.bias" in weights, copies))
         for slot, part in spec.parts(width).items():
-            if slot in self.unbuilt(spec):
-                continue
             stacked = copies if part.copies is None else (*copies, part.copies)
             self._child(slot, make(part.spec, part.width, stacked))
-
-    def unbuilt(self, spec: S) -> frozenset[str]:
-        """Slots that the model is counted with but not run with."""
-        return frozenset()
 
     def _own(self, name: str, weight: Weight, copies: tuple[int, ...]) -> None:
         value = torch.empty(*copies, *weight.shape)

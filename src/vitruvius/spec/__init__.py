@@ -21,7 +21,23 @@ from .attention import (
     Softmax,
     Window,
 )
-from .base import Axis, Fixed, Node, Part, PerToken, Size, Spec, State, Weight, linear, slots, vector, walk, width_axis
+from .base import (
+    Axis,
+    Fixed,
+    Node,
+    Part,
+    PerToken,
+    Size,
+    Spec,
+    State,
+    Static,
+    Weight,
+    linear,
+    slots,
+    vector,
+    walk,
+    width_axis,
+)
 from .config import (
     EVERYDAY,
     Config,
@@ -37,7 +53,18 @@ from .config import (
 )
 from .decoder import MTP, Body, Branch, Decoder, Embedding, Head, Layer, Norm, Parallel
 from .edit import New, edit, from_json, to_json
-from .feedforward import MLP, Activation, ClampedSwiGLU, ExpertGroups, GatedMLP, MoE, Router, ScalarGated
+from .encoder import Encoder, EncoderKeyValue, LayerBias, RelativeBias
+from .feedforward import (
+    MLP,
+    Activation,
+    ClampedSwiGLU,
+    ExpertGroups,
+    GatedMLP,
+    GaussianTopK,
+    MoE,
+    Router,
+    ScalarGated,
+)
 from .indexer import Indexer
 from .names import (
     Family,
@@ -55,5 +82,6 @@ from .names import (
 )
 from .norm import GatedNorm, LayerNorm, RMSNorm, WeightlessNorm
 from .position import LearnedPositions, LinearScaling, Llama3Scaling, RoPE, Scaling, YaRN, yarn_mscale
+from .stream import AltUp, AltUpEnds, Laurel, LayerScalar, PerLayerEmbedding, PerLayerInput, PerLayerTable
 
 __all__ = [name for name in dir() if not name.startswith("_")]

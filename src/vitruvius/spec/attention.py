@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from .base import Axis, Part, PerToken, Size, Spec, State, Weight, linear, slots, vector, width_axis
+from .base import Axis, Part, PerToken, Size, Spec, State, Static, Weight, linear, slots, vector, width_axis
+from .encoder import EncoderKeyValue, LayerBias, RelativeBias
 from .indexer import Indexer
 from .norm import RMSNorm, WeightlessNorm
 from .position import RoPE
@@ -175,14 +176,18 @@ class OutputGate(Spec):
 
 @dataclass(frozen=True, kw_only=True)
 class Attention(Spec):
-    """softmax(q kᵀ) v, `heads` times side by side. Vaswani et al. 2017, arXiv 1706.03762, section 3.2."""
+    """softmax(q kᵀ) v, `heads` times side by side. Vaswani et al. 2017, arXiv 1706.03762, section 3.2.
+
+    Nothing is kept of keys that see later ones: an encoder reads its text in one call. Of an encoder's own output the
+    keys and values are kept as they are; it is taken to be as long as the context.
+    """
 
     heads: Size
     head_dim: Size
-    kv: KeyValue | LayerKeyValue
+    kv: KeyValue | LayerKeyValue | EncoderKeyValue
     sees: Sees
     softmax: Softmax
-    positions: RoPE | None = None
+    positions: RoPE | RelativeBias | LayerBias | None = None
     q_norm: QKNorm | None = None
     q_bias: bool = False
     o_bias: bool = False
@@ -203,11 +208,15 @@ class Attention(Spec):
             raise ValueError(f"{self.heads} query heads cannot be shared evenly by {self.kv.heads} key/value heads")
         if self.head_dim != self.kv.head_dim:
             raise ValueError(f"queries of {self.head_dim} channels cannot meet keys of {self.kv.head_dim}")
-        if self.positions and self.positions.dim > self.head_dim:
+        if isinstance(self.positions, RoPE) and self.positions.dim > self.head_dim:
             raise ValueError(f"RoPE over {self.positions.dim} channels does not fit a head of {self.head_dim}")
+        if isinstance(self.kv, EncoderKeyValue) and (self.positions or not isinstance(self.sees, Everything)):
+            raise ValueError("cross-attention sees everything that the encoder gives, without positions")
 
     def parts(self, width: int) -> dict[str, Part]:
-        parts = slots(width, kv=self.kv) if isinstance(self.kv, KeyValue) else {}
+        parts = {} if isinstance(self.kv, LayerKeyValue) else slots(width, kv=self.kv)
+        if isinstance(self.positions, RelativeBias):
+            parts["positions"] = Part(self.positions, self.heads)
         if self.q_norm:
             parts["q_norm"] = Part(self.q_norm, self.q_norm.width(self.heads, self.head_dim))
         if self.softmax.sinks:
@@ -224,7 +233,9 @@ class Attention(Spec):
 
     def state(self) -> dict[str, State]:
         kv, window = self.kv, self.sees.window
-        if isinstance(kv, LayerKeyValue):
+        if isinstance(kv, EncoderKeyValue):
+            return {"k": Static((kv.heads, kv.head_dim)), "v": Static((kv.heads, kv.v_dim))}
+        if isinstance(kv, LayerKeyValue) or isinstance(self.sees, Everything):
             return {}
         return {
             "k": PerToken((kv.heads, kv.head_dim), window),
@@ -233,6 +244,8 @@ class Attention(Spec):
 
     def flops(self, context: int, tokens: int = 1, form: str | None = None) -> int:
         pairs = self.sees.pairs(context) - self.sees.pairs(context - tokens)
+        if isinstance(self.kv, EncoderKeyValue):
+            pairs = tokens * context
         return 2 * self.heads * (self.head_dim + self.kv.v_dim) * pairs
 
 

@@ -103,8 +103,19 @@ class Fixed:
         return prod(self.shape)
 
 
-State = PerToken | Fixed
+@dataclass(frozen=True)
+class Static:
+    """State that is filled once and then only read: one entry of `shape` for each token that an encoder has read."""
 
+    shape: tuple[int, ...]
+    dtype: str | None = None
+
+    def elements(self, context: int) -> int:
+        """`context` is the number of the encoder's tokens here."""
+        return prod(self.shape) * context
+
+
+State = PerToken | Fixed | Static
 
 @dataclass(frozen=True)
 class Part:
@@ -122,6 +133,7 @@ class Spec:
 
     part: ClassVar[str | None] = None  # the heading under which cost counts it and what it contains
     mixes: ClassVar[bool] = False  # whether tokens meet here, so that its module takes the call that they share
+    once: ClassVar[bool] = False  # whether it works on the encoder's tokens, once for a sequence, and so all below it
     spelling: ClassVar[
         Mapping[str, str]
     ] = {}  # own slot or weight -> its usual Hugging Face name, relative to this part

@@ -7,8 +7,10 @@ from dataclasses import dataclass, field
 from typing import ClassVar
 
 from .base import Axis, Part, Size, Spec, Weight, linear, slots, width_axis
+from .encoder import Encoder
 from .norm import LayerNorm, RMSNorm
 from .position import LearnedPositions
+from .stream import AltUp, AltUpEnds, LayerScalar, PerLayerEmbedding
 
 Norm = LayerNorm | RMSNorm
 Body = Spec  # anything that takes and gives the stream: a mixer, a feed-forward layer, several side by side
@@ -50,9 +52,11 @@ class Parallel(Spec):
 
 @dataclass(frozen=True, kw_only=True)
 class Layer(Spec):
-    """Named branches, one after the other: usually `mixer` (tokens meet) and `mlp` (channels meet)."""
+    """Named branches, one after the other: usually `mixer` (tokens meet) and `mlp` (channels meet); and what is
+    `around` them all."""
 
     branches: tuple[Branch, ...]
+    around: AltUp | LayerScalar | None = None
 
     part: ClassVar[str] = "norms"
     spelling: ClassVar[Mapping[str, str]] = {
@@ -63,19 +67,23 @@ class Layer(Spec):
     }
 
     def parts(self, width: int) -> dict[str, Part]:
-        return slots(width, **{branch.name: branch for branch in self.branches})
+        return slots(width, **{branch.name: branch for branch in self.branches}, around=self.around)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Embedding(Spec):
     """A row for each token, times `scale`. A `tied` one has no table of its own: it looks rows up in the head's
-    matrix."""
+    matrix. `per_layer` gives every layer an input of its own."""
 
     vocab: Size
     scale: float = 1.0
     tied: bool = False
+    per_layer: PerLayerEmbedding | None = None
 
     part: ClassVar[str] = "embedding"
+
+    def parts(self, width: int) -> dict[str, Part]:
+        return slots(width, per_layer=self.per_layer)
 
     def weights(self, width: int) -> dict[str, Weight]:
         table = Weight(((Axis("vocab", self.vocab),), width_axis(width)), role="table")
@@ -116,12 +124,13 @@ class MTP(Spec):
 
 @dataclass(frozen=True, kw_only=True)
 class Decoder(Spec):
-    """A decoder-only language model.
+    """A language model: a decoder, and the encoder that it looks across to, if it has one.
 
     Args:
         name: what to call it; not part of the architecture, so equal trees with other names are equal.
         family: the architecture file that reads its config.json and knows its tensor names.
         context: the longest sequence it is made for, in tokens.
+        encoder: what reads the text that is to be answered, for the layers that look across to it.
         config: the config.json it was read from, if any.
     """
 
@@ -135,6 +144,7 @@ class Decoder(Spec):
     head: Head
     positions: LearnedPositions | None = None
     mtp: tuple[MTP, ...] = ()
+    encoder: Encoder | None = None
     config: Mapping[str, object] | None = field(default=None, compare=False, repr=False)
 
     part: ClassVar[str] = "norms"
@@ -143,6 +153,7 @@ class Decoder(Spec):
         "layers": "model.layers",
         "final_norm": "model.norm",
         "head": "lm_head",
+        "ends": "model",
     }
 
     def check(self) -> None:
@@ -150,9 +161,17 @@ class Decoder(Spec):
             raise ValueError(f"a tied head needs the embedding's {self.embedding.vocab} tokens, not {self.head.vocab}")
         if not self.layers:
             raise ValueError("a decoder needs at least one layer")
+        if len({around.streams if isinstance(around := layer.around, AltUp) else 1 for layer in self.layers}) > 1:
+            raise ValueError("all layers must have as many residual streams")
+
+    @property
+    def ends(self) -> AltUpEnds | None:
+        """How the layers' several streams begin and end, None where there is one."""
+        around = self.layers[0].around
+        return AltUpEnds(streams=around.streams) if isinstance(around, AltUp) else None
 
     def parts(self, width: int) -> dict[str, Part]:
-        parts = slots(width, embedding=self.embedding, positions=self.positions)
+        parts = slots(width, encoder=self.encoder, embedding=self.embedding, positions=self.positions, ends=self.ends)
         parts |= slots(width, **{f"layers.{i}": layer for i, layer in enumerate(self.layers)})
         parts |= slots(width, final_norm=self.final_norm, head=self.head)
         return parts | slots(width, **{f"mtp.{i}": module for i, module in enumerate(self.mtp)})

@@ -38,11 +38,25 @@ class ClampedSwiGLU(Spec):
 
 
 @dataclass(frozen=True, kw_only=True)
+class GaussianTopK(Spec):
+    """act(relu(x − mean − deviation · z)), where a share `sparsity` of a normal distribution lies below z: only about
+    1 − sparsity of the channels stay active, without a sort. Spark Transformer's statistical top-k (You et al. 2025,
+    arXiv 2506.06644, section 3), as Gemma 3n has it."""
+
+    sparsity: float
+    act: Activation
+
+    def check(self) -> None:
+        if not 0 < self.sparsity < 1:
+            raise ValueError(f"GaussianTopK.sparsity must lie between 0 and 1, got {self.sparsity}")
+
+
+@dataclass(frozen=True, kw_only=True)
 class GatedMLP(Spec):
     """down(act(gate(x)) · up(x)). Shazeer 2020, arXiv 2002.05202 (SwiGLU with SiLU, GeGLU with GELU)."""
 
     dim: Size
-    act: Activation | ClampedSwiGLU
+    act: Activation | ClampedSwiGLU | GaussianTopK
     bias: bool = False
 
     part: ClassVar[str] = "feed-forward"
@@ -93,6 +107,9 @@ class Router(Spec):
         scale: multiplies the weights at the end.
         bias: of the logits.
         softcap: logits become softcap · tanh(logits / softcap).
+        capacity: the most tokens of a sequence that an expert takes in one call, in their order; those beyond it get
+            nothing from it (arXiv 2101.03961, section 2.2). A token on its own is never turned away, so a text that is
+            read in several calls may fare otherwise than in one.
     """
 
     experts: Size
@@ -104,6 +121,7 @@ class Router(Spec):
     scale: float = 1.0
     bias: bool = False
     softcap: float | None = None
+    capacity: int | None = None
 
     part: ClassVar[str] = "router"
     spelling: ClassVar[Mapping[str, str]] = {"correction": "e_score_correction_bias"}
@@ -116,6 +134,8 @@ class Router(Spec):
             raise ValueError(f"{self.experts} experts cannot form {groups} equal groups of which {chosen} are chosen")
         if self.groups and self.active > self.experts // self.groups.count * self.groups.active:
             raise ValueError(f"{self.active} experts per token, but the chosen groups hold fewer")
+        if self.capacity is not None and self.capacity < 0:
+            raise ValueError(f"an expert cannot take {self.capacity} tokens")
 
     def weights(self, width: int) -> dict[str, Weight]:
         experts = (Axis("experts", self.experts),)

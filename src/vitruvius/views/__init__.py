@@ -2,7 +2,34 @@
 
 from __future__ import annotations
 
-from .diff import Change, Difference, compare
-from .text import tree
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
-__all__ = ["Change", "Difference", "compare", "tree"]
+# Imported on first use: a table of costs needs no drawing.
+_PUBLIC = {
+    "Change": "diff",
+    "Difference": "diff",
+    "Drawing": "svg",
+    "compare": "diff",
+    "draw": "svg",
+    "draw_side_by_side": "svg",
+    "tree": "text",
+}
+
+__all__ = [*_PUBLIC]  # noqa: PLE0604
+
+
+def __getattr__(name: str) -> Any:
+    if name in _PUBLIC:
+        return getattr(import_module(f".{_PUBLIC[name]}", __name__), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+if TYPE_CHECKING:
+    from .diff import Change as Change
+    from .diff import Difference as Difference
+    from .diff import compare as compare
+    from .svg import Drawing as Drawing
+    from .svg import draw as draw
+    from .svg import draw_side_by_side as draw_side_by_side
+    from .text import tree as tree

@@ -216,7 +216,7 @@ def _described(part: Spec, label: str) -> str:
     said = facts(part)
     if title(part) == label:
         return ", ".join(said)
-    return phrase(part) if len(said) < 4 else f"{title(part)}: {'; '.join(said)}"
+    return f"{title(part)}: {'; '.join(said)}" if any(", " in fact for fact in said) else phrase(part)
 
 
 def _arrangement(words: list[str]) -> str:

@@ -13,28 +13,36 @@ WIDTH = 100  # columns of a terminal that a table may take
 GAP = "  "
 
 
-def table(rows: Sequence[Sequence[str]], right: bool = False) -> str:
-    """Rows as aligned columns, the first to the left, the others to the left or `right`; an empty row is an empty line.
+def table(rows: Sequence[Sequence[str]], left: int | None = None) -> str:
+    """Rows as aligned columns, the first `left` of them (all, if None) to the left; an empty row is an empty line.
 
-    Cells to the left are wrapped where the table would be wider than `WIDTH`: all columns but the first share what the
-    first leaves.
+    Where all are to the left and the table would be wider than `WIDTH`, cells are wrapped.
     """
     columns = max(len(row) for row in rows)
     widths = [max((len(row[i]) for row in rows if i < len(row)), default=0) for i in range(columns)]
-    if not right and sum(widths) + len(GAP) * (columns - 1) > WIDTH:
-        share = (WIDTH - widths[0]) // (columns - 1) - len(GAP)
-        widths = [widths[0], *(min(width, max(share, 12)) for width in widths[1:])]
+    if left is None:
+        left, widths = columns, fitted(widths, WIDTH - len(GAP) * (columns - 1))
     lines = []
     for row in rows:
-        cells = [wrap(cell, width) or [""] for cell, width in zip(row, widths, strict=False)]
+        cells = [wrap(cell, width, break_on_hyphens=False) or [""] for cell, width in zip(row, widths, strict=False)]
         for k in range(max(map(len, cells), default=1)):
             texts = [cell[k] if k < len(cell) else "" for cell in cells]
             padded = [
-                text.rjust(width) if right and i else text.ljust(width)
+                text.ljust(width) if i < left else text.rjust(width)
                 for i, (text, width) in enumerate(zip(texts, widths, strict=False))
             ]
             lines.append(GAP.join(padded).rstrip())
     return "\n".join(lines)
+
+
+def fitted(widths: Sequence[int], room: int) -> list[int]:
+    """Widths that fit into `room`: narrow columns keep theirs, the wide ones share what is left evenly."""
+    left, fit = room, list(widths)
+    by_width = sorted(range(len(widths)), key=widths.__getitem__)
+    for rank, i in enumerate(by_width):
+        fit[i] = min(widths[i], max(left // (len(widths) - rank), 1))
+        left -= fit[i]
+    return fit
 
 
 def costs_table(costs: Sequence[Cost]) -> str:
@@ -52,7 +60,7 @@ def costs_table(costs: Sequence[Cost]) -> str:
         del lines[1]
     rows = [[setting(costs[0]), *(c.model for c in costs)]]
     rows += [[label, *map(shown, values), *_ratio(values)] for label, shown, values in lines]
-    return table(rows, right=True)
+    return table(rows, left=1)
 
 
 def setting(cost: Cost) -> str:
@@ -74,15 +82,15 @@ def _parts(cost: Cost) -> str:
     counts = cost.parameters.by_part
     decode, prefill = cost.flops.by_part["decode_per_token"], cost.flops.by_part["prefill"]
     rows = [["", "parameters", "decode, per token", "prefill"]]
-    for part in dict.fromkeys((*counts, *decode)):
-        if part != APART:
-            cells = ((counts, number), (decode, flops), (prefill, flops))
+    for part in (name for counted in counts for name in (counted, f"{counted} scores")):
+        cells = ((counts, number), (decode, flops), (prefill, flops))
+        if part != APART and any(part in split for split, _ in cells):
             rows.append([part, *(shown(split[part]) if part in split else "" for split, shown in cells)])
     total = (number(cost.parameters.total), flops(cost.flops.decode_per_token), flops(cost.flops.prefill))
     rows.append(["total", *total])
     if APART in counts:
         rows.append([f"{APART}, apart", number(counts[APART])])
-    return table(rows, right=True)
+    return table(rows, left=1)
 
 
 def _totals(cost: Cost) -> str:
@@ -90,12 +98,20 @@ def _totals(cost: Cost) -> str:
     rows = [["parameters", number(p.total), count(p.total)]]
     if p.active != p.total:
         rows.append(["active", number(p.active), count(p.active)])
-    rows += [
-        ["  without the input embedding", number(p.active_without_input_embedding)],
-        ["  without embedding and head", number(p.active_without_embeddings)],
-        ["weights", f"{number(memory.weights_bytes)} bytes", size(memory.weights_bytes)],
-        ["state", f"{number(state.bytes)} bytes", size(state.bytes)],
-        ["  each token, windows not full", f"{number(state.bytes_per_token)} bytes", size(state.bytes_per_token)],
-        ["weights and state", f"{number(memory.total_bytes)} bytes", size(memory.total_bytes)],
-    ]
-    return table(rows, right=True)
+    for label, some in (
+        ("  without the input embedding", p.active_without_input_embedding),
+        ("  without embedding and head", p.active_without_embeddings),
+    ):
+        rows.append([label, number(some), count(some)])
+    sizes = [("weights", memory.weights_bytes), ("state", state.bytes), (f"  {growth(cost)}", state.bytes_per_token)]
+    sizes += [(f"  {part}", held) for part, held in state.by_part.items() if len(state.by_part) > 1]
+    sizes += [(f"  as {name} keeps it", held) for name, held in state.policies.items() if held != state.bytes]
+    sizes.append(("weights and state", memory.total_bytes))
+    rows += [[label, f"{number(some)} bytes", size(some)] for label, some in sizes]
+    return table(rows, left=1)
+
+
+def growth(cost: Cost) -> str:
+    """What `bytes_per_token` says of this model."""
+    windowed = cost.state.bytes < cost.state.bytes_per_token * cost.state.context * cost.state.batch
+    return f"per token{' until the windows are full' if windowed else ''}"

@@ -10,6 +10,7 @@ from ..cost import cost
 from ..cost.quantity import count, number, size
 from ..spec import Branch, Decoder, Layer
 from .pattern import Kind, kinds, stretches
+from .table import growth
 from .words import equation, facts, phrase, title
 
 WIDTH = 100  # columns
@@ -34,8 +35,7 @@ def figures(arch: Decoder) -> list[str]:
     """The name and what one asks first."""
     c = cost(arch)
     active = "" if c.parameters.active == c.parameters.total else f", {count(c.parameters.active)} active"
-    until = " until the windows are full" if c.state.bytes < c.state.bytes_per_token * arch.context else ""
-    state = f"state {size(c.state.bytes_per_token)} per token{until}"
+    state = f"state {size(c.state.bytes_per_token)} {growth(c)}"
     return [
         arch.name,
         f"{count(c.parameters.total)} parameters{active} · width {number(arch.width)} · context {number(arch.context)}",

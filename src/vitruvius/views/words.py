@@ -81,6 +81,13 @@ def usual_scale(attention: s.Attention | s.LatentAttention) -> float:
     return float(dim**-0.5)
 
 
+def biased(attention: s.Attention) -> list[str]:
+    """Which projections have a bias: some of q, k, v, o."""
+    own = isinstance(attention.kv, s.KeyValue) and attention.kv.bias
+    has = {"q": attention.q_bias, "k": own, "v": own, "o": attention.o_bias}
+    return [name for name, bias in has.items() if bias]
+
+
 def _scores(attention: s.Attention | s.LatentAttention) -> list[str]:
     """How scores become weights, where it is not softmax(q·k / √(head dim))."""
     usual, softmax = usual_scale(attention), attention.softmax
@@ -122,14 +129,12 @@ def _(spec: s.Attention) -> list[str]:
     if spec.positions and spec.positions.dim < spec.head_dim:
         said.append(f"RoPE on {spec.positions.dim} of {spec.head_dim} channels")
     norms: dict[str, s.Spec | None] = {"queries": spec.q_norm}
-    biases = {"q": spec.q_bias, "o": spec.o_bias}
     if isinstance(kv, s.KeyValue):
         norms |= {"keys": kv.k_norm, "values": kv.v_norm}
-        biases = {"q": spec.q_bias, "k": kv.bias, "v": kv.bias, "o": spec.o_bias}
         said += [f"values × {number(kv.v_scale)}"] if kv.v_scale != 1.0 else []
     said += _normed(norms) + _scores(spec)
     said += [phrase(spec.gate)] if spec.gate else []
-    return said + ([f"biases on {', '.join(name for name, on in biases.items() if on)}"] if any(biases.values()) else [])
+    return said + ([f"biases on {', '.join(biased(spec))}"] if biased(spec) else [])
 
 
 @title.register

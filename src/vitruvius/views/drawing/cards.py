@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from itertools import combinations, pairwise
 from math import log
 from string import ascii_uppercase
 
 from ... import spec as s
 from ...cost.quantity import number
 from ..pattern import Kind
-from .insets import Inside, attention, experts, feed_forward, latent_attention, look_of, prediction
+from .notes import shared_body
+from .insets import Inside, attention, experts, feed_forward, latent_attention, look_of, prediction, widened
 from .scene import Part, group
 from .sketch import Highlight
 
 BETWEEN = 26.0  # cards
 ASIDE = 40.0  # between the stream and the cards
+
+Way = Callable[[Part, Sequence[Part], int], Part]
 
 
 def insides(shown: Sequence[Kind]) -> list[Inside]:
@@ -26,7 +30,8 @@ def insides(shown: Sequence[Kind]) -> list[Inside]:
             made = [(body, path, f"{kind.name} layers")]
             if isinstance(body, s.MoE):
                 made.append((body.expert, f"{path}.experts", "each expert"))
-                made += [(body.shared, f"{path}.shared", "shared expert")] if body.shared else []
+                if body.shared:
+                    made.append((shared_body(body.shared), f"{path}.shared", "shared expert"))
             for spec, where, word in made:
                 found.setdefault(look_of(spec), []).append((spec, where, word))
     drawn = [made for look, made in found.items() if type(look) in CARDS]
@@ -69,36 +74,45 @@ def cards(arch: s.Decoder, inside: Sequence[Inside], highlight: Highlight) -> li
     return [*drawn, prediction(arch, highlight)] if arch.mtp else drawn
 
 
-def beside(body: Part, drawn: Sequence[Part], height: float) -> Part:
-    """The cards to the right of `body`, in columns of at most `height` where a single card is not higher."""
-    parts, x, y, wide = [body], body.rect.right + ASIDE, body.rect.y, 0.0
-    for card in drawn:
-        if y > body.rect.y and y + card.rect.height > body.rect.y + height:
-            x, y, wide = x + wide + BETWEEN, body.rect.y, 0.0
-        parts.append(card.moved(x, y))
-        y, wide = y + card.rect.height + BETWEEN, max(wide, card.rect.width)
+def beside(body: Part, drawn: Sequence[Part], columns: int) -> Part:
+    """The cards in columns to the right of `body`, equally wide within a column."""
+    parts, x = [body], body.rect.right + ASIDE
+    for column in _split(drawn, columns, lambda card: card.rect.height):
+        width, y = max(card.rect.width for card in column), body.rect.y
+        for card in column:
+            parts.append(widened(card, width).moved(x, y))
+            y += card.rect.height + BETWEEN
+        x += width + BETWEEN
     return group("", tuple(parts))
 
 
-def below(body: Part, drawn: Sequence[Part], width: float) -> Part:
-    """The cards under `body`, in rows of at most `width` where a single card is not wider."""
-    parts, x, y, high = [body], body.rect.x, body.rect.bottom + ASIDE, 0.0
-    for card in drawn:
-        if x > body.rect.x and x + card.rect.width > body.rect.x + width:
-            x, y, high = body.rect.x, y + high + BETWEEN, 0.0
-        parts.append(card.moved(x, y))
-        x, high = x + card.rect.width + BETWEEN, max(high, card.rect.height)
+def below(body: Part, drawn: Sequence[Part], rows: int) -> Part:
+    """The cards in rows under `body`."""
+    parts, y = [body], body.rect.bottom + ASIDE
+    for row in _split(drawn, rows, lambda card: card.rect.width):
+        x = body.rect.x
+        for card in row:
+            parts.append(card.moved(x, y))
+            x += card.rect.width + BETWEEN
+        y += max(card.rect.height for card in row) + BETWEEN
     return group("", tuple(parts))
 
 
-def arranged(body: Part, drawn: Sequence[Part], ratio: float = 1.6) -> Part:
+def _split(drawn: Sequence[Part], lines: int, size: Callable[[Part], float]) -> list[Sequence[Part]]:
+    """The cards in order, in at most `lines` lines of which the longest is as short as can be."""
+    cuts = combinations(range(1, len(drawn)), min(lines, len(drawn)) - 1)
+    ways = ([drawn[a:b] for a, b in pairwise((0, *cut, len(drawn)))] for cut in cuts)
+    return min(ways, key=lambda way: max(sum(size(card) + BETWEEN for card in line) for line in way))
+
+
+def arranged(body: Part, drawn: Sequence[Part], ratio: float = 1.5, ways: Sequence[Way] = (beside, below)) -> Part:
     """`body` and its cards, with little empty room, and about `ratio` times as wide as high."""
+    if not drawn:
+        return body
     used = sum(part.rect.width * part.rect.height for part in (body, *drawn))
-    ways = [beside(body, drawn, body.rect.height * k) for k in (1.0, 1.25, 1.5, 1.75, 2.0)]
-    ways += [below(body, drawn, body.rect.width * k) for k in (1.0, 1.25, 1.5)]
 
-    def cost(way: Part) -> float:
-        wide, high = way.rect.width, way.rect.height
-        return abs(log(wide / high / ratio)) + log(wide * high / used)
+    def cost(whole: Part) -> float:
+        width, height = whole.rect.width, whole.rect.height
+        return abs(log(width / height / ratio)) + log(width * height / used)
 
-    return min(ways, key=cost)
+    return min((way(body, drawn, lines) for way in ways for lines in range(1, len(drawn) + 1)), key=cost)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import pairwise
 from math import inf
 
@@ -19,6 +20,7 @@ from .panel import (
     NOTE_DISTANCE,
     Anchor,
     Heading,
+    Panel,
     anchored,
     beside,
     box_width,
@@ -45,16 +47,19 @@ class Figure:
     body: Part
     cards: tuple[Part, ...]
     words: str
+    panels: float  # their height
 
 
-def figure(arch: s.Decoder, highlight: Highlight) -> Figure:
+def figure(arch: s.Decoder, highlight: Highlight, height: float = 0.0) -> Figure:
+    """The figure of a model, its panels at least as high as `height`."""
     shown = kinds(arch)[:SHOWN]
     inside = insides(shown)
-    body = _body(arch, shown, {spec: i.letter for i in inside for spec in i.made_so}, highlight)
+    letters = {spec: i.letter for i in inside for spec in i.made_so}
+    body, panels = _body(arch, shown, letters, highlight, height)
     said = _summary(arch, shown)
     words = ". ".join([*said, *(f"{capital(kind.name)}: {phrase(kind.layer)}" for kind in shown)])
     header = _header(arch.name, said, max(body.rect.width, 480.0))
-    return Figure(header, body, tuple(cards(arch, inside, highlight)), words)
+    return Figure(header, body, tuple(cards(arch, inside, highlight)), words, panels)
 
 
 # The title
@@ -93,19 +98,151 @@ def _header(name: str, said: Sequence[str], width: float) -> Part:
 # The stream
 
 
-def _body(arch: s.Decoder, shown: Sequence[Kind], letters: Mapping[s.Spec, str], highlight: Highlight) -> Part:
+def _body(
+    arch: s.Decoder, shown: Sequence[Kind], letters: Mapping[s.Spec, str], highlight: Highlight, height: float
+) -> tuple[Part, float]:
+    """The body, and the height of its panels."""
     sketch = Sketch("stream", highlight)
     column = Column(sketch, 0.0, 0.0, box_width([kind.layer for kind in shown]))
-    rail = RAIL if len(shown) > 1 else 0.0
     entering = _entrance(arch, column)
-    start = column.y
+    rail = RAIL if len(shown) > 1 else 0.0
     column.rise(26 + rail)
-    bottom, top = column.y, _layers(arch, shown, column, letters)
-    sketch.line((0.0, start), (0.0, bottom))
-    column.leave(top)
+    first = _layers(arch, shown, column, letters, height)
+    column.leave(first.y)
     column.rise(rail)
     leaving = _exit(arch, column)
-    x = column.width / 2 + _PANEL_PADDING + NOTE_DISTANCE
-    sketch.add(beside("notes.entrance", x, bottom + rail + 8, inf, None, entering))
-    sketch.add(beside("notes.exit", x, -inf, top - rail - 8, None, leaving))
-    return sketch.done()
+    x = first.right + NOTE_DISTANCE
+    sketch.add(beside("notes.entrance", x, first.bottom + rail + 8, inf, None, entering))
+    sketch.add(beside("notes.exit", x, -inf, first.y - rail - 8, None, leaving))
+    sketch.add(_ladder(arch, shown, first, highlight))
+    return sketch.done(), first.height
+
+
+def _entrance(arch: s.Decoder, column: Column) -> list[Anchor]:
+    """From the token ids to the layers."""
+    sketch, highlight, embedding, width = column.sketch, column.sketch.highlight, arch.embedding, number(arch.width)
+    ids = sketch.text("context", "token ids", 0.0, -5.0, size=NOTE, path="context")
+    column.leave(-18.0)
+    differs = highlight.marks("width") or highlight.fields("embedding.vocab", "embedding.tied")
+    box = sketch.box("embedding", column.next(BOX), label(embedding), role="embedding", path="embedding", differs=differs, about=phrase(embedding))
+    if embedding.scale != 1.0:
+        _pill(column, "embedding.scale", f"× {root(embedding.scale)}", 84.0)
+    if arch.positions:
+        plus = sketch.join("positions.sum", "+", column.joint(), path="positions", about="added to the token's embedding").rect
+        rect = Rect(plus.right + ARROW + 2, plus.center[1] - 20, 120, 40)
+        size = f"{number(arch.positions.count)} × {width}"
+        sketch.box("positions", rect, "Learned positions", size, role="embedding", path="positions", differs=highlight.part("positions"), size=INNER, about=phrase(arch.positions))
+        sketch.line((rect.x, rect.center[1]), (plus.right, rect.center[1]), arrow=True)
+    tied = "shares its table with the output" if embedding.tied else "a table of its own"
+    said = [
+        (note(f"vocabulary of {number(embedding.vocab)}", "vocab"), highlight.fields("embedding.vocab")),
+        (note(f"embedding width {width}", "width"), highlight.marks("width")),
+        (note(tied, "tied", quiet=not embedding.tied), highlight.fields("embedding.tied")),
+    ]
+    context = note(f"context of {number(arch.context)} tokens", "context")
+    return [*anchored(box, said), *anchored(ids, [(context, highlight.marks("context"))], gap=6)]
+
+
+def _exit(arch: s.Decoder, column: Column) -> list[Anchor]:
+    """From the layers to the logits."""
+    sketch, highlight, head, norm = column.sketch, column.sketch.highlight, arch.head, arch.final_norm
+    column.rise(6)
+    last = sketch.box("final_norm", column.next(NORM), f"Final {label(norm)}", role="norm", path="final_norm", differs=highlight.part("final_norm"), about=phrase(norm))
+    differs = highlight.marks("width") or highlight.fields("head.vocab", "embedding.tied")
+    box = sketch.box("head", column.next(BOX), "Output layer", role="embedding", path="head", differs=differs, about=phrase(head))
+    if head.scale != 1.0:
+        _pill(column, "head.scale", f"× {number(head.scale)}", 84.0)
+    if head.softcap is not None:
+        cap = number(head.softcap)
+        _pill(column, "head.softcap", f"{cap} · tanh(logits ÷ {cap})", 148.0)
+    column.arrow(column.y - ARROW)
+    sketch.text("logits", "logits", 0.0, column.y - ARROW - 6, size=NOTE)
+    size = note(f"{number(arch.width)} → {number(head.vocab)}", "vocab")
+    return [*anchored(box, [(size, highlight.fields("head.vocab") or highlight.marks("width"))]), *noted(last, norm, highlight)]
+
+
+def _pill(column: Column, path: str, text: str, width: float) -> None:
+    differs = column.sketch.highlight.part(path)
+    rect = column.next(21, width)
+    column.sketch.box(path, rect, text, role="plain", shape="pill", size=SMALL, path=path, differs=differs)
+
+
+# The layers
+
+
+def _layers(
+    arch: s.Decoder, shown: Sequence[Kind], column: Column, letters: Mapping[s.Spec, str], height: float
+) -> Rect:
+    """The panels side by side, all as high as the one that needs most room, with their notes; the place of the first."""
+    sketch, bottom, x = column.sketch, column.y, column.x
+    headings = [_heading(arch, kind, i, len(shown)) for i, kind in enumerate(shown)]
+
+    def panel(kind: Kind, spread: float = 0.0) -> Panel:
+        path = f"layers.{kind.indices[0]}"
+        return layer_panel(kind.layer, path, column.width, letters, sketch.highlight, spread)
+
+    tight = [panel(kind) for kind in shown]
+    needed = [max(p.part.rect.height, notes_height(h, p.anchors)) for p, h in zip(tight, headings, strict=True)]
+    height = max(height, *needed)
+    column.line(bottom)
+    first: Rect | None = None
+    known: set[str] = set()
+    for kind, heading, narrow in zip(shown, headings, tight, strict=True):
+        drawn = panel(kind, (height - narrow.part.rect.height) / len(kind.layer.branches))
+        part = drawn.part.moved(x, bottom)
+        anchors = [anchor.moved(x, bottom).muted(known) for anchor in drawn.anchors]
+        notes = beside(f"notes.{part.name}", part.rect.right + NOTE_DISTANCE, part.rect.y, bottom, heading, anchors)
+        sketch.parts += [part, notes]
+        if first is None:
+            first, known = part.rect, {text for anchor in anchors for text, _ in anchor.lines}
+        else:
+            _rails(sketch, column.x, x, first)
+        x = notes.rect.right + BESIDE + part.rect.width / 2
+    assert first is not None
+    return first
+
+
+def _rails(sketch: Sketch, trunk: float, x: float, panel: Rect) -> None:
+    """The way round: a layer is one of the panels."""
+    low, high = panel.bottom + RAIL, panel.y - RAIL
+    sketch.line((trunk, low), (x, low), (x, panel.bottom))
+    sketch.line((x, panel.y), (x, high), (trunk + 2, high), arrow=True)
+    for name, y in (("fork", low), ("merge", high)):
+        if not any(part.name.endswith(f"rail.{name}") for part in sketch.parts):
+            sketch.dot(f"rail.{name}", trunk, y)
+
+
+def _heading(arch: s.Decoder, kind: Kind, index: int, of: int) -> Heading:
+    if of == 1:
+        return Heading(f"Each of {counted(len(arch.layers), 'layer')}" if len(arch.layers) > 1 else "The only layer")
+    where = f"{len(kind.indices)} of {counted(len(arch.layers), 'layer')}: {_ranges(kind.indices)}"
+    name = re.sub(r"\bfull\b", "full attention", kind.name)
+    return Heading(f"{capital(name)} layers", where, index)
+
+
+def _ranges(indices: Sequence[int]) -> str:
+    """0, 1, 2, 5 -> "0–2, 5"; only the first few of many."""
+    cuts = [(a, b) for a, b in pairwise(indices) if b != a + 1]
+    starts, ends = [indices[0], *(b for _, b in cuts)], [*(a for a, _ in cuts), indices[-1]]
+    runs = [f"{a}–{b}" if b > a else str(a) for a, b in zip(starts, ends, strict=True)]
+    return ", ".join(runs if len(runs) <= 4 else [*runs[:3], "…"])
+
+
+def _ladder(arch: s.Decoder, shown: Sequence[Kind], panel: Rect, highlight: Highlight) -> Part:
+    """All layers from the first, at the bottom, to the last, each in the colour of its kind."""
+    total, right = len(arch.layers), panel.x - LADDER_DISTANCE
+    step, left = panel.height / total, right - LADDER
+    gap = min(1.5, step / 4)
+    sketch = Sketch("ladder", highlight)
+    for i, kind in enumerate(kinds(arch)):
+        cells = tuple(Rect(left, panel.bottom - (j + 1) * step, LADDER, step - gap) for j in kind.indices)
+        rect = Rect(left, cells[-1].y, LADDER, cells[0].bottom - cells[-1].y)
+        color = f"kind-{i if i < len(shown) else 'other'}"
+        about = f"{kind.name}: {_ranges(kind.indices)}"
+        sketch.add(Part(f"ladder.{i}", rect, "cells", f"layers.{kind.indices[0]}", color, about, cells=cells))
+    differs = highlight.marks("layers")
+    sketch.text("count", counted(total, "layer"), right, panel.y - 9, anchor="end", path="layers", differs=differs)
+    if total > 1:
+        sketch.text("first", "0", left - 6, panel.bottom - 2, anchor="end")
+        sketch.text("last", str(total - 1), left - 6, panel.y + 10, anchor="end")
+    return sketch.done("layers")

@@ -8,16 +8,20 @@ from math import isclose
 
 from ... import spec as s
 from ...cost.quantity import number
-from ..words import ACTIVATIONS, GATED, biased, root, title, usual_scale
+from ..words import ACTIVATIONS, GATED, facts, phrase, root, title, usual_scale
 
 
 @dataclass(frozen=True)
 class Note:
-    """A phrase and the fields it tells, relative to its part. One that is `quiet` is shown only where it differs."""
+    """A phrase and the fields it tells, relative to its part (none: the part). A `quiet` one is shown only where it differs."""
 
     text: str
     fields: tuple[str, ...]
     quiet: bool = False
+
+    def paths(self, part: str) -> tuple[str, ...]:
+        """The full paths of its fields, of a part that stands at `part`."""
+        return tuple(f"{part}.{field}" for field in self.fields) or (part,)
 
 
 def note(text: str, fields: str, quiet: bool = False) -> Note:
@@ -36,31 +40,51 @@ def capital(text: str) -> str:
 def label(spec: s.Spec) -> str:
     """What stands in the box of a part."""
     if isinstance(spec, s.GatedMLP):
-        return f"{GATED.get(spec.act, f'Gated {ACTIVATIONS[spec.act]}')} feed-forward"
+        return f"{gated(spec) or f'Gated {activation(spec)}'} feed-forward"
     if isinstance(spec, s.MLP):
         return "Feed-forward"
     return capital(title(spec))
 
 
+def gated(spec: s.GatedMLP) -> str | None:
+    """The name of a gate with this activation, where it has one: SwiGLU."""
+    return capital(title(spec.act)) if isinstance(spec.act, s.Spec) else GATED.get(spec.act)
+
+
+def activation(spec: s.MLP | s.GatedMLP) -> str:
+    return "clamped SiLU" if isinstance(spec.act, s.ClampedSwiGLU) else ACTIVATIONS[spec.act]
+
+
 @singledispatch
 def notes(spec: s.Spec) -> list[Note]:
-    """What there is to say about a part of this class."""
-    return []
+    """What there is to say about a part of this class; of one that has no words here, all its facts."""
+    return [note(fact, "") for fact in facts(spec)]
 
 
 @notes.register
 def _(spec: s.Attention) -> list[Note]:
-    kv, have = spec.kv, biased(spec)
+    kv, gate = spec.kv, spec.gate
     shared = "" if kv.heads == spec.heads else f", {counted(kv.heads, 'key/value head')}"
     return [
         note(counted(spec.heads, "head") + shared, "heads kv.heads"),
         note(f"head dimension {number(spec.head_dim)}", "head_dim kv.head_dim"),
         note(f"values of {number(kv.v_dim)}", "kv.v_dim", quiet=kv.v_dim == spec.head_dim),
-        _sees(spec.sees),
+        *_sees(spec.sees),
         *_positions(spec.positions, spec.head_dim),
-        *_qk_norm(spec.q_norm, kv.k_norm),
-        note(f"biases on {', '.join(have)}" if have else "no biases", "q_bias kv.bias o_bias", quiet=not have),
+        *(_own_keys(spec, kv) if isinstance(kv, s.KeyValue) else [note(f"keys and values of layer {kv.layer}", "kv")]),
         *_softmax(spec),
+        note(f"{gate.act} gate for each {gate.over}" if gate else "output not gated", "gate", quiet=not gate),
+    ]
+
+
+def _own_keys(spec: s.Attention, kv: s.KeyValue) -> list[Note]:
+    biases = {"q": spec.q_bias, "k": kv.bias, "v": kv.bias, "o": spec.o_bias}
+    have = ", ".join(name for name, bias in biases.items() if bias)
+    return [
+        *_qk_norm(spec.q_norm, kv.k_norm),
+        note("norm of values" if kv.v_norm else "values not normed", "kv.v_norm", quiet=not kv.v_norm),
+        note(f"values × {number(kv.v_scale)}", "kv.v_scale", quiet=kv.v_scale == 1.0),
+        note(f"biases on {have}" if have else "no biases", "q_bias kv.bias o_bias", quiet=not have),
     ]
 
 
@@ -73,22 +97,34 @@ def _(spec: s.LatentAttention) -> list[Note]:
         note(f"queries from a latent of {number(spec.q.rank)}" if spec.q else "queries without a latent", "q"),
         note(f"keys and values from one of {number(spec.kv.rank)}", "kv"),
         note(f"and a rotary key of {spec.rope_dim}", "rope_dim"),
-        _sees(spec.sees),
+        *_sees(spec.sees),
         *_positions(spec.positions, spec.rope_dim),
         note("biases" if spec.bias else "no biases", "bias", quiet=not spec.bias),
         *_softmax(spec),
     ]
 
 
-def _sees(sees: s.Sees) -> Note:
-    if isinstance(sees, s.Window):
-        return note(f"sliding window of {number(sees.size)}", "sees")
-    return note("sees all earlier tokens", "sees")
+def _sees(sees: s.Sees) -> list[Note]:
+    match sees:
+        case s.Window(size=size):
+            return [note(f"sliding window of {number(size)}", "sees")]
+        case s.Chunk(size=size):
+            return [note(f"chunks of {number(size)}", "sees")]
+        case s.Everything():
+            return [note("sees all tokens, later ones too", "sees")]
+        case s.Indexer(topk=topk, heads=heads, dim=dim):
+            chosen = note(f"sees {number(topk)} earlier tokens, chosen", "sees.topk")
+            return [chosen, note(f"by an indexer of {heads} heads of {dim}", "sees.heads sees.dim")]
+    return [note("sees all earlier tokens", "sees")]
 
 
 def _qk_norm(q: s.QKNorm | None, k: s.QKNorm | None) -> list[Note]:
     if q and q == k:
-        return [note(f"QK norm of {'each head' if q.over == 'head' else 'the whole projection'}", "q_norm kv.k_norm")]
+        over = "each head" if q.over == "head" else "the whole projection"
+        after = ", after RoPE" if q.when == "after_rope" else ""
+        return [note(f"QK norm of {over}{after}", "q_norm kv.k_norm")]
+    if q is None and k is None:
+        return [note("no QK norm", "q_norm kv.k_norm", quiet=True)]
     return [
         note("norm of queries" if q else "queries not normed", "q_norm", quiet=not q),
         note("norm of keys" if k else "keys not normed", "kv.k_norm", quiet=not k),
@@ -122,34 +158,53 @@ def _scaling(scaling: s.Scaling | None) -> Note:
 def _softmax(spec: s.Attention | s.LatentAttention) -> list[Note]:
     softmax, usual = spec.softmax, usual_scale(spec)
     cap = "scores not capped" if softmax.softcap is None else f"scores capped at {number(softmax.softcap)}"
+    sinks, cools = softmax.sinks, softmax.temperature
     return [
         note(f"scores × {root(softmax.scale)}", "softmax.scale", quiet=isclose(softmax.scale, usual)),
         note(cap, "softmax.softcap", quiet=softmax.softcap is None),
+        note("a sink for each head" if sinks else "no sinks", "softmax.sinks", quiet=not sinks),
+        note(phrase(cools) if cools else "no temperature", "softmax.temperature", quiet=not cools),
     ]
 
 
 @notes.register(s.MLP)
 @notes.register(s.GatedMLP)
 def _(spec: s.MLP | s.GatedMLP) -> list[Note]:
-    named = isinstance(spec, s.GatedMLP) and spec.act in GATED  # SwiGLU says SiLU
+    told = isinstance(spec, s.GatedMLP) and gated(spec) is not None  # SwiGLU says SiLU
     return [
         note(f"hidden dimension {number(spec.dim)}", "dim"),
-        note(ACTIVATIONS[spec.act], "act", quiet=named),
+        note(activation(spec), "act", quiet=told),
         note("biases" if spec.bias else "no biases", "bias", quiet=not spec.bias),
     ]
 
 
 @notes.register
 def _(spec: s.MoE) -> list[Note]:
-    router, shared = spec.router, spec.shared
-    times = shared.dim / spec.expert.dim if shared else 0
-    size = "" if times == 1 else f" of {number(shared.dim)}" if shared else ""
+    router, expert = spec.router, spec.expert
+    kind = label(expert).removesuffix(" feed-forward") if isinstance(expert, s.GatedMLP) else activation(expert)
+    latent = f"experts in a latent of {number(spec.latent)}" if spec.latent else "no latent"
     return [
         note(f"{router.active} of {counted(router.experts, 'expert')} per token", "router.experts router.active"),
-        note(f"1 shared expert{size}" if shared else "no shared expert", "shared", quiet=not shared),
-        note(f"expert: {label(spec.expert).removesuffix(' feed-forward')}, hidden {number(spec.expert.dim)}", "expert experts"),
+        _shared(spec),
+        note(f"expert: {kind}, hidden {number(expert.dim)}", "expert experts"),
+        note(latent, "latent", quiet=spec.latent is None),
         *_router(router),
+        note(f"weights on the expert's {spec.weigh}", "weigh", quiet=spec.weigh == "output"),
+        note(f"all × {number(spec.scale)}", "scale", quiet=spec.scale == 1.0),
     ]
+
+
+def _shared(spec: s.MoE) -> Note:
+    if spec.shared is None:
+        return note("no shared expert", "shared", quiet=True)
+    dim = shared_body(spec.shared).dim
+    size = "" if dim == spec.expert.dim else f" of {number(dim)}"
+    return note(f"and a shared expert{size}{', gated' if isinstance(spec.shared, s.ScalarGated) else ''}", "shared")
+
+
+def shared_body(spec: s.MLP | s.GatedMLP | s.ScalarGated) -> s.MLP | s.GatedMLP:
+    """A shared expert without the gate around it."""
+    return spec.body if isinstance(spec, s.ScalarGated) else spec
 
 
 def _router(router: s.Router) -> list[Note]:
@@ -158,20 +213,23 @@ def _router(router: s.Router) -> list[Note]:
     weights = f"weights ÷ their sum{scale}" if router.normalize is not None else f"weights{scale or ' as scored'}"
     among = f"chosen in the best {groups.active} of {groups.count} groups" if groups else ""
     limited = groups is not None and groups.count > 1
+    cap = "router not capped" if router.softcap is None else f"router capped at {number(router.softcap)}"
     return [
         note(f"router: {router.score}{bias}", "router.score router.correction"),
         note(among if limited else "chosen among all", "router.groups", quiet=not limited),
         note(weights, "router.normalize router.scale"),
+        note("router biases" if router.bias else "no router biases", "router.bias", quiet=not router.bias),
+        note(cap, "router.softcap", quiet=router.softcap is None),
     ]
 
 
 @notes.register
 def _(spec: s.RMSNorm) -> list[Note]:
     weight = f"× ({number(spec.offset)} + weight)" if spec.offset else "× weight"
-    return [note(f"ε = {number(spec.eps)}", "eps", quiet=True), note(weight, "offset", quiet=True)]
+    return [note(f"ε = {number(spec.eps).replace('e-0', 'e-')}", "eps", quiet=True), note(weight, "offset", quiet=True)]
 
 
 @notes.register
 def _(spec: s.LayerNorm) -> list[Note]:
     bias = "with bias" if spec.bias else "no bias"
-    return [note(f"ε = {number(spec.eps)}", "eps", quiet=True), note(bias, "bias", quiet=True)]
+    return [note(f"ε = {number(spec.eps).replace('e-0', 'e-')}", "eps", quiet=True), note(bias, "bias", quiet=True)]

@@ -10,7 +10,7 @@ from ...spec import Branch, Layer, Spec
 from ..words import equation, phrase
 from .font import wrap
 from .notes import Note, label, notes
-from .scene import Line, Part, Rect, Text, group
+from .scene import Differs, Line, Part, Rect, Text, group
 from .sketch import LABEL, NOTE, RADIUS, SMALL, Column, Highlight, Sketch, widest
 
 NORM_HEIGHT, BODY_HEIGHT = 28.0, 44.0
@@ -39,15 +39,17 @@ class Anchor:
         return replace(self, lines=lines)
 
 
-def anchored(part: Part, said: Iterable[tuple[Note, bool]]) -> list[Anchor]:
-    """The part with its notes, each with whether it differs; one that is quiet only if so. Nothing, if none is left."""
+def anchored(part: Part, said: Iterable[tuple[Note, Differs]], gap: float = 0.0) -> list[Anchor]:
+    """The part with its notes, each with how it differs; one that is quiet only if so. Nothing, if none is left.
+    The line to them begins `gap` beside the part."""
     lines = tuple((note.text, "difference" if differs else "ink") for note, differs in said if differs or not note.quiet)
-    return [Anchor(part.path, part.role, part.rect.right, part.rect.center[1], lines)] if lines else []
+    role = "difference" if part.differs == "whole" else part.role or "plain"
+    return [Anchor(part.path, role, part.rect.right + gap, part.rect.center[1], lines)] if lines else []
 
 
 def noted(part: Part, spec: Spec, highlight: Highlight) -> list[Anchor]:
     """The part with all that there is to say about its spec."""
-    return anchored(part, ((n, highlight.touches(*(f"{part.path}.{f}" for f in n.fields))) for n in notes(spec)))
+    return anchored(part, ((n, highlight.fields(*n.paths(part.path))) for n in notes(spec)))
 
 
 @dataclass(frozen=True)
@@ -95,14 +97,16 @@ def _branch(column: Column, branch: Branch, path: str, letters: Mapping[Spec, st
         here, body = f"{path}.{slot}", slot == "body"
         role = role_of(spec) if body else "norm"
         rect = column.next(BODY_HEIGHT if body else NORM_HEIGHT)
-        part = sketch.box(here, rect, label(spec), role=role, path=here, about=phrase(spec))
-        anchors += noted(part, spec, sketch.highlight)
+        part = sketch.box(
+            here, rect, label(spec), role=role, path=here, differs=sketch.highlight.part(here), about=phrase(spec)
+        )
+        if body:
+            anchors += noted(part, spec, sketch.highlight)
         if body and spec in letters:
             sketch.badge(f"{path}.badge", letters[spec], (rect.right, rect.y), role)
     if branch.scale != 1.0:
         _factor(sketch, f"{path}.scale", column.next(20, 64), branch.scale)
-    reads = (f"{path}.scale", f"{path}.skip")
-    plus = sketch.join(f"{path}.sum", "+", column.joint(), path=path, reads=reads, about=equation(branch)).rect
+    plus = sketch.join(f"{path}.sum", "+", column.joint(), path=path, about=equation(branch)).rect
     y, lane = plus.center[1], column.x - column.width / 2 - LANE
     around = ((column.x, fork), (lane, fork), (lane, y))
     if branch.skip == 1.0:
@@ -116,7 +120,8 @@ def _branch(column: Column, branch: Branch, path: str, letters: Mapping[Spec, st
 
 
 def _factor(sketch: Sketch, path: str, rect: Rect, value: float) -> None:
-    sketch.box(path, rect, f"× {number(value)}", role="plain", shape="pill", size=SMALL, path=path)
+    differs = sketch.highlight.part(path)
+    sketch.box(path, rect, f"× {number(value)}", role="plain", shape="pill", size=SMALL, path=path, differs=differs)
 
 
 def role_of(body: Spec) -> str:

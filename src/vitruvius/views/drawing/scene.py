@@ -10,6 +10,7 @@ from .font import ASCENT, CAP_HEIGHT, DESCENT, measure
 
 Point = tuple[float, float]
 Anchor = Literal["start", "middle", "end"]
+Differs = Literal["", "detail", "whole"]  # not at all; in something that the part holds; by being there or being what it is
 
 
 @dataclass(frozen=True)
@@ -90,7 +91,7 @@ class Part:
         path: the canonical path of the part of the architecture that it shows.
         role: its colour's meaning.
         about: what a pointer that rests on it is told.
-        differs: whether it is highlighted.
+        differs: how it is highlighted.
     """
 
     name: str
@@ -99,7 +100,7 @@ class Part:
     path: str = ""
     role: str = ""
     about: str = ""
-    differs: bool = False
+    differs: Differs = ""
     texts: tuple[Text, ...] = ()
     lines: tuple[Line, ...] = ()
     parts: tuple[Part, ...] = ()

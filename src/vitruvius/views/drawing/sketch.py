@@ -8,7 +8,7 @@ from typing import Literal
 
 from ...spec import Decoder
 from .font import measure
-from .scene import Anchor, Line, Part, Point, Rect, Text, group, middle
+from .scene import Anchor, Differs, Line, Part, Point, Rect, Text, group, middle
 
 ARROW = 14.0  # from one box to the next
 LABEL, INNER, SUB, NOTE, SMALL = 13.0, 12.0, 11.0, 12.0, 11.0  # text sizes
@@ -34,17 +34,21 @@ class Highlight:
 
         return Highlight(frozenset(map(drawn, paths)))
 
-    def touches(self, *paths: str) -> bool:
-        """Whether one of these parts differs: itself, something in it, or the part of a layer that it belongs to."""
-        return any(
-            mark == path or mark.startswith(f"{path}.") or (mark != "layers" and path.startswith(f"{mark}."))
-            for path in paths
-            for mark in self.paths
-        )
+    def part(self, path: str) -> Differs:
+        """How a part differs: as a whole, if it or what it belongs to is marked; in a detail, if something in it is."""
+        steps = path.split(".")
+        if any(".".join(steps[:end]) in self.paths - {"layers"} for end in range(1, len(steps) + 1)):
+            return "whole"
+        return self.fields(path)
 
-    def exactly(self, path: str) -> bool:
-        """Whether this very field differs, not only something in it."""
-        return path in self.paths
+    def fields(self, *paths: str) -> Differs:
+        """Whether one of these fields is marked, or something in it."""
+        marked = any(mark == path or mark.startswith(f"{path}.") for path in paths for mark in self.paths)
+        return "detail" if marked else ""
+
+    def marks(self, path: str) -> Differs:
+        """Whether this very field is marked, not only something in it."""
+        return "detail" if path in self.paths else ""
 
 
 class Sketch:
@@ -69,23 +73,20 @@ class Sketch:
         *,
         role: str,
         path: str = "",
-        reads: Iterable[str] = (),
+        differs: Differs = "",
         shape: Literal["box", "pill"] = "box",
         size: float = LABEL,
         about: str = "",
     ) -> Part:
-        """A shape with a label, and a smaller line below. It is highlighted if what it `reads`, else `path`, differs."""
-        differs = self.highlight.touches(*(reads or filter(None, [path])))
+        """A shape with a label, and a smaller line below for its numbers."""
         x, y = rect.center
-        main, minor = ("difference", "difference") if differs else ("ink", "muted")
+        whole = differs == "whole"
+        main = "difference" if whole else "ink"
+        texts = [Text(label, x, middle(y - 7.5 if sub else y, size), size, whole, main, "middle")]
         if sub:
-            texts: tuple[Text, ...] = (
-                Text(label, x, middle(y - 7.5, size), size, differs, main, "middle"),
-                Text(sub, x, middle(y + 8, SUB), SUB, differs, minor, "middle"),
-            )
-        else:
-            texts = (Text(label, x, middle(y, size), size, differs, main, "middle"),)
-        return self.add(Part(self._named(name), rect, shape, path, role, about, differs, texts))
+            minor = "difference" if differs else "muted"
+            texts.append(Text(sub, x, middle(y + 8, SUB), SUB, bool(differs), minor, "middle"))
+        return self.add(Part(self._named(name), rect, shape, path, role, about, differs, tuple(texts)))
 
     def text(
         self,
@@ -98,28 +99,20 @@ class Sketch:
         ink: str = "muted",
         anchor: Anchor = "middle",
         path: str = "",
-        differs: bool = False,
+        differs: Differs = "",
     ) -> Part:
         """One line of text with its baseline at `y`."""
-        line = Text(string, x, y, size, differs, "difference" if differs else ink, anchor)
+        line = Text(string, x, y, size, bool(differs), "difference" if differs else ink, anchor)
         return self.add(Part(self._named(name), line.rect, path=path, differs=differs, texts=(line,)))
 
     def join(
-        self,
-        name: str,
-        sign: Literal["+", "×"],
-        rect: Rect,
-        *,
-        path: str = "",
-        reads: Iterable[str] = (),
-        about: str = "",
+        self, name: str, sign: Literal["+", "×"], rect: Rect, *, path: str = "", differs: Differs = "", about: str = ""
     ) -> Part:
-        """⊕ or ⊗, highlighted if what it `reads` differs."""
+        """⊕ or ⊗."""
         x, y = rect.center
         arm = RADIUS * (0.62 if sign == "+" else 0.44)
         strokes = ((arm, 0.0), (0.0, arm)) if sign == "+" else ((arm, arm), (arm, -arm))
         lines = tuple(Line(((x - dx, y - dy), (x + dx, y + dy)), "sign") for dx, dy in strokes)
-        differs = self.highlight.touches(*reads)
         return self.add(Part(self._named(name), rect, "circle", path, "sum", about, differs, lines=lines))
 
     def badge(self, name: str, letter: str, center: Point, role: str) -> Part:
@@ -171,6 +164,10 @@ class Column:
     def arrow(self, y: float) -> None:
         """An arrow up to the height `y`."""
         self.sketch.line(*self._trail, (self.x, y), arrow=True)
+
+    def line(self, y: float) -> None:
+        """A line up to the height `y`, where something begins that goes on by itself."""
+        self.sketch.line(*self._trail, (self.x, y))
 
     def turn(self, *points: Point, kind: str = "stream") -> None:
         """The stream leaves its column, with an arrow by way of `points`."""

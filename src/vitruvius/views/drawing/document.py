@@ -14,10 +14,9 @@ CORNER = 7.0  # radius of a line's bends
 HEAD = 5.5  # length of an arrow's head
 
 
-def document(root: Part, theme: Theme, title: str, description: str, name: str, margin: float = 28.0) -> str:
-    """The SVG of `root`. `name` is its id, and put before the ids of its parts."""
-    box = root.rect
-    left, top, width, height = (num(v) for v in (box.x - margin, box.y - margin, box.width + 2 * margin, box.height + 2 * margin))
+def document(root: Part, view: Rect, theme: Theme, title: str, description: str, name: str) -> str:
+    """The SVG of what `view` shows of `root`. `name` is its id, and put before the ids of its parts."""
+    left, top, width, height = (num(value) for value in (view.x, view.y, view.width, view.height))
     texts = [text for part, _ in root.walk() for text in part.texts]
     lines = [
         f'<svg xmlns="http://www.w3.org/2000/svg" id={quoteattr(name)} width="{width}" height="{height}" '
@@ -33,7 +32,8 @@ def document(root: Part, theme: Theme, title: str, description: str, name: str, 
 
 
 def num(value: float) -> str:
-    return f"{value:.2f}".rstrip("0").rstrip(".").replace("-0", "0", 1) if abs(value) < 0.005 else f"{value:.2f}".rstrip("0").rstrip(".")
+    """At most two decimals, without zeros at the end."""
+    return f"{round(value, 2) + 0.0:.2f}".rstrip("0").rstrip(".")
 
 
 def style(theme: Theme, name: str, texts: list[Text]) -> str:
@@ -68,8 +68,10 @@ def style(theme: Theme, name: str, texts: list[Text]) -> str:
     for i, color in enumerate(theme.kinds):
         rules[f".kind-{i}"] = f"fill:{color}"
     fill, edge = theme.difference
-    rules[".differs"] = f"fill:{fill};stroke:{edge};stroke-width:2.25"
-    rules[".sign.differs"] = f"stroke:{edge}"
+    rules[".whole"] = f"fill:{fill};stroke:{edge};stroke-width:2.25"
+    rules[".detail"] = f"stroke:{edge};stroke-width:2.25"
+    rules |= {f".card-{role}.whole": f"fill:{theme.paper}" for role in theme.roles}
+    rules[".rule-difference"] = f"fill:none;stroke:{edge};stroke-width:2"
     faces = []
     for bold in (False, True):
         if used := {c for text in texts if text.bold is bold for c in text.string}:
@@ -98,7 +100,7 @@ def _part(part: Part, name: str) -> Iterator[str]:
 
 
 def _shape(part: Part) -> Iterator[str]:
-    box, look = part.rect, f'class="{part.role}{" differs" if part.differs else ""}"'
+    box, look = part.rect, f'class="{f"{part.role} {part.differs}".strip()}"'
     if part.shape == "circle":
         x, y = box.center
         yield f'<circle {look} cx="{num(x)}" cy="{num(y)}" r="{num(box.width / 2)}"/>'

@@ -1,0 +1,136 @@
+"""`vitruvius chat MODEL`."""
+
+from __future__ import annotations
+
+import os
+import select
+import sys
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ..errors import InputError
+from . import options, running
+
+if TYPE_CHECKING:
+    from ..checkpoints.tokenizer import Tokenizer
+    from ..inference.generation import Session
+    from ..inference.sampling import Sampler
+
+HELP = "Ctrl-C stops an answer, Ctrl-D leaves; /clear forgets the conversation"
+PASTED = 0.05  # seconds within which the next line of a pasted text follows
+
+
+@click.command()
+@options.model
+@running.system
+@running.max_new_tokens(1024)
+@running.sampling
+@running.seed
+@running.stop
+@running.engine
+@running.dtype
+@running.device
+@running.ignore_key
+def command(
+    model: str,
+    system: str | None,
+    max_new_tokens: int,
+    seed: int | None,
+    stop: tuple[str, ...],
+    dtype: str,
+    device: str,
+    ignore: tuple[str, ...],
+    **sampling: Any,
+) -> None:
+    """A conversation with MODEL in the terminal, by its own chat template.
+
+    Ctrl-C stops an answer, Ctrl-D leaves, /clear forgets what was said. Several lines that are pasted are one message.
+    """
+    from ..inference.generation import Session
+    from ..inference.sampling import Sampler
+
+    sampler = Sampler(seed=seed, **sampling)
+    loaded, tokenizer = running.load(model, dtype, device, ignore)
+    begun = [] if system is None else [{"role": "system", "content": system}]
+    tokenizer.chat([*begun, {"role": "user", "content": "?"}])  # refuses here what the template cannot say
+    click.echo(f"{loaded.spec.name}: {HELP}", err=True)
+    conversation = Conversation(Session(loaded), tokenizer, sampler, begun, max_new_tokens, stop)
+    while (text := read()) is not None:
+        if text.strip() == "/clear":
+            conversation.clear()
+        elif text.strip():
+            conversation.say(text)
+
+
+class Conversation:
+    """Messages, and the session that remembers those it has read."""
+
+    def __init__(
+        self,
+        session: Session,
+        tokenizer: Tokenizer,
+        sampler: Sampler,
+        begun: list[dict[str, Any]],
+        max_new_tokens: int,
+        stop: tuple[str, ...],
+    ) -> None:
+        self._session, self._tokenizer, self._sampler = session, tokenizer, sampler
+        self._begun, self._limit, self._stop = begun, max_new_tokens, stop
+        self.messages = list(begun)
+
+    def clear(self) -> None:
+        """Forgets all but the system message."""
+        self.messages = list(self._begun)
+
+    def say(self, text: str) -> None:
+        """Prints the answer to a message; one that is stopped counts as far as it got."""
+        from ..inference.generation import stream_text
+
+        asked = [*self.messages, {"role": "user", "content": text}]
+        try:
+            answer = stream_text(self._session, self._tokenizer, asked, self._limit, self._sampler, self._stop)
+        except InputError as error:  # too long, for instance: the conversation before it is still there
+            click.echo(f"{error} (/clear forgets the conversation)", err=True)
+            return
+        pieces: list[str] = []
+        try:
+            for piece in running.printed(answer):
+                pieces.append(piece)
+        except KeyboardInterrupt:
+            pass
+        click.echo()
+        click.echo(click.style(running.speed(answer, self._session.model.spec.context), dim=True), err=True)
+        self.messages = [*asked, {"role": "assistant", "content": "".join(pieces)}]
+
+
+def read() -> str | None:
+    """One message, None at the end. Lines that are pasted together are one message; Ctrl-C gives up what was typed."""
+    terminal = sys.stdin.isatty()
+    if terminal and find_spec("readline"):
+        import readline
+
+        readline.parse_and_bind("set enable-bracketed-paste on")
+    while True:
+        try:
+            line = _line("> " if terminal else "")
+            lines = [] if line is None else [line]
+            while terminal and line is not None and _more():
+                lines.append(line := _line("") or "")
+            return "\n".join(lines) if lines else None
+        except KeyboardInterrupt:
+            click.echo()
+
+
+def _line(prompt: str) -> str | None:
+    """A line from the terminal or the pipe, None at its end."""
+    try:
+        return input(prompt)
+    except EOFError:
+        return None
+
+
+def _more() -> bool:
+    """Whether more of a pasted text is waiting. (Windows cannot tell.)"""
+    return os.name == "posix" and bool(select.select([sys.stdin], [], [], PASTED)[0])

@@ -1,0 +1,49 @@
+"""`vitruvius compare A B …`."""
+
+from __future__ import annotations
+
+import click
+
+from . import options
+from .output import emit, emit_json
+
+
+@click.command()
+@click.argument("models", nargs=-1, required=True)
+@options.context
+@options.batch
+@options.dtype
+@options.svg
+@options.as_json
+@options.output
+def command(
+    models: tuple[str, ...],
+    context: int | None,
+    batch: int,
+    dtype: str,
+    svg: str | None,
+    as_json: bool,
+    output: str | None,
+) -> None:
+    """What differs between the first of MODELS and each of the others, nouns first, numbers second, and the costs of all side
+    by side. CONTEXT is by default the longest that all of them take."""
+    from ..checkpoints.sources import architecture
+    from ..cost import cost
+    from ..views import compare, draw_side_by_side
+    from ..views.table import costs_table
+
+    if len(models) < 2:
+        raise click.UsageError("Give two models or more")
+    if svg is not None and len(models) > 2:
+        raise click.UsageError("A drawing shows two models side by side, not more")
+    first, *others = archs = [architecture(model) for model in models]
+    context = min(arch.context for arch in archs) if context is None else context
+    differences = [compare(first, other, context, batch, dtype) for other in others]
+    if svg is not None:
+        draw_side_by_side(first, others[0], differences[0]).save(svg)
+        click.echo(f"wrote {svg}", err=True)
+    if as_json:
+        found = [difference.to_dict() for difference in differences]
+        return emit_json(found[0] if len(found) == 1 else {"differences": found}, output)
+    costs = costs_table([cost(arch, context, batch, dtype) for arch in archs])
+    return emit("\n\n".join([*(difference.changes() for difference in differences), costs]), output)

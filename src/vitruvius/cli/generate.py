@@ -1,0 +1,90 @@
+"""`vitruvius generate MODEL`."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import click
+
+from ..errors import InputError
+from . import options, running
+from .output import emit_json
+
+
+@click.command()
+@options.model
+@click.option("-p", "--prompt", required=True, metavar="TEXT", help="The text to continue; - reads it from stdin.")
+@click.option("--chat", is_flag=True, help="Answer the text as a user's message, by the model's own chat template.")
+@running.system
+@running.max_new_tokens(256)
+@running.sampling
+@running.seed
+@running.stop
+@running.engine
+@running.dtype
+@running.device
+@running.ignore_key
+@options.as_json
+def command(
+    model: str,
+    prompt: str,
+    chat: bool,
+    system: str | None,
+    max_new_tokens: int,
+    seed: int | None,
+    stop: tuple[str, ...],
+    dtype: str,
+    device: str,
+    ignore: tuple[str, ...],
+    as_json: bool,
+    **sampling: Any,
+) -> None:
+    """The text that MODEL writes after a prompt, as it comes; its speed is told on stderr.
+
+    The prompt is continued as it stands. With --chat, or a --system message, it is answered by the chat template.
+    """
+    from ..inference.generation import stream_text
+    from ..inference.sampling import Sampler
+
+    sampler = Sampler(seed=seed, **sampling)
+    text = read(prompt)
+    loaded, tokenizer = running.load(model, dtype, device, ignore)
+    said = messages(text, system) if chat or system is not None else text
+    answer = stream_text(loaded, tokenizer, said, max_new_tokens, sampler, stop)
+    if as_json:
+        with running.waiting("Generating"):
+            written = "".join(answer)
+        return emit_json(record(model, text, written, answer))
+    for _ in running.printed(answer):
+        pass
+    click.echo()
+    click.echo(running.speed(answer, loaded.spec.context), err=True)
+
+
+def read(prompt: str) -> str:
+    """The prompt's text, from stdin for "-", without the line break that ends the input."""
+    text = sys.stdin.read().removesuffix("\n") if prompt == "-" else prompt
+    if not text:
+        raise InputError("the prompt is empty: give it with -p TEXT, or on stdin with -p -")
+    return text
+
+
+def messages(text: str, system: str | None) -> list[dict[str, Any]]:
+    """A conversation of one turn."""
+    before = [] if system is None else [{"role": "system", "content": system}]
+    return [*before, {"role": "user", "content": text}]
+
+
+def record(model: str, prompt: str, text: str, answer: Any) -> dict[str, Any]:
+    """What --json prints."""
+    t = answer.timing
+    return {
+        "model": model,
+        "prompt": prompt,
+        "text": text,
+        "finish": answer.finish,
+        "tokens": {"prompt": t.prompt, "new": t.tokens},
+        "seconds": {"first_token": t.first, "decode": t.decode},
+        "tokens_per_second": {"prefill": t.prefill_rate, "decode": t.decode_rate},
+    }

@@ -1,0 +1,35 @@
+"""Arguments and options that several verbs share."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import click
+
+
+class Tokens(click.ParamType):
+    """A number of tokens: 131072, 131,072, 128k (k = 1,024) or 1M (M = 1,024²)."""
+
+    name = "tokens"
+    units = {"": 1, "k": 1024, "m": 1024**2}
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """The number. Anything else is a usage error."""
+        if isinstance(value, int):
+            return value
+        match = re.fullmatch(r"(\d{1,15})([km]?)", re.sub(r"[,_]", "", str(value)).casefold(), re.ASCII)
+        if not match or not int(match[1]):
+            self.fail(f"{value!r} is not a number of tokens such as 131072, 128k or 1M", param, ctx)
+        return int(match[1]) * self.units[match[2]]
+
+
+model = click.argument("model")
+context = click.option(
+    "-c", "--context", type=Tokens(), help="Tokens of a sequence; 128k is 131,072. Default: the longest the model takes."
+)
+batch = click.option("-b", "--batch", type=click.IntRange(1), default=1, show_default=True, help="Sequences at once.")
+dtype = click.option("--dtype", default="bf16", show_default=True, help="f32, bf16, f16, fp8, int8, int4 …")
+as_json = click.option("--json", "as_json", is_flag=True, help="JSON instead of text.")
+output = click.option("-o", "--output", type=click.Path(), metavar="FILE", help="Write to FILE instead of the terminal.")
+svg = click.option("--svg", type=click.Path(), metavar="FILE", help="Also write a drawing.")

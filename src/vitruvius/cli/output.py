@@ -1,0 +1,42 @@
+"""Where a verb's result goes."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import click
+
+from ..errors import InputError
+
+
+def emit(text: str, output: str | None = None) -> None:
+    """Prints the result, its first line in bold on a terminal, or writes it to a file."""
+    if output is None:
+        first, newline, rest = text.partition("\n")
+        click.echo(click.style(first, bold=True) + newline + rest)
+    else:
+        write(Path(output), text + "\n")
+
+
+def emit_json(value: Any, output: str | None = None) -> None:
+    """Prints or writes a value as JSON."""
+    text = json.dumps(value, indent=2, ensure_ascii=False)
+    if output is None:
+        click.echo(text)
+    else:
+        write(Path(output), text + "\n")
+
+
+def write(path: Path, text: str) -> None:
+    """Writes a file beside its target and renames it, so that it is whole or not there."""
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        beside.write_text(text, "utf-8")
+        beside.replace(path)
+    except OSError as error:
+        beside.unlink(missing_ok=True)
+        raise InputError(f"{path}: cannot be written ({error.strerror})") from None
+    click.echo(f"wrote {path}", err=True)

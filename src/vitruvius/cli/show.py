@@ -1,0 +1,34 @@
+"""`vitruvius show MODEL`."""
+
+from __future__ import annotations
+
+import click
+
+from . import options
+from .output import emit, emit_json
+
+
+@click.command()
+@options.model
+@options.svg
+@options.as_json
+@options.output
+def command(model: str, svg: str | None, as_json: bool, output: str | None) -> None:
+    """The architecture of MODEL as text: its layers grouped by kind, where the norms and residuals are, and its figures with
+    their origin."""
+    from .. import catalog
+    from ..checkpoints.sources import architecture
+    from ..cost import cost
+    from ..spec import to_json
+    from ..views import draw, tree
+    from ..views.origins import origins
+
+    arch = architecture(model)
+    known = catalog.entry(model) if model in catalog.names() else None
+    if svg is not None:
+        draw(arch).save(svg)
+        click.echo(f"wrote {svg}", err=True)
+    if as_json:
+        published = known and {"published": known.published, "unconfirmed": known.unconfirmed, "sources": known.sources}
+        return emit_json({"model": arch.name, "tree": to_json(arch), "cost": cost(arch).to_dict()} | (published or {}), output)
+    return emit(f"{tree(arch)}\n\n{origins(known, cost(arch))}" if known else tree(arch), output)

@@ -1,0 +1,68 @@
+"""A known model's figures beside what its vendor publishes, each with where it comes from."""
+
+from __future__ import annotations
+
+import re
+from textwrap import wrap
+
+from ..catalog import Entry
+from ..cost import Cost
+from ..cost.quantity import number
+from .table import WIDTH, table
+
+UNITS = {"M": 10**6, "B": 10**9, "T": 10**12}
+
+
+def origins(entry: Entry, cost: Cost) -> str:
+    """Computed and published figures in a table, then what is not confirmed, and the sources."""
+    p, published = cost.parameters, entry.published
+    source = f"published, {published['source']}"
+    exact = "exact, from the definition" + ("" if entry.exact["tested"] else ", which hangs on unconfirmed values")
+    rows = [["parameters", number(p.total), exact]]
+    rows.append(["", published["total"], f"{source}{_rounded(published['total'], p.total)}"])
+    if published["active"]:
+        rows.append(["active", number(p.active), exact])
+        rows.append(["", published["active"], f"{source}{_convention(published['active'], cost)}"])
+    vision = entry.exact["with_vision"]
+    if vision:
+        rows.append(["with vision", number(vision), "recorded from transformers 5.23.0"])
+    rows.append(["context", number(cost.state.context), "config.json"])
+    notes = {
+        "note": [published["note"]] if published["note"] else [],
+        "unconfirmed": list(entry.unconfirmed),
+        "license": [entry.license] if entry.license else [],
+        "sources": list(entry.sources),
+    }
+    return "\n".join([table(rows), "", *(line for label, said in notes.items() for line in _note(label, said))])
+
+
+def rounds_to(published: str, figure: int) -> bool:
+    """Whether `figure`, rounded as precisely as it was published ("37B", "46.7B"), gives what was published."""
+    return _as_precise(published, figure) == published
+
+
+def _as_precise(published: str, figure: int) -> str:
+    value, unit = re.fullmatch(r"([\d.]+)([MBT])", published).groups()  # type: ignore[union-attr]
+    decimals = len(value.partition(".")[2])
+    return f"{figure / UNITS[unit]:.{decimals}f}{unit}"
+
+
+def _rounded(published: str, figure: int) -> str:
+    return "" if rounds_to(published, figure) else f"; this definition rounds to {_as_precise(published, figure)}"
+
+
+def _convention(published: str, cost: Cost) -> str:
+    """By which way of counting the published active parameters come out."""
+    p = cost.parameters
+    ways = {
+        "both embeddings counted": p.active,
+        "without the input embedding": p.active_without_input_embedding,
+        "without embedding and head": p.active_without_embeddings,
+    }
+    found = next((way for way, figure in ways.items() if rounds_to(published, figure)), None)
+    return f" ({found})" if found else "; no way of counting gives it"
+
+
+def _note(label: str, said: list[str]) -> list[str]:
+    lines = [line for text in said for line in wrap(text, WIDTH - 13, subsequent_indent="  ", break_on_hyphens=False)]
+    return [f"{label if i == 0 else '':11}  {line}" for i, line in enumerate(lines)]

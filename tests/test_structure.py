@@ -1,0 +1,322 @@
+"""The shape of the house: who may import whom, what stays without torch, budgets, and the public names.
+
+Each rule is a function from a file to what is wrong with it, and is shown a file that breaks it.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, fields, is_dataclass
+from pathlib import Path
+
+import pytest
+
+import vitruvius as vt
+from vitruvius import spec
+
+ROOT = Path(__file__).parent.parent
+SOURCE = ROOT / "src" / "vitruvius"
+
+# Part of the package -> the other parts that it may import. `models` and `edit` are glue: they join specs, files and modules.
+ARROWS = {
+    "errors": "",
+    "spec": "",
+    "architectures": "spec",
+    "catalog": "errors",
+    "cost": "errors spec catalog",
+    "views": "errors spec catalog cost",
+    "nn": "errors spec",
+    "checkpoints": "errors spec architectures catalog",
+    "models": "errors spec checkpoints nn",
+    "edit": "errors spec checkpoints",
+    "native": "errors spec checkpoints",
+    "inference": "errors spec architectures checkpoints models nn native __version__",
+    "training": "errors spec architectures checkpoints models nn",
+    "lab": "errors spec cost training",
+    "server": "*",
+    "cli": "*",
+}
+STANDARD_ONLY = ("spec", "architectures")
+NEVER_TORCH = ("spec", "architectures", "catalog", "cost", "views", "native", "errors")
+TORCH_INSIDE_FUNCTIONS = ("checkpoints", "inference", "cli", "models", "edit", "")
+HEAVY = {"torch", "transformers", "huggingface_hub", "tokenizers", "jinja2", "rich", "fontTools", "safetensors"}
+LONGEST_ARCHITECTURE, LONGEST_FUNCTION, MOST_FIELDS = 120, 80, 12  # lines, as ruff formats them; lines; fields
+
+
+@dataclass(frozen=True)
+class File:
+    """A module of the package, by its path below src/vitruvius."""
+
+    path: str
+    text: str
+
+    @property
+    def unit(self) -> str:
+        """The part of the package that it belongs to, "" for the package's own __init__."""
+        return self.path.partition("/")[0].removesuffix(".py").replace("__init__", "")
+
+    @property
+    def package(self) -> list[str]:
+        return ["vitruvius", *self.path.split("/")[:-1]]
+
+    @property
+    def tree(self) -> ast.Module:
+        return ast.parse(self.text, self.path)
+
+
+FILES = [File(str(path.relative_to(SOURCE)), path.read_text("utf-8")) for path in sorted(SOURCE.rglob("*.py"))]
+BY_FILE = pytest.mark.parametrize("file", FILES, ids=lambda file: file.path)
+
+
+# ------------------------------------------------------------------ imports
+
+
+@dataclass(frozen=True)
+class Import:
+    """One imported name, in full; `when` is "loading", "running" (inside a function) or "checking" (for types only)."""
+
+    name: str
+    when: str
+
+    @property
+    def top(self) -> str:
+        return self.name.partition(".")[0]
+
+
+def imports(file: File) -> Iterator[Import]:
+    yield from _imports(file, file.tree, "loading")
+
+
+def _imports(file: File, node: ast.AST, when: str) -> Iterator[Import]:
+    if isinstance(node, ast.Import):
+        yield from (Import(alias.name, when) for alias in node.names)
+    elif isinstance(node, ast.ImportFrom):
+        above = file.package[: len(file.package) - node.level + 1] if node.level else []
+        module = ".".join([*above, *([node.module] if node.module else [])])
+        yield from (Import(f"{module}.{alias.name}", when) for alias in node.names)
+    elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
+        when = "running"
+    for child in ast.iter_child_nodes(node):
+        checking = isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING" and child in node.body
+        yield from _imports(file, child, "checking" if checking else when)
+
+
+def against_arrows(file: File) -> list[str]:
+    """Imports of another part of the package that no arrow points to."""
+    if not file.unit:
+        return []
+    if file.unit not in ARROWS:
+        return [f"{file.unit} has no arrows"]
+    allowed = ARROWS[file.unit].split()
+    parts = {name.split(".")[1] for name in (i.name for i in imports(file)) if name.startswith("vitruvius.")}
+    wrong = sorted(parts - {file.unit} - set(allowed)) if "*" not in allowed else sorted(parts & {"cli"} - {file.unit})
+    return [f"{file.unit} imports {part}" for part in wrong]
+
+
+def foreign(file: File) -> list[str]:
+    """Imports from outside where only the standard library is allowed, and of torch where there is none."""
+    found = []
+    for each in imports(file):
+        if file.unit in STANDARD_ONLY and each.top not in {"vitruvius", *sys.stdlib_module_names}:
+            found.append(f"{each.top} is not in the standard library")
+        elif each.top in {"torch", "transformers"} and file.unit in NEVER_TORCH:
+            found.append(f"{each.top} does not belong here")
+        elif each.top in {"torch", "transformers"} and file.unit in TORCH_INSIDE_FUNCTIONS and each.when == "loading":
+            found.append(f"{each.top} is imported when the module is loaded")
+    return found
+
+
+def both_engines(file: File) -> list[str]:
+    """A module of inference stands on nn or on native."""
+    parts = {each.name.split(".")[1] for each in imports(file) if each.name.startswith("vitruvius.")}
+    return ["imports nn and native"] if file.unit == "inference" and {"nn", "native"} <= parts else []
+
+
+def siblings(file: File) -> list[str]:
+    """An architecture stands alone: it imports no other, and defines no class to inherit from."""
+    if file.unit != "architectures" or file.path.endswith("__init__.py"):
+        return []
+    found = [each.name for each in imports(file) if each.name.startswith("vitruvius.architectures.")]
+    return found + [node.name for node in ast.walk(file.tree) if isinstance(node, ast.ClassDef)]
+
+
+@BY_FILE
+def test_imports_follow_the_arrows(file: File) -> None:
+    assert against_arrows(file) + foreign(file) + both_engines(file) + siblings(file) == []
+
+
+@pytest.mark.parametrize(
+    ("check", "path", "text"),
+    [
+        (against_arrows, "spec/norm.py", "from ..errors import InputError"),
+        (against_arrows, "spec/norm.py", "from .. import nn"),
+        (against_arrows, "nn/ops/grouped.py", "from ...cost import cost"),
+        (against_arrows, "cost/__init__.py", "def f():\n    import vitruvius.nn"),
+        (against_arrows, "catalog/__init__.py", "from vitruvius import spec"),
+        (against_arrows, "checkpoints/load.py", "if TYPE_CHECKING:\n    from ..nn import Decoder"),
+        (against_arrows, "server/api.py", "from ..cli import main"),
+        (against_arrows, "extra/new.py", ""),
+        (foreign, "spec/base.py", "import numpy as np"),
+        (foreign, "architectures/llama.py", "def f():\n    from yaml import load"),
+        (foreign, "views/svg.py", "def f():\n    import torch"),
+        (foreign, "cost/__init__.py", "if TYPE_CHECKING:\n    from torch import Tensor"),
+        (foreign, "checkpoints/tensors.py", "from torch import Tensor"),
+        (foreign, "models.py", "class A:\n    import torch.nn"),
+        (foreign, "__init__.py", "try:\n    import torch\nexcept ImportError:\n    pass"),
+        (both_engines, "inference/speculate.py", "from ..nn import Decoder\ndef f():\n    from ..native import Engine"),
+        (siblings, "architectures/qwen3.py", "from .llama import llama"),
+        (siblings, "architectures/qwen3.py", "class Qwen3(Llama): pass"),
+    ],
+)
+def test_wrong_imports_are_found(check: object, path: str, text: str) -> None:
+    assert callable(check)
+    assert len(check(File(path, text))) == 1
+
+
+def test_right_imports_are_not_found() -> None:
+    text = "import json\nfrom ..spec import Spec\nif TYPE_CHECKING:\n    import torch\ndef f():\n    import torch"
+    file = File("checkpoints/sources.py", text)
+    assert [each.when for each in imports(file)] == ["loading", "loading", "checking", "running"]
+    assert against_arrows(file) + foreign(file) + both_engines(file) + siblings(file) == []
+
+
+def run(code: str) -> str:
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip()
+
+
+def test_what_needs_no_torch_is_imported_without_it() -> None:
+    """Also indirectly: with torch made impossible, every module of these parts can still be imported."""
+    modules = [
+        ".".join(["vitruvius", *Path(file.path).with_suffix("").parts]).removesuffix(".__init__")
+        for file in FILES
+        if file.unit in {*NEVER_TORCH, *TORCH_INSIDE_FUNCTIONS} and not file.path.endswith("__main__.py")
+    ]
+    assert len(modules) > 40
+    without = "import sys, importlib; sys.modules.update(torch=None, transformers=None)"
+    run(f"{without}\nfor name in {modules}: importlib.import_module(name)")
+
+
+def test_an_indirect_import_of_torch_would_be_seen() -> None:
+    with pytest.raises(subprocess.CalledProcessError):
+        run("import sys; sys.modules['torch'] = None; import vitruvius.nn")
+
+
+def test_inspecting_loads_nothing_heavy() -> None:
+    code = (
+        "import sys, vitruvius as vt\n"
+        "from vitruvius.cost import cost\n"
+        "cost(vt.architecture('deepseek-v3'))\n"
+        f"print(*sorted({HEAVY} & set(sys.modules)))"
+    )
+    assert run(code) == ""
+
+
+# ------------------------------------------------------------------ budgets
+
+
+def too_long(file: File) -> list[str]:
+    """Architecture files, and the functions in them, above their budgets of lines."""
+    if file.unit != "architectures" or file.path.endswith("__init__.py"):
+        return []
+    found = [f"{len(file.text.splitlines())} lines"] if len(file.text.splitlines()) > LONGEST_ARCHITECTURE else []
+    for node in file.tree.body:
+        if isinstance(node, ast.FunctionDef) and (lines := node.end_lineno - node.lineno + 1) > LONGEST_FUNCTION:
+            found.append(f"{node.name} has {lines} lines")
+    return found
+
+
+@BY_FILE
+def test_architectures_are_short(file: File) -> None:
+    assert too_long(file) == []
+
+
+def test_what_is_too_long_is_found() -> None:
+    statement = "    x = 1\n"
+    assert too_long(File("architectures/a.py", "def a():\n" + 79 * statement)) == []
+    assert too_long(File("architectures/a.py", "def a():\n" + 80 * statement)) == ["a has 81 lines"]
+    assert too_long(File("architectures/a.py", "x = 1\n" * 121)) == ["121 lines"]
+    assert too_long(File("nn/a.py", "x = 1\n" * 121)) == []
+
+
+def nouns() -> list[type]:
+    kinds = [kind for kind in vars(spec).values() if isinstance(kind, type) and is_dataclass(kind)]
+    return [kind for kind in kinds if kind.__module__.startswith("vitruvius.spec")]
+
+
+@pytest.mark.parametrize("noun", nouns(), ids=lambda noun: noun.__name__)
+def test_nouns_are_small(noun: type) -> None:
+    assert len(fields(noun)) <= MOST_FIELDS
+
+
+def test_the_nouns_are_found() -> None:
+    assert {"Attention", "Router", "Decoder", "RMSNorm", "Weight"} <= {noun.__name__ for noun in nouns()}
+    assert max(len(fields(noun)) for noun in nouns()) > 8
+
+
+def sniffing(file: File) -> list[str]:
+    """Calls of hasattr: a thing's type says what it has."""
+    names = [node.func for node in ast.walk(file.tree) if isinstance(node, ast.Call)]
+    return [f"line {name.lineno}" for name in names if isinstance(name, ast.Name) and name.id == "hasattr"]
+
+
+def broad(file: File) -> list[str]:
+    """Handlers that catch everything, by a bare `except` or by the name, and give no reason on their line."""
+    found, lines = [], file.text.splitlines()
+    for node in ast.walk(file.tree):
+        if isinstance(node, ast.ExceptHandler):
+            caught = {name.id for name in ast.walk(node.type) if isinstance(name, ast.Name)} if node.type else {"Exception"}
+            if caught & {"Exception", "BaseException"} and "#" not in lines[node.lineno - 1]:
+                found.append(f"line {node.lineno}")
+    return found
+
+
+@BY_FILE
+def test_nothing_is_guessed_or_swallowed(file: File) -> None:
+    assert sniffing(file) + broad(file) == []
+
+
+def test_guessing_and_swallowing_are_found() -> None:
+    assert sniffing(File("nn/a.py", "x = 1\nif hasattr(x, 'y'): pass")) == ["line 2"]
+    for handler in ("except:", "except Exception:", "except (KeyError, BaseException) as error:"):
+        assert broad(File("nn/a.py", f"try:\n    pass\n{handler}\n    pass")) == ["line 3"]
+    for handler in ("except (KeyError, OSError):", "except Exception:  # the library raises nothing else"):
+        assert broad(File("nn/a.py", f"try:\n    pass\n{handler}\n    pass")) == []
+
+
+def test_the_library_reads_nothing_from_elsewhere() -> None:
+    """The checkout is all there is: no path leads out of it."""
+    for file in [*FILES, *(File(path.name, path.read_text("utf-8")) for path in (ROOT / "tests").glob("*.py"))]:
+        assert not re.search(r"/work/|\.\./shared", file.text) or file.path == Path(__file__).name, file.path
+
+
+# ------------------------------------------------------------------ public names
+
+
+def undocumented(names: list[str], text: str) -> list[str]:
+    return [name for name in names if not re.search(rf"\b(?:vt|vitruvius)\.{re.escape(name)}\b", text)]
+
+
+def test_every_public_name_is_documented() -> None:
+    text = "\n".join(path.read_text("utf-8") for path in [ROOT / "README.md", *sorted((ROOT / "docs").glob("**/*.md"))])
+    assert undocumented([name for name in vt.__all__ if not name.startswith("_")], text) == []
+
+
+def test_what_is_not_documented_is_found() -> None:
+    assert undocumented(["load", "save"], "`vt.load(folder)` and vt.saved") == ["save"]
+
+
+@pytest.mark.parametrize("name", vt.__all__)
+def test_every_public_name_is_there(name: str) -> None:
+    """And has the same doc that its module wrote: imported on first use, from where it is said to be."""
+    thing = getattr(vt, name)
+    assert name in dir(vt)
+    assert isinstance(thing, str) or thing.__doc__
+
+
+def test_an_unknown_name_is_an_attribute_error() -> None:
+    with pytest.raises(AttributeError, match="nonsense"):
+        vt.nonsense  # noqa: B018
