@@ -255,6 +255,7 @@ TEXT = {
         tie_word_embeddings=False,
         rope_parameters=rope(),
     ),
+    "smollm3_no_positions": llama("smollm3", num_hidden_layers=2, no_rope_layer_interval=1, rope_theta=500.0),
     "smollm3_yarn": llama("smollm3", num_hidden_layers=4, head_dim=12, rope_theta=500.0, rope_scaling=yarn()),
     "deepseek_v2_lite": deepseek(
         "deepseek_v2",

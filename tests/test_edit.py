@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -115,16 +116,21 @@ def test_the_difference_follows() -> None:
     assert "latent" not in str(vt.compare(same, same)).lower()
 
 
-@BY_EDIT
-def test_the_drawing_follows(edited: Any) -> None:
-    text = views.text.tree(edited())
-    word = "latent" if edited is latent_llama else "experts"
-    assert word in text.lower()
+@pytest.mark.parametrize(
+    ("edited", "case", "word"),
+    [(latent_llama, "llama_biases", "latent"), (sparse_gemma, "gemma3", "expert")],
+    ids=list(EDITED),
+)
+def test_the_drawings_follow(edited: Callable[[], Decoder], case: str, word: str) -> None:
+    before, after = vt.architecture(CASES[case]), edited()
+    for drawn in (views.tree, lambda arch: vt.draw(arch).svg):
+        assert word in drawn(after).lower()
+        assert word not in drawn(before).lower()
 
 
 @BY_EDIT
 @torch.no_grad()
-def test_a_built_model_follows(edited: Any) -> None:
+def test_a_built_model_follows(edited: Callable[[], Decoder]) -> None:
     arch = edited()
     model = vt.build(arch, seed=1)
     shapes = {name: tuple(value.shape) for name, value in model.state_dict().items()}
@@ -206,7 +212,7 @@ def test_an_edit_that_cannot_be_is_one_clear_line(pattern: str, new: Any, messag
 
 @BY_EDIT
 @torch.no_grad()
-def test_an_edited_model_is_saved_with_its_tree(edited: Any, tmp_path: Path) -> None:
+def test_an_edited_model_is_saved_with_its_tree(edited: Callable[[], Decoder], tmp_path: Path) -> None:
     model = vt.build(edited(), seed=2)
     assert vt.save(model, tmp_path) == []
     config = json.loads((tmp_path / "config.json").read_text("utf-8"))

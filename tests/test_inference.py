@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cache
 from itertools import pairwise
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from cases import TEXT
+from cases import TEXT, WRAPPED
 from numpy.typing import NDArray
 from reference import make, randomize
 from transformers.generation.logits_process import (
@@ -26,9 +27,10 @@ from transformers.generation.logits_process import (
 
 import vitruvius as vt
 from vitruvius.errors import InputError
-from vitruvius.inference import generation
+from vitruvius.inference import generation, verify
 from vitruvius.inference.sampling import Sampler, penalize
 from vitruvius.inference.streaming import StopStrings, Timing
+from vitruvius.spec import RMSNorm, Window
 
 LOGITS = np.random.default_rng(0).normal(size=(20, 300)).astype(np.float32) * 3
 HISTORY = np.random.default_rng(1).integers(0, 300, (20, 40))
@@ -479,3 +481,83 @@ def test_text_streams(monkeypatch: pytest.MonkeyPatch) -> None:
     ids = tokenizer.chat(messages)
     chat = "".join(generation.stream_text(model, tokenizer, messages, 9, ignore_eos=True))
     assert chat == tokenizer.decode(greedy(model, ids, 9))
+
+
+# ------------------------------------------------------------------ verify
+
+
+COMPARED = ["gpt2", "gemma2", "gemma3", "qwen3_moe_window", "deepseek_v3", "olmo2", "kimi_k2", "mistral_window"]
+
+
+@pytest.mark.parametrize("name", COMPARED)
+def test_no_module_of_equal_models_differs(name: str, tmp_path: Path) -> None:
+    made = make(TEXT[name], tmp_path)
+    model, reference = vt.load(tmp_path), verify.reference_model(tmp_path)
+    assert verify.first_difference(model, reference, made.input_ids) is None
+    paired = verify.paired_modules(model, reference).keys()
+    assert {"head", "final_norm", "layers.0", "layers.1.mixer.body", "layers.1.mlp.body"} <= paired
+
+
+CHANGES = [
+    ("gemma3", "embedding.weight", "embedding", "model.embed_tokens"),
+    ("gemma3", "layers.2.mixer.body.kv.k_norm.norm.weight", "layers.2.mixer.body.kv.k_norm", "self_attn.k_norm"),
+    ("gemma3", "layers.3.mixer.post.weight", "layers.3.mixer.post", "post_attention_layernorm"),
+    ("gemma3", "final_norm.weight", "final_norm", "model.norm"),
+    ("gpt2", "layers.1.mlp.body.up.bias", "layers.1.mlp.body.up", "transformer.h.1.mlp.c_fc"),
+    ("deepseek_v3", "layers.2.mixer.body.q_b.weight", "layers.2.mixer.body.q_b", "self_attn.q_b_proj"),
+    ("deepseek_v3", "layers.3.mlp.body.experts.up.weight", "layers.3.mlp.body", "model.layers.3.mlp"),
+    (
+        "deepseek_v3",
+        "layers.3.mlp.body.shared.down.weight",
+        "layers.3.mlp.body.shared.down",
+        "shared_experts.down_proj",
+    ),
+]
+
+
+@pytest.mark.parametrize(("name", "weight", "module", "theirs"), CHANGES, ids=str)
+def test_the_first_module_that_differs(name: str, weight: str, module: str, theirs: str, tmp_path: Path) -> None:
+    made = make(TEXT[name], tmp_path)
+    model = vt.load(tmp_path)
+    weights = dict(model.named_parameters())
+    with torch.no_grad():
+        weights["head.weight" if weight == "embedding.weight" else weight].mul_(1.01)
+    found = verify.first_difference(model, tmp_path, made.input_ids)
+    assert found is not None
+    assert (found.module, found.reference[-len(theirs) :]) == (module, theirs), str(found)
+    assert found.given is None or found.given < 1e-4, "what it is given is still the same"
+
+
+def test_a_wrong_window_shows_between_the_values_and_the_output(tmp_path: Path) -> None:
+    made = make(TEXT["mistral_window"], tmp_path)
+    model = vt.load(tmp_path)
+    for layer in model.layers:
+        attention = layer.get_submodule("mixer.body")
+        attention.spec = replace(attention.spec, sees=Window(size=9))
+    found = verify.first_difference(model, tmp_path, made.input_ids)
+    assert found is not None
+    assert (found.module, found.token) == ("layers.0.mixer.body.o", 8), "where the window of 8 first hides a token"
+    assert found.given is not None
+    assert found.given > 1e-2
+    assert "layers.0.mixer.body.o (model.layers.0.self_attn.o_proj) is the first module that differs" in str(found)
+    assert "first at token 8; their inputs differ by" in str(found)
+
+
+def test_verify_goes_beyond_the_windows_and_avoids_image_tokens(tmp_path: Path) -> None:
+    for name in ("mistral3_multimodal", "gemma3_multimodal_untied"):
+        make(WRAPPED[name], tmp_path / name)
+        verdict = verify.verify(tmp_path / name, tokens=80, batch=4)
+        assert verdict.equal, verdict
+        assert verdict.agreed == 1
+        assert verdict.tokens == 80
+    spec = vt.architecture({**TEXT["mistral_window"], "sliding_window": 100})
+    assert verify.prompts(spec, None, 2, 0).shape == (2, 116)
+    assert verify.prompts(vt.architecture(TEXT["gpt2"]), 500, 1, 0).shape == (1, 64)
+
+
+def test_verify_of_an_edited_architecture(tmp_path: Path) -> None:
+    norm = RMSNorm(eps=1e-3)
+    edited = vt.replace(vt.architecture(TEXT["llama"]), "layers.*.mixer.pre", lambda old: norm)
+    vt.save(vt.build(edited), tmp_path)
+    with pytest.raises(InputError, match="transformers has no class for an edited architecture"):
+        verify.verify(tmp_path)

@@ -1,117 +1,119 @@
 """Gemma 3n: Gemma 3 for small devices. Four residual streams of which each layer computes on one (AltUp), a low-rank
-residual beside attention (LAuReL), an input of its own for every layer from a table that may live on slow memory, feed-
-forward layers of which few channels are active, and last layers that use the keys and values of earlier ones.
+residual beside attention (LAuReL), an input of its own for every layer from a table that may live on slower memory,
+early feed-forward layers of which few channels are active, last layers that use the keys and values of earlier ones.
 
 google-deepmind/gemma, gemma/gm/nn/gemma3n; transformers, models/gemma3n; ai.google.dev/gemma/docs/gemma-3n. It is a
-MatFormer (arXiv 2310.07707): see `vitruvius.slice`. Scores are not scaled, whatever query_pre_attn_scalar says, and the
-AltUp keys that are ignored concern training.
+MatFormer (arXiv 2310.07707): `vitruvius.slice` takes smaller models out of it. Norms multiply by w, not 1 + w as in
+Gemma 3. Scores are not scaled, whatever query_pre_attn_scalar says.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
-from ..spec import (
-    AltUp,
-    Attention,
-    Branch,
-    Config,
-    Decoder,
-    Embedding,
-    Family,
-    GatedMLP,
-    GaussianTopK,
-    Head,
-    Irregular,
-    KeyValue,
-    Laurel,
-    Layer,
-    LayerKeyValue,
-    Parallel,
-    PerLayerEmbedding,
-    PerLayerInput,
-    PerLayerTable,
-    QKNorm,
-    RMSNorm,
-    Softmax,
-    WeightlessNorm,
-    layer_types,
-    rope,
-    window,
-)
+from .. import spec as s
+from ..spec import Config, Irregular
 
 
-def gemma3n(c: Config) -> Decoder:
+def gemma3n(c: Config) -> s.Decoder:
     width, dim, count, bias = (
         c.size("hidden_size"),
         c.size("head_dim"),
         c.depth("num_hidden_layers"),
         c.flag("attention_bias"),
     )
-    norm = RMSNorm(eps=c.number("rms_norm_eps"))
+    norm = s.RMSNorm(eps=c.number("rms_norm_eps"))
     act, kv_heads = c.activation("hidden_activation"), c.size("num_key_value_heads")
-    kinds = layer_types(c, count, ["sliding_attention" if (i + 1) % 5 else "full_attention" for i in range(count)])
+    kinds = s.layer_types(c, count, ["sliding_attention" if (i + 1) % 5 else "full_attention" for i in range(count)])
     ropes = {
-        "full_attention": rope(c, dim, "full_attention"),
-        "sliding_attention": rope(c, dim, "sliding_attention", theta="rope_local_base_freq"),
+        "full_attention": s.rope(c, dim, "full_attention"),
+        "sliding_attention": s.rope(c, dim, "sliding_attention", theta="rope_local_base_freq"),
     }
-    hidden, sparsity = sizes(c, count), sparsities(c, count)
-    own = KeyValue(
+    keeper, hidden, sparsity = s.keepers(c, kinds), c.each("intermediate_size", count), sparsities(c, count)
+    own = s.KeyValue(
         heads=kv_heads,
         head_dim=dim,
         v_dim=dim,
         bias=bias,
-        k_norm=QKNorm(norm=norm),
-        v_norm=WeightlessNorm(eps=norm.eps),
+        k_norm=s.QKNorm(norm=norm),
+        v_norm=s.WeightlessNorm(eps=norm.eps),
     )
-    keepers = last_keepers(kinds, c.count("num_kv_shared_layers"))
-    inject = PerLayerInput(dim=c.size("hidden_size_per_layer_input"), act=act, norm=norm)
-    altup = AltUp(
+    altup = s.AltUp(
         streams=c.size("altup_num_inputs"),
         active=c.count("altup_active_idx"),
         norm=norm,
         scaled=c.flag("altup_correct_scale"),
-        inject=inject,
+        inject=s.PerLayerInput(dim=c.size("hidden_size_per_layer_input"), act=act, norm=norm),
     )
 
-    def layer(i: int) -> Layer:
-        attention = Attention(
+    def layer(i: int) -> s.Layer:
+        kept = keeper[i]
+        attention = s.Attention(
             heads=c.size("num_attention_heads"),
             head_dim=dim,
             q_bias=bias,
             o_bias=bias,
-            q_norm=QKNorm(norm=norm),
-            kv=own
-            if keepers[i] is None
-            else LayerKeyValue(layer=keepers[i], heads=kv_heads, head_dim=dim, v_dim=dim),
-            sees=window(c, kinds[i] == "sliding_attention"),
+            q_norm=s.QKNorm(norm=norm),
+            kv=own if kept is None else s.LayerKeyValue(layer=kept, heads=kv_heads, head_dim=dim, v_dim=dim),
+            sees=s.window(c, kinds[i] == "sliding_attention"),
             positions=ropes[kinds[i]],
-            softmax=Softmax(scale=1.0),
+            softmax=s.Softmax(scale=1.0),
         )
-        laurel = Laurel(rank=c.size("laurel_rank"), norm=norm)
-        both = Parallel(branches=(Branch(name="attention", body=attention, post=norm), Branch(name="laurel", body=laurel)))
-        mlp = GatedMLP(dim=hidden[i], act=GaussianTopK(sparsity=sparsity[i], act=act) if sparsity[i] else act)
-        return Layer(
+        both = s.Parallel(
             branches=(
-                Branch(name="mixer", pre=norm, body=both, scale=0.5**0.5, skip=0.5**0.5),
-                Branch(name="mlp", pre=norm, body=mlp, post=norm),
-            ),
-            around=altup,
+                s.Branch(name="attention", body=attention, post=norm),
+                s.Branch(name="laurel", body=s.Laurel(rank=c.size("laurel_rank"), norm=norm)),
+            )
         )
+        mlp = s.GatedMLP(dim=hidden[i], act=s.GaussianTopK(sparsity=sparsity[i], act=act) if sparsity[i] else act)
+        mixer = s.Branch(name="mixer", pre=norm, body=both, scale=0.5**0.5, skip=0.5**0.5)
+        return s.Layer(branches=(mixer, s.Branch(name="mlp", pre=norm, body=mlp, post=norm)), around=altup)
 
-    table = PerLayerTable(vocab=c.size("vocab_size_per_layer_input"), layers=count, dim=inject.dim)
-    return Decoder(
+    table = s.PerLayerTable(vocab=c.size("vocab_size_per_layer_input"), layers=count, dim=altup.inject.dim)
+    return s.Decoder(
         name="gemma3n",
         family="gemma3n_text",
         width=width,
         context=c.size("max_position_embeddings"),
-        embedding=Embedding(
+        embedding=s.Embedding(
             vocab=c.size("vocab_size"),
             scale=width**0.5,
             tied=c.flag("tie_word_embeddings"),
-            per_layer=PerLayerEmbedding(table=table, norm=norm),
+            per_layer=s.PerLayerEmbedding(table=table, norm=norm),
         ),
         layers=tuple(map(layer, range(count))),
         final_norm=norm,
-        head=Head(vocab=c.size("vocab_size"), softcap=c.number_or_none("final_logit_softcapping")),
+        head=s.Head(vocab=c.size("vocab_size"), softcap=c.number_or_none("final_logit_softcapping")),
     )
+
+
+def sparsities(c: Config, count: int) -> list[float]:
+    """The share of channels that each layer's feed-forward leaves inactive; where the file is silent, 0.95 in the first
+    ten layers of a model that has more (transformers, Gemma3nTextConfig)."""
+    if c.raw("activation_sparsity_pattern") is None:
+        return [0.95 if i < 10 < count else 0.0 for i in range(count)]
+    return c.each("activation_sparsity_pattern", count)
+
+
+def irregular(decoder: s.Decoder) -> list[Irregular]:
+    return [
+        Irregular("embedding.per_layer", "model"),
+        Irregular("layers.*.around", "model.layers.*.altup"),
+        Irregular("layers.*.around.inject", "model.layers.*"),
+        Irregular("layers.*.mixer.body.attention.body", "model.layers.*.self_attn"),
+        Irregular("layers.*.mixer.body.attention.post", "model.layers.*.post_attention_layernorm"),
+        Irregular("layers.*.mixer.body.laurel.body", "model.layers.*.laurel"),
+        Irregular("layers.*.mlp.pre", "model.layers.*.pre_feedforward_layernorm"),
+        Irregular("layers.*.mlp.post", "model.layers.*.post_feedforward_layernorm"),
+    ]
+
+
+FAMILY = s.Family(
+    model_types=("gemma3n_text",),
+    spec=gemma3n,
+    irregular=irregular,
+    ignored=frozenset(("query_pre_attn_scalar", "altup_coef_clip", "altup_lr_multiplier")),  # the last two: training
+    # Files hold projections that layers with another's keys and values do not use, and a scale that may be off.
+    unused=tuple(
+        f"model.layers.*.{name}"
+        for name in ("self_attn.[kv]_proj.*", "self_attn.k_norm.weight", "altup.correct_output_scale")
+    ),
+)

@@ -264,9 +264,20 @@ def _from_folder(path: Path) -> Tokenizer:
         backend = Backend.from_str(_text(file))
     except Exception as error:  # tokenizers raises nothing more special
         raise InputError(f"{file}: not a tokenizer: {' '.join(str(error).split())[:200]}") from None
+    _check_ends(backend, file)
     settings = _json(path / "tokenizer_config.json")
     specials = _special_texts({**_json(path / "special_tokens_map.json"), **settings})
     return Tokenizer(backend, str(path), eos_ids(path), _templates(path, settings), specials)
+
+
+def _check_ends(backend: Backend, file: Path) -> None:
+    """Tokens that are put around a text must be described, else `tokenizers` panics when it encodes."""
+    state = json.loads(backend.post_processor.__getstate__()) if backend.post_processor else {}
+    for step in state.get("processors", [state]):
+        for piece in (*step.get("single", ()), *step.get("pair", ())):
+            name = piece.get("SpecialToken", {}).get("id")
+            if name is not None and name not in step["special_tokens"]:
+                raise InputError(f"{file}: the post-processor adds {name!r} without describing it; fetch it again")
 
 
 def _text(file: Path) -> str:

@@ -1,7 +1,7 @@
 """The command line: `vitruvius VERB MODEL [options]`.
 
-A verb is one file of this folder with a click command called `command`, and one line in `VERBS`. Nothing is imported before it
-is needed: `vitruvius cost` must start without torch, and `vitruvius --help` without any verb.
+A verb is one file of this folder with a click command called `command`, and one line in `VERBS`. Nothing is imported
+before it is needed: `vitruvius cost` must start without torch, and `vitruvius --help` without any verb.
 """
 
 from __future__ import annotations
@@ -49,7 +49,8 @@ class Verbs(click.Group):
             from difflib import get_close_matches
 
             near = get_close_matches(cmd_name, VERBS, 1)
-            ctx.fail(f"no verb {cmd_name!r}; " + (f"did you mean {near[0]}?" if near else f"they are {', '.join(VERBS)}"))
+            hint = f"did you mean {near[0]}?" if near else f"the verbs are {', '.join(VERBS)}"
+            ctx.fail(f"no verb {cmd_name!r}; {hint}")
         command: click.Command = import_module(f"{__name__}.{cmd_name}").command
         return command
 
@@ -109,7 +110,9 @@ def _version(ctx: click.Context, parameter: click.Parameter, wanted: bool) -> No
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     epilog="Examples:\n\n\b\n" + "\n".join(EXAMPLES),
 )
-@click.option("--version", is_flag=True, expose_value=False, is_eager=True, callback=_version, help="What is available.")
+@click.option(
+    "--version", is_flag=True, expose_value=False, is_eager=True, callback=_version, help="Say what is available."
+)
 @click.pass_context
 def main(ctx: click.Context) -> None:
     """The LLM architecture gallery that runs.

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 @options.as_json
 @options.output
 def command(as_json: bool, output: str | None) -> None:
-    """The known models: parameters, active parameters, bytes of state that a token adds (bf16), and the longest context."""
+    """The known models: parameters, active parameters, the state that a token adds (in bf16), the longest context."""
     from .. import catalog
     from ..checkpoints.sources import architecture
     from ..cost import cost

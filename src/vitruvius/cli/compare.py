@@ -25,8 +25,8 @@ def command(
     as_json: bool,
     output: str | None,
 ) -> None:
-    """What differs between the first of MODELS and each of the others, nouns first, numbers second, and the costs of all side
-    by side. CONTEXT is by default the longest that all of them take."""
+    """What differs between the first of MODELS and each of the others, nouns first, numbers second, and the costs of
+    all side by side. The context is by default the longest that all of them take."""
     from ..checkpoints.sources import architecture
     from ..cost import cost
     from ..views import compare, draw_side_by_side

@@ -27,9 +27,9 @@ def command(
 ) -> None:
     """Parameters, state, FLOPs and memory of MODEL.
 
-    Prefill is BATCH prompts of CONTEXT tokens, the head computed for every token; decoding is one new token of one sequence at
-    that position. A multiply-add is 2 FLOPs, scores count visible pairs, k = 1,024. State is the architectural minimum:
-    windows keep their window. Multi-token prediction stands apart.
+    Prefill is BATCH prompts of CONTEXT tokens, the head computed for every token; decoding is one new token of one
+    sequence at that position. A multiply-add is 2 FLOPs, scores count visible pairs, k = 1,024. State is the
+    architectural minimum: windows keep their window. Multi-token prediction stands apart.
     """
     from ..checkpoints.sources import architecture
     from ..cost import cost

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import re
-from typing import Any
+from typing import Any, ClassVar
 
 import click
 
 
-class Tokens(click.ParamType):
+class Tokens(click.ParamType[int]):
     """A number of tokens: 131072, 131,072, 128k (k = 1,024) or 1M (M = 1,024²)."""
 
     name = "tokens"
-    units = {"": 1, "k": 1024, "m": 1024**2}
+    units: ClassVar[dict[str, int]] = {"": 1, "k": 1024, "m": 1024**2}
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
         """The number. Anything else is a usage error."""
@@ -26,10 +26,15 @@ class Tokens(click.ParamType):
 
 model = click.argument("model")
 context = click.option(
-    "-c", "--context", type=Tokens(), help="Tokens of a sequence; 128k is 131,072. Default: the longest the model takes."
+    "-c",
+    "--context",
+    type=Tokens(),
+    help="Tokens of a sequence; 128k is 131,072. Default: the longest that the model takes.",
 )
 batch = click.option("-b", "--batch", type=click.IntRange(1), default=1, show_default=True, help="Sequences at once.")
 dtype = click.option("--dtype", default="bf16", show_default=True, help="f32, bf16, f16, fp8, int8, int4 …")
 as_json = click.option("--json", "as_json", is_flag=True, help="JSON instead of text.")
-output = click.option("-o", "--output", type=click.Path(), metavar="FILE", help="Write to FILE instead of the terminal.")
+output = click.option(
+    "-o", "--output", type=click.Path(), metavar="FILE", help="Write to FILE instead of the terminal."
+)
 svg = click.option("--svg", type=click.Path(), metavar="FILE", help="Also write a drawing.")

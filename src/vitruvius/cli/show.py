@@ -14,8 +14,8 @@ from .output import emit, emit_json
 @options.as_json
 @options.output
 def command(model: str, svg: str | None, as_json: bool, output: str | None) -> None:
-    """The architecture of MODEL as text: its layers grouped by kind, where the norms and residuals are, and its figures with
-    their origin."""
+    """The architecture of MODEL as text: its layers grouped by kind, where norms and residuals are, and its figures
+    with their origin."""
     from .. import catalog
     from ..checkpoints.sources import architecture
     from ..cost import cost
@@ -29,6 +29,8 @@ def command(model: str, svg: str | None, as_json: bool, output: str | None) -> N
         draw(arch).save(svg)
         click.echo(f"wrote {svg}", err=True)
     if as_json:
-        published = known and {"published": known.published, "unconfirmed": known.unconfirmed, "sources": known.sources}
-        return emit_json({"model": arch.name, "tree": to_json(arch), "cost": cost(arch).to_dict()} | (published or {}), output)
+        told = (
+            {"published": known.published, "unconfirmed": known.unconfirmed, "sources": known.sources} if known else {}
+        )
+        return emit_json({"model": arch.name, "tree": to_json(arch), "cost": cost(arch).to_dict()} | told, output)
     return emit(f"{tree(arch)}\n\n{origins(known, cost(arch))}" if known else tree(arch), output)

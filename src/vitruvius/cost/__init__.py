@@ -2,14 +2,15 @@
 
 Conventions, the same everywhere in the library:
 
-- *Parameters* are logical weight elements of the text model. A tied matrix counts once, as the head; the router's stored
-  selection bias counts; multi-token prediction stands apart in `by_part` and is in no other figure here.
-- *Active* are the weights that one token passes through, both embeddings included: k of E experts, all of everything else.
-  The router's selection bias, stored and not trained, is not among them.
+- *Parameters* are logical weight elements of the text model. A tied matrix counts once, as the head; the router's
+  stored selection bias counts; multi-token prediction stands apart in `by_part` and is in no other figure here.
+- *Active* are the weights that one token passes through, both embeddings included: k of E experts, all of everything
+  else. The router's selection bias, stored and not trained, is not among them.
 - *State* is what generation must remember (the KV cache) at the architectural minimum: a window keeps its window.
-- *FLOPs* count matrix products, 2 for a multiply-add, and attention's scores and sums over the visible pairs of a query and
-  a key. Norms, biases, activations, softmax and lookups are left out. *Prefill* is `batch` prompts of `context` tokens, the
-  head computed for every token; *decode per token* is one new token of one sequence, at position `context`.
+- *FLOPs* count matrix products, 2 for a multiply-add, and attention's scores and sums over the visible pairs of a query
+  and a key. Norms, biases, activations, softmax and lookups are left out. *Prefill* is `batch` prompts of `context`
+  tokens, the head computed for every token; *decode per token* is one new token of one sequence, at position `context`.
+  An encoder reads `context` tokens too, once: it is part of prefill only.
 - *Sizes* are in bytes, and k = 1,024 wherever a context is given.
 """
 
@@ -51,8 +52,8 @@ class Parameters:
 class StateSize:
     """Bytes of state of `batch` sequences of `context` tokens.
 
-    `bytes_per_token` is what one more token of one sequence adds while no window is full; `policies` what engines really
-    reserve, where `bytes` is the minimum, which `by_part` splits (an indexer's keys stand beside attention's).
+    `bytes_per_token` is what one more token of one sequence adds while no window is full; `policies` what engines
+    really reserve, where `bytes` is the minimum, which `by_part` splits (an indexer's keys stand beside attention's).
     """
 
     context: int
@@ -141,17 +142,23 @@ def _bytes(elements: int, dtype: str) -> int:
 
 @dataclass(frozen=True)
 class _Counted:
-    """Weights of one name, all copies: `uses` is how often one token passes through each element."""
+    """Weights of one name, all copies; `uses` says how often one token passes through each element."""
 
     part: str
     elements: int
     uses: float
     product: bool
+    once: bool  # on the encoder's tokens
     dtype: str | None
 
     @property
+    def passes(self) -> int:
+        """Elements that one token passes through, each time counted; exact, since k of E experts are equal."""
+        return round(self.elements * self.uses)
+
+    @property
     def active(self) -> int:
-        return round(self.elements * self.uses)  # exact: k of E equal experts
+        return min(self.passes, self.elements)
 
 
 def _weights(node: Node, part: str) -> list[_Counted]:
@@ -162,6 +169,7 @@ def _weights(node: Node, part: str) -> list[_Counted]:
             elements=prod(node.copies) * weight.size,
             uses=0.0 if weight.role == "buffer" else node.uses * weight.uses,
             product=weight.role == "matmul",
+            once=_once(node),
             dtype=weight.dtype,
         )
         for name, weight in node.spec.weights(node.width).items()
@@ -205,14 +213,19 @@ def _flops(nodes: list[tuple[Node, str]], weights: list[_Counted], context: int,
     decode: Counter[str] = Counter()
     for weight in weights:
         if weight.product and weight.part != MTP:
-            prefill[weight.part] += 2 * weight.active * context * batch
-            decode[weight.part] += 2 * weight.active
+            prefill[weight.part] += 2 * weight.passes * context * batch
+            decode[weight.part] += 0 if weight.once else 2 * weight.passes
     for node, part in nodes:
-        if last := node.spec.flops(context):
-            prefill[f"{part} scores"] += node.spec.flops(context, tokens=context) * batch
-            decode[f"{part} scores"] += last
+        if whole := node.spec.flops(context, tokens=context):
+            prefill[f"{part} scores"] += whole * batch
+            decode[f"{part} scores"] += 0 if _once(node) else node.spec.flops(context)
     by_part = {"prefill": dict(prefill), "decode_per_token": dict(decode)}
     return Flops(prefill=prefill.total(), decode_per_token=decode.total(), by_part=by_part)
+
+
+def _once(node: Node) -> bool:
+    """Whether the part works on the encoder's tokens, once for a sequence."""
+    return any(spec.once for spec in (*node.above, node.spec))
 
 
 class _Callable(ModuleType):

@@ -110,7 +110,7 @@ def verify(
 
     version = _installed()
     model = load(source, ignore=ignore)
-    ids = _prompts(model.spec, tokens, batch, seed)
+    ids = prompts(model.spec, tokens, batch, seed)
     with reference_folder(source, model) as folder:
         theirs = reference_model(folder)
     with torch.no_grad():
@@ -276,17 +276,23 @@ def reference_model(folder: Path, dtype: str = "float32", attention: str = "eage
     config = AutoConfig.for_model(kind if kind in CONFIG_MAPPING else decoder.family, **values)
     auto = AutoModelForImageTextToText if "text_config" in values else AutoModelForCausalLM
     model: nn.Module = auto.from_pretrained(
-        folder, config=config, dtype=dtype, attn_implementation=attention, local_files_only=True
+        folder,
+        config=config,
+        dtype=dtype,
+        attn_implementation=attention,
+        experts_implementation="eager",
+        local_files_only=True,
     )
     return model.eval()
 
 
-def _prompts(decoder: spec.Decoder, tokens: int | None, batch: int, seed: int) -> Tensor:
+def prompts(decoder: spec.Decoder, tokens: int | None, batch: int, seed: int) -> Tensor:
     """Random tokens (B, T), none of which stands for an image."""
     import torch
 
-    windows = [node.spec.window for node in spec.walk(decoder, decoder.width) if isinstance(node.spec, spec.Window)]
-    length = min(decoder.context, tokens or max(64, *(window + CACHED for window in windows), 0))
+    states = [state for node in spec.walk(decoder, decoder.width) for state in node.spec.state().values()]
+    windows = [state.window for state in states if isinstance(state, spec.PerToken) and state.window]
+    length = min(decoder.context, tokens or max([64, *(window + CACHED for window in windows)]))
     config = decoder.config or {}
     special = {value for key, value in config.items() if key.endswith(("_token_id", "_token_index"))}
     usual = torch.tensor([token for token in range(decoder.embedding.vocab) if token not in special])

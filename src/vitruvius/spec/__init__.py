@@ -42,6 +42,7 @@ from .config import (
     EVERYDAY,
     Config,
     head_dim,
+    keepers,
     latent_scale,
     layer_types,
     no_rope_layers,

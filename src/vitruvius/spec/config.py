@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from math import isfinite
 from typing import Any
 
@@ -127,6 +127,11 @@ class Config:
             raise ValueError(f"{key} must be {wanted}, got {_shown(value)}")
         return value
 
+    def each(self, key: str, length: int) -> list[Any]:
+        """A list of one entry for each layer; a single value holds for all of them."""
+        _, value = self._required(key, ())
+        return self.items(key, length) if isinstance(value, list) else [value] * length
+
     def section(self, key: str) -> Config:
         """A nested object. Its own unread keys count as unread keys of this one."""
         _, value = self._required(key, ())
@@ -176,6 +181,16 @@ def layer_types(c: Config, count: int, otherwise: Iterable[str]) -> list[str]:
         if kind not in ("full_attention", "sliding_attention"):
             raise ValueError(f"layer_types: {_shown(kind)} is not supported (only full_attention, sliding_attention)")
     return kinds
+
+
+def keepers(c: Config, kinds: Sequence[str]) -> list[int | None]:
+    """For each layer the earlier one whose keys and values it uses, None where it has its own: the last
+    `num_kv_shared_layers` use those of the last layer of their kind before them."""
+    first = len(kinds) - c.count("num_kv_shared_layers")
+    last = {kind: i for i, kind in enumerate(kinds[: max(first, 0)])}
+    if missing := set(kinds[max(first, 0) :]) - set(last):
+        raise ValueError(f"num_kv_shared_layers: no layer before the shared ones is of the kind {missing.pop()}")
+    return [None if i < first else last[kind] for i, kind in enumerate(kinds)]
 
 
 def window(c: Config, sliding: bool = True) -> Sees:

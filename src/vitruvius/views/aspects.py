@@ -105,6 +105,7 @@ NAMES: dict[type[s.Spec], Names] = {
         "scale": "experts scaled by",
     },
     s.Router: {
+        "experts": "experts",
         "active": "experts per token",
         "score": "router scores",
         "correction": "selection bias",
@@ -117,12 +118,12 @@ NAMES: dict[type[s.Spec], Names] = {
     s.RMSNorm: {"eps": "norm eps"},
     s.LayerNorm: {"eps": "norm eps", "bias": "norm bias"},
     s.WeightlessNorm: {"eps": "norm eps"},
-    s.GatedNorm: {"eps": "norm eps", "act": "norm's gate", "gate_first": "norm after its gate", "groups": "norm groups"},
+    s.GatedNorm: {"eps": "norm eps", "act": "norm's gate", "gate_first": "gate before the norm"},
 }
 
 
 def aspects(spec: s.Spec, role: str = "") -> list[Aspect]:
-    """What to compare of a part that is its owner's `role` ("feed-forward", "expert", "query"): each of its fields once."""
+    """What to compare of a part that is its owner's `role` ("feed-forward", "query"): each of its fields once."""
     special = _special(spec, role)
     told = {path for aspect in special for path in aspect.fields}
     found = [aspect for aspect in special if not aspect.fields]
@@ -136,7 +137,7 @@ def aspects(spec: s.Spec, role: str = "") -> list[Aspect]:
 def _field(spec: s.Spec, name: str, role: str, told: set[str]) -> list[Aspect]:
     value = getattr(spec, name)
     if isinstance(value, tuple):
-        return [Aspect("", item, (title(item),), role) for item in value]
+        return [Aspect("", item, (title(item),), role) for item in value]  # branches
     label = NAMES.get(type(spec), {}).get(name, name.replace("_", " "))
     label, role = (label, role) if isinstance(label, str) else label
     inside = frozenset(path.removeprefix(f"{name}.") for path in told if path.startswith(f"{name}."))
@@ -145,7 +146,7 @@ def _field(spec: s.Spec, name: str, role: str, told: set[str]) -> list[Aspect]:
 
 @singledispatch
 def _special(spec: s.Spec, role: str) -> list[Aspect]:
-    """Aspects that are not simply a field; a nested path ("softmax.scale") is then not told again by the part that has it."""
+    """Aspects that are not simply a field; a nested path ("softmax.scale") is not told again by its own part."""
     return []
 
 
@@ -159,6 +160,11 @@ def _(spec: s.Decoder, role: str) -> list[Aspect]:
         Aspect("embedding scale", "√width" if isclose(scale, spec.width**0.5) else scale, ("embedding.scale",)),
         Aspect("multi-token prediction", modules, ("mtp",)),
     ]
+
+
+@_special.register
+def _(spec: s.Encoder, role: str) -> list[Aspect]:
+    return [Aspect("layers", len(spec.layers), ("layers",))]
 
 
 @_special.register
@@ -198,7 +204,7 @@ def _(spec: s.Branch, role: str) -> list[Aspect]:
 def _(spec: s.Attention, role: str) -> list[Aspect]:
     dim, rope = spec.head_dim, spec.positions
     value_dim = None if spec.kv.v_dim == dim else spec.kv.v_dim
-    channels = rope.dim if rope and rope.dim != dim else None
+    channels = rope.dim if isinstance(rope, s.RoPE) and rope.dim != dim else None
     return [
         Aspect("head dim", dim, ("head_dim", "kv.head_dim")),
         Aspect("value dim", value_dim, ("kv.v_dim",), show=lambda n: "head dim" if n is None else shown(n)),

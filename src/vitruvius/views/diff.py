@@ -1,14 +1,14 @@
 """What differs between two architectures: the nouns, then the numbers, then the costs.
 
-Layers are not paired. Each property is read off all layers of either side and told as a pattern ("5 × window 1,024, 1 × full
-attention, …"), so that models of different depth compare, and equal layers make no noise.
+Layers are not paired. Each property is read off all layers of either side and told as a pattern ("5 × window 1,024,
+1 × full attention, …"), so that models of different depth compare, and equal layers make no noise.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any
+from typing import Any, TypeVar
 
 from ..cost import Cost, cost
 from ..cost.quantity import number
@@ -18,6 +18,7 @@ from .pattern import grouped
 from .table import costs_table, table
 from .words import facts, phrase, shown, title
 
+T = TypeVar("T", bound=Spec)
 FIRST = ("layers", "width", "context", "vocabulary")  # of the numbers
 
 
@@ -34,8 +35,8 @@ class Change:
 class Difference:
     """What `compare` found. `str()` is a table, and so is `print`.
 
-    `paths_a` and `paths_b` are the places that differ, as canonical paths ("layers.0.mixer.body.kv.heads"), for a drawing to
-    highlight.
+    `paths_a` and `paths_b` are the places that differ, as canonical paths ("layers.0.mixer.body.kv.heads"), for a
+    drawing to highlight.
     """
 
     a: str
@@ -113,6 +114,7 @@ class Place:
 
     @property
     def fields(self) -> tuple[str, ...]:
+        """The aspect's fields as paths from the root."""
         return tuple(f"{self.path}.{name}" if self.path else name for name in self.aspect.fields)
 
 
@@ -130,33 +132,41 @@ class Pair:
 
 
 def _decoders(a: Decoder, b: Decoder) -> Iterator[Pair]:
-    layers = [[(f"layers.{i}", layer) for i, layer in enumerate(arch.layers)] for arch in (a, b)]
-    main = [*_layers(*layers), *_parts([("", a)], [("", b)])]
+    main = [*_layers(_paths("layers", a.layers), _paths("layers", b.layers)), *_parts([("", a)], [("", b)])]
     yield from main
-    modules = [[(f"mtp.{i}", module) for i, module in enumerate(arch.mtp)] for arch in (a, b)]
-    if all(modules):
+    if a.encoder and b.encoder:
+        sides = (_paths("encoder.layers", arch.encoder.layers) for arch in (a, b) if arch.encoder)
+        yield from (replace(pair, label=pair.label and f"encoder {pair.label}") for pair in _layers(*sides))
+    if a.mtp and b.mtp:
         told = {(pair.label, pair.a, pair.b) for pair in main}
-        extra = (p for p in _parts(*modules) if p.a != p.b and (p.label, p.a, p.b) not in told)
-        yield from (replace(pair, label=f"MTP {pair.label}") for pair in extra)
+        extra = _parts(_paths("mtp", a.mtp), _paths("mtp", b.mtp))
+        new = (pair for pair in extra if pair.a != pair.b and (pair.label, pair.a, pair.b) not in told)
+        yield from (replace(pair, label=pair.label and f"MTP {pair.label}") for pair in new)
+
+
+def _paths(name: str, parts: Sequence[T]) -> list[tuple[str, T]]:
+    return [(f"{name}.{i}", part) for i, part in enumerate(parts)]
 
 
 def _layers(a: list[tuple[str, Layer]], b: list[tuple[str, Layer]]) -> Iterator[Pair]:
     """Each branch by its name over all layers, None where a layer has none of this name."""
     sides = [[(path, {x.fields: x for x in aspects(layer)}) for path, layer in side] for side in (a, b)]
     for held in dict.fromkeys(held for side in sides for _, found in side for held in found):
-        yield from _column(*([Place(path, found.get(held, Aspect("", None, held))) for path, found in s] for s in sides))
+        none = Aspect("", None, held)
+        yield from _column(*([Place(path, found.get(held, none)) for path, found in side] for side in sides))
 
 
 def _parts(
     a: Sequence[tuple[str, Spec]], b: Sequence[tuple[str, Spec]], role: str = "", told: frozenset[str] = frozenset()
 ) -> Iterator[Pair]:
     """The aspects of parts of one class, each over all of them, but for what their owner has `told`."""
-    columns: dict[tuple[str, str], tuple[list[Place], list[Place]]] = {}
+    columns: dict[tuple[str, ...], tuple[list[Place], list[Place]]] = {}
     for side, parts in enumerate((a, b)):
         for path, part in parts:
             for aspect in aspects(part, role):
+                key = (aspect.label, aspect.role) if aspect.label else aspect.fields
                 if not told.intersection(aspect.fields):
-                    columns.setdefault((aspect.label, aspect.role), ([], []))[side].append(Place(path, aspect))
+                    columns.setdefault(key, ([], []))[side].append(Place(path, aspect))
     for mine, theirs in columns.values():
         yield from _column(mine, theirs)
 
@@ -165,28 +175,32 @@ def _column(a: list[Place], b: list[Place]) -> Iterator[Pair]:
     """One aspect, and where it holds parts, the aspects of those whose class is on both sides."""
     yield _pair(a, b)
     for cls in dict.fromkeys(type(p.aspect.value) for p in (*a, *b) if isinstance(p.aspect.value, Spec)):
-        mine, theirs = ([place for place in side if type(place.aspect.value) is cls] for side in (a, b))
+        mine, theirs = ([p for p in side if type(p.aspect.value) is cls] for side in (a, b))
         if mine and theirs:
-            parts = ([(place.fields[0], place.aspect.value) for place in side] for side in (mine, theirs))
-            yield from _parts(*parts, mine[0].aspect.role, mine[0].aspect.told)
+            aspect = mine[0].aspect
+            parts_a, parts_b = ([(p.fields[0], p.aspect.value) for p in side] for side in (mine, theirs))
+            yield from _parts(parts_a, parts_b, aspect.role, aspect.told)
 
 
 def _pair(a: list[Place], b: list[Place]) -> Pair:
     aspect = (a or b)[0].aspect
     words = _words(a, b)
     sides = [[(place, _key(place.aspect.value)) for place in side] for side in (a, b)]
-    told_a, told_b = (_arrangement([words[key] for _, key in side]) for side in sides)
+    told = [_arrangement([words[key] for _, key in side]) for side in sides]
     keys_a, keys_b = ({key for _, key in side} for side in sides)
     numeric = all(type(key) in (int, float) for key in keys_a | keys_b)
-    if told_a == told_b:
-        return Pair(aspect.label, aspect.role, told_a, told_b, numeric)
+    if told[0] == told[1]:
+        return Pair(aspect.label, aspect.role, *told, numeric)
+    told = [
+        f"{text}{_details(side, other, aspect.label)}" for text, side, other in zip(told, (a, b), (b, a), strict=True)
+    ]
     if keys_a == keys_b:
-        return Pair(aspect.label, aspect.role, told_a, told_b, numeric, ("layers",), ("layers",))
+        return Pair(aspect.label, aspect.role, *told, numeric, ("layers",), ("layers",))
     paths_a, paths_b = (
         tuple(path for place, key in side if {key} != others for path in place.fields)
         for side, others in zip(sides, (keys_b, keys_a), strict=True)
     )
-    return Pair(aspect.label, aspect.role, _plain(a, told_a), _plain(b, told_b), numeric, paths_a, paths_b)
+    return Pair(aspect.label, aspect.role, _plain(a, told[0]), _plain(b, told[1]), numeric, paths_a, paths_b)
 
 
 def _key(value: Any) -> Any:
@@ -195,32 +209,48 @@ def _key(value: Any) -> Any:
 
 
 def _words(a: list[Place], b: list[Place]) -> dict[Any, str]:
-    """Each distinct value in words; a part of a class that is on one side only with all there is to say about it."""
-    classes = [{type(place.aspect.value) for place in side} for side in (a, b)]
+    """Each distinct value in words; a part of a class that the other side lacks with its facts, where they are few."""
     words = {}
-    for place in (*a, *b):
-        value, key = place.aspect.value, _key(place.aspect.value)
-        if key in words:
-            continue
-        if isinstance(value, Spec):
-            known = all(type(value) in side for side in classes)
-            words[key] = title(value) if known else _described(value, place.aspect.label)
-        else:
-            words[key] = place.aspect.show(value)
+    for side, other in ((a, b), (b, a)):
+        for place in side:
+            value = place.aspect.value
+            if not isinstance(value, Spec):
+                words[_key(value)] = place.aspect.show(value)
+            else:
+                inline = _is_new(value, other) and not _is_long(value)
+                words[_key(value)] = _short(value, place.aspect.label) if inline else title(value)
     if len(set(words.values())) < len(words):
         words |= {key: repr(key) for key in words if not isinstance(key, tuple)}
     return words
 
 
-def _described(part: Spec, label: str) -> str:
-    said = facts(part)
-    if title(part) == label:
-        return ", ".join(said)
-    return f"{title(part)}: {'; '.join(said)}" if any(", " in fact for fact in said) else phrase(part)
+def _is_new(part: Spec, other: list[Place]) -> bool:
+    return all(type(place.aspect.value) is not type(part) for place in other)
+
+
+def _is_long(part: Spec) -> bool:
+    return any(", " in fact for fact in facts(part)) or len(facts(part)) > 3
+
+
+def _short(part: Spec, label: str) -> str:
+    """A part in one line, without its title where that is the question."""
+    return ", ".join(facts(part)) if title(part) == label else phrase(part)
+
+
+def _details(side: list[Place], other: list[Place], label: str) -> str:
+    """The facts of parts that the other side lacks, where they are too many to stand inside the pattern."""
+    found = {}
+    for place in side:
+        value = place.aspect.value
+        if isinstance(value, Spec) and _is_long(value) and _is_new(value, other):
+            found[title(value)] = "; ".join(facts(value))
+    if len(found) == 1 and len({_key(place.aspect.value) for place in side}) == 1:
+        return f": {next(iter(found.values()))}"
+    return "".join(f"\n{name}: {said}" for name, said in found.items())
 
 
 def _arrangement(words: list[str]) -> str:
-    """The words over all layers: "5 × window 1,024, 1 × full attention, …", "3 × gated MLP, then mixture of experts"."""
+    """The words over all layers: "5 × window 1,024, 1 × full attention, …", "3 × gated MLP, then experts"."""
     if not words:
         return "none"
     if len(set(words)) == 1:
@@ -237,13 +267,13 @@ def _arrangement(words: list[str]) -> str:
 def _plain(places: list[Place], told: str) -> str | float:
     """The number itself where all places hold the same, and no words are better."""
     values = {place.aspect.value for place in places}
-    value = next(iter(values), None)
-    bare = len(values) == 1 and type(value) in (int, float) and places[0].aspect.show is shown
-    return value if bare else told
+    value = values.pop() if len(values) == 1 else None
+    return value if type(value) in (int, float) and places[0].aspect.show is shown else told  # type: ignore[return-value]
 
 
 def _named(pairs: Iterable[Pair]) -> Iterator[tuple[Pair, Change]]:
-    """The changes, those of one label that are alike in one line: "norm eps", or "query and key norm" if others stay."""
+    """The changes, those of one label that are alike in one line: "norm eps", or "query and key norm" if others
+    stay."""
     by_label: dict[str, dict[tuple[str | float, str | float], list[Pair]]] = {}
     for pair in pairs:
         if pair.label and (pair.a, pair.b) != ("none", "none"):

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
-from ..spec import Decoder, Layer
+from ..spec import Decoder, Encoder, Layer
 from .words import marks
 
 
@@ -29,22 +29,26 @@ class Stretch:
 
     @property
     def period(self) -> int:
+        """Layers in the unit."""
         return sum(count for count, _ in self.unit)
 
     @property
     def last(self) -> int:
+        """The last layer of the stretch."""
         return self.first + self.period * self.times - 1
 
     def __str__(self) -> str:
         """`10 × (5 × window 1,024, 1 × full)`."""
+        if self.period == self.times == 1:
+            return self.unit[0][1]
         inside = ", ".join(f"{count} × {name}" for count, name in self.unit)
         return inside if self.times == 1 else f"{self.times} × ({inside})"
 
 
-def kinds(arch: Decoder) -> tuple[Kind, ...]:
-    """The distinct layers in order of appearance, each named by as little as tells it from the others ("window 1,024")."""
+def kinds(stack: Decoder | Encoder) -> tuple[Kind, ...]:
+    """The distinct layers in order of appearance, each named by as little as tells it from the others ("dense")."""
     places: dict[Layer, list[int]] = {}
-    for index, layer in enumerate(arch.layers):
+    for index, layer in enumerate(stack.layers):
         places.setdefault(layer, []).append(index)
     names = _names(list(places))
     return tuple(
@@ -52,10 +56,10 @@ def kinds(arch: Decoder) -> tuple[Kind, ...]:
     )
 
 
-def stretches(arch: Decoder) -> tuple[Stretch, ...]:
+def stretches(stack: Decoder | Encoder) -> tuple[Stretch, ...]:
     """The layers as repetitions of the shortest period, and what is left over."""
-    names = {index: kind.name for kind in kinds(arch) for index in kind.indices}
-    return grouped([names[index] for index in range(len(arch.layers))])
+    names = {index: kind.name for kind in kinds(stack) for index in kind.indices}
+    return grouped([names[index] for index in range(len(stack.layers))])
 
 
 def grouped(sequence: Sequence[str]) -> tuple[Stretch, ...]:
@@ -84,7 +88,7 @@ def _repetition(sequence: Sequence[str], start: int) -> tuple[int, int]:
 
 
 def _names(layers: Sequence[Layer]) -> list[str]:
-    """One name for each of the distinct layers: the fewest of their marks that differ, in the order that matters most."""
+    """A name for each of the distinct layers: the fewest of their marks that differ, the most telling first."""
     if len(layers) == 1:
         return ["layer"]
     table = [marks(layer) for layer in layers]
@@ -94,7 +98,7 @@ def _names(layers: Sequence[Layer]) -> list[str]:
         before, after = (len({_row(row, keys) for row in table}) for keys in (chosen, [*chosen, column]))
         if after > before:
             chosen.append(column)
-    names = [", ".join(filter(None, _row(row, chosen))) or "layer" for row in table]
+    names = [" + ".join(filter(None, _row(row, chosen))) or "layer" for row in table]
     seen: dict[str, int] = {}
     for i, name in enumerate(names):
         seen[name] = seen.get(name, 0) + 1

@@ -130,7 +130,9 @@ def _pair(figures: list[Figure]) -> Part:
     parts: list[Part] = []
     x = 0.0
     for side, drawn in zip("ab", figures, strict=True):
-        lowered = drawn.body.moved(-drawn.body.rect.x, header + UNDER_TITLE + body - drawn.body.rect.height - drawn.body.rect.y)
+        lowered = drawn.body.moved(
+            -drawn.body.rect.x, header + UNDER_TITLE + body - drawn.body.rect.height - drawn.body.rect.y
+        )
         content = arranged(lowered, drawn.cards, 0.8, (below,))
         whole = group(side, (drawn.header, *content.parts))
         parts.append(_named(whole, f"{side}.").moved(x, 0.0))
@@ -144,7 +146,10 @@ def _pair(figures: list[Figure]) -> Part:
 def _legend(y: float) -> Part:
     parts: list[Part] = []
     x = 0.0
-    for name, words in (("detail", "differs in a detail"), ("whole", "is not in the other, or is something else there")):
+    for name, words in (
+        ("detail", "differs in a detail"),
+        ("whole", "is not in the other, or is something else there"),
+    ):
         color = Part(f"legend.{name}.color", Rect(x, y, 26.0, 15.0), "box", role="plain", differs=name)
         text = Text(words, x + 34.0, y + 12, NOTE, ink="muted")
         parts.append(Part(f"legend.{name}", color.rect.union(text.rect), texts=(text,), parts=(color,)))

@@ -16,15 +16,19 @@ GAP = "  "
 def table(rows: Sequence[Sequence[str]], left: int | None = None) -> str:
     """Rows as aligned columns, the first `left` of them (all, if None) to the left; an empty row is an empty line.
 
-    Where all are to the left and the table would be wider than `WIDTH`, cells are wrapped.
+    Where all are to the left and the table would be wider than `WIDTH`, cells are wrapped. A cell may have lines.
     """
     columns = max(len(row) for row in rows)
-    widths = [max((len(row[i]) for row in rows if i < len(row)), default=0) for i in range(columns)]
+    cell_lines = [[cell.splitlines() or [""] for cell in row] for row in rows]
+    widths = [max(len(line) for row in cell_lines if i < len(row) for line in row[i]) for i in range(columns)]
     if left is None:
         left, widths = columns, fitted(widths, WIDTH - len(GAP) * (columns - 1))
     lines = []
-    for row in rows:
-        cells = [wrap(cell, width, break_on_hyphens=False) or [""] for cell, width in zip(row, widths, strict=False)]
+    for row in cell_lines:
+        cells = [
+            [part for line in cell for part in wrap(line, width, break_on_hyphens=False) or [""]]
+            for cell, width in zip(row, widths, strict=False)
+        ]
         for k in range(max(map(len, cells), default=1)):
             texts = [cell[k] if k < len(cell) else "" for cell in cells]
             padded = [

@@ -8,7 +8,7 @@ from textwrap import wrap
 
 from ..cost import cost
 from ..cost.quantity import count, number, size
-from ..spec import Branch, Decoder, Layer
+from ..spec import Decoder, Encoder, Layer
 from .pattern import Kind, kinds, stretches
 from .table import growth
 from .words import equation, facts, phrase, title
@@ -44,14 +44,10 @@ def figures(arch: Decoder) -> list[str]:
 
 
 def _twigs(arch: Decoder) -> list[Twig]:
-    found = kinds(arch)
-    twigs = [Twig(title(arch.embedding), (", ".join(facts(arch.embedding)),))]
-    if arch.positions:
-        twigs.append(Twig(title(arch.positions), (f"{', '.join(facts(arch.positions))}, added to the embedding",)))
-    below = tuple(Twig(kind.name, (_times(kind),), _branches(kind.layer, found[:i])) for i, kind in enumerate(found))
-    twigs.append(Twig(f"{len(arch.layers)} layers", _places(arch), below if len(found) > 1 else below[0].below))
-    twigs.append(Twig("final norm", (phrase(arch.final_norm),)))
+    twigs = [Twig("encoder", ("reads the text first",), tuple(_stack(arch.encoder)))] if arch.encoder else []
+    twigs += _stack(arch)
     twigs.append(Twig(title(arch.head), (", ".join(facts(arch.head)),)))
+    found = kinds(arch)
     for module in arch.mtp:
         alike = next((f"as {kind.name}" for kind in found if kind.layer == module.layer), None)
         layer = Twig("layer", (alike or "of its own kind",), () if alike else _branches(module.layer, found))
@@ -59,11 +55,22 @@ def _twigs(arch: Decoder) -> list[Twig]:
     return twigs
 
 
-def _places(arch: Decoder) -> tuple[str, ...]:
+def _stack(stack: Decoder | Encoder) -> list[Twig]:
+    """Embedding, layers and the norm after them."""
+    found = kinds(stack)
+    twigs = [Twig(title(stack.embedding), (", ".join(facts(stack.embedding)),))]
+    if isinstance(stack, Decoder) and stack.positions:
+        twigs.append(Twig(title(stack.positions), (f"{', '.join(facts(stack.positions))}, added to the embedding",)))
+    below = tuple(Twig(kind.name, (_times(kind),), _branches(kind.layer, found[:i])) for i, kind in enumerate(found))
+    twigs.append(Twig(f"{len(stack.layers)} layers", _places(stack), below if len(found) > 1 else below[0].below))
+    return [*twigs, Twig("final norm", (phrase(stack.final_norm),))]
+
+
+def _places(stack: Decoder | Encoder) -> tuple[str, ...]:
     """Which layers are of which kind: "0-59: 10 × (5 × window 1,024, 1 × full)"."""
-    if len(kinds(arch)) == 1:
+    if len(kinds(stack)) == 1:
         return ("all alike",)
-    return tuple(f"{s.first}-{s.last}: {s}" if s.last > s.first else f"{s.first}: {s}" for s in stretches(arch))
+    return tuple(f"{s.first}-{s.last}: {s}" if s.last > s.first else f"{s.first}: {s}" for s in stretches(stack))
 
 
 def _times(kind: Kind) -> str:
@@ -71,24 +78,26 @@ def _times(kind: Kind) -> str:
 
 
 def _branches(layer: Layer, before: tuple[Kind, ...]) -> tuple[Twig, ...]:
-    """Each branch in full, or by what distinguishes it from the same branch of a kind that has been told already."""
-    return tuple(Twig(branch.name, _told(branch, before)) for branch in layer.branches)
+    """Each branch in full, or by what distinguishes it from the same branch of a kind that has been told already; and
+    what is around them."""
+    return tuple(Twig(name, _told(name, mine, before)) for name, mine in _said(layer).items())
 
 
-def _told(branch: Branch, before: tuple[Kind, ...]) -> tuple[str, ...]:
-    mine = _said(branch)
+def _told(name: str, mine: list[str], before: tuple[Kind, ...]) -> tuple[str, ...]:
     for kind in before:
-        theirs = next((_said(other) for other in kind.layer.branches if other.name == branch.name), [])
+        theirs = _said(kind.layer).get(name, [])
         if mine == theirs:
             return (f"as in {kind.name}",)
         if mine[:2] == theirs[:2] and len(mine) == len(theirs):
             return (f"as in {kind.name}, but", *(fact for fact in mine if fact not in theirs))
-    in_one_line = phrase(branch.body)
-    return (mine[0], in_one_line) if len(in_one_line) <= WIDTH - LABEL else tuple(mine)
+    in_one_line = f"{' '.join(mine[1:2])} {', '.join(mine[2:])}"
+    return (mine[0], in_one_line) if len(mine) > 1 and len(in_one_line) <= WIDTH - LABEL else tuple(mine)
 
 
-def _said(branch: Branch) -> list[str]:
-    return [equation(branch), title(branch.body), *facts(branch.body)]
+def _said(layer: Layer) -> dict[str, list[str]]:
+    """What there is to say of each branch: where its norms are, what it is, and its facts."""
+    said = {branch.name: [equation(branch), title(branch.body), *facts(branch.body)] for branch in layer.branches}
+    return said | ({"around": [phrase(layer.around)]} if layer.around else {})
 
 
 def _lines(twigs: list[Twig] | tuple[Twig, ...], indent: str) -> Iterator[str]:

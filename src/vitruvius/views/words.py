@@ -1,7 +1,7 @@
 """What each part of an architecture is called and what there is to say about it, one function for each noun.
 
-The text drawing, the SVG drawing and the comparison all take their words from here. A noun that has none here is described by
-its class and its fields, so a new one can be seen before anybody has written a line for it.
+The text drawing, the SVG drawing and the comparison all take their words from here. A noun that has none here is
+described by its class and its fields, so a new one can be seen before anybody has written a line for it.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def facts(spec: s.Spec) -> list[str]:
 
 @singledispatch
 def marks(spec: s.Spec) -> dict[str, str]:
-    """What tells one kind of layer from another, the most telling first: {"sees": "window 1,024", "positions": "RoPE"}."""
+    """What tells one kind of layer from another, the most telling first: {"sees": "window 4", "positions": "RoPE"}."""
     return {"": title(spec)}
 
 
@@ -92,7 +92,9 @@ def _scores(attention: s.Attention | s.LatentAttention) -> list[str]:
     """How scores become weights, where it is not softmax(q·k / √(head dim))."""
     usual, softmax = usual_scale(attention), attention.softmax
     said = []
-    if not isclose(softmax.scale, usual):
+    if softmax.scale == 1.0:
+        said.append("scores not scaled")
+    elif not isclose(softmax.scale, usual):
         stretched = f" ({root(usual)} × {number(softmax.scale / usual)})" if "√" not in root(softmax.scale) else ""
         said.append(f"scores × {root(softmax.scale)}{stretched}")
     return said + facts(softmax)
@@ -123,18 +125,34 @@ def _(spec: s.Attention) -> list[str]:
     shared = "" if kv.heads == spec.heads else f", {kv.heads} key/value {'heads' if kv.heads > 1 else 'head'}"
     heads = f"{spec.heads} {'query heads' if shared else 'heads'}{shared} of {number(spec.head_dim)}"
     said = [heads if kv.v_dim == spec.head_dim else f"{heads}, values of {number(kv.v_dim)}"]
-    if isinstance(kv, s.LayerKeyValue):
-        said.append(f"keys and values of layer {kv.layer}")
-    said += [phrase(spec.sees), phrase(spec.positions) if spec.positions else "no RoPE"]
-    if spec.positions and spec.positions.dim < spec.head_dim:
-        said.append(f"RoPE on {spec.positions.dim} of {spec.head_dim} channels")
     norms: dict[str, s.Spec | None] = {"queries": spec.q_norm}
     if isinstance(kv, s.KeyValue):
         norms |= {"keys": kv.k_norm, "values": kv.v_norm}
         said += [f"values × {number(kv.v_scale)}"] if kv.v_scale != 1.0 else []
+    else:
+        said.append(phrase(kv))
+    said += [phrase(spec.sees), phrase(spec.positions) if spec.positions else "no RoPE"]
+    if isinstance(spec.positions, s.RoPE) and spec.positions.dim < spec.head_dim:
+        said.append(f"RoPE on {spec.positions.dim} of {spec.head_dim} channels")
     said += _normed(norms) + _scores(spec)
     said += [phrase(spec.gate)] if spec.gate else []
     return said + ([f"biases on {', '.join(biased(spec))}"] if biased(spec) else [])
+
+
+@title.register
+def _(spec: s.LayerKeyValue) -> str:
+    return f"keys and values of layer {spec.layer}"
+
+
+@title.register
+def _(spec: s.EncoderKeyValue) -> str:
+    return "keys and values of the encoder's output"
+
+
+@facts.register(s.LayerKeyValue)
+@facts.register(s.EncoderKeyValue)
+def _(spec: s.LayerKeyValue | s.EncoderKeyValue) -> list[str]:
+    return []
 
 
 @title.register
@@ -199,12 +217,49 @@ def _(spec: s.QKNorm) -> list[str]:
 @marks.register(s.LatentAttention)
 def _(spec: s.Attention | s.LatentAttention) -> dict[str, str]:
     rope = spec.positions
+    shared = isinstance(spec, s.Attention) and isinstance(spec.kv, s.LayerKeyValue)
     sees = "full" if isinstance(spec.sees, s.Causal) else phrase(spec.sees)
-    theta = f"theta {number(rope.theta)}" if rope else ""
-    return {"mixer": title(spec), "sees": sees, "positions": "RoPE" if rope else "NoPE", "theta": theta}
+    theta = f"theta {number(rope.theta)}" if isinstance(rope, s.RoPE) else ""
+    return {
+        "mixer": title(spec),
+        "sees": sees,
+        "positions": title(rope) if rope else "NoPE",
+        "theta": theta,
+        "kv": f"kv of {spec.kv.layer}" if shared else "",
+    }
+
+
+@title.register
+def _(spec: s.Indexer) -> str:
+    return "indexer's choice"
+
+
+@facts.register
+def _(spec: s.Indexer) -> list[str]:
+    return [f"of {number(spec.topk)} keys", f"{spec.heads} heads of {spec.dim}"]
 
 
 # Positions
+
+
+@title.register
+def _(spec: s.RelativeBias) -> str:
+    return "relative position bias"
+
+
+@facts.register
+def _(spec: s.RelativeBias) -> list[str]:
+    return [f"in {spec.buckets} buckets up to {number(spec.max_distance)}"]
+
+
+@title.register
+def _(spec: s.LayerBias) -> str:
+    return "relative position bias"
+
+
+@facts.register
+def _(spec: s.LayerBias) -> list[str]:
+    return [f"of layer {spec.layer}"]
 
 
 @title.register
@@ -289,13 +344,23 @@ def _(spec: s.GatedMLP) -> str:
 @facts.register
 def _(spec: s.GatedMLP) -> list[str]:
     act = ACTIVATIONS[spec.act] if isinstance(spec.act, str) else phrase(spec.act)
-    known = f" ({GATED[spec.act]})" if spec.act in GATED else ""
+    known = f" ({GATED[spec.act]})" if isinstance(spec.act, str) and spec.act in GATED else ""
     return [f"{number(spec.dim)} wide", f"{act}{known}", *(["biases"] if spec.bias else [])]
 
 
 @title.register
 def _(spec: s.ClampedSwiGLU) -> str:
     return "clamped SwiGLU"
+
+
+@title.register
+def _(spec: s.GaussianTopK) -> str:
+    return ACTIVATIONS[spec.act]
+
+
+@facts.register
+def _(spec: s.GaussianTopK) -> list[str]:
+    return [f"of the highest {number(100 * (1 - spec.sparsity))} %, by a normal distribution"]
 
 
 @title.register
@@ -311,7 +376,8 @@ def _(spec: s.ScalarGated) -> list[str]:
 @marks.register(s.MLP)
 @marks.register(s.GatedMLP)
 def _(spec: s.MLP | s.GatedMLP) -> dict[str, str]:
-    return {"feed-forward": "dense"}
+    sparse = isinstance(spec, s.GatedMLP) and isinstance(spec.act, s.GaussianTopK)
+    return {"feed-forward": "sparse" if sparse else "dense"}
 
 
 @title.register
@@ -349,6 +415,7 @@ def _(spec: s.Router) -> list[str]:
         said += facts(spec.groups)
     said += ["biases"] if spec.bias else []
     said += [f"logits capped at {number(spec.softcap)}"] if spec.softcap is not None else []
+    said += [f"at most {number(spec.capacity)} tokens for an expert"] if spec.capacity is not None else []
     said += ["weights normalised"] if spec.normalize is not None else []
     return said + ([f"weights × {number(spec.scale)}"] if spec.scale != 1.0 else [])
 
@@ -409,7 +476,8 @@ def _(spec: s.Embedding) -> list[str]:
     said = [f"{number(spec.vocab)} tokens"]
     if spec.scale != 1.0:
         said.append(f"× {root(spec.scale)}")
-    return said + (["tied to the head"] if spec.tied else [])
+    said += ["tied to the head"] if spec.tied else []
+    return said + ([phrase(spec.per_layer)] if spec.per_layer else [])
 
 
 @title.register
@@ -436,14 +504,75 @@ def _(spec: s.Branch) -> list[str]:
 
 def equation(branch: s.Branch) -> str:
     """Where the norms and the residual are: "x + RMSNorm(attention(RMSNorm(x)))"."""
-    word = branch.body.part or title(branch.body)
+    scale = "" if branch.scale == 1.0 else f"{root(branch.scale)} · "
+    skip = "" if branch.skip == 1.0 else f"{root(branch.skip)} · "
+    return f"{skip}x + {scale}{_normed_body(branch)}"
+
+
+def _normed_body(branch: s.Branch) -> str:
     inside = f"{title(branch.pre)}(x)" if branch.pre else "x"
-    result = f"{word}({inside})"
-    if branch.post:
-        result = f"{title(branch.post)}({result})"
-    scale = "" if branch.scale == 1.0 else f"{number(branch.scale)} · "
-    skip = "" if branch.skip == 1.0 else f"{number(branch.skip)} · "
-    return f"{skip}x + {scale}{result}"
+    if isinstance(branch.body, s.Parallel):
+        result = f"({' + '.join(_normed_body(part) for part in branch.body.branches)})"
+        result = result if inside == "x" else f"{result} with x = {inside}"
+    else:
+        result = f"{branch.body.part or title(branch.body)}({inside})"
+    return f"{title(branch.post)}({result})" if branch.post else result
+
+
+@title.register
+def _(spec: s.Parallel) -> str:
+    return "side by side"
+
+
+@facts.register
+def _(spec: s.Parallel) -> list[str]:
+    return [fact for branch in spec.branches for fact in (title(branch.body), *facts(branch.body))]
+
+
+@marks.register
+def _(spec: s.Parallel) -> dict[str, str]:
+    return {key or branch.name: word for branch in spec.branches for key, word in marks(branch.body).items()}
+
+
+@title.register
+def _(spec: s.Laurel) -> str:
+    return "LAuReL"
+
+
+@facts.register
+def _(spec: s.Laurel) -> list[str]:
+    return [f"of rank {spec.rank}", f"then {phrase(spec.norm)}"]
+
+
+@title.register
+def _(spec: s.AltUp) -> str:
+    return "AltUp"
+
+
+@facts.register
+def _(spec: s.AltUp) -> list[str]:
+    scaled = ["with a learned scale"] if spec.scaled else []
+    return [f"over {spec.streams} streams", f"computing on stream {spec.active}", phrase(spec.inject), *scaled]
+
+
+@title.register
+def _(spec: s.PerLayerInput) -> str:
+    return "per-layer input"
+
+
+@facts.register
+def _(spec: s.PerLayerInput) -> list[str]:
+    return [f"of {spec.dim}", ACTIVATIONS[spec.act]]
+
+
+@title.register
+def _(spec: s.PerLayerEmbedding) -> str:
+    return "per-layer embeddings"
+
+
+@facts.register
+def _(spec: s.PerLayerEmbedding) -> list[str]:
+    return [f"of {spec.table.dim} for {number(spec.table.vocab)} tokens"]
 
 
 @title.register

@@ -10,8 +10,11 @@ from string import ascii_uppercase
 from ... import spec as s
 from ...cost.quantity import number
 from ..pattern import Kind
-from .notes import shared_body
-from .insets import Inside, attention, experts, feed_forward, latent_attention, look_of, prediction, widened
+from .attention import attention, latent_attention
+from .card import Inside, look_of, widened
+from .feedforward import experts, feed_forward
+from .mtp import prediction
+from .notes import label, shared_body
 from .scene import Part, group
 from .sketch import Highlight
 
@@ -22,7 +25,8 @@ Way = Callable[[Part, Sequence[Part], int], Part]
 
 
 def insides(shown: Sequence[Kind]) -> list[Inside]:
-    """The bodies of the layers in order of appearance, those that look alike once. An expert is a feed-forward layer too."""
+    """The bodies of the layers in order of appearance, those that look alike once. An expert is a feed-forward layer
+    too."""
     found: dict[s.Spec, list[tuple[s.Spec, str, str]]] = {}
     for kind in shown:
         for branch in kind.layer.branches:
@@ -35,16 +39,22 @@ def insides(shown: Sequence[Kind]) -> list[Inside]:
             for spec, where, word in made:
                 found.setdefault(look_of(spec), []).append((spec, where, word))
     drawn = [made for look, made in found.items() if type(look) in CARDS]
+    titles = [label(made[0][0]) for made in drawn]
     return [
         Inside(
             spec=made[0][0],
             letter=letter,
             paths=tuple(path for _, path, _ in made),
             made_so=tuple(dict.fromkeys(spec for spec, _, _ in made)),
-            lines=_sizes(made),
+            lines=_sizes(made) or (_words(made) if titles.count(title) > 1 else ()),
         )
-        for letter, made in zip(ascii_uppercase, drawn, strict=False)
+        for letter, title, made in zip(ascii_uppercase, titles, drawn, strict=False)
     ]
+
+
+def _words(made: Sequence[tuple[s.Spec, str, str]]) -> tuple[str, ...]:
+    """Where parts are found whose cards have the same title."""
+    return (f"in {', '.join(dict.fromkeys(word for _, _, word in made))}",)
 
 
 def _sizes(made: Sequence[tuple[s.Spec, str, str]]) -> tuple[str, ...]:

@@ -107,7 +107,11 @@ def _shape(part: Part) -> Iterator[str]:
     elif part.shape == "cells":
         yield f'<path {look} d="{"".join(_cell(cell) for cell in part.cells)}"/>'
     elif part.shape != "group":
-        round_ = box.height / 2 if part.shape == "pill" else {"panel": 16}.get(part.role, 14 if part.role.startswith("card") else min(7.0, box.height / 4))
+        round_ = (
+            box.height / 2
+            if part.shape == "pill"
+            else {"panel": 16}.get(part.role, 14 if part.role.startswith("card") else min(7.0, box.height / 4))
+        )
         yield f'<rect {look} x="{num(box.x)}" y="{num(box.y)}" width="{num(box.width)}" height="{num(box.height)}" rx="{num(round_)}"/>'
 
 

@@ -124,14 +124,34 @@ def _entrance(arch: s.Decoder, column: Column) -> list[Anchor]:
     ids = sketch.text("context", "token ids", 0.0, -5.0, size=NOTE, path="context")
     column.leave(-18.0)
     differs = highlight.marks("width") or highlight.fields("embedding.vocab", "embedding.tied")
-    box = sketch.box("embedding", column.next(BOX), label(embedding), role="embedding", path="embedding", differs=differs, about=phrase(embedding))
+    box = sketch.box(
+        "embedding",
+        column.next(BOX),
+        label(embedding),
+        role="embedding",
+        path="embedding",
+        differs=differs,
+        about=phrase(embedding),
+    )
     if embedding.scale != 1.0:
         _pill(column, "embedding.scale", f"× {root(embedding.scale)}", 84.0)
     if arch.positions:
-        plus = sketch.join("positions.sum", "+", column.joint(), path="positions", about="added to the token's embedding").rect
+        plus = sketch.join(
+            "positions.sum", "+", column.joint(), path="positions", about="added to the token's embedding"
+        ).rect
         rect = Rect(plus.right + ARROW + 2, plus.center[1] - 20, 120, 40)
         size = f"{number(arch.positions.count)} × {width}"
-        sketch.box("positions", rect, "Learned positions", size, role="embedding", path="positions", differs=highlight.part("positions"), size=INNER, about=phrase(arch.positions))
+        sketch.box(
+            "positions",
+            rect,
+            "Learned positions",
+            size,
+            role="embedding",
+            path="positions",
+            differs=highlight.part("positions"),
+            size=INNER,
+            about=phrase(arch.positions),
+        )
         sketch.line((rect.x, rect.center[1]), (plus.right, rect.center[1]), arrow=True)
     tied = "shares its table with the output" if embedding.tied else "a table of its own"
     said = [
@@ -139,6 +159,9 @@ def _entrance(arch: s.Decoder, column: Column) -> list[Anchor]:
         (note(f"embedding width {width}", "width"), highlight.marks("width")),
         (note(tied, "tied", quiet=not embedding.tied), highlight.fields("embedding.tied")),
     ]
+    for extra, path in ((embedding.per_layer, "embedding.per_layer"), (arch.ends, "ends"), (arch.encoder, "encoder")):
+        if extra:
+            said.append((note(phrase(extra), path), highlight.fields(path)))
     context = note(f"context of {number(arch.context)} tokens", "context")
     return [*anchored(box, said), *anchored(ids, [(context, highlight.marks("context"))], gap=6)]
 
@@ -147,9 +170,19 @@ def _exit(arch: s.Decoder, column: Column) -> list[Anchor]:
     """From the layers to the logits."""
     sketch, highlight, head, norm = column.sketch, column.sketch.highlight, arch.head, arch.final_norm
     column.rise(6)
-    last = sketch.box("final_norm", column.next(NORM), f"Final {label(norm)}", role="norm", path="final_norm", differs=highlight.part("final_norm"), about=phrase(norm))
+    last = sketch.box(
+        "final_norm",
+        column.next(NORM),
+        f"Final {label(norm)}",
+        role="norm",
+        path="final_norm",
+        differs=highlight.part("final_norm"),
+        about=phrase(norm),
+    )
     differs = highlight.marks("width") or highlight.fields("head.vocab", "embedding.tied")
-    box = sketch.box("head", column.next(BOX), "Output layer", role="embedding", path="head", differs=differs, about=phrase(head))
+    box = sketch.box(
+        "head", column.next(BOX), "Output layer", role="embedding", path="head", differs=differs, about=phrase(head)
+    )
     if head.scale != 1.0:
         _pill(column, "head.scale", f"× {number(head.scale)}", 84.0)
     if head.softcap is not None:
@@ -158,7 +191,10 @@ def _exit(arch: s.Decoder, column: Column) -> list[Anchor]:
     column.arrow(column.y - ARROW)
     sketch.text("logits", "logits", 0.0, column.y - ARROW - 6, size=NOTE)
     size = note(f"{number(arch.width)} → {number(head.vocab)}", "vocab")
-    return [*anchored(box, [(size, highlight.fields("head.vocab") or highlight.marks("width"))]), *noted(last, norm, highlight)]
+    return [
+        *anchored(box, [(size, highlight.fields("head.vocab") or highlight.marks("width"))]),
+        *noted(last, norm, highlight),
+    ]
 
 
 def _pill(column: Column, path: str, text: str, width: float) -> None:

@@ -39,20 +39,33 @@ def capital(text: str) -> str:
 
 def label(spec: s.Spec) -> str:
     """What stands in the box of a part."""
-    if isinstance(spec, s.GatedMLP):
-        return f"{gated(spec) or f'Gated {activation(spec)}'} feed-forward"
-    if isinstance(spec, s.MLP):
-        return "Feed-forward"
+    match spec:
+        case s.GatedMLP():
+            return f"{gated(spec) or f'Gated {activation(spec)}'} feed-forward"
+        case s.MLP():
+            return "Feed-forward"
+        case s.Attention(kv=s.EncoderKeyValue()):
+            return "Cross-attention"
     return capital(title(spec))
 
 
 def gated(spec: s.GatedMLP) -> str | None:
     """The name of a gate with this activation, where it has one: SwiGLU."""
-    return capital(title(spec.act)) if isinstance(spec.act, s.Spec) else GATED.get(spec.act)
+    match spec.act:
+        case s.ClampedSwiGLU():
+            return "Clamped SwiGLU"
+        case s.GaussianTopK(act=act):
+            return GATED.get(act)
+    return GATED.get(spec.act)
 
 
 def activation(spec: s.MLP | s.GatedMLP) -> str:
-    return "clamped SiLU" if isinstance(spec.act, s.ClampedSwiGLU) else ACTIVATIONS[spec.act]
+    match spec.act:
+        case s.ClampedSwiGLU():
+            return "clamped SiLU"
+        case s.GaussianTopK(act=act, sparsity=sparsity):
+            return f"{ACTIVATIONS[act]} of the top {number(100 * (1 - sparsity))} %"
+    return ACTIVATIONS[spec.act]
 
 
 @singledispatch
@@ -71,13 +84,19 @@ def _(spec: s.Attention) -> list[Note]:
         note(f"values of {number(kv.v_dim)}", "kv.v_dim", quiet=kv.v_dim == spec.head_dim),
         *_sees(spec.sees),
         *_positions(spec.positions, spec.head_dim),
-        *(_own_keys(spec, kv) if isinstance(kv, s.KeyValue) else [note(f"keys and values of layer {kv.layer}", "kv")]),
+        *_keys(spec),
         *_softmax(spec),
         note(f"{gate.act} gate for each {gate.over}" if gate else "output not gated", "gate", quiet=not gate),
     ]
 
 
-def _own_keys(spec: s.Attention, kv: s.KeyValue) -> list[Note]:
+def _keys(spec: s.Attention) -> list[Note]:
+    """Where keys and values come from, and what is special about them."""
+    kv = spec.kv
+    if isinstance(kv, s.LayerKeyValue):
+        return [note(f"keys and values of layer {kv.layer}", "kv"), *_qk_norm(spec.q_norm, None)]
+    if isinstance(kv, s.EncoderKeyValue):
+        return [note("keys and values of the encoder", "kv")]
     biases = {"q": spec.q_bias, "k": kv.bias, "v": kv.bias, "o": spec.o_bias}
     have = ", ".join(name for name, bias in biases.items() if bias)
     return [
@@ -131,16 +150,19 @@ def _qk_norm(q: s.QKNorm | None, k: s.QKNorm | None) -> list[Note]:
     ]
 
 
-def _positions(rope: s.RoPE | None, head_dim: int) -> list[Note]:
-    if rope is None:
-        return [note("no RoPE", "positions")]
-    part = "" if rope.dim == head_dim else f" on {rope.dim} of {head_dim}"
-    pairs = "neighbouring channels" if rope.interleaved else "channels of both halves"
-    return [
-        note(f"RoPE{part}, θ = {number(rope.theta)}", "positions.theta positions.dim"),
-        _scaling(rope.scaling),
-        note(f"RoPE pairs {pairs}", "positions.interleaved", quiet=True),
-    ]
+def _positions(positions: s.Spec | None, head_dim: int) -> list[Note]:
+    match positions:
+        case None:
+            return [note("no RoPE", "positions")]
+        case s.RoPE(dim=dim, theta=theta, scaling=scaling, interleaved=interleaved):
+            part = "" if dim == head_dim else f" on {dim} of {head_dim}"
+            pairs = "neighbouring channels" if interleaved else "channels of both halves"
+            return [
+                note(f"RoPE{part}, θ = {number(theta)}", "positions.theta positions.dim"),
+                _scaling(scaling),
+                note(f"RoPE pairs {pairs}", "positions.interleaved", quiet=True),
+            ]
+    return [note(phrase(positions), "positions")]
 
 
 def _scaling(scaling: s.Scaling | None) -> Note:

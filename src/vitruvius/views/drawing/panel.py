@@ -6,7 +6,7 @@ from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from ...cost.quantity import number
-from ...spec import Branch, Layer, Spec
+from ...spec import Branch, Layer, MoE, Spec
 from ..words import equation, phrase
 from .font import wrap
 from .notes import Note, label, notes
@@ -42,7 +42,9 @@ class Anchor:
 def anchored(part: Part, said: Iterable[tuple[Note, Differs]], gap: float = 0.0) -> list[Anchor]:
     """The part with its notes, each with how it differs; one that is quiet only if so. Nothing, if none is left.
     The line to them begins `gap` beside the part."""
-    lines = tuple((note.text, "difference" if differs else "ink") for note, differs in said if differs or not note.quiet)
+    lines = tuple(
+        (note.text, "difference" if differs else "ink") for note, differs in said if differs or not note.quiet
+    )
     role = "difference" if part.differs == "whole" else part.role or "plain"
     return [Anchor(part.path, role, part.rect.right + gap, part.rect.center[1], lines)] if lines else []
 
@@ -63,7 +65,8 @@ class Panel:
 def box_width(layers: Sequence[Layer]) -> float:
     """One width for all boxes on the stream, so that the longest label fits."""
     bodies = [branch.body for layer in layers for branch in layer.branches]
-    return max(188.0, 2 * (RADIUS + 8) + widest((label(body) for body in bodies), LABEL))
+    bodies += [layer.around for layer in layers if layer.around]
+    return max(188.0, 2 * (RADIUS + 8) + widest(map(label, bodies), LABEL))
 
 
 def layer_panel(
@@ -77,8 +80,11 @@ def layer_panel(
     for branch in layer.branches:
         anchors += _branch(column, branch, f"{path}.{branch.name}", letters)
         column.rise(spread)
-    end, top = column.y + spread, column.y + spread / 2 - 22
-    sketch.line((0.0, end), (0.0, top))
+    column.rise(-spread)
+    if layer.around:
+        anchors += _around(column, layer.around, f"{path}.around")
+    top = column.y - spread / 2 - 22
+    column.line(top)
     half = width / 2 + PADDING
     frame = Part(path, Rect(-half, top, 2 * half, -top), "box", path, "panel", phrase(layer))
     return Panel(replace(frame, parts=tuple(sketch.parts), lines=tuple(sketch.lines)), tuple(anchors))
@@ -119,15 +125,24 @@ def _branch(column: Column, branch: Branch, path: str, letters: Mapping[Spec, st
     return anchors
 
 
+def _around(column: Column, around: Spec, path: str) -> list[Anchor]:
+    """What acts on the layer as a whole; it ends at the end of the layer."""
+    differs = column.sketch.highlight.part(path)
+    rect = column.next(NORM_HEIGHT)
+    part = column.sketch.box(path, rect, label(around), role="plain", path=path, differs=differs, about=phrase(around))
+    return noted(part, around, column.sketch.highlight)
+
+
 def _factor(sketch: Sketch, path: str, rect: Rect, value: float) -> None:
     differs = sketch.highlight.part(path)
     sketch.box(path, rect, f"× {number(value)}", role="plain", shape="pill", size=SMALL, path=path, differs=differs)
 
 
 def role_of(body: Spec) -> str:
-    """The colour of a body: experts are feed-forward layers."""
-    part = body.part or "plain"
-    return {"experts": "feed-forward"}.get(part, part)
+    """The colour of a body: experts are feed-forward layers, and whatever lets tokens meet is a kind of attention."""
+    if isinstance(body, MoE) or body.part == "feed-forward":
+        return "feed-forward"
+    return "attention" if body.mixes else "plain"
 
 
 @dataclass(frozen=True)
@@ -189,10 +204,12 @@ def _block(name: str, anchor: Anchor) -> Part:
 
 
 def _heading(name: str, heading: Heading) -> Part:
-    colored = heading.color is not None
-    texts = [Text(heading.title, 18.0 if colored else 0.0, 14.0, 13.5, True)]
+    left = 0.0 if heading.color is None else 18.0
+    texts: list[Text] = []
+    for line in wrap(heading.title, NOTE_WIDTH - left, 13.5, bold=True):
+        texts.append(Text(line, left, 14.0 + NOTE_PITCH * len(texts), 13.5, True))
     for line in wrap(heading.line, NOTE_WIDTH, NOTE) if heading.line else ():
         texts.append(Text(line, 0.0, 14.5 + NOTE_PITCH * len(texts), NOTE, ink="muted"))
     rect = Rect(0.0, 0.0, max(text.rect.right for text in texts), texts[-1].rect.bottom)
     swatch = Part(f"{name}.color", Rect(0, 3.5, 11, 11), "box", role=f"kind-{heading.color}")
-    return Part(name, rect, texts=tuple(texts), parts=(swatch,) if colored else ())
+    return Part(name, rect, texts=tuple(texts), parts=() if heading.color is None else (swatch,))

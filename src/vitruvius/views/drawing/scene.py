@@ -10,7 +10,9 @@ from .font import ASCENT, CAP_HEIGHT, DESCENT, measure
 
 Point = tuple[float, float]
 Anchor = Literal["start", "middle", "end"]
-Differs = Literal["", "detail", "whole"]  # not at all; in something that the part holds; by being there or being what it is
+Differs = Literal[
+    "", "detail", "whole"
+]  # not at all; in something that the part holds; by being there or being what it is
 
 
 @dataclass(frozen=True)

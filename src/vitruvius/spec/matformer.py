@@ -1,0 +1,98 @@
+"""Smaller models nested in a trained one. Devvrit et al. 2023, MatFormer, arXiv 2310.07707, section 3."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import fields, replace
+from typing import Any
+
+from .attention import LayerKeyValue
+from .base import Spec
+from .decoder import Branch, Decoder, Layer
+from .feedforward import MLP, GatedMLP
+from .stream import PerLayerTable
+
+
+def nested(decoder: Decoder, hidden: int | Sequence[int], layers: Sequence[int] | None = None) -> Decoder:
+    """The smaller model that keeps some layers, and of each one's feed-forward layer the first hidden channels.
+
+    Only a model that was trained for it is any good when it is cut so. In Gemma 3n, any width per layer works ("Mix-n-
+    Match"), and layers 20 to 24 of E4B may be left out.
+
+    Args:
+        hidden: how many hidden channels the feed-forward layers keep: one number, or one for each layer that is kept.
+        layers: the layers that are kept, in order; all, if None.
+
+    Raises ValueError where that is not a part of the model, or where a kept layer uses the keys and values of one that
+    is not.
+    """
+    count = len(decoder.layers)
+    kept = list(range(count)) if layers is None else list(layers)
+    if not kept or kept != sorted(set(kept)) or not 0 <= kept[0] <= kept[-1] < count:
+        raise ValueError(f"layers must be some of 0 to {count - 1}, in order, got {kept}")
+    sizes = [hidden] * len(kept) if isinstance(hidden, int) else list(hidden)
+    if len(sizes) != len(kept):
+        raise ValueError(f"{len(sizes)} sizes of feed-forward layers are given for {len(kept)} layers")
+
+    def renumbered(part: Spec) -> Spec:
+        if isinstance(part, PerLayerTable):
+            return replace(part, layers=len(kept))
+        if isinstance(part, LayerKeyValue):
+            if part.layer not in kept:
+                raise ValueError(f"layer {part.layer} must be kept: others use its keys and values")
+            return replace(part, layer=kept.index(part.layer))
+        return part
+
+    small = tuple(_narrowed(decoder.layers[i], i, size) for i, size in zip(kept, sizes, strict=True))
+    config = _config(decoder, sizes, kept)
+    result = _everywhere(replace(decoder, layers=small, config=config), renumbered)
+    assert isinstance(result, Decoder)
+    return result
+
+
+def _narrowed(layer: Layer, index: int, size: int) -> Layer:
+    """The layer with `size` hidden channels in its feed-forward layer."""
+
+    def narrowed(branch: Branch) -> Branch:
+        body = branch.body
+        if not isinstance(body, (MLP, GatedMLP)):
+            return branch
+        if not 0 < size <= body.dim:
+            raise ValueError(f"layer {index} has {body.dim} hidden channels, of which {size} cannot be kept")
+        return replace(branch, body=replace(body, dim=size))
+
+    if not any(isinstance(branch.body, (MLP, GatedMLP)) for branch in layer.branches):
+        raise ValueError(f"layer {index} has no plain feed-forward layer to take a part of")
+    return replace(layer, branches=tuple(map(narrowed, layer.branches)))
+
+
+def _everywhere(value: Any, change: Callable[[Spec], Spec]) -> Any:
+    """The tree with every part changed, those inside first."""
+    if isinstance(value, tuple):
+        return tuple(_everywhere(item, change) for item in value)
+    if not isinstance(value, Spec):
+        return value
+    return change(replace(value, **{f.name: _everywhere(getattr(value, f.name), change) for f in fields(value)}))
+
+
+def _config(decoder: Decoder, sizes: list[int], kept: list[int]) -> Mapping[str, object] | None:
+    """The config.json of the nested model, in the keys of Gemma 3n: what is said for each layer is said for those that
+    are kept. Whether it describes the tree is checked where it is used."""
+    if decoder.config is None or "tree" in decoder.config:
+        return None
+    whole = decoder.config.get("text_config", decoder.config)
+    assert isinstance(whole, Mapping)
+    count, shared = len(decoder.layers), whole.get("num_kv_shared_layers", 0)
+    assert isinstance(shared, int)
+    lists = {key: [value[i] for i in kept] for key, value in whole.items() if _for_each(value, count)}
+    return {
+        **whole,
+        **lists,
+        "num_hidden_layers": len(kept),
+        "intermediate_size": sizes,
+        "num_kv_shared_layers": sum(i >= count - shared for i in kept),
+    }
+
+
+def _for_each(value: object, count: int) -> bool:
+    return isinstance(value, list) and len(value) == count

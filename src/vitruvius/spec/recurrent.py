@@ -1,0 +1,262 @@
+"""Mixers whose memory does not grow with the sequence: a short convolution, and a matrix for each head."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar
+
+from .base import Axis, Dimension, Fixed, Part, Size, Spec, State, Weight, linear, slots, vector, width_axis
+from .feedforward import Activation
+from .norm import GatedNorm
+
+# An untrained memory keeps 0.99 of itself from one token to the next: exp(−A · softplus(dt_bias)) with A = 1, and the
+# geometric middle of the time steps that Mamba-2 begins with, 0.001 to 0.1 (arXiv 2312.00752, section 3.6).
+DT_BIAS = -4.6
+
+
+@dataclass(frozen=True, kw_only=True)
+class Convolution(Spec):
+    """act(b + Σᵢ wᵢ · x₍t−i₎), each channel by itself over its last `kernel` inputs. What comes next sees a few
+    tokens at once (Fu et al. 2022, arXiv 2212.14052, section 3.1). Its owner holds the weights, and all but one of
+    the inputs as state."""
+
+    kernel: Size
+    act: Activation | None = None
+    bias: bool = False
+
+    def held(self, channels: Dimension) -> dict[str, Weight]:
+        """The weights over `channels`, as `torch.nn.Conv1d` shapes them. They multiply every token."""
+        weights = {"conv": Weight((channels, (Axis("inputs", 1),), (Axis("kernel", self.kernel),)))}
+        return weights | {"conv_bias": vector(channels, initial=0.0)} if self.bias else weights
+
+    def inputs(self, channels: Dimension) -> Fixed:
+        """The inputs that the next token still needs, the oldest first."""
+        return Fixed((self.kernel - 1, sum(axis.size for axis in channels)))
+
+
+def _decay(heads: Axis, steps: Axis) -> dict[str, Weight]:
+    """What turns a projection a into a log decay, −exp(A_log) · softplus(a + dt_bias). Dao and Gu 2024, arXiv
+    2405.21060."""
+    return {"A_log": vector((heads,), initial=0.0), "dt_bias": vector((steps,), initial=DT_BIAS)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class GatedDeltaNet(Spec):
+    """A linear memory S that forgets and corrects: S ← αS, then S ← S + k (β (v − kᵀS))ᵀ, and the output is qᵀS, normed
+    and gated. Yang et al. 2024, arXiv 2412.06464; the delta rule is Widrow and Hoff's.
+
+    Each head of queries and keys, of length 1, serves `v_heads / k_heads` consecutive memories.
+
+    Args:
+        conv: of queries, keys and values, before they are split into heads.
+        norm: of each head's output, gated.
+        beta_scale: β = beta_scale · σ(b). With 2 the memory's eigenvalues may be negative (Grazzi et al. 2024, arXiv
+            2411.12537).
+        memory_dtype: where the architecture fixes it.
+    """
+
+    k_heads: Size
+    v_heads: Size
+    k_dim: Size
+    v_dim: Size
+    conv: Convolution
+    norm: GatedNorm
+    beta_scale: float = 1.0
+    memory_dtype: str | None = None
+
+    part: ClassVar[str] = "recurrence"
+    mixes: ClassVar[bool] = True
+    spelling: ClassVar[Mapping[str, str]] = {
+        "q": "q_proj",
+        "k": "k_proj",
+        "v": "v_proj",
+        "gate": "g_proj",
+        "beta": "b_proj",
+        "decay": "a_proj",
+        "conv": "conv1d.weight",
+        "conv_bias": "conv1d.bias",
+        "norm": "o_norm",
+        "o": "o_proj",
+    }
+
+    def check(self) -> None:
+        if self.v_heads % self.k_heads:
+            raise ValueError(f"{self.k_heads} key heads cannot serve {self.v_heads} value heads evenly")
+
+    @property
+    def channels(self) -> Dimension:
+        """Queries, keys and values side by side."""
+        k = Axis("k_heads", self.k_heads, self.k_dim)
+        return (k, k, Axis("heads", self.v_heads, self.v_dim))
+
+    def parts(self, width: int) -> dict[str, Part]:
+        return slots(self.v_dim, norm=self.norm)
+
+    def weights(self, width: int) -> dict[str, Weight]:
+        stream, (q, k, v) = width_axis(width), self.channels
+        heads = Axis("heads", self.v_heads)
+        weights = linear("q", (q,), stream) | linear("k", (k,), stream) | linear("v", (v,), stream)
+        weights |= self.conv.held(self.channels)
+        weights |= linear("beta", (heads,), stream) | linear("decay", (heads,), stream) | _decay(heads, heads)
+        return weights | linear("gate", (v,), stream) | linear("o", stream, (v,))
+
+    def state(self) -> dict[str, State]:
+        memory = Fixed((self.v_heads, self.k_dim, self.v_dim), self.memory_dtype)
+        return {"conv": self.conv.inputs(self.channels), "memory": memory}
+
+    def flops(self, context: int, tokens: int = 1, form: str | None = None) -> int:
+        """Of the step from token to token: kᵀS, k ⊗ u and qᵀS are a multiply-add each for every entry of S. Prefill in
+        chunks does other work for the same result."""
+        return 6 * self.v_heads * self.k_dim * self.v_dim * tokens
+
+
+@dataclass(frozen=True, kw_only=True)
+class KimiDelta(Spec):
+    """Kimi Delta Attention: Gated DeltaNet with a decay for every channel of a key, S ← diag(α) S, and a sigmoid gate,
+    both made through `gate_rank` channels. Kimi Team 2025, arXiv 2510.26692, section 3.
+
+    Args:
+        conv: of queries, keys and values.
+        norm: of each head's output, gated.
+        memory_dtype: where the architecture fixes it.
+    """
+
+    heads: Size
+    head_dim: Size
+    gate_rank: Size
+    conv: Convolution
+    norm: GatedNorm
+    memory_dtype: str | None = None
+
+    part: ClassVar[str] = "recurrence"
+    mixes: ClassVar[bool] = True
+    spelling: ClassVar[Mapping[str, str]] = {
+        "q": "q_proj",
+        "k": "k_proj",
+        "v": "v_proj",
+        "conv": "conv1d.weight",
+        "conv_bias": "conv1d.bias",
+        "decay_a": "f_a_proj",
+        "decay_b": "f_b_proj",
+        "beta": "b_proj",
+        "gate_a": "g_a_proj",
+        "gate_b": "g_b_proj",
+        "norm": "o_norm",
+        "o": "o_proj",
+    }
+
+    @property
+    def channels(self) -> Dimension:
+        """Queries, keys and values side by side."""
+        head = Axis("heads", self.heads, self.head_dim)
+        return (head, head, head)
+
+    def parts(self, width: int) -> dict[str, Part]:
+        return slots(self.head_dim, norm=self.norm)
+
+    def weights(self, width: int) -> dict[str, Weight]:
+        stream, (q, k, v) = width_axis(width), self.channels
+        rank, heads = (Axis("gate_rank", 1, self.gate_rank),), Axis("heads", self.heads)
+        weights = linear("q", (q,), stream) | linear("k", (k,), stream) | linear("v", (v,), stream)
+        weights |= self.conv.held(self.channels)
+        weights |= linear("decay_a", rank, stream) | linear("decay_b", (k,), rank) | _decay(heads, k)
+        weights |= linear("beta", (heads,), stream)
+        return weights | linear("gate_a", rank, stream) | linear("gate_b", (v,), rank) | linear("o", stream, (v,))
+
+    def state(self) -> dict[str, State]:
+        memory = Fixed((self.heads, self.head_dim, self.head_dim), self.memory_dtype)
+        return {"conv": self.conv.inputs(self.channels), "memory": memory}
+
+    def flops(self, context: int, tokens: int = 1, form: str | None = None) -> int:
+        """Of the step from token to token, as in GatedDeltaNet."""
+        return 6 * self.heads * self.head_dim**2 * tokens
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mamba2(Spec):
+    """A state space with one decay for each head: S ← exp(−A·dt) S + dt · b ⊗ x, and the output is cᵀS + D·x, gated and
+    normed. Dao and Gu 2024, arXiv 2405.21060, sections 6 and 7.
+
+    One projection gives the gate, x, b, c and dt, in this order. x, b and c pass through the convolution; b and c are
+    shared by a group of heads, as keys and queries are elsewhere.
+
+    Args:
+        norm: gated; without it the output is only gated, by SiLU.
+        dt_limit: dt = softplus(its projection + dt_bias), cut off at these two; None is no limit. transformers forgets
+            them when it decodes.
+        multipliers: of the gate, x, b, c and dt as they are projected (Falcon-H1, arXiv 2507.22448, section 3.4).
+        memory_dtype: where the architecture fixes it.
+    """
+
+    heads: Size
+    head_dim: Size
+    groups: Size
+    state_dim: Size
+    conv: Convolution
+    norm: GatedNorm | None
+    in_bias: bool = False
+    out_bias: bool = False
+    dt_limit: tuple[float, float | None] = (0.0, None)
+    multipliers: tuple[float, ...] | None = None
+    memory_dtype: str | None = None
+
+    part: ClassVar[str] = "recurrence"
+    mixes: ClassVar[bool] = True
+    spelling: ClassVar[Mapping[str, str]] = {"conv": "conv1d.weight", "conv_bias": "conv1d.bias"}
+
+    def check(self) -> None:
+        if self.heads % self.groups:
+            raise ValueError(f"{self.heads} heads cannot share {self.groups} groups evenly")
+        if self.multipliers is not None and len(self.multipliers) != 5:
+            raise ValueError(f"multipliers are five, of the gate, x, b, c and dt, got {self.multipliers!r}")
+
+    @property
+    def channels(self) -> Dimension:
+        """x, b and c side by side."""
+        group = Axis("groups", self.groups, self.state_dim)
+        return (Axis("heads", self.heads, self.head_dim), group, group)
+
+    def parts(self, width: int) -> dict[str, Part]:
+        return slots(self.heads * self.head_dim, norm=self.norm)
+
+    def weights(self, width: int) -> dict[str, Weight]:
+        stream, x, heads = width_axis(width), self.channels[0], Axis("heads", self.heads)
+        weights = linear("in_proj", (x, *self.channels, heads), stream, self.in_bias)
+        weights |= self.conv.held(self.channels)
+        weights |= _decay(heads, heads) | {"D": vector((heads,), initial=1.0)}
+        return weights | linear("out_proj", stream, (x,), self.out_bias)
+
+    def state(self) -> dict[str, State]:
+        memory = Fixed((self.heads, self.state_dim, self.head_dim), self.memory_dtype)
+        return {"conv": self.conv.inputs(self.channels), "memory": memory}
+
+    def flops(self, context: int, tokens: int = 1, form: str | None = None) -> int:
+        """Of the step from token to token: b ⊗ x and cᵀS are a multiply-add each for every entry of S."""
+        return 4 * self.heads * self.state_dim * self.head_dim * tokens
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShortConv(Spec):
+    """out_proj(c · conv(b · x)), where one projection gives b, c and x of `dim` channels each (LFM2, arXiv
+    2511.23404)."""
+
+    dim: Size
+    conv: Convolution
+    bias: bool = False
+
+    part: ClassVar[str] = "recurrence"
+    mixes: ClassVar[bool] = True
+    spelling: ClassVar[Mapping[str, str]] = {"conv": "conv.weight", "conv_bias": "conv.bias"}
+
+    @property
+    def channels(self) -> Dimension:
+        return (Axis("channels", self.dim),)
+
+    def weights(self, width: int) -> dict[str, Weight]:
+        stream, inner = width_axis(width), self.channels
+        weights = linear("in_proj", inner * 3, stream, self.bias) | self.conv.held(inner)
+        return weights | linear("out_proj", stream, inner, self.bias)
+
+    def state(self) -> dict[str, State]:
+        return {"conv": self.conv.inputs(self.channels)}

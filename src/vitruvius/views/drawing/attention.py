@@ -1,0 +1,189 @@
+"""The inside of attention: of the usual kind, and with latent keys and values."""
+
+from __future__ import annotations
+
+from ... import spec as s
+from ...cost.quantity import number
+from ..words import phrase, root, title
+from .card import BETWEEN, PILL, ROW, TALL, Card, Inside, Letters
+from .scene import Part, Rect
+from .sketch import ARROW, INNER, LABEL, SMALL, SUB, Column, Highlight, widest
+
+
+def attention(inside: Inside, width: int, letters: Letters, highlight: Highlight) -> Part:
+    """Queries, keys and values of every head, their scores, and the way out."""
+    spec = inside.spec
+    assert isinstance(spec, s.Attention)
+    card, kv = Card(inside, "attention", highlight), spec.kv
+    sizes = [
+        f"{spec.heads} × {spec.head_dim}{_bias(spec.q_bias)}",
+        *(f"{kv.heads} × {dim}{_bias(isinstance(kv, s.KeyValue) and kv.bias)}" for dim in (kv.head_dim, kv.v_dim)),
+    ]
+    norms = [spec.q_norm] + ([kv.k_norm, kv.v_norm] if isinstance(kv, s.KeyValue) else [])
+    labels = [title(norm) for norm in norms if norm] + (["× temperature"] if spec.softmax.temperature else [])
+    wide = max(84.0, widest(sizes, SUB) + 16, widest(labels, INNER) + 12)
+    step = wide + BETWEEN
+    source = 0.0 if isinstance(kv, s.KeyValue) else -step
+    q, k, v = (card.column(x, wide, source=source) for x in (-step, 0.0, step))
+    card.input(source)
+    about = f"linear, from {number(width)}"
+    card.step("q", q.next(TALL), "Query", sizes[0], fields="q heads head_dim q_bias", size=LABEL, about=about)
+    _norm_and_rope(card, q, spec.q_norm, "q_norm", spec.positions)
+    if isinstance(kv, s.KeyValue):
+        _keys_and_values(card, spec, kv, (k, v), sizes[1:], about)
+    else:
+        origin = f"of layer {kv.layer}" if isinstance(kv, s.LayerKeyValue) else "of the encoder"
+        for column, text in ((k, "Key"), (v, "Value")):
+            rect = Rect(column.x - wide / 2, -ARROW - TALL, wide, TALL)
+            card.step(text.lower(), rect, text, origin, fields="kv", role="cache", size=LABEL)
+            column.leave(rect.y)
+    out = f"{number(spec.heads * kv.v_dim)} → {number(width)}{_bias(spec.o_bias)}"
+    gate = card.column(2 * step, wide, source=source) if spec.gate else None
+    return _weighted_sum(card, spec, (q, k, v), gate, out, "o heads kv.v_dim o_bias")
+
+
+def _bias(has: bool) -> str:
+    return " + bias" if has else ""
+
+
+def _keys_and_values(
+    card: Card, spec: s.Attention, kv: s.KeyValue, columns: tuple[Column, Column], sizes: list[str], about: str
+) -> None:
+    k, v = columns
+    card.step("k", k.next(TALL), "Key", sizes[0], fields="kv.k kv.heads kv.head_dim kv.bias", size=LABEL, about=about)
+    card.step("v", v.next(TALL), "Value", sizes[1], fields="kv.v kv.heads kv.v_dim kv.bias", size=LABEL, about=about)
+    _norm_and_rope(card, k, kv.k_norm, "kv.k_norm", spec.positions)
+    if kv.v_norm:
+        card.norm(v, "kv.v_norm", kv.v_norm, "kv.v_norm")
+    if kv.v_scale != 1.0:
+        card.step("kv.v_scale", v.next(ROW), f"× {number(kv.v_scale)}", fields="kv.v_scale")
+    if isinstance(spec.sees, s.Everything):
+        return
+    level = min(k.y, v.y)
+    for column, slot in ((k, "kv.k"), (v, "kv.v")):
+        column.to(level)
+        _cached(card, f"{slot}.cached", column.next(PILL, 64), "", f"{slot} kv.heads kv.head_dim kv.v_dim")
+
+
+def _norm_and_rope(card: Card, column: Column, norm: s.QKNorm | None, slot: str, positions: s.Spec | None) -> None:
+    """The norm of queries or keys and their rotation, in this order or the other."""
+    late = norm is not None and norm.when == "after_rope"
+    if norm and not late:
+        card.norm(column, slot, norm, slot)
+    if isinstance(positions, s.RoPE):
+        card.step(f"{slot}.rope", column.next(ROW), "RoPE", fields="positions", about=phrase(positions))
+    if norm and late:
+        card.norm(column, slot, norm, slot)
+
+
+def _cached(card: Card, name: str, rect: Rect, sub: str, fields: str) -> None:
+    """What generation keeps for each token."""
+    about = "kept for each token"
+    card.step(name, rect, "cached", sub, fields=fields, role="cache", shape="pill", size=SMALL, about=about)
+
+
+def _weighted_sum(
+    card: Card,
+    spec: s.Attention | s.LatentAttention,
+    columns: tuple[Column, Column, Column],
+    gate: Column | None,
+    size: str,
+    fields: str,
+) -> Part:
+    """Softmax of the queries' products with the keys, the values summed by it, and the projection back to the stream."""
+    q, k, v = columns
+    left, right, split = q.x - q.width / 2, v.x + v.width / 2, k.x + k.width / 2
+    softmax, scale = spec.softmax, root(spec.softmax.scale)
+    if softmax.temperature:
+        about = phrase(softmax.temperature)
+        card.step("temperature", q.next(ROW), "× temperature", fields="softmax.temperature", about=about)
+    bottom = min(q.y, k.y) - ARROW
+    for column in (q, k):
+        column.arrow(bottom)
+    scores = card.column((left + split) / 2, split - left, bottom)
+    product = f"q · k {'÷ ' + scale[2:] if scale.startswith('1/') else '× ' + scale}"
+    card.step("scores", Rect(left, bottom - ROW, split - left, ROW), product, fields="softmax.scale")
+    scores.leave(bottom - ROW)
+    if softmax.softcap is not None:
+        cap = number(softmax.softcap)
+        card.step("softcap", scores.next(ROW), f"{cap} · tanh(scores ÷ {cap})", fields="softmax.softcap")
+    if spec.positions and not isinstance(spec.positions, s.RoPE):
+        card.step("positions", scores.next(ROW), "+ relative bias", fields="positions", about=phrase(spec.positions))
+    text = f"{_masked(spec.sees)}{' with sinks' if softmax.sinks else ''}"
+    card.step("softmax", scores.next(ROW), text, fields="sees softmax.sinks", about=phrase(spec.sees))
+    bottom = scores.y - ARROW
+    scores.arrow(bottom)
+    v.arrow(bottom)
+    card.step("sum", Rect(left, bottom - ROW, right - left, ROW), "weighted sum of values", fields="")
+    out = card.column((left + right) / 2, right - left, bottom - ROW)
+    if isinstance(spec, s.Attention) and spec.gate and gate:
+        _gated(card, spec, spec.gate, gate, out)
+    card.step("o", out.next(TALL), "Output projection", size, fields=fields, size=LABEL)
+    return card.done(out)
+
+
+def _gated(card: Card, spec: s.Attention, gate: s.OutputGate, column: Column, out: Column) -> None:
+    """The gate, made from the input, multiplies what the heads have found."""
+    size = f"{spec.heads} × {spec.kv.v_dim}" if gate.over == "channel" else number(spec.heads)
+    card.step("gate", column.next(TALL), "Gate", size, fields="gate", size=LABEL)
+    card.step("gate.act", column.next(ROW), gate.act, fields="gate.act")
+    times = card.sketch.join("gate.product", "×", out.joint()).rect
+    column.turn((column.x, times.center[1]), (times.right, times.center[1]))
+
+
+def _masked(sees: s.Sees) -> str:
+    match sees:
+        case s.Everything():
+            return "softmax over all"
+        case s.Indexer(topk=topk):
+            return f"softmax over the {number(topk)} chosen"
+    return "causal softmax"
+
+
+def latent_attention(inside: Inside, width: int, letters: Letters, highlight: Highlight) -> Part:
+    """The latents that queries, keys and values are made of, and the rotary key that all heads share."""
+    spec = inside.spec
+    assert isinstance(spec, s.LatentAttention)
+    card, rank, rope = Card(inside, "attention", highlight), number(spec.kv.rank), spec.rope_dim
+    bias = " + bias" if spec.bias else ""
+    queries, pairs = f"{spec.heads} × ({spec.nope_dim} + {rope})", f"{spec.heads} × ({spec.nope_dim} + {spec.v_dim})"
+    down = f"{number(width)} → {number(spec.q.rank)}{bias}" if spec.q else ""
+    wide, narrow = max(108.0, widest([queries, down], SUB) + 16), 78.0
+    both = max(2 * narrow + BETWEEN, widest([pairs], SUB) + 16)
+    narrow = (both - BETWEEN) / 2
+    rotary = wide / 2 + BETWEEN + narrow / 2
+    latent = rotary + narrow / 2 + BETWEEN + both / 2
+    source = (rotary - narrow / 2 + latent + both / 2) / 2
+    q = card.column(0.0, wide, source=source)
+    kv_down = card.column(source, narrow + BETWEEN + both, source=source)
+    card.input(source)
+    if spec.q:
+        card.step("q_a", q.next(TALL), "Query, down", down, fields="q_a q bias")
+        card.norm(q, "q_norm", spec.q.norm, "q")
+    text = f"{number(width)} → {rank} + {rope}{bias}"
+    card.step("kv_a", kv_down.next(TALL), "Key and value, down", text, fields="kv_a kv rope_dim bias")
+    key, kv = card.column(rotary, narrow, kv_down.y), card.column(latent, both, kv_down.y)
+    card.norm(kv, "kv_norm", spec.kv.norm, "kv")
+    if spec.positions:
+        card.step("rope-k", key.next(ROW), "RoPE", fields="positions", about=phrase(spec.positions))
+    key.to(kv.y)
+    _cached(card, "key.cached", key.next(34, narrow), f"{rope}, shared", "rope_dim")
+    _cached(card, "latent.cached", kv.next(34, both), f"{rank} for all heads", "kv")
+    q.to(kv.y)
+    card.step(
+        "q_b",
+        q.next(TALL),
+        "Query, up" if spec.q else "Query",
+        queries,
+        fields="q_b q heads nope_dim rope_dim" if spec.q else "q heads nope_dim rope_dim",
+    )
+    card.step("kv_b", kv.next(TALL), "Key and value, up", pairs, fields="kv_b heads nope_dim v_dim kv")
+    if spec.positions:
+        card.step("rope-q", q.next(ROW), f"RoPE on {rope}", fields="positions", about=phrase(spec.positions))
+    step = (narrow + BETWEEN) / 2
+    k, v = card.column(latent - step, narrow, kv.y), card.column(latent + step, narrow, kv.y)
+    card.step("k", k.next(ROW), f"k: {spec.nope_dim}", fields="nope_dim")
+    card.step("v", v.next(ROW), f"v: {spec.v_dim}", fields="v_dim")
+    key.arrow(min(q.y, k.y) - ARROW)
+    size = f"{number(spec.heads * spec.v_dim)} → {number(width)}{bias}"
+    return _weighted_sum(card, spec, (q, k, v), None, size, "o heads v_dim bias")

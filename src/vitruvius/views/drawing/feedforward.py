@@ -1,0 +1,161 @@
+"""The inside of feed-forward layers, plain and gated, and of mixtures of experts."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from math import ceil
+
+from ... import spec as s
+from ...cost.quantity import number
+from ..words import phrase
+from .card import BETWEEN, PILL, ROW, TALL, Card, Inside, Letters
+from .notes import activation, shared_body
+from .scene import Part, Rect, Text, group
+from .sketch import ARROW, INNER, LABEL, RADIUS, SUB, Column, Highlight, around, widest
+
+
+def feed_forward(inside: Inside, width: int, letters: Letters, highlight: Highlight) -> Part:
+    """Up, activation, down; with a gate where there is one. Those that differ in size only share a card."""
+    spec = inside.spec
+    assert isinstance(spec, (s.MLP, s.GatedMLP))
+    card = Card(inside, "feed-forward", highlight)
+    hidden, bias = "h" if inside.lines else number(spec.dim), " + bias" if spec.bias else ""
+    up, down = f"{number(width)} → {hidden}{bias}", f"{hidden} → {number(width)}{bias}"
+    wide = max(104.0, widest([up, down], SUB) + 18)
+    side = (wide + BETWEEN) / 2 if isinstance(spec, s.GatedMLP) else 0.0
+    activated, straight = card.column(-side, wide, source=0.0), card.column(side, wide, source=0.0)
+    card.input(0.0)
+    name = "gate" if side else "up"
+    card.step(name, activated.next(TALL), name.capitalize(), up, fields=f"{name} dim bias", size=LABEL)
+    card.step("act", activated.next(ROW), activation(spec), fields="act")
+    result = activated
+    if side:
+        card.step("up", straight.next(TALL), "Up", up, fields="up dim bias", size=LABEL)
+        times = around((0.0, activated.y - ARROW - RADIUS))
+        card.sketch.join("product", "×", times)
+        y = times.center[1]
+        activated.turn((-side, y), (times.x, y))
+        straight.turn((side, y), (times.right, y))
+        result = card.column(0.0, wide, times.y)
+    card.step("down", result.next(TALL), "Down", down, fields="down dim bias", size=LABEL)
+    return card.done(result)
+
+
+def experts(inside: Inside, width: int, letters: Letters, highlight: Highlight) -> Part:
+    """The router and what it chooses from, a square for each expert."""
+    spec = inside.spec
+    assert isinstance(spec, s.MoE)
+    card, router = Card(inside, "feed-forward", highlight), spec.router
+    rows = choice(router)
+    cell = min(26.0, max(6.5, 176.0 / len(rows[0])))
+    steps = _routing(router, width)
+    wide = max(116.0, widest([text for _, *both, _ in steps for text in both], INNER) + 16)
+    field = max(128.0, len(rows[0]) * cell + 28)
+    source = wide / 2 + 24 + field / 2
+    route, chosen = card.column(0.0, wide, source=source), card.column(source, field, source=source)
+    card.input(source)
+    for name, text, sub, fields in steps:
+        card.step(name, route.next(TALL if sub else ROW), text, sub, fields=fields)
+    if spec.weigh == "input":
+        chosen.to(route.y)
+        times = card.sketch.join("product", "×", chosen.joint(), about="the inputs, by the router's weights").rect
+        route.turn((0.0, times.center[1]), (times.x, times.center[1]), kind="control")
+    if spec.latent:
+        card.step("latent_down", chosen.next(TALL), "Down", f"{number(width)} → {number(spec.latent)}", fields="latent")
+    height = max(len(rows) * cell + 62, chosen.y - ARROW - route.y)
+    box = card.step("experts", chosen.next(height), "", fields="experts expert router.experts router.active")
+    _squares(card, box, rows, cell, spec, letters)
+    if spec.latent:
+        card.step("latent_up", chosen.next(TALL), "Up", f"{number(spec.latent)} → {number(width)}", fields="latent")
+    total = card.sketch.join("sum", "+", chosen.joint(), about="the chosen experts' sum").rect
+    y = total.center[1]
+    if spec.weigh == "output":
+        route.turn((0.0, y), (total.x, y), kind="control")
+    if spec.shared:
+        _shared(card, spec, card.column(source + field / 2 + BETWEEN + 46, 92.0, source=source), total, letters)
+    if spec.scale != 1.0:
+        card.step("scale", chosen.next(PILL, 64), f"× {number(spec.scale)}", fields="scale", role="plain", shape="pill")
+    return card.done(chosen)
+
+
+def _shared(card: Card, spec: s.MoE, column: Column, total: Rect, letters: Letters) -> None:
+    """The expert that every token passes through."""
+    assert spec.shared is not None
+    body = shared_body(spec.shared)
+    rect = column.next(TALL)
+    card.step("shared", rect, "Shared", number(body.dim), fields="shared", about=phrase(spec.shared))
+    _mark(card, "shared.badge", rect, body, letters)
+    if isinstance(spec.shared, s.ScalarGated):
+        card.step("shared.gate", column.next(ROW), "× gate", fields="shared", about=phrase(spec.shared))
+    column.turn((column.x, total.center[1]), (total.right, total.center[1]))
+
+
+def _routing(router: s.Router, width: int) -> list[tuple[str, str, str, str]]:
+    """(name, label, smaller label, fields) of the router's steps, in order."""
+    groups, limited = router.groups, router.groups is not None and router.groups.count > 1
+    best = f"best {router.active}" + (f" in {groups.active} of {groups.count} groups" if groups and limited else "")
+    scale = "" if router.scale == 1.0 else f"× {number(router.scale)}"
+    weigh = " ".join(filter(None, ("÷ their sum" if router.normalize is not None else "", scale)))
+    capped = f"capped at {number(router.softcap)}" if router.softcap is not None else ""
+    size = f"{number(width)} → {number(router.experts)}{' + bias' if router.bias else ''}"
+    chosen = (
+        "best",
+        best,
+        "with a selection bias" if router.correction else "",
+        "router.active router.correction router.groups",
+    )
+    steps = [
+        ("router", "Router", size, "router.weight router.experts router.bias"),
+        ("score", router.score, capped, "router.score router.softcap"),
+        chosen,
+    ]
+    return steps + ([("weights", f"weights {weigh}", "", "router.normalize router.scale")] if weigh else [])
+
+
+def choice(router: s.Router) -> list[list[bool]]:
+    """An example: rows of experts, true where chosen for a token. Where the choice is limited to groups, a row is a group."""
+    groups = router.groups
+    if groups and groups.count > 1 and router.experts // groups.count <= 40:
+        columns = router.experts // groups.count
+        usable = [i * groups.count // groups.active for i in range(groups.active)]
+    else:
+        columns = next((c for c in (4, 8, 16, 24, 32, 48) if router.experts <= c * c), 64)
+        usable = list(range(ceil(router.experts / columns)))
+    seats = [
+        row * columns + column for row in usable for column in range(columns) if row * columns + column < router.experts
+    ]
+    stride = len(seats) / router.active
+    chosen = {seats[int((i + (0.37 * i) % 1) * stride)] for i in range(router.active)}
+    return [
+        [seat in chosen for seat in range(start, min(start + columns, router.experts))]
+        for start in range(0, router.experts, columns)
+    ]
+
+
+def _squares(card: Card, box: Part, rows: list[list[bool]], cell: float, spec: s.MoE, letters: Letters) -> None:
+    """Fills the box of the experts: their count, and a square for each."""
+    x, y = box.rect.center[0], box.rect.y
+    left, top = x - len(rows[0]) * cell / 2, y + 44 + (box.rect.height - 54 - len(rows) * cell) / 2
+    gap = min(3.0, cell / 5)
+    squares: dict[bool, list[Rect]] = {False: [], True: []}
+    for i, row in enumerate(rows):
+        for j, chosen in enumerate(row):
+            squares[chosen].append(Rect(left + j * cell + gap / 2, top + i * cell + gap / 2, cell - gap, cell - gap))
+    parts = []
+    for chosen, cells in squares.items():
+        if cells:
+            name = "active" if chosen else "idle"
+            rect = group("", tuple(Part("", c) for c in cells)).rect
+            parts.append(Part(f"{box.name}.{name}", rect, "cells", box.path, f"expert-{name}", cells=tuple(cells)))
+    minor = "difference" if box.differs else "muted"
+    texts = (
+        Text(f"{number(spec.router.experts)} experts", x, y + 19, INNER, anchor="middle"),
+        Text(f"{spec.router.active} for each token", x, y + 35, SUB, bool(box.differs), minor, "middle"),
+    )
+    card.sketch.parts[card.sketch.parts.index(box)] = replace(box, texts=texts, parts=tuple(parts))
+    _mark(card, "experts.badge", box.rect, spec.expert, letters)
+
+
+def _mark(card: Card, name: str, rect: Rect, spec: s.Spec, letters: Letters) -> None:
+    if spec in letters:
+        card.sketch.badge(name, letters[spec], (rect.right, rect.y), card.role)

@@ -1,0 +1,337 @@
+"""The verbs that run a model, on a tiny checkpoint: what they print, their exit status, their errors."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from cases import TEXT
+from click.testing import CliRunner, Result
+from reference import randomize
+from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
+
+import vitruvius as vt
+from vitruvius.cli import main
+from vitruvius.inference import generation
+from vitruvius.inference.sampling import Sampler
+
+TEMPLATE = (
+    "{% for m in messages %}[{{ m.role }}]{{ m.content }}{% endfor %}{% if add_generation_prompt %}[it]{% endif %}"
+)
+CONTEXT = 4000
+
+
+def write_tokenizer(folder: Path) -> None:
+    """Byte-level without merges: each byte is a token, after three special ones."""
+    letters = sorted(pre_tokenizers.ByteLevel.alphabet())
+    vocab = {"<s>": 0, "</s>": 1, "<end>": 2} | {letter: i + 3 for i, letter in enumerate(letters)}
+    tokenizer = Tokenizer(models.BPE(vocab, []))
+    tokenizer.add_special_tokens([AddedToken(token, special=True) for token in ("<s>", "</s>", "<end>")])
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.save(str(folder / "tokenizer.json"))
+    settings = {"eos_token": "</s>", "chat_template": TEMPLATE}
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings), "utf-8")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkpoint with random weights that never ends a text by itself."""
+    path = tmp_path_factory.mktemp("checkpoints") / "tiny"
+    config = TEXT["mistral_window"] | {"vocab_size": 259, "max_position_embeddings": CONTEXT, "eos_token_id": None}
+    model = vt.build(config)
+    randomize(model, torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        model.head.weight[:3] = 0  # the special tokens have the logit 0, and there is always a larger one
+    vt.save(model, path)
+    write_tokenizer(path)
+    return path
+
+
+def run(*args: str, stdin: str | None = None) -> Result:
+    return CliRunner().invoke(main, list(args), input=stdin)
+
+
+def expected(folder: Path, prompt: str | list[dict[str, Any]], count: int, **options: Any) -> str:
+    """What the library itself writes."""
+    sampler = Sampler(**options.pop("sampling", {}))
+    return "".join(generation.stream_text(vt.load(folder), vt.tokenizer(folder), prompt, count, sampler, **options))
+
+
+def test_generate_prints_the_text_and_tells_its_speed(folder: Path) -> None:
+    result = run("generate", str(folder), "-p", "The capital", "--max-new-tokens", "20")
+    assert result.exit_code == 0
+    assert result.stdout == expected(folder, "The capital", 20) + "\n"
+    assert "20 tokens at " in result.stderr
+    assert "tokens/s" in result.stderr
+    assert "prompt of 11 tokens" in result.stderr
+    assert result.stderr.count("\n") == 1
+
+
+def test_generate_reads_the_prompt_from_stdin(folder: Path) -> None:
+    result = run("generate", str(folder), "-p", "-", "--max-new-tokens", "9", stdin="two\nlines\n")
+    assert result.stdout == expected(folder, "two\nlines", 9) + "\n"
+
+
+def test_generate_answers_by_the_chat_template(folder: Path) -> None:
+    turn = {"role": "user", "content": "hi"}
+    chat = run("generate", str(folder), "-p", "hi", "--chat", "--max-new-tokens", "9")
+    assert chat.stdout == expected(folder, [turn], 9) + "\n" == expected(folder, "[user]hi[it]", 9) + "\n"
+    system = run("generate", str(folder), "-p", "hi", "--system", "be short", "--max-new-tokens", "9")
+    assert system.stdout == expected(folder, [{"role": "system", "content": "be short"}, turn], 9) + "\n"
+    assert len({chat.stdout, system.stdout, expected(folder, "hi", 9) + "\n"}) == 3
+
+
+def test_generate_samples_as_it_is_told(folder: Path) -> None:
+    options = "--temperature 1.5 --top-k 40 --top-p 0.9 --min-p 0.01 --repetition-penalty 1.3 --seed 4".split()
+    result = run("generate", str(folder), "-p", "x", "--max-new-tokens", "30", *options)
+    sampling = {"temperature": 1.5, "top_k": 40, "top_p": 0.9, "min_p": 0.01, "repetition_penalty": 1.3, "seed": 4}
+    assert result.stdout == expected(folder, "x", 30, sampling=sampling) + "\n"
+    assert result.stdout != run("generate", str(folder), "-p", "x", "--max-new-tokens", "30", *options[:-1], "5").stdout
+
+
+def test_generate_as_json_up_to_a_stop_string(folder: Path) -> None:
+    text = expected(folder, "The capital", 30)
+    stop = text[12:14]
+    result = run("generate", str(folder), "-p", "The capital", "--stop", "nowhere", "--stop", stop, "--json")
+    record = json.loads(result.stdout)
+    assert record["text"] == text[: text.index(stop)]
+    assert (record["finish"], record["prompt"], record["tokens"]["prompt"]) == ("stop", "The capital", 11)
+    assert record["tokens_per_second"]["decode"] > 0
+    assert result.stderr == ""
+
+
+def test_generate_says_where_it_stopped(folder: Path) -> None:
+    result = run("generate", str(folder), "-p", "x" * (CONTEXT - 1), "--max-new-tokens", "9")
+    assert "2 tokens at" in result.stderr
+    assert "stopped at the context of 4,000 tokens" in result.stderr
+
+
+def without(folder: Path, target: Path, *names: str) -> Path:
+    """A copy of the checkpoint that lacks some files."""
+    target.mkdir()
+    for file in folder.iterdir():
+        if file.name not in names:
+            os.link(file, target / file.name)
+    return target
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["-p", ""], "the prompt is empty"),
+        (["-p", "x" * 4001], "the prompt has 4,001 tokens, and the model's context is 4,000"),
+        (["-p", "x", "--temperature", "-1"], "temperature must be at least 0, got -1.0"),
+        (["-p", "x", "--top-p", "1.5"], "top_p must be above 0 and at most 1, got 1.5"),
+        (["-p", "x", "--stop", ""], "a stop string must not be empty"),
+        (["-p", "x", "--dtype", "int3"], "int3"),
+        (["-p", "x", "--device", "cuda"], "the device 'cuda' cannot be used"),
+        (["-p", "x", "--device", "nowhere"], "the device 'nowhere' cannot be used"),
+        (["-p", "x", "--max-new-tokens", "0"], "max-new-tokens"),
+        (["-p", "x", "--engine", "abacus"], "abacus"),
+        ([], "-p"),
+    ],
+    ids=str,
+)
+def test_unusable_input_is_one_line_and_status_2(folder: Path, options: list[str], message: str) -> None:
+    result = run("generate", str(folder), *options)
+    assert (result.exit_code, result.stdout, result.stderr.count("\n")) == (2, "", 1), result.stderr
+    assert message in result.stderr
+
+
+def test_a_checkpoint_that_lacks_something(folder: Path, tmp_path: Path) -> None:
+    mute = without(folder, tmp_path / "mute", "tokenizer.json")
+    for verb in (["generate", str(mute), "-p", "x"], ["chat", str(mute)]):
+        result = run(*verb)
+        assert (result.exit_code, result.stdout, result.stderr.count("\n")) == (2, "", 1)
+        assert "tokenizer" in result.stderr
+    plain = without(folder, tmp_path / "plain", "tokenizer_config.json")
+    for verb in (["generate", str(plain), "-p", "x", "--chat"], ["chat", str(plain)]):
+        result = run(*verb)
+        assert (result.exit_code, result.stdout, result.stderr.count("\n")) == (2, "", 1)
+        assert "no chat template" in result.stderr
+
+
+@pytest.mark.parametrize("verb", ["generate -p x", "chat", "verify", "bench"])
+def test_without_torch(verb: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("vitruvius.cli.running.find_spec", lambda name: None)
+    name, *options = verb.split()
+    result = run(name, "smollm2-135m-instruct", *options)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr == (
+        "vitruvius: running a model needs PyTorch, which is not installed: pip install 'vitruvius[torch]'\n"
+    )
+
+
+def test_private_keys_of_fine_tunes(folder: Path, tmp_path: Path) -> None:
+    tuned = without(folder, tmp_path / "tuned", "config.json")
+    config = json.loads((folder / "config.json").read_text("utf-8"))
+    (tuned / "config.json").write_text(json.dumps(config | {"our_own": 3}), "utf-8")
+    refused = run("generate", str(tuned), "-p", "x")
+    assert (refused.exit_code, "our_own" in refused.stderr) == (2, True)
+    result = run("generate", str(tuned), "-p", "x", "--ignore-key", "our_own", "--max-new-tokens", "5")
+    assert result.stdout == expected(folder, "x", 5) + "\n"
+
+
+# ------------------------------------------------------------------ chat
+
+
+def test_chat_remembers_the_conversation(folder: Path) -> None:
+    result = run("chat", str(folder), "--max-new-tokens", "8", stdin="one\n\ntwo\n/clear\none\n")
+    asked = [{"role": "user", "content": "one"}]
+    first = expected(folder, asked, 8)
+    asked += [{"role": "assistant", "content": first}, {"role": "user", "content": "two"}]
+    second = expected(folder, asked, 8)
+    assert result.stdout == f"{first}\n{second}\n{first}\n"
+    assert result.exit_code == 0
+    assert "remembered" in result.stderr
+
+
+def test_chat_goes_on_after_an_answer_is_stopped(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls, choose = [], Sampler.choose
+
+    def interrupted(self: Sampler, *args: Any) -> Any:
+        calls.append(1)
+        if len(calls) == 4:
+            raise KeyboardInterrupt
+        return choose(self, *args)
+
+    monkeypatch.setattr(Sampler, "choose", interrupted)
+    result = run("chat", str(folder), "--max-new-tokens", "8", "--system", "S", stdin="one\ntwo\n")
+    asked = [{"role": "system", "content": "S"}, {"role": "user", "content": "one"}]
+    first = expected(folder, asked, 3)
+    asked += [{"role": "assistant", "content": first}, {"role": "user", "content": "two"}]
+    assert result.stdout == f"{first}\n{expected(folder, asked, 8)}\n"
+    assert result.exit_code == 0
+
+
+def test_chat_says_when_it_is_too_long_and_goes_on(folder: Path) -> None:
+    result = run("chat", str(folder), "--max-new-tokens", "4", stdin=f"{'x' * 4000}\none\n")
+    assert result.stdout == expected(folder, [{"role": "user", "content": "one"}], 4) + "\n"
+    assert "the model's context is 4,000: shorten it (/clear forgets the conversation)" in result.stderr
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs a pseudo-terminal")
+@pytest.mark.parametrize(
+    "paste", [b"first\rsecond\rthird\r", b"\x1b[200~first\nsecond\nthird\x1b[201~\r"], ids=["plain", "bracketed"]
+)
+def test_pasted_lines_are_one_message(paste: bytes) -> None:
+    import pty
+
+    script = "import sys; from vitruvius.cli.chat import read; sys.stderr.write(repr([read(), read(), read()]))"
+    leader, follower = pty.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-c", script], stdin=follower, stdout=follower, stderr=subprocess.PIPE, text=True
+    )
+    os.close(follower)
+    for keys in (paste, b"alone\r", b"\x04"):
+        shown = b""
+        while not shown.endswith(b"> "):
+            shown += os.read(leader, 100)
+        time.sleep(0.1)
+        os.write(leader, keys)
+    _, messages = process.communicate(timeout=20)
+    os.close(leader)
+    assert messages == repr(["first\nsecond\nthird", "alone", None])
+
+
+# ------------------------------------------------------------------ processes that end early
+
+
+def start(*args: str) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-c", "from vitruvius.cli import main; main()", *args]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+
+
+def test_a_closed_pipe_ends_it_quietly(folder: Path) -> None:
+    process = start("generate", str(folder), "-p", "x", "--max-new-tokens", "3000")
+    assert process.stdout.read(5)
+    process.stdout.close()
+    with process.stderr:
+        assert process.stderr.read() == b""
+    assert process.wait(timeout=60) == 141
+
+
+def test_ctrl_c_ends_it_quietly(folder: Path) -> None:
+    process = start("generate", str(folder), "-p", "x", "--max-new-tokens", "3000")
+    assert process.stdout.read(5)
+    process.send_signal(signal.SIGINT)
+    _, stderr = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert stderr.strip() == b""
+
+
+# ------------------------------------------------------------------ verify and bench
+
+
+def test_verify_of_equal_models(folder: Path) -> None:
+    result = run("verify", str(folder), "--tokens", "40")
+    assert result.exit_code == 0, result.stderr
+    assert result.stdout.startswith("tiny equals transformers 5.")
+    record = json.loads(run("verify", str(folder), "--json").stdout)
+    assert record["equal"]
+    assert record["difference"] is None
+    assert (record["batch"], record["tokens"]) == (2, 64)
+    assert 0 < record["full"] < 2e-5
+    assert 0 < record["cached"] < 2e-5
+
+
+def test_verify_names_the_first_module_that_differs(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from vitruvius import models
+
+    load = models.load
+
+    def altered(*args: Any, **keys: Any) -> Any:
+        model = load(*args, **keys)
+        with torch.no_grad():
+            model.layers[1].mixer.body.kv.v.weight[3, 5] += 0.5
+        return model
+
+    monkeypatch.setattr(models, "load", altered)
+    result = run("verify", str(folder))
+    assert result.exit_code == 1
+    assert "tiny DIFFERS FROM transformers" in result.stdout
+    assert (
+        "layers.1.mixer.body.kv.v (model.layers.1.self_attn.v_proj) is the first module that differs" in result.stdout
+    )
+
+
+def test_verify_without_transformers(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from importlib import metadata
+
+    def missing(name: str) -> str:
+        raise metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr("vitruvius.inference.verify.metadata.version", missing)
+    for verb in ("verify", "bench"):
+        result = run(verb, str(folder))
+        assert (result.exit_code, result.stdout, result.stderr.count("\n")) == (2, "", 1)
+        assert "transformers is not installed" in result.stderr
+
+
+def test_bench_measures_both_in_turn(folder: Path) -> None:
+    result = run("bench", str(folder), "--prompt-tokens", "20", "--new-tokens", "6", "--turns", "2", "--json")
+    report = json.loads(result.stdout)
+    ours, theirs = report["speeds"]
+    assert (ours["engine"], theirs["engine"]) == ("vitruvius", "transformers")
+    assert (ours["ratio_prefill"], ours["ratio_decode"]) == (1, 1)
+    assert theirs["ratio_decode"] > 0
+    assert theirs["same_tokens"], "both must have computed the same"
+    assert (report["prompt"], report["new"], report["turns"], report["dtype"]) == (20, 6, 2, "float32")
+    assert set(report["versions"]) == {"vitruvius", "transformers", "torch", "python"}
+    text = run("bench", str(folder), "--prompt-tokens", "20", "--new-tokens", "6", "--turns", "1").stdout
+    assert "prefill of 20 tokens, then 6 one by one; 1 turns" in text
+
+
+def test_bench_of_more_than_the_context(folder: Path) -> None:
+    result = run("bench", str(folder), "--prompt-tokens", "3990", "--new-tokens", "11")
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "3990 + 11 tokens exceed the context of 4,000" in result.stderr
