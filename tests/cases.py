@@ -73,6 +73,21 @@ def gpt2(**keys: Any) -> Config:
     return config("gpt2", **{**sizes, **keys})
 
 
+def glm4_moe(**keys: Any) -> Config:
+    sizes = {"head_dim": 16, "moe_intermediate_size": 18, "n_routed_experts": 6, "num_experts_per_tok": 2}
+    return llama("glm4_moe", **{**sizes, "routed_scaling_factor": 1.7, "num_nextn_predict_layers": 0, **keys})
+
+
+def mimo(**keys: Any) -> Config:
+    sizes = {"head_dim": 16, "v_head_dim": 10, "moe_intermediate_size": 18}
+    return llama("mimo_v2_flash", **{**sizes, "n_routed_experts": 6, "num_experts_per_tok": 2, **keys})
+
+
+def gemma3n(**keys: Any) -> Config:
+    sizes = {"head_dim": 10, "sliding_window": 6, "vocab_size_per_layer_input": 83, "hidden_size_per_layer_input": 8}
+    return llama("gemma3n_text", **{**sizes, "laurel_rank": 5, **keys})
+
+
 FULL, SLIDING = "full_attention", "sliding_attention"
 VISION = {"hidden_size": 16, "intermediate_size": 20, "num_hidden_layers": 1, "num_attention_heads": 2, "image_size": 16}
 GEMMA = {"head_dim": 10, "query_pre_attn_scalar": 7, "sliding_window": 6, "tie_word_embeddings": True}
@@ -330,6 +345,211 @@ TEXT = {
         rope_theta=5e3,
         rope_scaling={**yarn(factor=32.0, mscale=1.0, mscale_all_dim=1.0), "type": "yarn"},
     ),
+    "deepseek_v3_mtp": deepseek(
+        "deepseek_v3",
+        n_routed_experts=6,
+        n_shared_experts=1,
+        first_k_dense_replace=1,
+        n_group=2,
+        topk_group=1,
+        norm_topk_prob=True,
+        num_nextn_predict_layers=1,
+        rope_theta=200.0,
+        rope_scaling=yarn(mscale=1.0, mscale_all_dim=1.0),
+    ),
+    "deepseek_v32": deepseek(
+        "deepseek_v32",
+        n_routed_experts=6,
+        n_shared_experts=1,
+        first_k_dense_replace=1,
+        n_group=2,
+        topk_group=1,
+        norm_topk_prob=True,
+        index_topk=7,
+        index_head_dim=10,
+        index_n_heads=3,
+        rope_theta=200.0,
+        rope_scaling=yarn(mscale=1.0, mscale_all_dim=1.0),
+    ),
+    "deepseek_v32_all_sparse": deepseek(
+        "deepseek_v32",
+        n_routed_experts=8,
+        n_shared_experts=2,
+        mlp_layer_types=["sparse", "dense", "sparse", "sparse"],
+        n_group=1,
+        topk_group=1,
+        norm_topk_prob=False,
+        attention_bias=True,
+        index_topk=5,
+        index_head_dim=8,
+        index_n_heads=4,
+        rope_parameters=rope(),
+    ),
+    "gpt_oss": llama(
+        "gpt_oss",
+        head_dim=10,
+        num_hidden_layers=4,
+        num_local_experts=5,
+        num_experts_per_tok=2,
+        sliding_window=6,
+        swiglu_limit=1.2,
+        rope_theta=150.0,
+        rope_scaling=yarn(factor=32.0, truncate=False),
+    ),
+    "gpt_oss_pattern": llama(
+        "gpt_oss",
+        head_dim=12,
+        num_hidden_layers=4,
+        layer_types=[FULL, SLIDING, SLIDING, FULL],
+        num_local_experts=6,
+        num_experts_per_tok=3,
+        sliding_window=9,
+        swiglu_alpha=0.9,
+        attention_bias=False,
+        tie_word_embeddings=True,
+        rope_parameters=rope(),
+    ),
+    "glm4_moe": glm4_moe(
+        attention_bias=True,
+        n_shared_experts=2,
+        first_k_dense_replace=1,
+        n_group=2,
+        topk_group=1,
+        use_qk_norm=True,
+        rope_theta=100.0,
+        partial_rotary_factor=0.5,
+    ),
+    "glm4_moe_plain": glm4_moe(
+        n_shared_experts=1,
+        first_k_dense_replace=0,
+        norm_topk_prob=False,
+        tie_word_embeddings=True,
+        rope_parameters=rope(partial_rotary_factor=0.25),
+    ),
+    "minimax_m2": llama(
+        "minimax_m2", head_dim=12, num_local_experts=6, num_experts_per_tok=3, rotary_dim=4, rope_theta=100.0
+    ),
+    "minimax_m2_half": llama(
+        "minimax_m2",
+        head_dim=12,
+        num_local_experts=4,
+        num_experts_per_tok=2,
+        tie_word_embeddings=True,
+        rope_parameters=rope(partial_rotary_factor=0.5),
+    ),
+    "llama4": llama(
+        "llama4_text",
+        head_dim=10,
+        num_hidden_layers=6,
+        intermediate_size_mlp=34,
+        num_local_experts=4,
+        num_experts_per_tok=1,
+        interleave_moe_layer_step=2,
+        no_rope_layer_interval=3,
+        attention_chunk_size=8,
+        floor_scale=5,
+        attn_scale=0.4,
+        rope_theta=150.0,
+        rope_scaling=llama3(),
+    ),
+    "llama4_no_norm": llama(
+        "llama4_text",
+        head_dim=12,
+        num_hidden_layers=5,
+        intermediate_size_mlp=30,
+        num_local_experts=5,
+        num_experts_per_tok=2,
+        moe_layers=[0, 3],
+        no_rope_layers=[1, 1, 0, 0, 1],
+        attention_chunk_size=7,
+        use_qk_norm=False,
+        attn_temperature_tuning=False,
+        attention_bias=True,
+        tie_word_embeddings=True,
+        rope_parameters=rope(),
+    ),
+    "ministral3": llama(
+        "ministral3",
+        head_dim=12,
+        rope_parameters=yarn(rope_theta=200.0, factor=16.0, mscale=1.0, mscale_all_dim=1.0, llama_4_scaling_beta=0.3),
+    ),
+    "ministral3_window": llama(
+        "ministral3",
+        head_dim=10,
+        sliding_window=6,
+        tie_word_embeddings=True,
+        rope_parameters=yarn(rope_theta=90.0, llama_4_scaling_beta=0.7),
+    ),
+    "afmoe": llama(
+        "afmoe",
+        head_dim=12,
+        num_hidden_layers=6,
+        num_dense_layers=2,
+        moe_intermediate_size=16,
+        num_experts=6,
+        num_experts_per_tok=3,
+        num_shared_experts=1,
+        route_scale=2.3,
+        global_attn_every_n_layers=3,
+        sliding_window=7,
+        mup_enabled=True,
+        rope_theta=100.0,
+    ),
+    "afmoe_plain": llama(
+        "afmoe",
+        head_dim=8,
+        num_hidden_layers=4,
+        num_dense_layers=1,
+        moe_intermediate_size=14,
+        num_experts=5,
+        num_experts_per_tok=2,
+        num_shared_experts=2,
+        layer_types=[FULL, SLIDING, SLIDING, FULL],
+        sliding_window=5,
+        attention_bias=True,
+        tie_word_embeddings=True,
+        rope_parameters=rope(),
+    ),
+    "mimo_v2_flash": mimo(
+        num_hidden_layers=7,
+        attention_value_scale=0.6,
+        sliding_window=8,
+        rope_parameters={
+            FULL: rope(3e3, partial_rotary_factor=0.334),
+            SLIDING: rope(80.0, partial_rotary_factor=0.334),
+        },
+    ),
+    "mimo_v2_flash_pattern": mimo(
+        num_hidden_layers=4,
+        layer_types=[SLIDING, FULL, FULL, SLIDING],
+        mlp_layer_types=["sparse", "dense", "dense", "sparse"],
+        attention_value_scale=None,
+        attention_bias=True,
+        n_group=2,
+        norm_topk_prob=False,
+        routed_scaling_factor=1.4,
+        sliding_window=5,
+        tie_word_embeddings=True,
+        rope_parameters={FULL: rope(3e3, partial_rotary_factor=1.0), SLIDING: rope(80.0, partial_rotary_factor=0.5)},
+    ),
+    "gemma3n": gemma3n(
+        num_hidden_layers=8,
+        layer_types=[SLIDING, SLIDING, FULL, SLIDING, FULL, SLIDING, SLIDING, FULL],
+        num_kv_shared_layers=4,
+        activation_sparsity_pattern=[0.9, 0.5, 0.0, 0.0, 0.8, 0.0, 0.0, 0.7],
+        rope_parameters={FULL: rope(1e3), SLIDING: rope(60.0)},
+    ),
+    "gemma3n_unscaled": gemma3n(
+        num_hidden_layers=5,
+        layer_types=[FULL, SLIDING, FULL, SLIDING, FULL],
+        num_kv_shared_layers=0,
+        activation_sparsity_pattern=[0.0] * 5,
+        altup_num_inputs=3,
+        altup_active_idx=1,
+        altup_correct_scale=False,
+        final_logit_softcapping=None,
+        rope_parameters={FULL: rope(1e3), SLIDING: rope(60.0)},
+    ),
 }
 
 
@@ -374,4 +594,44 @@ WRAPPED = {
     ),
 }
 
-CASES: dict[str, Config] = TEXT | WRAPPED
+# Families that transformers does not know.
+ALONE = {
+    "glam": config(
+        "glam",
+        hidden_size=36,
+        num_attention_heads=3,
+        head_dim=10,
+        intermediate_size=40,
+        num_hidden_layers=4,
+        max_position_embeddings=160,
+        moe_layer_freq=2,
+        num_experts=5,
+        num_experts_per_tok=2,
+        hidden_act="gelu",
+        expert_act="gelu",
+        relative_attention_num_buckets=8,
+        relative_attention_max_distance=20,
+        rms_norm_eps=4e-3,
+    ),
+    "grok": llama(
+        "grok",
+        head_dim=10,
+        moe_intermediate_size=22,
+        num_local_experts=4,
+        num_experts_per_tok=2,
+        attn_logit_softcapping=3.0,
+        router_logit_softcapping=3.0,
+        final_logit_softcapping=5.0,
+        embedding_multiplier_scale=7.7,
+        output_multiplier_scale=0.5,
+        attn_temperature_len=9,
+        residual_moe=True,
+        rope_type="original",
+        rope_theta=150.0,
+    ),
+}
+
+# What is compared with transformers, what needs no wrapper, and all.
+COMPARED = TEXT | WRAPPED
+PLAIN = TEXT | ALONE
+CASES: dict[str, Config] = TEXT | WRAPPED | ALONE

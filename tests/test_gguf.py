@@ -192,8 +192,8 @@ def test_smollm2(smollm2: Path) -> None:
     tokens, merges = opened.metadata["tokenizer.ggml.tokens"], opened.metadata["tokenizer.ggml.merges"]
     assert isinstance(tokens, list)
     assert isinstance(merges, list)
-    assert (len(tokens), tokens[:2], tokens[-1]) == (49152, ["<|endoftext|>", "<|im_start|>"], "Ġcourty")
-    assert (len(merges), merges[0], merges[-1]) == (48900, "Ġ t", "Ġcour ty")
+    assert (len(tokens), tokens[:2], tokens[-1]) == (49152, ["<|endoftext|>", "<|im_start|>"], "ectable")
+    assert (len(merges), merges[0], merges[-1]) == (48900, "Ġ t", "ect able")
     assert len(opened.tensors) == 272
     query = opened.tensors["blk.3.attn_k.weight"]
     assert (query.shape, query.kind, query.nbytes) == ((192, 576), "Q4_1", 69120)
@@ -225,7 +225,7 @@ def model(arch: str, rng: np.random.Generator, heads: int = 4, kv: int = 2, laye
         "attention.key_length": dim,
         "attention.value_length": dim,
     }
-    theirs: dict[str, np.ndarray] = {"token_embd.weight": rng.normal(size=(vocab, width))}
+    theirs: dict[str, np.ndarray] = {"token_embd.weight": rng.normal(size=(vocab, width)).astype(np.float32)}
     ours = {"model.embed_tokens.weight": theirs["token_embd.weight"]}
     gemma, moe = arch.startswith("gemma"), arch in ("qwen3moe", "mixtral")
 
@@ -367,12 +367,13 @@ def test_smollm2_config(smollm2: Path) -> None:
 
 @pytest.mark.parametrize("arch", ARCHITECTURES)
 def test_configs_are_complete_for_our_architectures(tmp_path: Path, arch: str) -> None:
+    from vitruvius import catalog
     from vitruvius.architectures import families, read
 
     opened, ours = converted(tmp_path, arch)
     config = gguf_names.config(opened)
     assert config["model_type"] in families()
-    decoder = read(config, arch)
+    decoder = read(config, arch, catalog.implicit)
     assert (decoder.width, len(decoder.layers), decoder.embedding.vocab) == (16, 2, 40)
     assert decoder.embedding.tied
     assert ours["model.embed_tokens.weight"].shape == (40, 16)
@@ -491,9 +492,9 @@ def test_llama3_rope_is_recognised_by_its_table(tmp_path: Path) -> None:
     [
         ({"block_count": 10**9}, "llama.block_count is 1000000000, not that of a file with"),
         ({"attention.head_count": 0}, "llama.attention.head_count is 0, not a positive integer"),
-        ({"attention.head_count": "nine"}, "llama.attention.head_count is nine, not a positive integer"),
+        ({"attention.head_count": "nine"}, "llama.attention.head_count is 'nine', not a positive integer"),
         ({"attention.layer_norm_rms_epsilon": float("nan")}, "epsilon is nan, not a number"),
-        ({"rope.scaling.type": "longrope"}, "llama.rope.scaling.type is longrope, not none, linear or yarn"),
+        ({"rope.scaling.type": "longrope"}, "llama.rope.scaling.type is 'longrope', not none, linear or yarn"),
         ({"rope.dimension_count": 4}, "llama.rope.dimension_count is 4, not the head dimension 8"),
         ({"expert_weights_scale": 2.5}, "llama.expert_weights_scale would be ignored"),
         ({"expert_count": 10**6, "expert_used_count": 2}, "llama.expert_count is 1000000, not at most 4096"),
@@ -561,6 +562,7 @@ def aligned(data: bytes) -> bytes:
 DAMAGED = {
     "empty": (b"", "0 bytes are not a GGUF file"),
     "magic": (header(0, 0, magic=b"PK\3\4"), r"begins with b'PK\\x03\\x04' instead of b'GGUF'"),
+    "key of two lines": (header(0, 1) + pair("a\nb", 7, b"\1"), r"the key of metadata entry 0 is 'a\\nb'"),
     "version 1": (header(0, 0, version=1), "GGUF version 1 is not supported"),
     "version 9": (header(0, 0, version=9), "GGUF version 9 is not supported"),
     "big-endian": (b"GGUF" + struct.pack(">IQQ", 3, 0, 0), "big-endian GGUF files are not supported"),
@@ -587,8 +589,8 @@ DAMAGED = {
     "five dimensions": (aligned(ONE + tensor("w", [1] * 5)), "'w' has 5 dimensions, more than 4"),
     "no elements": (aligned(ONE + tensor("w", [0])), "'w' has a dimension of 0"),
     "large tensor": (aligned(ONE + tensor("w", [HUGE] * 4)), "'w' ends at byte .* the file at"),
-    "far tensor": (aligned(ONE + tensor("w", [4], offset=1 << 40)), "'w' ends at byte 1,099,511,627,888"),
-    "cut tensor": (aligned(ONE + tensor("w", [40])), "'w' ends at byte 256, the file at 160"),
+    "far tensor": (aligned(ONE + tensor("w", [4], offset=1 << 40)), "'w' ends at byte 1,099,511,627,856"),
+    "cut tensor": (aligned(ONE + tensor("w", [40])), "'w' ends at byte 224, the file at 128"),
     "crooked tensor": (aligned(ONE + tensor("w", [4], offset=4)), "starts at byte .* not a multiple of 32"),
     "same tensor": (aligned(header(2, 0) + tensor("w", [4]) + tensor("w", [4], offset=32)), "'w' appears twice"),
     "overlapping": (aligned(header(2, 0) + tensor("v", [9]) + tensor("w", [4], offset=32)), "'v' and 'w' overlap"),
@@ -610,7 +612,7 @@ def test_damaged_files_get_one_clear_line(tmp_path: Path, case: str) -> None:
     tracemalloc.stop()
     assert str(caught.value).startswith(str(path))
     assert "\n" not in str(caught.value)
-    assert peak < 1 << 20
+    assert peak < 1 << 23
 
 
 def test_missing_files(tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ DEEPSEEK = {
     "moe_intermediate_size": 136,
     "num_hidden_layers": 2,
     "num_attention_heads": 2,
+    "num_key_value_heads": 2,
     "n_shared_experts": 1,
     "n_routed_experts": 4,
     "num_experts_per_tok": 2,

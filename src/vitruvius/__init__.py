@@ -24,6 +24,7 @@ _PUBLIC = {
     "load": "models",
     "replace": "edit",
     "save": "models",
+    "slice": "slicing",
     "tokenizer": "checkpoints.tokenizer",
 }
 _PACKAGES = ("catalog", "cost", "spec")
@@ -54,5 +55,6 @@ if TYPE_CHECKING:
     from .models import build as build
     from .models import load as load
     from .models import save as save
+    from .slicing import slice as slice  # noqa: A004
     from .views import compare as compare
     from .views import draw as draw

@@ -48,6 +48,7 @@ def glam(c: Config) -> Decoder:
         ),
         softmax=Softmax(scale=1.0),
     )
+    c.expect("tie_word_embeddings", True)
     dense = GatedMLP(dim=inner, act=c.activation("hidden_act"))
     moe = MoE(
         router=Router(experts=c.size("num_experts"), active=c.size("num_experts_per_tok"), normalize=0.0),

@@ -93,10 +93,11 @@ def feed_forward(c: Config) -> MLP | GatedMLP:
 def sparse_step(c: Config, stack: str, layers: int) -> int:
     """Layers 1, 1 + step, … are sparse; 0 for none. Where the file does not say it, it follows from their number, of
     which 0 still makes layer 1 sparse (transformers, SwitchTransformersConfig)."""
-    sparse, step = c.count(f"num_sparse_{stack}_layers"), f"{stack}_sparse_step"
+    step, sparse = f"{stack}_sparse_step", f"num_sparse_{stack}_layers"
     if c.raw(step) is not None:
+        c.ignore(sparse)
         return c.count(step)
-    return layers // sparse if sparse else layers
+    return layers // c.count(sparse) if c.count(sparse) else layers
 
 
 def irregular(decoder: Decoder) -> list[Irregular]:

@@ -62,12 +62,13 @@ class Weights(TypedDict):
 
 @dataclass(frozen=True, eq=False)
 class Entry:
-    """One known model. `released` is a year and month; `predecessor` the id of the model it is best compared with."""
+    """One known model. `released` is a year and month; `predecessor` the id of the model it is best compared with;
+    `repository` where its weights are, None if they were never released."""
 
     id: str
     name: str
     family: str
-    repository: str
+    repository: str | None
     released: str
     license: str | None
     predecessor: str | None

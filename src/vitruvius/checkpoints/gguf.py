@@ -99,7 +99,7 @@ class GGUF:
             size = path.stat().st_size
             if size < len(MAGIC) + U32.size:
                 raise InputError(f"{path}: {size} bytes are not a GGUF file; fetch it again")
-            data = np.memmap(path, dtype=np.uint8, mode="r")
+            data = np.memmap(path, dtype=np.uint8, mode="r").view(np.ndarray)
         except OSError as error:
             raise InputError(f"{path}: cannot be read ({error.strerror})") from None
         return cls(path, data)
@@ -182,11 +182,18 @@ class _Header:
         except UnicodeDecodeError:
             raise self.fail(f"{what} is not UTF-8") from None
 
+    def name(self, what: str) -> str:
+        """A text that can be shown in a message."""
+        name = self.text(what, LONGEST_NAME)
+        if not name.isprintable():
+            raise self.fail(f"{what} is {name[:60]!r}")
+        return name
+
     def metadata(self, count: int) -> dict[str, object]:
         self.check_count(count, 8 + 4 + 1, "metadata entries")
         result: dict[str, object] = {}
         for i in range(count):
-            key = self.text(f"the key of metadata entry {i:,}", LONGEST_NAME)
+            key = self.name(f"the key of metadata entry {i:,}")
             if key in result:
                 raise self.fail(f"metadata entry {key!r} appears twice")
             result[key] = self.value(self.u32(f"the type of {key!r}"), key)
@@ -252,7 +259,7 @@ class _Header:
             raise self.fail(f"{count:,} tensors are more than {MOST_TENSORS:,}")
         found: dict[str, tuple[tuple[int, ...], int, int]] = {}
         for i in range(count):
-            name = self.text(f"the name of tensor {i:,}", LONGEST_NAME)
+            name = self.name(f"the name of tensor {i:,}")
             if name in found:
                 raise self.fail(f"tensor {name!r} appears twice")
             found[name] = (self.shape(name), self.u32(f"the type of {name!r}"), self.u64(f"the offset of {name!r}"))

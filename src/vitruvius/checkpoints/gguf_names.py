@@ -192,7 +192,7 @@ class Metadata:
 
     def refuse(self, key: str, value: object, wanted: str) -> InputError:
         """The error to raise about the value of a key."""
-        return InputError(f"{self.gguf.path}: {self.architecture}.{key} is {str(value)[:60]}, not {wanted}")
+        return InputError(f"{self.gguf.path}: {self.architecture}.{key} is {repr(value)[:60]}, not {wanted}")
 
     def whole(self, key: str, default: int | None = None) -> int:
         """A positive integer; a list of equal ones, one for each layer, counts as one."""

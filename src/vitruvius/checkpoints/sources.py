@@ -90,6 +90,8 @@ def weights(source: str | os.PathLike[str]) -> Path:
 def _known_weights(entry: catalog.Entry) -> Path:
     """Where the weights of a model of the catalog are at hand: in an installed package, or in the Hugging Face
     cache."""
+    if entry.repository is None:
+        raise InputError(f"the weights of {entry.id} were never released (cost, show and compare work)")
     hint = f"download it with `huggingface-cli download {entry.repository}`, or give its folder or .gguf file"
     if entry.weights:
         try:

@@ -434,7 +434,7 @@ class Vocabulary:
             return None
         if type(value) is not int or not 0 <= value < len(self.tokens):
             raise self.fail(
-                f"tokenizer.ggml.{name}_token_id is {str(value)[:60]}, not one of {len(self.tokens):,} tokens"
+                f"tokenizer.ggml.{name}_token_id is {repr(value)[:60]}, not one of {len(self.tokens):,} tokens"
             )
         return value
 

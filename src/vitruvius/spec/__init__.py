@@ -67,6 +67,7 @@ from .feedforward import (
     ScalarGated,
 )
 from .indexer import Indexer
+from .matformer import nested
 from .names import (
     Family,
     Irregular,

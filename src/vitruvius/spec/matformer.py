@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import fields, replace
 from typing import Any
 
@@ -23,8 +23,8 @@ def nested(decoder: Decoder, hidden: int | Sequence[int], layers: Sequence[int] 
         hidden: how many hidden channels the feed-forward layers keep: one number, or one for each layer that is kept.
         layers: the layers that are kept, in order; all, if None.
 
-    Raises ValueError where that is not a part of the model, or where a kept layer uses the keys and values of one that
-    is not.
+    The result has no config. Raises ValueError where that is not a part of the model, or where a kept layer uses the
+    keys and values of one that is not.
     """
     count = len(decoder.layers)
     kept = list(range(count)) if layers is None else list(layers)
@@ -44,8 +44,8 @@ def nested(decoder: Decoder, hidden: int | Sequence[int], layers: Sequence[int] 
         return part
 
     small = tuple(_narrowed(decoder.layers[i], i, size) for i, size in zip(kept, sizes, strict=True))
-    config = _config(decoder, sizes, kept)
-    result = _everywhere(replace(decoder, layers=small, config=config), renumbered)
+    named = replace(decoder, name=f"{decoder.name}, nested", layers=small, config=None)
+    result = _everywhere(named, renumbered)
     assert isinstance(result, Decoder)
     return result
 
@@ -73,26 +73,3 @@ def _everywhere(value: Any, change: Callable[[Spec], Spec]) -> Any:
     if not isinstance(value, Spec):
         return value
     return change(replace(value, **{f.name: _everywhere(getattr(value, f.name), change) for f in fields(value)}))
-
-
-def _config(decoder: Decoder, sizes: list[int], kept: list[int]) -> Mapping[str, object] | None:
-    """The config.json of the nested model, in the keys of Gemma 3n: what is said for each layer is said for those that
-    are kept. Whether it describes the tree is checked where it is used."""
-    if decoder.config is None or "tree" in decoder.config:
-        return None
-    whole = decoder.config.get("text_config", decoder.config)
-    assert isinstance(whole, Mapping)
-    count, shared = len(decoder.layers), whole.get("num_kv_shared_layers", 0)
-    assert isinstance(shared, int)
-    lists = {key: [value[i] for i in kept] for key, value in whole.items() if _for_each(value, count)}
-    return {
-        **whole,
-        **lists,
-        "num_hidden_layers": len(kept),
-        "intermediate_size": sizes,
-        "num_kv_shared_layers": sum(i >= count - shared for i in kept),
-    }
-
-
-def _for_each(value: object, count: int) -> bool:
-    return isinstance(value, list) and len(value) == count

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from textwrap import wrap
 
 from ..catalog import Entry
@@ -36,19 +35,15 @@ def origins(entry: Entry, cost: Cost) -> str:
     return "\n".join([table(rows), "", *(line for label, said in notes.items() for line in _note(label, said))])
 
 
-def rounds_to(published: str, figure: int) -> bool:
-    """Whether `figure`, rounded as precisely as it was published ("37B", "46.7B"), gives what was published."""
-    return _as_precise(published, figure) == published
-
-
-def _as_precise(published: str, figure: int) -> str:
-    value, unit = re.fullmatch(r"([\d.]+)([MBT])", published).groups()  # type: ignore[union-attr]
-    decimals = len(value.partition(".")[2])
-    return f"{figure / UNITS[unit]:.{decimals}f}{unit}"
+def as_precise(published: str, figure: int) -> str:
+    """A figure rounded as precisely as another was published: 37552282624 beside "46.7B" is "37.6B"."""
+    number, unit = published[:-1], published[-1]
+    return f"{figure / UNITS[unit]:.{len(number.partition('.')[2])}f}{unit}"
 
 
 def _rounded(published: str, figure: int) -> str:
-    return "" if rounds_to(published, figure) else f"; this definition rounds to {_as_precise(published, figure)}"
+    ours = as_precise(published, figure)
+    return "" if ours == published else f"; this definition rounds to {ours}"
 
 
 def _convention(published: str, cost: Cost) -> str:
@@ -59,7 +54,7 @@ def _convention(published: str, cost: Cost) -> str:
         "without the input embedding": p.active_without_input_embedding,
         "without embedding and head": p.active_without_embeddings,
     }
-    found = next((way for way, figure in ways.items() if rounds_to(published, figure)), None)
+    found = next((way for way, figure in ways.items() if as_precise(published, figure) == published), None)
     return f" ({found})" if found else "; no way of counting gives it"
 
 

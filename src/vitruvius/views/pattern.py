@@ -39,8 +39,6 @@ class Stretch:
 
     def __str__(self) -> str:
         """`10 × (5 × window 1,024, 1 × full)`."""
-        if self.period == self.times == 1:
-            return self.unit[0][1]
         inside = ", ".join(f"{count} × {name}" for count, name in self.unit)
         return inside if self.times == 1 else f"{self.times} × ({inside})"
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from os import PathLike, fspath
 from pathlib import Path
@@ -57,19 +57,11 @@ class Drawing:
     @property
     def boxes(self) -> list[Box]:
         """Every shape and every line of text."""
-        found = []
-        for part, parent in self.root.walk():
-            if part.shape != "group":
-                found.append(Box(part.name, part.rect, parent, None, part.path, bool(part.differs)))
-            inside = part.name if part.shape != "group" else parent
-            found += [
-                Box(f"{part.name}:{i}", text.rect, inside, text.string, part.path, text.ink == "difference")
-                for i, text in enumerate(part.texts)
-            ]
-        return found
+        return list(_boxes(self.root, ""))
 
     @property
     def lines(self) -> list[Line]:
+        """Every line and arrow."""
         return [line for part, _ in self.root.walk() for line in part.lines]
 
     def save(self, path: str | PathLike[str]) -> None:
@@ -115,6 +107,17 @@ def draw_side_by_side(a: Decoder, b: Decoder, difference: Difference | None = No
     title = f"The architectures of {a.name} and {b.name}, their differences highlighted"
     words = " ".join(f"{arch.name}: {drawn.words}." for arch, drawn in zip((a, b), figures, strict=True))
     return _drawing(content, theme, title, words, _id(f"{a.name}-{b.name}"))
+
+
+def _boxes(part: Part, parent: str) -> Iterator[Box]:
+    if part.shape != "group":
+        yield Box(part.name, part.rect, parent, None, part.path, bool(part.differs))
+        parent = part.name
+    for i, text in enumerate(part.texts):
+        differs = text.ink == "difference"
+        yield Box(f"{part.name}:{i}", text.rect, parent, text.string, part.path, differs)
+    for inner in part.parts:
+        yield from _boxes(inner, parent)
 
 
 def _titled(header: Part, content: Part) -> Part:

@@ -70,7 +70,9 @@ def _places(stack: Decoder | Encoder) -> tuple[str, ...]:
     """Which layers are of which kind: "0-59: 10 × (5 × window 1,024, 1 × full)"."""
     if len(kinds(stack)) == 1:
         return ("all alike",)
-    return tuple(f"{s.first}-{s.last}: {s}" if s.last > s.first else f"{s.first}: {s}" for s in stretches(stack))
+    return tuple(
+        f"{s.first}-{s.last}: {s}" if s.last > s.first else f"{s.first}: {s.unit[0][1]}" for s in stretches(stack)
+    )
 
 
 def _times(kind: Kind) -> str:

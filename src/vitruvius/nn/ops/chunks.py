@@ -1,0 +1,39 @@
+"""Cutting a sequence into chunks, for recurrences that are computed a chunk at a time."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+CHUNK = 64  # tokens: longer chunks mean more work within them, shorter ones more steps between them
+
+
+def chunk_size(tokens: int, most: int = CHUNK) -> int:
+    """A power of two that is not much longer than the sequence."""
+    return min(most, 1 << (tokens - 1).bit_length())
+
+
+def cut(x: Tensor, size: int) -> Tensor:
+    """(B, H, T, …) -> (chunks, B, H, size, …), the last chunk filled up with zeros."""
+    missing = -x.shape[2] % size
+    if missing:
+        x = F.pad(x, (0, 0) * (x.ndim - 3) + (0, missing))
+    return x.unflatten(2, (-1, size)).movedim(2, 0).contiguous()
+
+
+def join(chunks: list[Tensor], tokens: int) -> Tensor:
+    """`cut` backwards: chunks of (B, H, size, …) -> (B, H, T, …)."""
+    return torch.cat(chunks, 2)[:, :, :tokens]
+
+
+def segment_sums(x: Tensor) -> Tensor:
+    """(…, C) -> (…, C, C): at (i, j) the sum of x over j + 1 … i, −∞ where j > i.
+
+    Each is summed on its own: a difference of running sums would lose the small ones beside a large one (Dao and Gu
+    2024, arXiv 2405.21060, listing 1).
+    """
+    size = x.shape[-1]
+    below = torch.ones(size, size, dtype=torch.bool, device=x.device).tril(-1)
+    sums = torch.where(below, x[..., None], 0).cumsum(-2)
+    return sums.masked_fill(below.mT, -torch.inf)

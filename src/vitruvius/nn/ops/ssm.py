@@ -1,0 +1,57 @@
+"""The selective state space of Mamba-2: a linear memory that forgets."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from .choice import is_naive
+from .chunks import chunk_size, cut, join, segment_sums
+
+
+def naive_state_space(c: Tensor, b: Tensor, x: Tensor, decay: Tensor, memory: Tensor) -> tuple[Tensor, Tensor]:
+    """Token after token: S ← eᵍ S + b ⊗ x, and the output is cᵀ S. Dao and Gu 2024, arXiv 2405.21060, section 2.
+
+    Args:
+        c: (B, G, T, N) and b: (B, G, T, N), where G divides H and consecutive heads share one of G.
+        x: (B, H, T, P), times its time step. With g = 0 and x = 0 a token leaves the memory as it is.
+        decay: g, at most 0, (B, H, T).
+        memory: S (B, H, N, P).
+
+    Returns the outputs (B, H, T, P) and the memory after the last token.
+    """
+    share = x.shape[1] // b.shape[1]
+    c, b = c.repeat_interleave(share, 1), b.repeat_interleave(share, 1)
+    kept = decay.exp()[..., None, None]
+    outputs = []
+    for t in range(x.shape[2]):
+        memory = kept[:, :, t] * memory + b[:, :, t, :, None] @ x[:, :, t, None]
+        outputs.append(c[:, :, t, None] @ memory)
+    return torch.cat(outputs, 2), memory
+
+
+def fast_state_space(c: Tensor, b: Tensor, x: Tensor, decay: Tensor, memory: Tensor) -> tuple[Tensor, Tensor]:
+    """As `naive_state_space`, a chunk at a time (arXiv 2405.21060, section 6): within a chunk as attention whose scores
+    decay, between chunks through the memory, for which the heads of a group stand side by side."""
+    tokens, groups = x.shape[2], b.shape[1]
+    if tokens == 1:
+        return naive_state_space(c, b, x, decay, memory)
+    size = chunk_size(tokens)
+    c, b, x, decay = (cut(y, size) for y in (c, b, x, decay))
+    x, decay = x.unflatten(2, (groups, -1)), decay.unflatten(2, (groups, -1))  # (chunks, B, G, heads of a group, size, …)
+    kept = segment_sums(decay).exp()
+    within = ((c @ b.mT)[:, :, :, None] * kept) @ x
+    beside = (x * kept[..., -1, :, None]).transpose(3, 4).flatten(-2)  # (chunks, B, G, size, heads of a group · P)
+    since = decay.cumsum(-1).exp()[..., None]
+    memory = memory.unflatten(1, (groups, -1)).transpose(2, 3)  # (B, G, N, heads of a group, P)
+    outputs = []
+    for n in range(len(x)):
+        before = (c[n] @ memory.flatten(-2)).unflatten(-1, memory.shape[-2:]).transpose(2, 3)
+        outputs.append((within[n] + since[n] * before).flatten(1, 2))
+        memory = since[n][:, :, None, :, -1] * memory + (b[n].mT @ beside[n]).unflatten(-1, memory.shape[-2:])
+    return join(outputs, tokens), memory.transpose(2, 3).flatten(1, 2)
+
+
+def state_space(c: Tensor, b: Tensor, x: Tensor, decay: Tensor, memory: Tensor) -> tuple[Tensor, Tensor]:
+    """As `naive_state_space`, in the form that is asked for."""
+    return (naive_state_space if is_naive() else fast_state_space)(c, b, x, decay, memory)

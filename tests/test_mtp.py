@@ -1,0 +1,106 @@
+"""Layers for multi-token prediction against transformers' MtpModel."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from test_packed import DEEPSEEK, random_model
+
+import vitruvius as vt
+
+GLM = {
+    "model_type": "glm4_moe",
+    "vocab_size": 61,
+    "hidden_size": 48,
+    "intermediate_size": 72,
+    "moe_intermediate_size": 40,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 6,
+    "num_key_value_heads": 2,
+    "head_dim": 16,
+    "attention_bias": True,
+    "use_qk_norm": True,
+    "n_shared_experts": 1,
+    "n_routed_experts": 4,
+    "num_experts_per_tok": 2,
+    "routed_scaling_factor": 1.5,
+    "first_k_dense_replace": 1,
+    "max_position_embeddings": 64,
+    "rms_norm_eps": 3e-3,
+    "rope_theta": 100.0,
+}
+
+
+def reference(folder, config: dict, ids: torch.Tensor) -> list[torch.Tensor]:
+    """What transformers says, one module after the other."""
+    import transformers
+    from transformers.cache_utils import MtpCache
+    from transformers.modeling_layers import MtpModel
+
+    main = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, attn_implementation="eager")
+    modules = config["num_nextn_predict_layers"]
+    ahead, stored, filled = MtpModel(main, modules).eval(), load_file(folder / "model.safetensors"), {}
+    for name, value in ahead.state_dict().items():
+        group, _, rest = name.partition(".")
+        if group != "layers":
+            continue  # the embedding and the head are the model's own
+        k, _, rest = rest.partition(".")
+        rest = rest.removeprefix("mtp_block.").replace("post_norm.", "shared_head.norm.")
+        theirs = f"model.layers.{config['num_hidden_layers'] + int(k)}"
+        if rest == "mlp.experts.gate_up_proj":
+            pairs = [[f"{theirs}.mlp.experts.{e}.{p}_proj.weight" for p in ("gate", "up")] for e in range(len(value))]
+            filled[name] = torch.stack([torch.cat([stored[n] for n in pair]) for pair in pairs])
+        elif rest == "mlp.experts.down_proj":
+            filled[name] = torch.stack(
+                [stored[f"{theirs}.mlp.experts.{e}.down_proj.weight"] for e in range(len(value))]
+            )
+        else:
+            filled[name] = stored[f"{theirs}.{rest}"]
+    assert not ahead.load_state_dict(filled, strict=False).unexpected_keys
+    logits, cache = [], MtpCache(config=main.config.get_mtp_config())
+    with torch.no_grad():
+        hidden = main(ids, output_hidden_states=True).hidden_states[-1]
+        for k in range(modules):
+            positions = torch.arange(k + 1, ids.shape[1])[None]
+            hidden = ahead.forward_layer(k, hidden[:, :-1], positions, cache, input_ids=ids[:, k + 1 :])
+            logits.append(ahead._project_to_logits(hidden))
+    return logits
+
+
+@pytest.mark.parametrize("config", [DEEPSEEK, GLM], ids=["deepseek_v3", "glm4_moe"])
+@pytest.mark.filterwarnings("ignore")
+def test_predictions_ahead_equal_the_reference(tmp_path, config):
+    config = config | {"num_nextn_predict_layers": 2}
+    plain = random_model(config)
+    model = vt.build(config, seed=2, mtp=True)
+    generator = torch.Generator().manual_seed(6)
+    with torch.no_grad():
+        for value in (*model.parameters(), *model.buffers()):
+            value.copy_(torch.randn(value.shape, generator=generator) * 0.3)
+    vt.save(model, tmp_path)
+    ids = torch.randint(0, config["vocab_size"], (1, 18), generator=generator)
+    loaded = vt.load(tmp_path, mtp=True)
+    got, want = loaded.ahead(ids), reference(tmp_path, config, ids)
+    assert [x.shape[1] for x in got] == [17, 16]
+    for ours, theirs in zip(got, want, strict=True):
+        assert (ours - theirs).abs().max() < 2e-4
+    without = vt.load(tmp_path)
+    assert torch.equal(without(ids), loaded(ids))
+    assert without.ahead(ids) == plain.ahead(ids) == []
+
+
+def test_what_a_checkpoint_holds_besides_the_model_is_carried_through(tmp_path):
+    config = DEEPSEEK | {"num_nextn_predict_layers": 1}
+    vt.save(vt.build(config, mtp=True), tmp_path / "a")
+    assert vt.save(vt.load(tmp_path / "a"), tmp_path / "b") == []
+    a, b = (load_file(tmp_path / name / "model.safetensors") for name in "ab")
+    assert a.keys() == b.keys()
+    assert all(torch.equal(a[name], b[name]) for name in a)
+
+
+def test_they_are_counted_apart():
+    with_mtp = vt.cost(DEEPSEEK | {"num_nextn_predict_layers": 1})
+    without = vt.cost(DEEPSEEK)
+    assert with_mtp.parameters.total == without.parameters.total
+    assert with_mtp.parameters.by_part["mtp"] > 0

@@ -1,0 +1,532 @@
+"""The SVG drawing of every known model: nothing overlaps or is cut, it says what the spec says, and marks what differs."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import subprocess
+import sys
+from base64 import b64decode
+from dataclasses import dataclass, replace
+from functools import cache
+from io import BytesIO
+from itertools import combinations, pairwise
+from xml.etree import ElementTree
+
+import pytest
+from fontTools.ttLib import TTFont
+
+import vitruvius as vt
+from vitruvius import catalog
+from vitruvius import spec as s
+from vitruvius.errors import InputError
+from vitruvius.views.drawing.font import measure, wrap
+from vitruvius.views.drawing.scene import Line, Part, Point, Rect, Text
+from vitruvius.views.pattern import kinds
+from vitruvius.views.svg import NIGHT, Box, Drawing, draw, draw_side_by_side
+
+TOUCH = 0.5  # px by which two things may meet
+
+
+@cache
+def architecture(name: str) -> s.Decoder:
+    return vt.architecture(name)
+
+
+@cache
+def drawing(name: str) -> Drawing:
+    return draw(architecture(name))
+
+
+def crowded() -> s.Decoder:
+    """A Llama with everything that attention and experts can have."""
+    llama = architecture("llama-3-8b")
+    norm = s.QKNorm(norm=s.WeightlessNorm(), when="after_rope")
+
+    def attention(a: s.Attention) -> s.Attention:
+        assert isinstance(a.kv, s.KeyValue)
+        temperature = s.LogTemperature(scale=0.1, floor=8192)
+        return replace(
+            a,
+            gate=s.OutputGate(),
+            softmax=s.Softmax(scale=0.1, sinks=True, softcap=30.0, temperature=temperature),
+            q_norm=norm,
+            kv=replace(a.kv, k_norm=norm, v_norm=s.WeightlessNorm(), v_scale=0.5, bias=True),
+        )
+
+    moe = s.MoE(
+        router=s.Router(experts=10, active=3, score="sigmoid", bias=True, softcap=30.0, correction=True, scale=2.5),
+        expert=s.MLP(dim=500, act="relu2"),
+        shared=s.ScalarGated(body=s.MLP(dim=1000, act="relu2", bias=True)),
+        weigh="input",
+        latent=1024,
+        scale=0.5,
+    )
+    arch = s.edit(s.edit(llama, "layers.*.mixer.body", attention), "layers.*.mlp.body", moe)
+    arch = s.edit(s.edit(arch, "layers.*.mlp.scale", 0.22), "layers.*.mixer.skip", 0.9)
+    head = replace(arch.head, softcap=30.0, scale=0.1)
+    return replace(arch, head=head, positions=s.LearnedPositions(count=4096), name="a crowded one")
+
+
+def motley() -> s.Decoder:
+    """A Llama with more kinds of layers than a drawing has panels for, and a long name with signs that XML minds."""
+    arch = architecture("llama-3-8b")
+    other = s.LayerKeyValue(layer=0, heads=8, head_dim=128, v_dim=128)
+    arch = s.edit(arch, "layers.1,3.mixer.body.kv", other)
+    values = s.KeyValue(heads=1, head_dim=64, v_dim=32)
+    both = s.Attention(heads=1, head_dim=64, kv=values, sees=s.Everything(), softmax=s.Softmax(scale=0.125))
+    arch = s.edit(arch, "layers.5.mixer.body", both)
+    indexer = s.Indexer(heads=4, dim=128, topk=2048, query_width=1024, norm=s.LayerNorm(), positions=None)
+    arch = s.edit(arch, "layers.7.mlp.body", indexer)  # a body that no drawing knows
+    arch = s.edit(arch, "layers.8.mlp.body", s.MLP(dim=10, act="relu"))
+    arch = s.edit(arch, "layers.9.mixer.body.sees", s.Chunk(size=10))
+    return replace(arch, name="many kinds of layers <&\"'> with a name that goes on and on " * 3)
+
+
+def edited() -> dict[str, s.Decoder]:
+    return {
+        "crowded": crowded(),
+        "motley": motley(),
+        "one layer": replace(architecture("gpt2"), layers=architecture("gpt2").layers[:1]),
+    }
+
+
+EDITED = ("crowded", "motley", "one layer")
+PAIRS = (
+    ("gemma-3-27b", "mistral-small-3.1-24b"),
+    ("llama-3-8b", "deepseek-v3"),
+    ("gpt2", "olmo-2-7b"),
+    ("mixtral-8x7b", "qwen3-235b-a22b"),
+)
+
+
+# The checker
+
+
+def overlap(a: Rect, b: Rect) -> bool:
+    wide = min(a.right, b.right) - max(a.x, b.x)
+    return wide > TOUCH and min(a.bottom, b.bottom) - max(a.y, b.y) > TOUCH
+
+
+def holds(outer: Rect, inner: Rect) -> bool:
+    return (
+        inner.x >= outer.x - TOUCH
+        and inner.y >= outer.y - TOUCH
+        and inner.right <= outer.right + TOUCH
+        and inner.bottom <= outer.bottom + TOUCH
+    )
+
+
+def crosses(a: Point, b: Point, box: Rect) -> bool:
+    """Whether the segment from a to b passes through the box, made smaller by TOUCH (Liang and Barsky's clipping)."""
+    low, high = 0.0, 1.0
+    sides = (
+        (a[0], b[0] - a[0], box.x + TOUCH, box.right - TOUCH),
+        (a[1], b[1] - a[1], box.y + TOUCH, box.bottom - TOUCH),
+    )
+    for start, step, least, most in sides:
+        if step == 0:
+            if not least < start < most:
+                return False
+            continue
+        first, last = sorted(((least - start) / step, (most - start) / step))
+        low, high = max(low, first), min(high, last)
+    return low < high
+
+
+def faults(drawn: Drawing) -> list[str]:
+    """What is wrong with a layout, one line each."""
+    boxes = drawn.boxes
+    by_name = {box.name: box for box in boxes}
+    texts = [box for box in boxes if box.text is not None]
+    shapes = [box for box in boxes if box.text is None]
+    parents = {box.parent for box in shapes}
+    round_ = {part.name for part, _ in drawn.root.walk() if part.shape == "circle"}
+    leaves = [box for box in shapes if box.name not in parents and box.name not in round_]
+    found = [f"two shapes are called {box.name}" for box in boxes if by_name[box.name] is not box]
+    found += [f"{box.name} lies outside of the drawing" for box in boxes if not holds(drawn.rect, box.rect)]
+    found += [
+        f"{box.name} ({box.text}) sticks out of {box.parent}"
+        for box in boxes
+        if box.parent and not holds(by_name[box.parent].rect, box.rect)
+    ]
+    found += [f"{a.text!r} lies on {b.text!r}" for a, b in combinations(texts, 2) if overlap(a.rect, b.rect)]
+    found += [
+        f"{text.text!r} lies on the shape {shape.name}"
+        for text in texts
+        for shape in shapes
+        if overlap(text.rect, shape.rect) and shape.name not in ancestors(text, by_name)
+    ]
+    found += [f"{a.name} lies on {b.name}" for a, b in combinations(leaves, 2) if overlap(a.rect, b.rect)]
+    segments = [segment for line in drawn.lines for segment in pairwise(line.points)]
+    found += [f"a line crosses {x.text!r}" for x in texts if any(crosses(a, b, x.rect) for a, b in segments)]
+    found += [f"a line crosses {x.name}" for x in leaves if any(crosses(a, b, x.rect) for a, b in segments)]
+    points = [point for line in drawn.lines for point in line.points]
+    found += [f"a line leaves the drawing at {x}" for x in points if not holds(drawn.rect, Rect(*x, 0, 0))]
+    return found
+
+
+def ancestors(box: Box, by_name: dict[str, Box]) -> set[str]:
+    found = set()
+    while box.parent:
+        found.add(box.parent)
+        box = by_name[box.parent]
+    return found
+
+
+def find(root: Part, name: str) -> Part:
+    return next(part for part, _ in root.walk() if part.name == name)
+
+
+def swapped(drawn: Drawing, old: Part, new: Part) -> Drawing:
+    """The same drawing with one part in another's place."""
+
+    def change(part: Part) -> Part:
+        return new if part is old else replace(part, parts=tuple(map(change, part.parts)))
+
+    return replace(drawn, root=change(drawn.root))
+
+
+@dataclass(frozen=True)
+class Spoilt:
+    what: str
+    part: str
+    fault: str
+
+
+def spoil(drawn: Drawing, case: Spoilt) -> Drawing:
+    part = find(drawn.root, case.part)
+    rect = part.rect
+    x, y = rect.center
+    new = {
+        "moved up onto the next": part.moved(0, -30),
+        "moved out of its panel": part.moved(200, 0),
+        "moved out of the drawing": part.moved(0, -5000),
+        "too narrow for its label": replace(part, rect=Rect(x - 20, rect.y, 40, rect.height)),
+        "crossed by a line": replace(part, lines=(Line(((rect.x - 9, y), (rect.right + 9, y))),)),
+        "another's text on it": replace(part, parts=(Part("x", rect, texts=(Text("note", x, y),)),)),
+    }[case.what]
+    return swapped(drawn, part, new)
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        Spoilt("moved up onto the next", "layers.0.mixer.pre", "layers.0.mixer.body"),
+        Spoilt("moved out of its panel", "layers.0.mixer.body", "sticks out of layers.0"),
+        Spoilt("moved out of the drawing", "embedding", "outside of the drawing"),
+        Spoilt("too narrow for its label", "layers.0.mlp.body", "sticks out of layers.0.mlp.body"),
+        Spoilt("crossed by a line", "head", "a line crosses 'Output layer'"),
+        Spoilt("another's text on it", "head", "lies on 'Output layer'"),
+    ],
+    ids=lambda case: case.what,
+)
+def test_checker_finds_a_broken_layout(case: Spoilt) -> None:
+    drawn = drawing("llama-3-8b")
+    assert not faults(drawn)
+    assert any(case.fault in fault for fault in faults(spoil(drawn, case)))
+
+
+# Every drawing
+
+
+@pytest.mark.parametrize("name", catalog.names())
+def test_nothing_overlaps_or_is_cut(name: str) -> None:
+    assert faults(drawing(name)) == []
+
+
+@pytest.mark.parametrize("name", EDITED)
+def test_nothing_overlaps_in_an_edited_one(name: str) -> None:
+    drawn = draw(edited()[name])
+    assert faults(drawn) == []
+    ElementTree.fromstring(drawn.svg)
+
+
+@pytest.mark.parametrize("names", PAIRS, ids=" ".join)
+def test_nothing_overlaps_side_by_side(names: tuple[str, str]) -> None:
+    drawn = draw_side_by_side(*map(architecture, names))
+    assert faults(drawn) == []
+    check_document(drawn)
+
+
+@pytest.mark.parametrize("name", catalog.names())
+def test_document(name: str) -> None:
+    check_document(drawing(name))
+
+
+def check_document(drawn: Drawing) -> None:
+    """Well-formed, accessible, of moderate size, complete in itself, without scripts, each text in the embedded font."""
+    assert len(drawn.svg.encode()) < 150_000
+    assert "<script" not in drawn.svg
+    assert re.findall(r"https?://[^\"]*", drawn.svg) == ["http://www.w3.org/2000/svg"]
+    root = ElementTree.fromstring(drawn.svg)
+    space = {"": "http://www.w3.org/2000/svg"}
+    assert root.get("role") == "img"
+    assert root.findtext("title", namespaces=space)
+    assert root.findtext("desc", namespaces=space)
+    ids = [element.get("id") for element in root.iter() if element.get("id")]
+    assert len(ids) == len(set(ids))
+    fonts = embedded_fonts(drawn.svg)
+    used: dict[int, set[str]] = {400: set(), 600: set()}
+    for text in root.iter("{http://www.w3.org/2000/svg}text"):
+        used[600 if " b" in (text.get("class") or "") else 400] |= set(text.text or "")
+    for weight, characters in used.items():
+        assert characters <= set(map(chr, fonts[weight].getBestCmap()))
+    texts = [box.text for box in drawn.boxes if box.text is not None]
+    assert sorted(texts) == sorted(text.text or "" for text in root.iter("{http://www.w3.org/2000/svg}text"))
+
+
+def embedded_fonts(svg: str) -> dict[int, TTFont]:
+    found = re.findall(r"font-weight:(\d+);src:url\(data:font/otf;base64,([^)]*)\)", svg)
+    return {int(weight): TTFont(BytesIO(b64decode(data))) for weight, data in found}
+
+
+# What it says
+
+
+def texts(drawn: Drawing, within: str = "") -> list[str]:
+    """The lines of text of the parts whose name begins so."""
+    return [box.text for box in drawn.boxes if box.text is not None and box.name.startswith(within)]
+
+
+def said(drawn: Drawing, within: str = "") -> str:
+    """The same in one, as if no line had been broken."""
+    return " ".join(texts(drawn, within))
+
+
+@pytest.mark.parametrize("name", catalog.names())
+def test_figures_are_the_spec_s(name: str) -> None:
+    arch, drawn = architecture(name), drawing(name)
+    everywhere = said(drawn)
+    total = catalog.entry(name).exact
+    assert f"{len(arch.layers)} layers" in said(drawn, "ladder")
+    assert f"vocabulary of {arch.embedding.vocab:,}" in everywhere
+    assert f"embedding width {arch.width:,}" in everywhere
+    assert f"context of {arch.context:,} tokens" in everywhere
+    assert f"{arch.width:,} → {arch.head.vocab:,}" in everywhere
+    assert ("shares its table" in everywhere) == arch.embedding.tied
+    assert ("Learned positions" in everywhere) == (arch.positions is not None)
+    assert (" active · " in said(drawn, "header")) == (total.active is not None)
+    for kind in kinds(arch):
+        beside = said(drawn, f"notes.layers.{kind.indices[0]}.")
+        for branch in kind.layer.branches:
+            for wanted in expected(branch.body):
+                assert wanted in beside, f"{wanted!r} is not beside the layer {kind.name}"
+
+
+def expected(body: s.Spec) -> list[str]:
+    """What must be told of a body, put together here from its fields."""
+    match body:
+        case s.Attention():
+            window = [f"sliding window of {body.sees.size:,}"] if isinstance(body.sees, s.Window) else []
+            groups = [f"{body.kv.heads} key/value head"] if body.kv.heads != body.heads else []
+            rope = [f"θ = {body.positions.theta:,.0f}"] if isinstance(body.positions, s.RoPE) else ["no RoPE"]
+            norm = ["QK norm"] if body.q_norm else []
+            return [f"{body.heads} heads", f"head dimension {body.head_dim}", *window, *groups, *rope, *norm]
+        case s.LatentAttention():
+            queries = [f"latent of {body.q.rank:,}"] if body.q else []
+            widths = f"{body.nope_dim} + {body.rope_dim} for scores"
+            return [f"{body.heads} heads", widths, f"{body.v_dim} for values", f"one of {body.kv.rank}", *queries]
+        case s.MoE():
+            router = body.router
+            of_groups = [f"{router.groups.active} of {router.groups.count}"] if router.groups else []
+            groups = of_groups if router.groups and router.groups.count > 1 else []
+            chosen = f"{router.active} of {router.experts} experts per token"
+            shared = ["a shared expert"] if body.shared else []
+            return [chosen, f"hidden {body.expert.dim:,}", f"router: {router.score}", *groups, *shared]
+        case s.MLP() | s.GatedMLP():
+            return [f"hidden dimension {body.dim:,}"]
+    return []
+
+
+@pytest.mark.parametrize("name", catalog.names())
+def test_norms_and_sums_stand_where_they_are(name: str) -> None:
+    arch, drawn = architecture(name), drawing(name)
+    shapes = {box.name: box for box in drawn.boxes if box.text is None}
+    for kind in kinds(arch):
+        start = f"layers.{kind.indices[0]}"
+        assert start in shapes
+        upwards = []
+        for branch in kind.layer.branches:
+            for slot, there in (("fork", True), ("pre", branch.pre), ("body", True), ("post", branch.post), ("sum", True)):
+                assert (f"{start}.{branch.name}.{slot}" in shapes) == bool(there)
+                upwards += [shapes[f"{start}.{branch.name}.{slot}"].rect.y] if there else []
+        assert upwards == sorted(upwards, reverse=True)
+        assert len(set(upwards)) == len(upwards)
+
+
+def test_ladder_shows_every_layer_in_its_kind_s_colour() -> None:
+    arch, drawn = architecture("gemma-3-27b"), drawing("gemma-3-27b")
+    local, full = (find(drawn.root, f"ladder.{i}") for i in range(2))
+    assert (len(local.cells), len(full.cells)) == (52, 10)
+    cells = [(cell.y, "local") for cell in local.cells] + [(cell.y, "full") for cell in full.cells]
+    order = [kind for _, kind in sorted(cells, reverse=True)]  # from the bottom
+    windows = ["local" if isinstance(x.branches[0].body.sees, s.Window) else "full" for x in arch.layers]
+    assert order == windows
+    assert local.role != full.role
+    assert "52 of 62 layers: 0–4, 6–10, 12–16, …" in texts(drawn)
+
+
+def test_insides() -> None:
+    titles = {
+        name: [part.texts[0].string for part, _ in drawing(name).root.walk() if part.role.startswith("card-")]
+        for name in ("gpt2", "gemma-3-27b", "smollm3-3b", "mixtral-8x7b", "deepseek-v3")
+    }
+    assert titles == {
+        "gpt2": ["Multi-head attention", "Feed-forward"],
+        "gemma-3-27b": ["Grouped-query attention", "GeGLU feed-forward"],
+        "smollm3-3b": ["Grouped-query attention", "SwiGLU feed-forward", "Grouped-query attention"],
+        "mixtral-8x7b": ["Grouped-query attention", "Mixture of experts", "SwiGLU feed-forward"],
+        "deepseek-v3": [
+            "Multi-head latent attention",
+            "SwiGLU feed-forward",
+            "Mixture of experts",
+            "Multi-token prediction",
+        ],
+    }
+
+
+def test_a_square_for_each_expert() -> None:
+    drawn = drawing("deepseek-v3")
+    squares = {part.role: part.cells for part, _ in drawn.root.walk() if part.role.startswith("expert-")}
+    assert (len(squares["expert-active"]), len(squares["expert-idle"])) == (8, 248)
+    rows = sorted({round(cell.y, 3) for cells in squares.values() for cell in cells})
+    assert len(rows) == 8
+    assert len({round(cell.y, 3) for cell in squares["expert-active"]}) == 4  # tokens choose from 4 of the 8 groups
+
+
+@pytest.mark.parametrize(("experts", "active"), [(8, 2), (16, 1), (128, 8), (384, 8), (64, 6), (3, 3), (10, 7)])
+def test_the_example_chooses_as_many_experts_as_the_router(experts: int, active: int) -> None:
+    from vitruvius.views.drawing.feedforward import choice
+
+    rows = choice(s.Router(experts=experts, active=active))
+    assert sum(map(len, rows)) == experts
+    assert sum(map(sum, rows)) == active
+
+
+# Highlighting
+
+
+def different(drawn: Drawing) -> set[str]:
+    return {box.path for box in drawn.boxes if box.differs}
+
+
+def test_nothing_is_highlighted_by_itself() -> None:
+    llama = architecture("llama-3-8b")
+    assert different(drawing("llama-3-8b")) == set()
+    same = draw_side_by_side(llama, replace(llama, name="its twin"))
+    assert {box.name for box in same.boxes if box.differs} == {"legend.detail.color", "legend.whole.color"}
+
+
+def test_highlight_marks_exactly_what_differs() -> None:
+    llama, body = architecture("llama-3-8b"), "layers.0.mixer.body"
+    keys = draw(llama, {f"{body}.kv.heads"})
+    assert different(keys) == {body, f"{body}.kv.k", f"{body}.kv.v"}
+    assert marked_texts(keys) == {"32 heads, 8 key/value heads", "8 × 128"}
+    theta = draw(llama, {f"{body}.positions.theta"})
+    assert different(theta) == {body, f"{body}.positions"}
+    assert marked_texts(theta) == {"RoPE, θ = 500,000"}
+    assert different(draw(llama, {"context"})) == {"context"}
+    assert marked_texts(draw(llama, {"layers"})) == {"32 layers"}
+
+
+def marked_texts(drawn: Drawing) -> set[str]:
+    return {box.text for box in drawn.boxes if box.text is not None and box.differs}
+
+
+def test_a_part_that_is_another_is_marked_as_a_whole() -> None:
+    drawn = draw(architecture("llama-3-8b"), {"layers.0.mlp.body", "layers.0.mixer.pre"})
+    whole = {part.path for part, _ in drawn.root.walk() if part.differs == "whole"}
+    assert whole == {"layers.0.mlp.body", "layers.0.mixer.pre"}
+    assert marked_texts(drawn) == {"SwiGLU feed-forward", "RMSNorm"}
+
+
+def test_a_path_counts_for_the_layer_that_is_drawn() -> None:
+    gemma = architecture("gemma-3-27b")
+    assert different(draw(gemma, {"layers.61.mixer.body.sees"})) >= {"layers.0.mixer.body"}
+    assert "layers.5.mixer.body" not in different(draw(gemma, {"layers.61.mixer.body.sees"}))
+    assert "layers.5.mixer.body" in different(draw(gemma, {"layers.11.mixer.body.sees"}))
+
+
+def test_what_is_the_usual_is_told_only_where_it_differs() -> None:
+    llama = architecture("llama-3-8b")
+    assert "no QK norm" not in texts(drawing("llama-3-8b"))
+    assert "no QK norm" in marked_texts(draw(llama, {"layers.0.mixer.body.q_norm"}))
+
+
+def test_side_by_side_marks_both_sides() -> None:
+    drawn = draw_side_by_side(architecture("gemma-3-27b"), architecture("mistral-small-3.1-24b"))
+    a, b = ({box.text for box in drawn.boxes if box.differs and box.text and box.name.startswith(x)} for x in "ab")
+    assert {"62 layers", "sliding window of 1,024", "QK norm of each head", "hidden dimension 21,504"} <= a
+    assert {"40 layers", "sees all earlier tokens", "no QK norm", "hidden dimension 32,768"} <= b
+    assert not {"head dimension 128"} & (a | b)
+    assert not {text for text in a | b if "context" in text}
+    norms = {part.path: part.differs for part, _ in drawn.root.walk() if part.name == "a.layers.0.mixer.post"}
+    assert norms == {"layers.0.mixer.post": "whole"}  # Mistral has none there
+
+
+# The file
+
+
+def test_drawing_twice_gives_the_same_bytes() -> None:
+    code = (
+        "import hashlib, vitruvius as vt; from vitruvius.views.svg import draw_side_by_side as d;"
+        "svg = d(*map(vt.architecture, ('gemma-3-1b', 'deepseek-v3'))).svg;"
+        "print(hashlib.sha256(svg.encode()).hexdigest())"
+    )
+    hashes = {
+        subprocess.run(
+            [sys.executable, "-c", code],
+            env={**os.environ, "PYTHONHASHSEED": seed},
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        for seed in ("1", "2")
+    }
+    here = draw_side_by_side(architecture("gemma-3-1b"), architecture("deepseek-v3")).svg
+    assert hashes == {hashlib.sha256(here.encode()).hexdigest() + "\n"}
+
+
+def test_save(tmp_path: object) -> None:
+    from pathlib import Path
+
+    folder, drawn = Path(str(tmp_path)), drawing("gpt2")
+    drawn.save(folder / "gpt2.svg")
+    assert (folder / "gpt2.svg").read_text("utf-8") == drawn.svg == drawn._repr_svg_()
+    assert [file.name for file in folder.iterdir()] == ["gpt2.svg"]
+    with pytest.raises(InputError, match=r"\.svg"):
+        drawn.save(folder / "gpt2.png")
+    with pytest.raises(InputError, match="folder"):
+        drawn.save(folder / "missing" / "gpt2.svg")
+
+
+def test_themes_differ_in_colours_only() -> None:
+    day, night = drawing("gpt2"), draw(architecture("gpt2"), theme=NIGHT)
+    assert NIGHT.paper in night.svg
+    assert NIGHT.paper not in day.svg
+    assert day.boxes == night.boxes
+
+
+# Measuring
+
+
+def test_measures_are_the_font_s() -> None:
+    # Inter 3.019, units per em 2816: advances of H, a and a space, read with fontTools' ttx.
+    font = embedded_fonts(drawing("gpt2").svg)[400]
+    em, advance, glyph = font["head"].unitsPerEm, font["hmtx"], font.getBestCmap()
+    text = "12 heads"
+    assert measure(text, 12) == pytest.approx(12 * sum(advance[glyph[ord(c)]][0] for c in text) / em)
+    assert measure(text, 12, bold=True) > measure(text, 12)
+
+
+def test_wrap() -> None:
+    text = "keys and values from one of 512"
+    lines = wrap(text, 120, 12)
+    assert len(lines) > 1
+    assert " ".join(lines) == text
+    assert all(measure(line, 12) <= 120 for line in lines)
+    endless = wrap("x" * 100, 60, 12)
+    assert "".join(endless) == "x" * 100
+    assert all(measure(line, 12) <= 60 for line in endless)
