@@ -79,7 +79,7 @@ def glm4_moe(**keys: Any) -> Config:
 
 
 def mimo(**keys: Any) -> Config:
-    sizes = {"head_dim": 16, "v_head_dim": 10, "moe_intermediate_size": 18}
+    sizes = {"hidden_size": 64, "num_attention_heads": 8, "head_dim": 16, "v_head_dim": 10, "moe_intermediate_size": 18}
     return llama("mimo_v2_flash", **{**sizes, "n_routed_experts": 6, "num_experts_per_tok": 2, **keys})
 
 
@@ -367,7 +367,7 @@ TEXT = {
         norm_topk_prob=True,
         index_topk=7,
         index_head_dim=10,
-        index_n_heads=3,
+        index_n_heads=8,
         rope_theta=200.0,
         rope_scaling=yarn(mscale=1.0, mscale_all_dim=1.0),
     ),
@@ -375,6 +375,7 @@ TEXT = {
         "deepseek_v32",
         n_routed_experts=8,
         n_shared_experts=2,
+        first_k_dense_replace=0,
         mlp_layer_types=["sparse", "dense", "sparse", "sparse"],
         n_group=1,
         topk_group=1,
@@ -382,7 +383,7 @@ TEXT = {
         attention_bias=True,
         index_topk=5,
         index_head_dim=8,
-        index_n_heads=4,
+        index_n_heads=9,
         rope_parameters=rope(),
     ),
     "gpt_oss": llama(
@@ -515,8 +516,8 @@ TEXT = {
         attention_value_scale=0.6,
         sliding_window=8,
         rope_parameters={
-            FULL: rope(3e3, partial_rotary_factor=0.334),
-            SLIDING: rope(80.0, partial_rotary_factor=0.334),
+            FULL: rope(3e3, partial_rotary_factor=0.4),
+            SLIDING: rope(80.0, partial_rotary_factor=0.4),
         },
     ),
     "mimo_v2_flash_pattern": mimo(
@@ -547,7 +548,7 @@ TEXT = {
         altup_num_inputs=3,
         altup_active_idx=1,
         altup_correct_scale=False,
-        final_logit_softcapping=None,
+        final_logit_softcapping=5.0,
         rope_parameters={FULL: rope(1e3), SLIDING: rope(60.0)},
     ),
 }

@@ -90,7 +90,8 @@ class Margins(TorchDispatchMode):
         if func is torch.ops.aten.topk.default and args[1] < args[0].shape[-1]:
             best = args[0].sort(-1, descending=True).values
             margin = best[..., args[1] - 1] - best[..., args[1]]
-            self.smallest = min(self.smallest, float(margin.nan_to_num(torch.inf).min()))
+            hidden = best[..., args[1]] < torch.finfo(torch.float32).min / 2  # by a mask: then there was no choice
+            self.smallest = min(self.smallest, float(margin.masked_fill(hidden, torch.inf).min()))
         return func(*args, **(kwargs or {}))
 
 

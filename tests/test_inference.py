@@ -325,6 +325,7 @@ class Fed:
 @pytest.mark.parametrize("name", MODELS)
 def test_a_session_reads_only_what_is_new(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     model, prompt = model_of(name), PROMPTS[0]
+    monkeypatch.setattr(generation, "ROOM", 20)
     session, fed = generation.Session(model), Fed(monkeypatch)
     first = session.stream(prompt, 6)
     answer = list(first)

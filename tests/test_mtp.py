@@ -100,7 +100,7 @@ def test_what_a_checkpoint_holds_besides_the_model_is_carried_through(tmp_path):
 
 
 def test_they_are_counted_apart():
-    with_mtp = vt.cost(DEEPSEEK | {"num_nextn_predict_layers": 1})
-    without = vt.cost(DEEPSEEK)
+    with_mtp = vt.cost(vt.architecture(DEEPSEEK | {"num_nextn_predict_layers": 1}))
+    without = vt.cost(vt.architecture(DEEPSEEK))
     assert with_mtp.parameters.total == without.parameters.total
     assert with_mtp.parameters.by_part["mtp"] > 0

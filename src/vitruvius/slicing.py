@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 M = TypeVar("M", "Spec", "Decoder")
 
 
-def slice(whole: M, hidden: int | Sequence[int], layers: Sequence[int] | None = None) -> M:
+def slice(whole: M, hidden: int | Sequence[int], layers: Sequence[int] | None = None) -> M:  # noqa: A001
     """The smaller model that keeps some layers, and of each one's feed-forward layer the first hidden channels.
 
     Only a model that was trained for it is any good when it is cut so. Gemma 3n was: `slice(e4b, 8192, [*range(20),

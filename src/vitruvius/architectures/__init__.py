@@ -18,7 +18,7 @@ from ..spec import Config, Decoder, Family, from_json
 WRAPPER = frozenset(
     """text_config vision_config audio_config model_type image_token_index image_token_id video_token_index
     video_token_id audio_token_id boi_token_index eoi_token_index boi_token_id eoi_token_id boa_token_id
-    eoa_token_id vision_start_token_id vision_end_token_id image_start_token_id image_end_token_id
+    eoa_token_id eoa_token_index vision_start_token_id vision_end_token_id image_start_token_id image_end_token_id
     video_start_token_id video_end_token_id mm_tokens_per_image vision_soft_tokens_per_image
     audio_soft_tokens_per_image multimodal_projector_bias projector_hidden_act spatial_merge_size
     vision_feature_layer ignore_index tie_word_embeddings vocab_size hidden_size""".split()

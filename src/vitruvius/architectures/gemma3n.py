@@ -102,7 +102,6 @@ def irregular(decoder: s.Decoder) -> list[Irregular]:
         Irregular("layers.*.mixer.body.attention.post", "model.layers.*.post_attention_layernorm"),
         Irregular("layers.*.mixer.body.laurel.body", "model.layers.*.laurel"),
         Irregular("layers.*.mlp.pre", "model.layers.*.pre_feedforward_layernorm"),
-        Irregular("layers.*.mlp.post", "model.layers.*.post_feedforward_layernorm"),
     ]
 
 

@@ -1,8 +1,8 @@
 """GLaM: a decoder with 64 experts in every second feed-forward layer, two for each token.
 
 Du et al. 2021, arXiv 2112.06905, section 4 and table 4; google/praxis, praxis/layers/glam.py. The weights were never
-released, so there is no config.json to follow: the keys are those that Hugging Face uses for such parts. The paper gives
-the shapes; that norms are RMSNorm, that scores are not scaled, and that experts are plain ReLU layers is praxis's code.
+released and there is no config.json to follow: the keys are those that Hugging Face uses for such parts. The paper has
+the shapes; that norms are RMSNorm, scores not scaled, and experts plain ReLU layers is what praxis's code says.
 """
 
 from __future__ import annotations

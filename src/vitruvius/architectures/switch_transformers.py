@@ -29,54 +29,45 @@ from ..spec import (
     RelativeBias,
     RMSNorm,
     Router,
-    Sees,
     Softmax,
     walk,
 )
 
 
 def switch_transformers(c: Config) -> Decoder:
-    width, heads, dim, experts = c.size("d_model"), c.size("num_heads"), c.size("d_kv"), c.size("num_experts")
-    norm, mlp, softmax = RMSNorm(eps=c.number("layer_norm_epsilon")), feed_forward(c), Softmax(scale=1.0)
-    router = Router(experts=experts, active=1, bias=c.flag("router_bias"), capacity=c.count("expert_capacity"))
-    kv, across = KeyValue(heads=heads, head_dim=dim, v_dim=dim), EncoderKeyValue(heads=heads, head_dim=dim, v_dim=dim)
-    cross = Attention(heads=heads, head_dim=dim, kv=across, sees=Everything(), softmax=softmax)
-    expected = {"router_dtype": "float32", "router_type": "tokens_masked", "batch_prioritized_routing": False}
-    for key, value in (expected | {"num_selected_experts": 1, "is_encoder_decoder": True}).items():
-        c.expect(key, None, value)
+    width, heads, dim, tied = c.size("d_model"), c.size("num_heads"), c.size("d_kv"), c.flag("tie_word_embeddings")
+    buckets, distance = c.size("relative_attention_num_buckets"), c.size("relative_attention_max_distance")
+    experts, bias, capacity = c.size("num_experts"), c.flag("router_bias"), c.count("expert_capacity")
+    norm, softmax, mlp = RMSNorm(eps=c.number("layer_norm_epsilon")), Softmax(scale=1.0), feed_forward(c)
+    moe = MoE(router=Router(experts=experts, active=1, bias=bias, capacity=capacity), expert=mlp)
+    own, across = KeyValue(heads=heads, head_dim=dim, v_dim=dim), EncoderKeyValue(heads=heads, head_dim=dim, v_dim=dim)
+    c.expect("is_encoder_decoder", True)
+    c.expect("router_dtype", "float32")
+    c.expect("num_selected_experts", None, 1)
 
-    def stack(name: str, count: int, sees: Sees, **between: Attention) -> tuple[Layer, ...]:
-        buckets, distance = c.size("relative_attention_num_buckets"), c.size("relative_attention_max_distance")
-        bias = RelativeBias(buckets=buckets, max_distance=distance, bidirectional=name == "encoder")
-        step = sparse_step(c, name, count)
+    def layer(i: int, sparse: bool, encodes: bool) -> Layer:
+        table = RelativeBias(buckets=buckets, max_distance=distance, bidirectional=encodes)
+        positions, sees = LayerBias(layer=0) if i else table, Everything() if encodes else Causal()
+        mixer = Attention(heads=heads, head_dim=dim, kv=own, sees=sees, positions=positions, softmax=softmax)
+        cross = Attention(heads=heads, head_dim=dim, kv=across, sees=Everything(), softmax=softmax)
+        bodies = {"mixer": mixer} | ({} if encodes else {"cross": cross}) | {"mlp": moe if sparse else mlp}
+        return Layer(branches=tuple(Branch(name=name, pre=norm, body=body) for name, body in bodies.items()))
 
-        def layer(i: int) -> Layer:
-            positions = LayerBias(layer=0) if i else bias
-            mixer = Attention(heads=heads, head_dim=dim, kv=kv, sees=sees, positions=positions, softmax=softmax)
-            sparse = step == 1 or (step > 1 and i % step == 1)
-            bodies = {"mixer": mixer, **between, "mlp": MoE(router=router, expert=mlp) if sparse else mlp}
-            return Layer(branches=tuple(Branch(name=name, pre=norm, body=body) for name, body in bodies.items()))
+    def stack(name: str, count: int) -> tuple[Layer, ...]:
+        return tuple(layer(i, sparse, name == "encoder") for i, sparse in enumerate(sparse_layers(c, name, count)))
 
-        return tuple(layer(i) for i in range(count))
-
-    count = c.depth("num_layers")
-    tied, vocab = c.flag("tie_word_embeddings"), c.size("vocab_size")
-    embedding = Embedding(vocab=vocab, tied=tied)
+    encoders, embedding = c.depth("num_layers"), Embedding(vocab=c.size("vocab_size"), tied=tied)
+    decoders = encoders if c.raw("num_decoder_layers") is None else c.depth("num_decoder_layers")
     return Decoder(
         name="switch_transformers",
         family="switch_transformers",
         width=width,
         context=c.size("n_positions"),
-        encoder=Encoder(embedding=embedding, layers=stack("encoder", count, Everything()), final_norm=norm),
+        encoder=Encoder(embedding=embedding, layers=stack("encoder", encoders), final_norm=norm),
         embedding=embedding,
-        layers=stack(
-            "decoder",
-            count if c.raw("num_decoder_layers") is None else c.depth("num_decoder_layers"),
-            Causal(),
-            cross=cross,
-        ),
+        layers=stack("decoder", decoders),
         final_norm=norm,
-        head=Head(vocab=vocab, scale=width**-0.5 if tied else 1.0),
+        head=Head(vocab=embedding.vocab, scale=width**-0.5 if tied else 1.0),
     )
 
 
@@ -90,14 +81,13 @@ def feed_forward(c: Config) -> MLP | GatedMLP:
     return MLP(dim=c.size("d_ff"), act=c.activation("dense_act_fn"))
 
 
-def sparse_step(c: Config, stack: str, layers: int) -> int:
-    """Layers 1, 1 + step, … are sparse; 0 for none. Where the file does not say it, it follows from their number, of
-    which 0 still makes layer 1 sparse (transformers, SwitchTransformersConfig)."""
-    step, sparse = f"{stack}_sparse_step", f"num_sparse_{stack}_layers"
-    if c.raw(step) is not None:
-        c.ignore(sparse)
-        return c.count(step)
-    return layers // c.count(sparse) if c.count(sparse) else layers
+def sparse_layers(c: Config, stack: str, count: int) -> list[bool]:
+    """Layers 1, 1 + step, … have experts; none with a step of 0. A file that does not say the step gives their number,
+    where 0 still makes layer 1 sparse (transformers, SwitchTransformersConfig)."""
+    key, number = f"{stack}_sparse_step", f"num_sparse_{stack}_layers"
+    c.ignore(number)
+    step = count // max(c.count(number), 1) if c.raw(key) is None else c.count(key)
+    return [step == 1 or (step > 1 and i % step == 1) for i in range(count)]
 
 
 def irregular(decoder: Decoder) -> list[Irregular]:
@@ -106,17 +96,12 @@ def irregular(decoder: Decoder) -> list[Irregular]:
     weights = {"q": "q", "kv.k": "k", "kv.v": "v", "o": "o", "positions": "relative_attention_bias"} | mlp
     weights |= {f"experts.{ours}": f"experts.expert_{{}}.{theirs}" for ours, theirs in mlp.items()}
     names = {f"{ours}.weight": f"{theirs}.weight" for ours, theirs in weights.items()} | {"router": "router.classifier"}
-    lines = [
-        Irregular("embedding", "shared" if decoder.embedding.tied else "decoder.embed_tokens"),
-        Irregular("encoder.embedding", "encoder.embed_tokens"),
-        Irregular("encoder.final_norm", "encoder.final_layer_norm"),
-        Irregular("final_norm", "decoder.final_layer_norm"),
-    ]
-    encoder, decoders = ("SelfAttention", "mlp"), ("SelfAttention", "EncDecAttention", "mlp")
-    for place, stack, bodies in (("encoder.layers.*", "encoder", encoder), ("layers.*", "decoder", decoders)):
-        for n, body in enumerate(bodies):
-            branch = {"SelfAttention": "mixer", "EncDecAttention": "cross"}.get(body, body)
-            ours, theirs = f"{place}.{branch}", f"{stack}.block.*.layer.{n}"
+    table = "shared" if decoder.embedding.tied else "decoder.embed_tokens"
+    lines = [Irregular("embedding", table), Irregular("final_norm", "decoder.final_layer_norm")]
+    mixer, cross, last = ("mixer", "SelfAttention"), ("cross", "EncDecAttention"), ("mlp", "mlp")
+    for stack, file, order in (("encoder.", "encoder", (mixer, last)), ("", "decoder", (mixer, cross, last))):
+        for n, (branch, body) in enumerate(order):
+            ours, theirs = f"{stack}layers.*.{branch}", f"{file}.block.*.layer.{n}"
             lines.append(Irregular(f"{ours}.pre", f"{theirs}.layer_norm"))
             lines += [Irregular(f"{ours}.body.{a}", f"{theirs}.{body}.{b}") for a, b in names.items()]
     return lines
@@ -127,8 +112,8 @@ FAMILY = Family(
     spec=switch_transformers,
     irregular=irregular,
     ignored=frozenset(
-        """add_router_probs dropout_rate initializer_factor output_past router_ignore_padding_tokens
-        router_z_loss_coef""".split()
+        "add_router_probs dropout_rate initializer_factor output_past "
+        "router_ignore_padding_tokens router_type router_z_loss_coef batch_prioritized_routing".split()
     ),
     # copies of `shared` where it is tied; `shared` itself where each stack has a table of its own
     unused=("encoder.embed_tokens.weight", "decoder.embed_tokens.weight", "shared.weight"),

@@ -10,9 +10,11 @@ from __future__ import annotations
 import copy
 import difflib
 import json
+import sys
 from dataclasses import dataclass, field
 from functools import cache
 from importlib import resources
+from types import ModuleType
 from typing import TYPE_CHECKING, Any, TypedDict
 
 from vitruvius.errors import InputError
@@ -130,3 +132,13 @@ def implicit(model_type: str) -> dict[str, Any]:
     `rope_parameters`.
     """
     return copy.deepcopy(_defaults(model_type))
+
+
+class _Callable(ModuleType):
+    """Lets `vitruvius.catalog()` list the models, though `vitruvius.catalog` is this package."""
+
+    def __call__(self) -> tuple[Entry, ...]:
+        return entries()
+
+
+sys.modules[__name__].__class__ = _Callable

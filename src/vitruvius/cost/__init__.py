@@ -173,6 +173,7 @@ def _weights(node: Node, part: str) -> list[_Counted]:
             dtype=weight.dtype,
         )
         for name, weight in node.spec.weights(node.width).items()
+        if weight.role != "constant"
     ]
 
 

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 CHUNK = 512  # tokens of a prompt that go through the model together: enough to be fast, and memory stays bounded
 BEFORE = 4  # tokens of the prompt that a decoder has seen: whether a space follows it depends on them
+ROOM = 1024  # tokens that a session has room for at first
 SLACK = 64  # tokens beyond the window that a conversation can go back without reading it anew
 
 
@@ -136,6 +137,8 @@ def _prompts(model: Decoder, input_ids: Tensor | Sequence[Sequence[int]]) -> lis
     """The prompts as lists. Raises InputError for what the model cannot read."""
     import torch
 
+    if model.spec.encoder:
+        raise InputError(f"{model.spec.name} has an encoder; generation with one is not supported yet")
     rows = input_ids.tolist() if isinstance(input_ids, torch.Tensor | np.ndarray) else input_ids
     if not rows or not all(isinstance(row, Sequence) for row in rows):
         raise InputError("input_ids must be integers (B, T), or a list of lists of them")
@@ -207,7 +210,7 @@ class Session:
     def _return(self, ids: list[int], capacity: int) -> int:
         """Makes the state hold as much of the beginning of `ids` as it can, with room for `capacity` tokens in all."""
         if self._state.capacity < capacity:  # twice as much, so that a long conversation is not read anew at each turn
-            room = max(capacity, min(2 * self._state.capacity, self.model.spec.context))
+            room = max(capacity, min(max(2 * self._state.capacity, ROOM), self.model.spec.context))
             self._state, self._ids = self.model.new_state(1, room, self._slack), []
         shared = 0
         for old, new in zip(self._ids, ids[:-1], strict=False):  # the last token is read in any case, for its logits

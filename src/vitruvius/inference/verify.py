@@ -110,6 +110,8 @@ def verify(
 
     version = _installed()
     model = load(source, ignore=ignore)
+    if model.spec.encoder:
+        raise InputError(f"{model.spec.name} has an encoder; comparing such models is not supported yet")
     ids = prompts(model.spec, tokens, batch, seed)
     with reference_folder(source, model) as folder:
         theirs = reference_model(folder)
@@ -152,28 +154,46 @@ def first_difference(
 
     theirs = reference_model(Path(reference)) if isinstance(reference, str | os.PathLike) else reference
     pairs = paired_modules(model, theirs)
+    # Inside a layer the work may be divided in another way (a scale before a module or in it). Where a layer ends equal,
+    # that is no difference.
+    ends = {"head", *(f"layers.{i}" for i in range(len(model.spec.layers)))}
     with torch.no_grad(), _recorded({name: model.get_submodule(name) for name in pairs}) as ours:
         logits = model(input_ids)
     with torch.no_grad(), _recorded({name: module for name, (_, module) in pairs.items()}) as wanted:
         wanted_logits = theirs(input_ids=input_ids, use_cache=False).logits
     # what follows the head's matrix (a softcap) is inside our module and outside of theirs
     ours["head"], wanted["head"] = (ours["head"][0], logits), (wanted["head"][0], wanted_logits)
-    for name, (given, made) in ours.items():
-        if name not in wanted or (got := _aligned(made, wanted[name][1])) is None:
+    pending: Difference | None = None
+    for name in ours:
+        if name not in wanted or (got := _aligned(ours[name][1], wanted[name][1])) is None:
             continue
-        want, values = wanted[name][1], float(wanted[name][1].abs().max())
-        bad = ~((got - want).abs() <= tolerance * values)  # NaN counts as bad
-        if bad.any():
-            received = _aligned(given, wanted[name][0])
-            return Difference(
-                module=name,
-                reference=pairs[name][0],
-                largest=_largest(got, want),
-                values=values,
-                token=_first_token(bad, input_ids),
-                given=None if received is None else _largest(received, wanted[name][0]),
-            )
+        found = _difference(name, pairs[name][0], ours[name][0], got, *wanted[name], tolerance)
+        pending = pending or found
+        if name in ends:
+            if found:
+                return pending
+            pending = None
     return None
+
+
+def _difference(
+    module: str, reference: str, given: Tensor, got: Tensor, wanted_given: Tensor, want: Tensor, tolerance: float
+) -> Difference | None:
+    """How one module's output `got` differs from its counterpart's, if it does."""
+    values = float(want.abs().max())
+    bad = ~((got - want).abs() <= tolerance * values)  # NaN counts as bad
+    if not bad.any():
+        return None
+    tokens = bad.flatten(2).any(-1).any(0) if bad.ndim == 3 else None
+    aligned = _aligned(given, wanted_given)
+    return Difference(
+        module=module,
+        reference=reference,
+        largest=_largest(got, want),
+        values=values,
+        token=None if tokens is None else int(tokens.nonzero()[0]),
+        given=None if aligned is None else _largest(aligned, wanted_given),
+    )
 
 
 def paired_modules(model: Decoder, theirs: nn.Module) -> dict[str, tuple[str, nn.Module]]:
@@ -229,12 +249,6 @@ def _aligned(ours: Tensor, theirs: Tensor) -> Tensor | None:
 def _largest(ours: Tensor, theirs: Tensor) -> float:
     """The largest difference, infinite where one is not a number."""
     return float((ours - theirs).abs().nan_to_num(float("inf")).max())
-
-
-def _first_token(bad: Tensor, input_ids: Tensor) -> int | None:
-    if bad.shape[:2] != input_ids.shape:
-        return None
-    return int(bad.flatten(2).any(-1).any(0).nonzero()[0])
 
 
 def _installed() -> str:

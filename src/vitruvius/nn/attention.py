@@ -75,6 +75,24 @@ class KeyValue(Twin[spec.KeyValue]):
         return k, v if s.v_scale == 1.0 else v * s.v_scale
 
 
+@twin(spec.UnifiedKeyValue)
+class UnifiedKeyValue(Twin[spec.UnifiedKeyValue]):
+    """Values, and the keys that are made of them."""
+
+    k: nn.Linear
+    norm: nn.Module
+
+    def values(self, x: Tensor) -> Tensor:
+        """x (B, T, W) -> v (B, G, T, D), k(x) / √(mean + eps)."""
+        v = split_heads(self.k(x), self.spec.heads)
+        return F.rms_norm(v.float(), v.shape[-1:], None, self.spec.norm.eps).to(v.dtype)
+
+    def keys(self, v: Tensor, rope: spec.RoPE | None, where: Keys, call: Call) -> Tensor:
+        """RoPE(w · v), for values v (B, G, S, D) that stand `where` it says."""
+        k = v * (self.spec.norm.offset + self.norm.weight)
+        return call.rotate_kept(rope, k, where) if rope else k
+
+
 @twin(spec.Attention)
 class Attention(Twin[spec.Attention]):
     """o(gate(x) · softmax(q kᵀ) v)."""
@@ -82,7 +100,7 @@ class Attention(Twin[spec.Attention]):
     q: nn.Linear
     o: nn.Linear
     gate: nn.Linear
-    kv: KeyValue | EncoderKeyValue
+    kv: KeyValue | UnifiedKeyValue | EncoderKeyValue
     positions: RelativeBias
     q_norm: QKNorm
     softmax: Softmax
@@ -101,6 +119,10 @@ class Attention(Twin[spec.Attention]):
             case spec.KeyValue():
                 k, v = self.kv(x, rope, call)
                 (k, v), keys = call.remember(self.path, k=k, v=v)
+            case spec.UnifiedKeyValue():
+                (v,), keys = call.remember(self.path, v=self.kv.values(x))
+                k = self.kv.keys(v, rope, keys, call)
+                call.lend(self.path, (k, v), keys)
             case spec.LayerKeyValue(layer=layer):
                 (k, v), keys = call.kept_by(layer)
             case spec.EncoderKeyValue():
@@ -147,7 +169,8 @@ class Indexer(Twin[spec.Indexer]):
         causal = visible(spec.Causal(), call.positions, keys.positions)
         scores = scores.masked_fill(~causal, -torch.inf)
         best = scores.topk(min(s.topk, scores.shape[-1]), -1).indices
-        return Mask((torch.zeros_like(scores, dtype=torch.bool).scatter(-1, best, True) & causal)[:, None])
+        chosen = torch.zeros_like(scores, dtype=torch.bool).scatter(-1, best, True) & causal
+        return call.choose(self.path, Mask(chosen[:, None]))
 
 
 @twin(spec.LatentAttention)

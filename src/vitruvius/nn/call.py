@@ -50,9 +50,11 @@ class Call:
         self._relative: dict[int, Callable[[Tensor, Tensor], Tensor]] = {}
         self._biases: dict[tuple[int, object], Tensor] = {}
         self._tables: dict[spec.RoPE, tuple[Tensor, Tensor]] = {}
+        self._kept_tables: dict[tuple[spec.RoPE, object], tuple[Tensor, Tensor]] = {}
         self._masks: dict[tuple[spec.Sees, object], Mask] = {}
         self.layer_inputs: Tensor | None = None  # (B, T, layers, channels), each layer's own input where there are such
         self._kept: dict[int, tuple[tuple[Tensor, ...], Keys]] = {}
+        self._chosen: dict[int, Mask] = {}
 
     def rotate(self, rope: spec.RoPE, x: Tensor) -> Tensor:
         """Rotary positions on x (B, heads, T, D)."""
@@ -68,8 +70,24 @@ class Call:
         else:
             kept = self.state.tokens[path].append(new, self.state.lengths, self.lengths)
         if "v" in new:
-            self._kept[layer_of(path)] = kept
+            self.lend(path, *kept)
         return kept
+
+    def rotate_kept(self, rope: spec.RoPE, x: Tensor, where: Keys) -> Tensor:
+        """Rotary positions on what is kept, x (B, heads, S, D)."""
+        place = (rope, where.geometry)
+        if place not in self._kept_tables:
+            self._kept_tables[place] = rotation(rope, where.positions)
+        return rotate(rope, x, self._kept_tables[place])
+
+    def choose(self, path: str, mask: Mask) -> Mask:
+        """What the indexer at `path` has chosen, for its own layer and for later ones."""
+        self._chosen[layer_of(path)] = mask
+        return mask
+
+    def lend(self, path: str, kept: tuple[Tensor, ...], keys: Keys) -> None:
+        """What later layers get that use the keys and values of the part at `path`."""
+        self._kept[layer_of(path)] = kept, keys
 
     def kept_by(self, layer: int) -> tuple[tuple[Tensor, ...], Keys]:
         """What the attention of an earlier layer has remembered in this call."""
@@ -128,6 +146,8 @@ class Call:
 
     def mask(self, sees: spec.Sees, keys: Keys) -> Mask:
         """What each new token sees of `keys`."""
+        if isinstance(sees, spec.LayerIndexer):
+            return self._chosen[sees.layer]
         geometry = (sees, keys.geometry)
         if geometry not in self._masks:
             self._masks[geometry] = self._mask(sees, keys)

@@ -19,6 +19,15 @@ from .stream import AltUpEnds, PerLayerEmbedding
 from .twin import Twin, twin
 
 
+@twin(spec.Scale)
+class Scale(Twin[spec.Scale]):
+    """factor · x."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(…, W) -> (…, W)."""
+        return self.spec.factor * x
+
+
 @twin(spec.Branch)
 class Branch(Twin[spec.Branch]):
     """x ← skip · x + scale · post(body(pre(x)))."""
@@ -119,7 +128,7 @@ class Head(Twin[spec.Head]):
 
 @twin(spec.Decoder)
 class Decoder(Twin[spec.Decoder]):
-    """A decoder-only language model.
+    """A language model: a decoder, and the encoder that it looks across to, if it has one.
 
     Args:
         spec: its architecture.
@@ -217,8 +226,8 @@ class Decoder(Twin[spec.Decoder]):
         lengths: Tensor | None = None,
         encoded: Encoded | None = None,
     ) -> Iterator[Tensor]:
-        """The residual stream (B, T, W) after the embedding, after each layer, and after the final norm; where layers have
-        several streams, all of them (n, B, T, W) but at the end."""
+        """The residual stream (B, T, W) after the embedding, after each layer, and after the final norm; where layers
+        have several streams, all of them (n, B, T, W) but at the end."""
         counts = self._counts(input_ids, state, lengths, self.spec.embedding.vocab)
         encoded = self._heard(encoded, state, input_ids)
         positions = new_positions(input_ids.shape[1], state, input_ids.device)
@@ -281,7 +290,7 @@ class Decoder(Twin[spec.Decoder]):
         if len(encoded.lengths) != len(ids):
             raise InputError(f"the encoder has read {len(encoded.lengths)} sequences, and the decoder has {len(ids)}")
         if state is not None and state.length:
-            raise InputError("the state goes on after what the encoder has read before: give no input_ids, or a new state")
+            raise InputError("the state goes on with what the encoder read before: give no input_ids, or a new state")
         if kept is not None and max(encoded.lengths) > kept.capacity:
             raise InputError(
                 f"the state holds {kept.capacity} tokens of the encoder, and {max(encoded.lengths)} are needed: "

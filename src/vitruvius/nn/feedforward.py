@@ -50,7 +50,7 @@ class MLP(Twin[spec.MLP]):
 
 @twin(spec.GatedMLP)
 class GatedMLP(Twin[spec.GatedMLP]):
-    """down(act(gate(x)) · up(x))."""
+    """down(act(gate_scale · gate(x)) · up(x))."""
 
     gate: Linear
     up: Linear
@@ -58,7 +58,9 @@ class GatedMLP(Twin[spec.GatedMLP]):
 
     def forward(self, x: Tensor, *groups: Groups) -> Tensor:
         """(…, W) -> (…, W); as experts, x is (rows, W) with the groups that say whose rows they are."""
-        return self.down(gated(self.spec.act, self.gate(x, *groups), self.up(x, *groups)), *groups)
+        gate = self.gate(x, *groups)
+        gate = gate if self.spec.gate_scale == 1.0 else self.spec.gate_scale * gate
+        return self.down(gated(self.spec.act, gate, self.up(x, *groups)), *groups)
 
 
 def gated(act: spec.Activation | spec.ClampedSwiGLU | spec.GaussianTopK, gate: Tensor, up: Tensor) -> Tensor:
@@ -96,10 +98,13 @@ class Router(Twin[spec.Router]):
     weight: Tensor
     bias: Tensor
     correction: Tensor
+    norm: nn.Module
+    expert_scale: Tensor
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """x (N, W) -> weights (N, K) in float32, experts (N, K)."""
         s = self.spec
+        x = self.norm(x) if s.norm else x
         logits = F.linear(x.float(), self.weight.float(), self.bias.float() if s.bias else None)
         if s.softcap is not None:
             logits = s.softcap * torch.tanh(logits / s.softcap)
@@ -111,6 +116,8 @@ class Router(Twin[spec.Router]):
         weights = scores.gather(-1, experts)
         if s.normalize is not None:
             weights = weights / (weights.sum(-1, keepdim=True) + s.normalize)
+        if s.expert_scale:
+            weights = weights * self.expert_scale[experts]
         return weights * s.scale, experts
 
     @staticmethod
@@ -131,13 +138,15 @@ class MoE(Twin[spec.MoE]):
     shared: nn.Module
     latent_down: nn.Linear
     latent_up: nn.Linear
+    norm: nn.Module
 
     def forward(self, x: Tensor) -> Tensor:
         """(…, W) -> (…, W)."""
         s, rows = self.spec, x.flatten(0, -2)
         weights, chosen = self.router(rows)
         if s.router.capacity is not None:
-            weights = weights * taken(chosen.view(*x.shape[:-1], -1), s.router).flatten(0, -2)
+            weights = weights * taken(chosen.view(*x.shape[:-1], -1), s.router.experts, s.router.capacity).flatten(0, -2)
+        rows = self.norm(rows) if s.norm else rows
         inner = self.latent_down(rows) if s.latent else rows
         order = chosen.flatten().argsort(stable=True)  # the chosen (token, expert) pairs, grouped by expert
         tokens, weight = order // s.router.active, weights.flatten()[order, None].to(x.dtype)
@@ -151,10 +160,10 @@ class MoE(Twin[spec.MoE]):
         return out if s.scale == 1.0 else out * s.scale
 
 
-def taken(chosen: Tensor, router: spec.Router) -> Tensor:
+def taken(chosen: Tensor, experts: int, capacity: int) -> Tensor:
     """Whether an expert has room for a token that chose it, first come, first served; chosen (…, T, K) -> bool."""
-    arrivals = F.one_hot(chosen, router.experts).sum(-2).cumsum(-2)  # (…, T, E), how many have come by then
-    return arrivals.gather(-1, chosen) <= router.capacity
+    arrivals = F.one_hot(chosen, experts).sum(-2).cumsum(-2)  # (…, T, E), how many have come by then
+    return arrivals.gather(-1, chosen) <= capacity
 
 
 def groups_of(chosen: Tensor) -> Groups:

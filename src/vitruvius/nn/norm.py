@@ -43,6 +43,18 @@ class WeightlessNorm(Twin[spec.WeightlessNorm]):
         return F.rms_norm(x.float(), x.shape[-1:], None, self.spec.eps).to(x.dtype)
 
 
+@twin(spec.UnitNorm)
+class UnitNorm(Twin[spec.UnitNorm]):
+    """w · x / √(Σx² + width · eps), in float32."""
+
+    weight: Tensor
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(…, width) -> (…, width)."""
+        y = F.rms_norm(x.float(), x.shape[-1:], self.weight.float(), self.spec.eps)
+        return (y * x.shape[-1] ** -0.5).to(x.dtype)
+
+
 @twin(spec.GatedNorm)
 class GatedNorm(Twin[spec.GatedNorm]):
     """w · norm(x) · act(z), or w · norm(x · act(z)), in float32."""

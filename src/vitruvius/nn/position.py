@@ -37,6 +37,9 @@ def frequencies(rope: spec.RoPE, device: torch.device) -> Tensor:
             turns = s.original_context * plain / (2 * pi)  # rotations within the original context
             smooth = ((turns - s.low_freq_factor) / (s.high_freq_factor - s.low_freq_factor)).clamp(0, 1)
             return (1 - smooth) * plain / s.factor + smooth * plain
+        case spec.Proportional(share=share, factor=factor):
+            turning = torch.arange(rope.dim // 2, device=device) < int(share * rope.dim // 2)
+            return plain * turning / factor
         case spec.YaRN() as s:
             low, high = _yarn_range(rope, s)
             ramp = ((torch.arange(rope.dim // 2, device=device).float() - low) / (high - low)).clamp(0, 1)

@@ -77,7 +77,7 @@ class Twin(nn.Module, Generic[S]):
 
     def _own(self, name: str, weight: Weight, copies: tuple[int, ...]) -> None:
         value = torch.empty(*copies, *weight.shape)
-        if weight.role == "buffer":
+        if weight.role in ("buffer", "constant"):
             self.register_buffer(name, value)
         else:
             self.register_parameter(name, nn.Parameter(value))

@@ -19,6 +19,7 @@ from .attention import (
     QKNorm,
     Sees,
     Softmax,
+    UnifiedKeyValue,
     Window,
 )
 from .base import (
@@ -52,7 +53,7 @@ from .config import (
     scaling,
     window,
 )
-from .decoder import MTP, Body, Branch, Decoder, Embedding, Head, Layer, Norm, Parallel
+from .decoder import MTP, Body, Branch, Decoder, Embedding, Head, Layer, Norm, Parallel, Scale
 from .edit import New, edit, from_json, to_json
 from .encoder import Encoder, EncoderKeyValue, LayerBias, RelativeBias
 from .feedforward import (
@@ -66,7 +67,7 @@ from .feedforward import (
     Router,
     ScalarGated,
 )
-from .indexer import Indexer
+from .indexer import Indexer, LayerIndexer
 from .matformer import nested
 from .names import (
     Family,
@@ -82,8 +83,9 @@ from .names import (
     module_names,
     spelled,
 )
-from .norm import GatedNorm, LayerNorm, RMSNorm, WeightlessNorm
-from .position import LearnedPositions, LinearScaling, Llama3Scaling, RoPE, Scaling, YaRN, yarn_mscale
+from .norm import GatedNorm, LayerNorm, RMSNorm, UnitNorm, WeightlessNorm
+from .position import LearnedPositions, LinearScaling, Llama3Scaling, Proportional, RoPE, Scaling, YaRN, yarn_mscale
+from .recurrent import Convolution, GatedDeltaNet, KimiDelta, Mamba2, ShortConv
 from .stream import AltUp, AltUpEnds, Laurel, LayerScalar, PerLayerEmbedding, PerLayerInput, PerLayerTable
 
 __all__ = [name for name in dir() if not name.startswith("_")]

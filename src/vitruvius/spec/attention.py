@@ -8,7 +8,7 @@ from typing import ClassVar, Literal
 
 from .base import Axis, Part, PerToken, Size, Spec, State, Static, Weight, linear, slots, vector, width_axis
 from .encoder import EncoderKeyValue, LayerBias, RelativeBias
-from .indexer import Indexer
+from .indexer import Indexer, LayerIndexer
 from .norm import RMSNorm, WeightlessNorm
 from .position import RoPE
 
@@ -67,7 +67,7 @@ class Everything(Spec):
         return context * context
 
 
-Sees = Causal | Window | Chunk | Everything | Indexer
+Sees = Causal | Window | Chunk | Everything | Indexer | LayerIndexer
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -155,6 +155,29 @@ class KeyValue(Spec):
 
 
 @dataclass(frozen=True, kw_only=True)
+class UnifiedKeyValue(Spec):
+    """Keys and values of one projection: v = k(x) / √(mean + eps), each head for itself, and k = RoPE(w · v). Only v is
+    kept; the keys are made of it again. Gemma 4's full attention (transformers, models/gemma4, `attention_k_eq_v`)."""
+
+    heads: Size
+    head_dim: Size
+    norm: RMSNorm
+    bias: bool = False
+
+    spelling: ClassVar[Mapping[str, str]] = {"k": "k_proj", "norm": "k_norm"}
+
+    @property
+    def v_dim(self) -> int:
+        return self.head_dim
+
+    def parts(self, width: int) -> dict[str, Part]:
+        return slots(self.head_dim, norm=self.norm)
+
+    def weights(self, width: int) -> dict[str, Weight]:
+        return linear("k", (Axis("kv_heads", self.heads, self.head_dim),), width_axis(width), self.bias)
+
+
+@dataclass(frozen=True, kw_only=True)
 class LayerKeyValue(Spec):
     """The keys and values of an earlier `layer`, as it has kept them (Gemma 3n; Brandon et al. 2024, arXiv
     2405.12981)."""
@@ -172,6 +195,7 @@ class OutputGate(Spec):
 
     act: Literal["sigmoid", "softplus"] = "sigmoid"
     over: Literal["channel", "head"] = "channel"
+    bias: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -184,7 +208,7 @@ class Attention(Spec):
 
     heads: Size
     head_dim: Size
-    kv: KeyValue | LayerKeyValue | EncoderKeyValue
+    kv: KeyValue | UnifiedKeyValue | LayerKeyValue | EncoderKeyValue
     sees: Sees
     softmax: Softmax
     positions: RoPE | RelativeBias | LayerBias | None = None
@@ -228,7 +252,7 @@ class Attention(Spec):
         weights = linear("q", q, width_axis(width), self.q_bias) | linear("o", width_axis(width), o, self.o_bias)
         if self.gate:
             gates = o if self.gate.over == "channel" else (Axis("heads", self.heads),)
-            weights |= linear("gate", gates, width_axis(width))
+            weights |= linear("gate", gates, width_axis(width), self.gate.bias)
         return weights
 
     def state(self) -> dict[str, State]:
@@ -237,6 +261,8 @@ class Attention(Spec):
             return {"k": Static((kv.heads, kv.head_dim)), "v": Static((kv.heads, kv.v_dim))}
         if isinstance(kv, LayerKeyValue) or isinstance(self.sees, Everything):
             return {}
+        if isinstance(kv, UnifiedKeyValue):
+            return {"v": PerToken((kv.heads, kv.head_dim), window)}
         return {
             "k": PerToken((kv.heads, kv.head_dim), window),
             "v": PerToken((kv.heads, kv.v_dim), window),

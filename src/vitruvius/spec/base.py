@@ -14,7 +14,7 @@ from math import isfinite, prod
 from typing import Any, ClassVar, Literal
 
 Size = int  # a count or width: at least 1. The annotation `Size` is checked when a spec is made.
-Role = Literal["matmul", "table", "vector", "buffer"]
+Role = Literal["matmul", "table", "vector", "buffer", "constant"]
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Weight:
     Args:
         dimensions: outermost first; a matrix is (out, in), as in `torch.nn.Linear`.
         role: `matmul` multiplies every token, `table` is looked up (no FLOPs), `vector` scales or shifts,
-            `buffer` is stored but not trained (a router's selection bias).
+            `buffer` is stored but not trained (a router's selection bias), `constant` neither trained nor counted.
         uses: how often one token passes through it.
         initial: the constant that an untrained model starts from, or None for normal(0, 0.02).
         dtype: where it is not the model's, as PyTorch calls it.

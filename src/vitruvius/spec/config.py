@@ -8,7 +8,7 @@ from typing import Any
 
 from .attention import Causal, LogTemperature, Sees, Window
 from .feedforward import Activation
-from .position import LinearScaling, Llama3Scaling, RoPE, Scaling, YaRN, yarn_mscale
+from .position import LinearScaling, Llama3Scaling, Proportional, RoPE, Scaling, YaRN, yarn_mscale
 
 DEEPEST = 4096  # more layers than this is a damaged file, not a model
 
@@ -174,12 +174,19 @@ def head_dim(c: Config) -> int:
     return c.share("hidden_size", "num_attention_heads")
 
 
-def layer_types(c: Config, count: int, otherwise: Iterable[str]) -> list[str]:
-    """`layer_types`, or where the file leaves it out the family's own pattern."""
-    kinds = list(otherwise) if c.raw("layer_types") is None else c.items("layer_types", count)
+OLDER = {"mamba": "linear_attention", "attention": "full_attention"}  # kinds of layers, as earlier files name them
+ATTENTION = ("full_attention", "sliding_attention")
+
+
+def layer_types(
+    c: Config, count: int, otherwise: Iterable[str], allowed: Sequence[str] = ATTENTION, key: str = "layer_types"
+) -> list[str]:
+    """`layer_types` (or what stands under `key`), or where the file leaves it out the family's own pattern."""
+    given = list(otherwise) if c.raw(key) is None else c.items(key, count)
+    kinds = [OLDER.get(kind, kind) if isinstance(kind, str) else kind for kind in given]
     for kind in kinds:
-        if kind not in ("full_attention", "sliding_attention"):
-            raise ValueError(f"layer_types: {_shown(kind)} is not supported (only full_attention, sliding_attention)")
+        if kind not in allowed:
+            raise ValueError(f"{key}: {_shown(kind)} is not supported (only {', '.join(allowed)})")
     return kinds
 
 
@@ -255,7 +262,10 @@ def scaling(settings: Config) -> Scaling | None:
             attention_factor=attention_factor,
             truncate=settings.raw("truncate") is not False,
         )
-    raise ValueError(f"rope_type {_shown(kind)} is not supported (only default, linear, llama3, yarn)")
+    if kind == "proportional":
+        share, factor = settings.number_or_none("partial_rotary_factor"), settings.number_or_none("factor")
+        return Proportional(share=1.0 if share is None else share, factor=1.0 if factor is None else factor)
+    raise ValueError(f"rope_type {_shown(kind)} is not supported (only default, linear, llama3, yarn, proportional)")
 
 
 def rope(
@@ -263,7 +273,8 @@ def rope(
 ) -> RoPE:
     """Rotary positions over the first `partial_rotary_factor` of `dim` channels, as config.json describes them."""
     settings = rope_settings(c, layer_type, theta)
-    partial = settings.number_or_none("partial_rotary_factor")
+    proportional = settings.raw("rope_type") == "proportional"  # over all channels, the factor says which of them turn
+    partial = None if proportional else settings.number_or_none("partial_rotary_factor")
     result = RoPE(
         theta=settings.number("rope_theta"),
         dim=dim if partial is None else int(dim * partial),

@@ -17,6 +17,13 @@ Body = Spec  # anything that takes and gives the stream: a mixer, a feed-forward
 
 
 @dataclass(frozen=True, kw_only=True)
+class Scale(Spec):
+    """factor · x, where others have a norm (μP multipliers: Yang et al. 2022, arXiv 2203.03466)."""
+
+    factor: float
+
+
+@dataclass(frozen=True, kw_only=True)
 class Branch(Spec):
     """x ← skip · x + scale · post(body(pre(x))).
 
@@ -25,7 +32,7 @@ class Branch(Spec):
 
     name: str
     body: Body
-    pre: Norm | None = None
+    pre: Norm | Scale | None = None
     post: Norm | None = None
     scale: float = 1.0
     skip: float = 1.0
@@ -62,8 +69,10 @@ class Layer(Spec):
     spelling: ClassVar[Mapping[str, str]] = {
         "mixer.pre": "input_layernorm",
         "mixer.body": "self_attn",
+        "mixer.post": "post_attention_layernorm",
         "mlp.pre": "post_attention_layernorm",
         "mlp.body": "mlp",
+        "mlp.post": "post_feedforward_layernorm",
     }
 
     def parts(self, width: int) -> dict[str, Part]:

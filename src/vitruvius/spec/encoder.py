@@ -78,6 +78,7 @@ class Encoder(Spec):
 
     part: ClassVar[str] = "norms"
     once: ClassVar[bool] = True
+    spelling: ClassVar[Mapping[str, str]] = {"embedding": "embed_tokens", "final_norm": "final_layer_norm"}
 
     def check(self) -> None:
         if not self.layers:

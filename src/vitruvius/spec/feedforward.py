@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from .base import Axis, Part, Size, Spec, Weight, linear, slots, vector, width_axis
+from .norm import RMSNorm, UnitNorm
 
 Activation = Literal["silu", "gelu", "gelu_tanh", "relu", "relu2"]
 
@@ -53,11 +54,12 @@ class GaussianTopK(Spec):
 
 @dataclass(frozen=True, kw_only=True)
 class GatedMLP(Spec):
-    """down(act(gate(x)) · up(x)). Shazeer 2020, arXiv 2002.05202 (SwiGLU with SiLU, GeGLU with GELU)."""
+    """down(act(gate_scale · gate(x)) · up(x)). Shazeer 2020, arXiv 2002.05202 (SwiGLU with SiLU, GeGLU with GELU)."""
 
     dim: Size
     act: Activation | ClampedSwiGLU | GaussianTopK
     bias: bool = False
+    gate_scale: float = 1.0
 
     part: ClassVar[str] = "feed-forward"
     spelling: ClassVar[Mapping[str, str]] = {"gate": "gate_proj", "up": "up_proj", "down": "down_proj"}
@@ -105,6 +107,8 @@ class Router(Spec):
         normalize: the epsilon with which the chosen weights are divided by their sum; None leaves them as they are. A
             softmax over all that is normalised over the chosen is the softmax of the chosen (gpt-oss).
         scale: multiplies the weights at the end.
+        norm: of what is scored.
+        expert_scale: whether each expert's weight is multiplied by a learned number of its own.
         bias: of the logits.
         softcap: logits become softcap · tanh(logits / softcap).
         capacity: the most tokens of a sequence that an expert takes in one call, in their order; those beyond it get
@@ -122,6 +126,8 @@ class Router(Spec):
     bias: bool = False
     softcap: float | None = None
     capacity: int | None = None
+    norm: UnitNorm | None = None
+    expert_scale: bool = False
 
     part: ClassVar[str] = "router"
     spelling: ClassVar[Mapping[str, str]] = {"correction": "e_score_correction_bias"}
@@ -137,6 +143,9 @@ class Router(Spec):
         if self.capacity is not None and self.capacity < 0:
             raise ValueError(f"an expert cannot take {self.capacity} tokens")
 
+    def parts(self, width: int) -> dict[str, Part]:
+        return slots(width, norm=self.norm)
+
     def weights(self, width: int) -> dict[str, Weight]:
         experts = (Axis("experts", self.experts),)
         weights = {"weight": Weight((experts, width_axis(width)))}
@@ -144,6 +153,8 @@ class Router(Spec):
             weights["correction"] = Weight((experts,), role="buffer", initial=0.0, dtype="float32")
         if self.bias:
             weights["bias"] = vector(experts, initial=0.0)
+        if self.expert_scale:
+            weights["expert_scale"] = vector(experts, initial=1.0)
         return weights
 
 
@@ -155,7 +166,9 @@ class MoE(Spec):
     Args:
         shared: an expert for every token, beside the chosen ones.
         weigh: what the router's weights multiply: an expert's output, or its input (Llama 4).
+        norm: of what the experts get; the router gets the input as it is (Gemma 4).
         latent: the width that the routed experts work in, between a projection down and one up (Nemotron 3 Super).
+        latent_bias: of these projections.
     """
 
     router: Router
@@ -163,14 +176,16 @@ class MoE(Spec):
     shared: MLP | GatedMLP | ScalarGated | None = None
     weigh: Literal["output", "input"] = "output"
     latent: Size | None = None
+    latent_bias: bool = False
     scale: float = 1.0
+    norm: RMSNorm | None = None
 
     part: ClassVar[str] = "experts"
     spelling: ClassVar[Mapping[str, str]] = {"router": "gate", "experts": "experts.{}", "shared": "shared_experts"}
 
     def parts(self, width: int) -> dict[str, Part]:
         router, inner = self.router, self.latent or width
-        parts = slots(width, router=router)
+        parts = slots(width, router=router, norm=self.norm)
         parts["experts"] = Part(self.expert, inner, copies=router.experts, uses=router.active / router.experts)
         return parts | slots(width, shared=self.shared)
 
@@ -178,4 +193,5 @@ class MoE(Spec):
         if self.latent is None:
             return {}
         stream, latent = width_axis(width), (Axis("latent", 1, self.latent),)
-        return linear("latent_down", latent, stream) | linear("latent_up", stream, latent)
+        down = linear("latent_down", latent, stream, self.latent_bias)
+        return down | linear("latent_up", stream, latent, self.latent_bias)

@@ -44,10 +44,28 @@ class Indexer(Spec):
 
     def pairs(self, context: int) -> int:
         """Pairs of a query and a key that it sees, among the first `context` positions."""
-        start = min(context, self.topk)
-        return start * (start + 1) // 2 + (context - start) * self.topk
+        return _pairs(self.topk, context)
 
     def flops(self, context: int, tokens: int = 1, form: str | None = None) -> int:
         """Every earlier key is scored by every head, and the heads are summed."""
         pairs = context * (context + 1) // 2 - (context - tokens) * (context - tokens + 1) // 2
         return 2 * self.heads * (self.dim + 1) * pairs
+
+
+@dataclass(frozen=True, kw_only=True)
+class LayerIndexer(Spec):
+    """The keys that the indexer of an earlier `layer` has chosen, `topk` for each query (GLM-5)."""
+
+    layer: int
+    topk: Size
+
+    window: ClassVar[int | None] = None
+
+    def pairs(self, context: int) -> int:
+        """Pairs of a query and a key that it sees, among the first `context` positions."""
+        return _pairs(self.topk, context)
+
+
+def _pairs(topk: int, context: int) -> int:
+    start = min(context, topk)
+    return start * (start + 1) // 2 + (context - start) * topk

@@ -44,6 +44,16 @@ class WeightlessNorm(Spec):
 
 
 @dataclass(frozen=True, kw_only=True)
+class UnitNorm(Spec):
+    """w · x / √(Σx² + width · eps): a vector of length 1, weighed (what Gemma 4's router scores)."""
+
+    eps: float
+
+    def weights(self, width: int) -> dict[str, Weight]:
+        return {"weight": vector(width_axis(width), initial=1.0)}
+
+
+@dataclass(frozen=True, kw_only=True)
 class GatedNorm(Spec):
     """RMSNorm of an output that a gate z scales: w · norm(x) · act(z) (Yang et al. 2024, arXiv 2412.06464), or with
     `gate_first` w · norm(x · act(z)) (Mamba-2, arXiv 2405.21060, figure 6). `groups` of channels are normed apart.

@@ -55,7 +55,16 @@ def yarn_mscale(factor: float, mscale: float = 1.0) -> float:
     return 1.0 if factor <= 1 else 0.1 * mscale * log(factor) + 1.0
 
 
-Scaling = LinearScaling | Llama3Scaling | YaRN
+@dataclass(frozen=True, kw_only=True)
+class Proportional(Spec):
+    """Only the first `share` of the pairs turn, with the frequencies that they have among all, divided by `factor`; the
+    others carry no position (Gemma 4's p-RoPE; Barbero et al. 2024, arXiv 2410.06205)."""
+
+    share: float
+    factor: float = 1.0
+
+
+Scaling = LinearScaling | Llama3Scaling | YaRN | Proportional
 
 
 @dataclass(frozen=True, kw_only=True)

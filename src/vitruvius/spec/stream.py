@@ -1,4 +1,4 @@
-"""What surrounds the layers of Gemma 3n and 4: several residual streams, low-rank residuals, an input for each layer."""
+"""What surrounds layers: several residual streams, a low-rank residual, an input of its own for each layer."""
 
 from __future__ import annotations
 
@@ -154,16 +154,14 @@ class AltUpEnds(Spec):
 
     def weights(self, width: int) -> dict[str, Weight]:
         names = [f"{way}.{i}" for way in ("spread", "merge") for i in range(self.streams - 1)]
-        return {
-            key: weight for n in names for key, weight in linear(n, width_axis(width), width_axis(width)).items()
-        }
+        return {key: weight for n in names for key, weight in linear(n, width_axis(width), width_axis(width)).items()}
 
 
 @dataclass(frozen=True, kw_only=True)
 class LayerScalar(Spec):
-    """The whole stream times one stored number, at the end of the layer (Gemma 4)."""
+    """The whole stream times one stored number, at the end of the layer (Gemma 4, which does not count it)."""
 
     spelling: ClassVar[Mapping[str, str]] = {"scalar": "layer_scalar"}
 
     def weights(self, width: int) -> dict[str, Weight]:
-        return {"scalar": Weight(((Axis("scalar", 1),),), role="buffer", initial=1.0)}
+        return {"scalar": Weight(((Axis("scalar", 1),),), role="constant", initial=1.0)}

@@ -186,15 +186,14 @@ def _(spec: s.Branch, role: str) -> list[Aspect]:
         (True, True): "before and after each branch",
     }
     slots = {"pre": spec.pre, "post": spec.post}
-    norms = {name: norm for name, norm in slots.items() if norm}
-    if len(set(norms.values())) == 1:
-        told = [Aspect("norm", next(iter(norms.values())), tuple(norms), role)]
-    else:
-        told = [Aspect("norm", norm, (name,), f"{role} {name}") for name, norm in norms.items()]
+    found = [Aspect("norms", where.get((bool(spec.pre), bool(spec.post))), (), role)]
+    if norm := spec.pre or spec.post:
+        both = {name: there or norm for name, there in slots.items()}  # a single one is compared with either
+        alike = len(set(both.values())) == 1
+        found += [Aspect("norm", there, (name,), role if alike else f"{role} {name}") for name, there in both.items()]
     return [
-        Aspect("norms", where.get((bool(spec.pre), bool(spec.post))), (), role),
-        *told,
-        *(Aspect("", name in norms, (name,), name) for name in slots),
+        *found,
+        *(Aspect("", bool(norm), (name,)) for name, norm in slots.items()),
         Aspect("", None, ("name",)),
         Aspect(role, spec.body, ("body",), role),
     ]

@@ -72,11 +72,9 @@ class Difference:
         """What differs, as a table without the costs."""
         if self.same:
             return f"{self.a} and {self.b} are the same architecture"
-        rows: list[Sequence[str]] = [("", self.a, self.b)]
-        rows += [(c.what, _text(c.a), _text(c.b)) for c in self.nouns]
-        rows += [()] if self.nouns and self.numbers else []
-        rows += [(c.what, _text(c.a), _text(c.b)) for c in self.numbers]
-        return table(rows)
+        gap = [()] if self.nouns and self.numbers else []
+        told = [[(change.what, *_texts(change)) for change in some] for some in (self.nouns, self.numbers)]
+        return table([("", self.a, self.b), *told[0], *gap, *told[1]])
 
     def __str__(self) -> str:
         return f"{self.changes()}\n\n{costs_table(self.costs)}"
@@ -160,13 +158,12 @@ def _parts(
     a: Sequence[tuple[str, Spec]], b: Sequence[tuple[str, Spec]], role: str = "", told: frozenset[str] = frozenset()
 ) -> Iterator[Pair]:
     """The aspects of parts of one class, each over all of them, but for what their owner has `told`."""
-    columns: dict[tuple[str, ...], tuple[list[Place], list[Place]]] = {}
+    columns: dict[tuple[str, tuple[str, ...]], tuple[list[Place], list[Place]]] = {}
     for side, parts in enumerate((a, b)):
         for path, part in parts:
             for aspect in aspects(part, role):
-                key = (aspect.label, aspect.role) if aspect.label else aspect.fields
                 if not told.intersection(aspect.fields):
-                    columns.setdefault(key, ([], []))[side].append(Place(path, aspect))
+                    columns.setdefault((aspect.label, aspect.fields), ([], []))[side].append(Place(path, aspect))
     for mine, theirs in columns.values():
         yield from _column(mine, theirs)
 
@@ -286,5 +283,6 @@ def _named(pairs: Iterable[Pair]) -> Iterator[tuple[Pair, Change]]:
                 yield alike[0], Change(f"{whose} {label}".strip(), a, b)
 
 
-def _text(value: str | float) -> str:
-    return value if isinstance(value, str) else number(value)
+def _texts(change: Change) -> tuple[str, str]:
+    a, b = (value if isinstance(value, str) else number(value) for value in (change.a, change.b))
+    return (a, b) if a != b else (str(change.a), str(change.b))

@@ -97,12 +97,9 @@ def _names(layers: Sequence[Layer]) -> list[str]:
         if after > before:
             chosen.append(column)
     names = [" + ".join(filter(None, _row(row, chosen))) or "layer" for row in table]
-    seen: dict[str, int] = {}
-    for i, name in enumerate(names):
-        seen[name] = seen.get(name, 0) + 1
-        if names.count(name) > 1:
-            names[i] = f"{name} ({seen[name]})"
-    return names
+    return [
+        name if names.count(name) == 1 else f"{name} ({names[: i + 1].count(name)})" for i, name in enumerate(names)
+    ]
 
 
 def _row(row: dict[str, str], columns: Sequence[str]) -> tuple[str, ...]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from os import PathLike, fspath
 from pathlib import Path
 from typing import Protocol
@@ -138,7 +138,7 @@ def _pair(figures: list[Figure]) -> Part:
         )
         content = arranged(lowered, drawn.cards, 0.8, (below,))
         whole = group(side, (drawn.header, *content.parts))
-        parts.append(_named(whole, f"{side}.").moved(x, 0.0))
+        parts.append(whole.under(f"{side}.").moved(x, 0.0))
         x = parts[-1].rect.right + APART
     height = max(part.rect.bottom for part in parts)
     middle = parts[0].rect.right + APART / 2
@@ -158,11 +158,6 @@ def _legend(y: float) -> Part:
         parts.append(Part(f"legend.{name}", color.rect.union(text.rect), texts=(text,), parts=(color,)))
         x = text.rect.right + 30
     return group("legend", tuple(parts))
-
-
-def _named(part: Part, prefix: str) -> Part:
-    """The same with `prefix` before all names."""
-    return replace(part, name=f"{prefix}{part.name}", parts=tuple(_named(inner, prefix) for inner in part.parts))
 
 
 def _drawing(content: Part, theme: Theme, title: str, words: str, name: str) -> Drawing:

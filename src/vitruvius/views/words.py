@@ -504,9 +504,12 @@ def _(spec: s.Branch) -> list[str]:
 
 def equation(branch: s.Branch) -> str:
     """Where the norms and the residual are: "x + RMSNorm(attention(RMSNorm(x)))"."""
-    scale = "" if branch.scale == 1.0 else f"{root(branch.scale)} · "
-    skip = "" if branch.skip == 1.0 else f"{root(branch.skip)} · "
+    skip, scale = ("" if factor == 1.0 else f"{_factor(factor)} · " for factor in (branch.skip, branch.scale))
     return f"{skip}x + {scale}{_normed_body(branch)}"
+
+
+def _factor(value: float) -> str:
+    return number(value) if float(number(value).replace(",", "")) == value else root(value)
 
 
 def _normed_body(branch: s.Branch) -> str:

@@ -3,6 +3,9 @@ they are tested against each other. `naive()` makes the models run on the refere
 
 from .attention import Mask, Scores, attention
 from .choice import naive
+from .conv import causal_conv
+from .delta import delta_rule
 from .grouped import grouped_linear
+from .ssm import state_space
 
-__all__ = ["Mask", "Scores", "attention", "grouped_linear", "naive"]
+__all__ = ["Mask", "Scores", "attention", "causal_conv", "delta_rule", "grouped_linear", "naive", "state_space"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -82,22 +83,23 @@ def fast_attention(q: Tensor, k: Tensor, v: Tensor, mask: Mask, how: Scores) -> 
         return naive_attention(q, k, v, mask, how)
     batch, heads, queries, _ = q.shape
     groups = k.shape[1]
-    added, causal = mask.visible, mask.causal
-    if how.bias is not None:
-        added, causal = biased(mask, how.bias), False
+    if how.bias is not None:  # which the kernels add as a mask
+        mask = Mask(biased(mask, how.bias))
     if queries == 1:  # the heads that share a key become queries of one head: each key is read once
         q = q.reshape(batch, groups, heads // groups, -1)
-        added = added if how.bias is None else added.reshape(-1, *q.shape[1:3], k.shape[2])
-        out = F.scaled_dot_product_attention(q, k, v, attn_mask=added, scale=how.scale)
+        seen = mask.visible
+        if seen is not None and seen.shape[1] == heads:
+            seen = seen.reshape(-1, groups, heads // groups, seen.shape[-1])
+        out = F.scaled_dot_product_attention(q, k, v, attn_mask=seen, scale=how.scale)
         return out.reshape(batch, heads, 1, -1)
     return F.scaled_dot_product_attention(
-        q, k, v, attn_mask=added, is_causal=causal, scale=how.scale, enable_gqa=groups != heads
+        q, k, v, attn_mask=mask.visible, is_causal=mask.causal, scale=how.scale, enable_gqa=groups != heads
     )
 
 
 def biased(mask: Mask, bias: Tensor) -> Tensor:
-    """The bias (B or 1, H, T, S) where a key is seen, −∞ where it is not: the fused kernels add it to the scores."""
-    visible = mask.tensor(*bias.shape[-2:], bias.device)
+    """The bias (B or 1, H, T, S) where a key is seen, −∞ where it is not."""
+    visible = mask.tensor(bias.shape[2], bias.shape[3], bias.device)
     return bias if visible is None else bias.masked_fill(~visible, -torch.inf)
 
 

@@ -19,6 +19,8 @@ def attention(inside: Inside, width: int, letters: Letters, highlight: Highlight
         f"{spec.heads} × {spec.head_dim}{_bias(spec.q_bias)}",
         *(f"{kv.heads} × {dim}{_bias(isinstance(kv, s.KeyValue) and kv.bias)}" for dim in (kv.head_dim, kv.v_dim)),
     ]
+    origin = "of an earlier layer" if isinstance(kv, s.LayerKeyValue) else "of the encoder"
+    sizes += [] if isinstance(kv, s.KeyValue) else [origin]
     norms = [spec.q_norm] + ([kv.k_norm, kv.v_norm] if isinstance(kv, s.KeyValue) else [])
     labels = [title(norm) for norm in norms if norm] + (["× temperature"] if spec.softmax.temperature else [])
     wide = max(84.0, widest(sizes, SUB) + 16, widest(labels, INNER) + 12)
@@ -30,9 +32,8 @@ def attention(inside: Inside, width: int, letters: Letters, highlight: Highlight
     card.step("q", q.next(TALL), "Query", sizes[0], fields="q heads head_dim q_bias", size=LABEL, about=about)
     _norm_and_rope(card, q, spec.q_norm, "q_norm", spec.positions)
     if isinstance(kv, s.KeyValue):
-        _keys_and_values(card, spec, kv, (k, v), sizes[1:], about)
+        _keys_and_values(card, spec, kv, (k, v), sizes[1:3], about)
     else:
-        origin = f"of layer {kv.layer}" if isinstance(kv, s.LayerKeyValue) else "of the encoder"
         for column, text in ((k, "Key"), (v, "Value")):
             rect = Rect(column.x - wide / 2, -ARROW - TALL, wide, TALL)
             card.step(text.lower(), rect, text, origin, fields="kv", role="cache", size=LABEL)

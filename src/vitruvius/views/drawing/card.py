@@ -124,10 +124,16 @@ def widened(card: Part, width: float) -> Part:
 def look_of(spec: s.Spec) -> s.Spec:
     """`spec` without what its card does not show: parts that look the same share one."""
     match spec:
-        case s.Attention(positions=rope):
-            shown = replace(rope, theta=1.0, scaling=None) if isinstance(rope, s.RoPE) else rope
+        case s.Attention():
             sees = s.Causal() if isinstance(spec.sees, (s.Window, s.Chunk)) else spec.sees
-            return replace(spec, positions=shown, sees=sees)
+            kv = replace(spec.kv, layer=0) if isinstance(spec.kv, s.LayerKeyValue) else spec.kv
+            return replace(spec, sees=sees, kv=kv, positions=_look_of_positions(spec.positions))
         case s.MLP() | s.GatedMLP():
             return replace(spec, dim=1)
     return spec
+
+
+def _look_of_positions(spec: s.RoPE | s.RelativeBias | s.LayerBias | None) -> s.RoPE | s.LayerBias | None:
+    if isinstance(spec, s.RoPE):
+        return replace(spec, theta=1.0, scaling=None)
+    return s.LayerBias(layer=0) if spec else None

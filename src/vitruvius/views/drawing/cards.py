@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import combinations, pairwise
 from math import log
 from string import ascii_uppercase
@@ -14,7 +14,7 @@ from .attention import attention, latent_attention
 from .card import Inside, look_of, widened
 from .feedforward import experts, feed_forward
 from .mtp import prediction
-from .notes import label, shared_body
+from .notes import label, named, shared_body
 from .scene import Part, group
 from .sketch import Highlight
 
@@ -24,20 +24,17 @@ ASIDE = 40.0  # between the stream and the cards
 Way = Callable[[Part, Sequence[Part], int], Part]
 
 
-def insides(shown: Sequence[Kind]) -> list[Inside]:
-    """The bodies of the layers in order of appearance, those that look alike once. An expert is a feed-forward layer
-    too."""
-    found: dict[s.Spec, list[tuple[s.Spec, str, str]]] = {}
-    for kind in shown:
-        for branch in kind.layer.branches:
-            body, path = branch.body, f"layers.{kind.indices[0]}.{branch.name}.body"
-            made = [(body, path, f"{kind.name} layers")]
-            if isinstance(body, s.MoE):
-                made.append((body.expert, f"{path}.experts", "each expert"))
-                if body.shared:
-                    made.append((shared_body(body.shared), f"{path}.shared", "shared expert"))
-            for spec, where, word in made:
-                found.setdefault(look_of(spec), []).append((spec, where, word))
+Found = tuple[s.Spec, str, str]  # a part, its path, and where it is in words
+
+
+def insides(shown: Iterable[tuple[str, Kind]]) -> list[Inside]:
+    """The bodies of layers in order of appearance, those that look alike once. Kinds of layers are given with the path of
+    their stack ("" or "encoder.")."""
+    found: dict[s.Spec, list[Found]] = {}
+    for stack, kind in shown:
+        word = "the encoder" if stack else named(kind.name)
+        for made in _bodies(kind.layer.branches, f"{stack}layers.{kind.indices[0]}", word):
+            found.setdefault(look_of(made[0]), []).append(made)
     drawn = [made for look, made in found.items() if type(look) in CARDS]
     titles = [label(made[0][0]) for made in drawn]
     return [
@@ -52,12 +49,26 @@ def insides(shown: Sequence[Kind]) -> list[Inside]:
     ]
 
 
-def _words(made: Sequence[tuple[s.Spec, str, str]]) -> tuple[str, ...]:
+def _bodies(branches: Sequence[s.Branch], path: str, word: str) -> Iterator[Found]:
+    """The bodies of branches, and of those within. An expert is a feed-forward layer too."""
+    for branch in branches:
+        body, here = branch.body, f"{path}.{branch.name}.body"
+        if isinstance(body, s.Parallel):
+            yield from _bodies(body.branches, here, word)
+            continue
+        yield body, here, word
+        if isinstance(body, s.MoE):
+            yield body.expert, f"{here}.experts", "each expert"
+            if body.shared:
+                yield shared_body(body.shared), f"{here}.shared", "shared expert"
+
+
+def _words(made: Sequence[Found]) -> tuple[str, ...]:
     """Where parts are found whose cards have the same title."""
     return (f"in {', '.join(dict.fromkeys(word for _, _, word in made))}",)
 
 
-def _sizes(made: Sequence[tuple[s.Spec, str, str]]) -> tuple[str, ...]:
+def _sizes(made: Sequence[Found]) -> tuple[str, ...]:
     """What h is, for feed-forward layers of several sizes."""
     words: dict[int, list[str]] = {}
     for spec, _, word in made:
@@ -123,6 +134,6 @@ def arranged(body: Part, drawn: Sequence[Part], ratio: float = 1.5, ways: Sequen
 
     def cost(whole: Part) -> float:
         width, height = whole.rect.width, whole.rect.height
-        return abs(log(width / height / ratio)) + log(width * height / used)
+        return abs(log(width / height / ratio)) + 1.5 * log(width * height / used)
 
     return min((way(body, drawn, lines) for way in ways for lines in range(1, len(drawn) + 1)), key=cost)

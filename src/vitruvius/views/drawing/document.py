@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from math import hypot
 from xml.sax.saxutils import escape, quoteattr
 
@@ -105,7 +105,7 @@ def _shape(part: Part) -> Iterator[str]:
         x, y = box.center
         yield f'<circle {look} cx="{num(x)}" cy="{num(y)}" r="{num(box.width / 2)}"/>'
     elif part.shape == "cells":
-        yield f'<path {look} d="{"".join(_cell(cell) for cell in part.cells)}"/>'
+        yield f'<path {look} d="{_cells(part.cells)}"/>'
     elif part.shape != "group":
         round_ = (
             box.height / 2
@@ -115,8 +115,13 @@ def _shape(part: Part) -> Iterator[str]:
         yield f'<rect {look} x="{num(box.x)}" y="{num(box.y)}" width="{num(box.width)}" height="{num(box.height)}" rx="{num(round_)}"/>'
 
 
-def _cell(cell: Rect) -> str:
-    return f"M{num(cell.x)} {num(cell.y)}h{num(cell.width)}v{num(cell.height)}h{num(-cell.width)}z"
+def _cells(cells: Iterable[Rect]) -> str:
+    """One path for all, each cell told from the place of the one before."""
+    said, x, y = "", 0.0, 0.0
+    for cell in cells:
+        said += f"m{num(cell.x - x)} {num(cell.y - y)}h{num(cell.width)}v{num(cell.height)}h{num(-cell.width)}z"
+        x, y = x + round(cell.x - x, 2), y + round(cell.y - y, 2)
+    return said
 
 
 def _text(text: Text) -> str:

@@ -21,7 +21,7 @@ def feed_forward(inside: Inside, width: int, letters: Letters, highlight: Highli
     card = Card(inside, "feed-forward", highlight)
     hidden, bias = "h" if inside.lines else number(spec.dim), " + bias" if spec.bias else ""
     up, down = f"{number(width)} → {hidden}{bias}", f"{hidden} → {number(width)}{bias}"
-    wide = max(104.0, widest([up, down], SUB) + 18)
+    wide = max(104.0, widest([up, down], SUB) + 18, widest([activation(spec)], INNER) + 14)
     side = (wide + BETWEEN) / 2 if isinstance(spec, s.GatedMLP) else 0.0
     activated, straight = card.column(-side, wide, source=0.0), card.column(side, wide, source=0.0)
     card.input(0.0)
@@ -125,7 +125,8 @@ def choice(router: s.Router) -> list[list[bool]]:
         row * columns + column for row in usable for column in range(columns) if row * columns + column < router.experts
     ]
     stride = len(seats) / router.active
-    chosen = {seats[int((i + (0.37 * i) % 1) * stride)] for i in range(router.active)}
+    uneven = 0.37 if stride >= 3 else 0.0  # spread evenly, but not as if with a ruler
+    chosen = {seats[int((i + uneven * i % 1) * stride)] for i in range(router.active)}
     return [
         [seat in chosen for seat in range(start, min(start + columns, router.experts))]
         for start in range(0, router.experts, columns)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -15,23 +14,24 @@ from ..pattern import Kind, kinds, stretches
 from ..words import phrase, root
 from .cards import cards, insides
 from .font import wrap
-from .notes import capital, counted, label, note
+from .notes import capital, counted, label, named, note
 from .panel import (
     NOTE_DISTANCE,
     Anchor,
     Heading,
     Panel,
+    Widths,
     anchored,
     beside,
-    box_width,
     layer_panel,
     noted,
     notes_height,
 )
-from .scene import Part, Rect, Text
+from .scene import Part, Rect, Text, group
 from .sketch import ARROW, INNER, NOTE, SMALL, Column, Highlight, Sketch
 
-SHOWN = 4  # kinds of layers that get a panel
+SHOWN = 6  # kinds of layers that get a panel
+MANY = 2  # with more of them, what has been said beside one is not repeated
 BOX, NORM = 36.0, 28.0  # heights of the boxes below and above the layers
 RAIL = 20.0  # between the panels and the line to them, where they are several
 LADDER, LADDER_DISTANCE = 15.0, 24.0
@@ -53,13 +53,24 @@ class Figure:
 def figure(arch: s.Decoder, highlight: Highlight, height: float = 0.0) -> Figure:
     """The figure of a model, its panels at least as high as `height`."""
     shown = kinds(arch)[:SHOWN]
-    inside = insides(shown)
+    read = kinds(arch.encoder)[:SHOWN] if arch.encoder else ()
+    inside = insides([*(("", kind) for kind in shown), *(("encoder.", kind) for kind in read)])
     letters = {spec: i.letter for i in inside for spec in i.made_so}
-    body, panels = _body(arch, shown, letters, highlight, height)
+    body, panels = _stream(arch, arch, shown, letters, highlight, height)
+    if arch.encoder:
+        marked = highlight.encoder(arch.encoder)
+        encoder, _ = _stream(arch, arch.encoder, read, letters, marked, panels)
+        body = _behind(encoder.under("encoder.", "encoder."), body)
     said = _summary(arch, shown)
-    words = ". ".join([*said, *(f"{capital(kind.name)}: {phrase(kind.layer)}" for kind in shown)])
+    words = ". ".join([*said, *(f"{capital(kind.name)}: {phrase(kind.layer)}" for kind in (*read, *shown))])
     header = _header(arch.name, said, max(body.rect.width, 480.0))
     return Figure(header, body, tuple(cards(arch, inside, highlight)), words, panels)
+
+
+def _behind(encoder: Part, decoder: Part) -> Part:
+    """The decoder to the right of the encoder that it reads, the token ids of both on one height."""
+    x = encoder.rect.right + 2 * BESIDE - decoder.rect.x
+    return group("stream", (encoder, decoder.moved(x, 0.0)))
 
 
 # The title
@@ -71,6 +82,7 @@ def _summary(arch: s.Decoder, shown: Sequence[Kind]) -> list[str]:
     facts = [
         f"{_short(parameters.total)} parameters{active}",
         counted(len(arch.layers), "layer"),
+        *([f"encoder of {counted(len(arch.encoder.layers), 'layer')}"] if arch.encoder else []),
         f"width {number(arch.width)}",
         f"context {number(arch.context)}",
     ]
@@ -98,29 +110,35 @@ def _header(name: str, said: Sequence[str], width: float) -> Part:
 # The stream
 
 
-def _body(
-    arch: s.Decoder, shown: Sequence[Kind], letters: Mapping[s.Spec, str], highlight: Highlight, height: float
+def _stream(
+    arch: s.Decoder,
+    stack: s.Decoder | s.Encoder,
+    shown: Sequence[Kind],
+    letters: Mapping[s.Spec, str],
+    highlight: Highlight,
+    height: float,
 ) -> tuple[Part, float]:
-    """The body, and the height of its panels."""
-    sketch = Sketch("stream", highlight)
-    column = Column(sketch, 0.0, 0.0, box_width([kind.layer for kind in shown]))
-    entering = _entrance(arch, column)
+    """The decoder's or the encoder's stream, and the height of its panels."""
+    sketch, widths = Sketch("stream", highlight), Widths.of([kind.layer for kind in shown])
+    column = Column(sketch, 0.0, 0.0, widths.box)
+    entering = _entrance(arch, stack, column)
     rail = RAIL if len(shown) > 1 else 0.0
     column.rise(26 + rail)
-    first = _layers(arch, shown, column, letters, height)
+    first = _layers(stack, shown, column, widths, letters, height)
     column.leave(first.y)
     column.rise(rail)
-    leaving = _exit(arch, column)
+    leaving = _exit(arch, column) if isinstance(stack, s.Decoder) else _handed_over(stack, column)
     x = first.right + NOTE_DISTANCE
     sketch.add(beside("notes.entrance", x, first.bottom + rail + 8, inf, None, entering))
-    sketch.add(beside("notes.exit", x, -inf, first.y - rail - 8, None, leaving))
-    sketch.add(_ladder(arch, shown, first, highlight))
+    if leaving:
+        sketch.add(beside("notes.exit", x, -inf, first.y - rail - 8, None, leaving))
+    sketch.add(_ladder(stack, shown, first, highlight))
     return sketch.done(), first.height
 
 
-def _entrance(arch: s.Decoder, column: Column) -> list[Anchor]:
+def _entrance(arch: s.Decoder, stack: s.Decoder | s.Encoder, column: Column) -> list[Anchor]:
     """From the token ids to the layers."""
-    sketch, highlight, embedding, width = column.sketch, column.sketch.highlight, arch.embedding, number(arch.width)
+    sketch, highlight, embedding, width = column.sketch, column.sketch.highlight, stack.embedding, number(arch.width)
     ids = sketch.text("context", "token ids", 0.0, -5.0, size=NOTE, path="context")
     column.leave(-18.0)
     differs = highlight.marks("width") or highlight.fields("embedding.vocab", "embedding.tied")
@@ -135,12 +153,12 @@ def _entrance(arch: s.Decoder, column: Column) -> list[Anchor]:
     )
     if embedding.scale != 1.0:
         _pill(column, "embedding.scale", f"× {root(embedding.scale)}", 84.0)
-    if arch.positions:
+    if isinstance(stack, s.Decoder) and stack.positions:
         plus = sketch.join(
             "positions.sum", "+", column.joint(), path="positions", about="added to the token's embedding"
         ).rect
         rect = Rect(plus.right + ARROW + 2, plus.center[1] - 20, 120, 40)
-        size = f"{number(arch.positions.count)} × {width}"
+        size = f"{number(stack.positions.count)} × {width}"
         sketch.box(
             "positions",
             rect,
@@ -150,7 +168,7 @@ def _entrance(arch: s.Decoder, column: Column) -> list[Anchor]:
             path="positions",
             differs=highlight.part("positions"),
             size=INNER,
-            about=phrase(arch.positions),
+            about=phrase(stack.positions),
         )
         sketch.line((rect.x, rect.center[1]), (plus.right, rect.center[1]), arrow=True)
     tied = "shares its table with the output" if embedding.tied else "a table of its own"
@@ -159,9 +177,10 @@ def _entrance(arch: s.Decoder, column: Column) -> list[Anchor]:
         (note(f"embedding width {width}", "width"), highlight.marks("width")),
         (note(tied, "tied", quiet=not embedding.tied), highlight.fields("embedding.tied")),
     ]
-    for extra, path in ((embedding.per_layer, "embedding.per_layer"), (arch.ends, "ends"), (arch.encoder, "encoder")):
-        if extra:
-            said.append((note(phrase(extra), path), highlight.fields(path)))
+    if extra := embedding.per_layer:
+        said.append((note(phrase(extra), "per_layer"), highlight.fields("embedding.per_layer")))
+    if isinstance(stack, s.Encoder):
+        return anchored(box, said)
     context = note(f"context of {number(arch.context)} tokens", "context")
     return [*anchored(box, said), *anchored(ids, [(context, highlight.marks("context"))], gap=6)]
 
@@ -169,16 +188,7 @@ def _entrance(arch: s.Decoder, column: Column) -> list[Anchor]:
 def _exit(arch: s.Decoder, column: Column) -> list[Anchor]:
     """From the layers to the logits."""
     sketch, highlight, head, norm = column.sketch, column.sketch.highlight, arch.head, arch.final_norm
-    column.rise(6)
-    last = sketch.box(
-        "final_norm",
-        column.next(NORM),
-        f"Final {label(norm)}",
-        role="norm",
-        path="final_norm",
-        differs=highlight.part("final_norm"),
-        about=phrase(norm),
-    )
+    last = _final_norm(norm, column)
     differs = highlight.marks("width") or highlight.fields("head.vocab", "embedding.tied")
     box = sketch.box(
         "head", column.next(BOX), "Output layer", role="embedding", path="head", differs=differs, about=phrase(head)
@@ -197,6 +207,28 @@ def _exit(arch: s.Decoder, column: Column) -> list[Anchor]:
     ]
 
 
+def _handed_over(encoder: s.Encoder, column: Column) -> list[Anchor]:
+    """From the layers to what cross-attention reads."""
+    last = _final_norm(encoder.final_norm, column)
+    column.arrow(column.y - ARROW)
+    column.sketch.text("output", "output of the encoder", 0.0, column.y - ARROW - 6, size=NOTE)
+    return noted(last, encoder.final_norm, column.sketch.highlight)
+
+
+def _final_norm(norm: s.Spec, column: Column) -> Part:
+    column.rise(6)
+    differs = column.sketch.highlight.part("final_norm")
+    return column.sketch.box(
+        "final_norm",
+        column.next(NORM),
+        f"Final {label(norm)}",
+        role="norm",
+        path="final_norm",
+        differs=differs,
+        about=phrase(norm),
+    )
+
+
 def _pill(column: Column, path: str, text: str, width: float) -> None:
     differs = column.sketch.highlight.part(path)
     rect = column.next(21, width)
@@ -207,15 +239,20 @@ def _pill(column: Column, path: str, text: str, width: float) -> None:
 
 
 def _layers(
-    arch: s.Decoder, shown: Sequence[Kind], column: Column, letters: Mapping[s.Spec, str], height: float
+    stack: s.Decoder | s.Encoder,
+    shown: Sequence[Kind],
+    column: Column,
+    widths: Widths,
+    letters: Mapping[s.Spec, str],
+    height: float,
 ) -> Rect:
-    """The panels side by side, all as high as the one that needs most room, with their notes; the place of the first."""
+    """The panels side by side, all as high as the one that needs most room, with their notes; the first one's place."""
     sketch, bottom, x = column.sketch, column.y, column.x
-    headings = [_heading(arch, kind, i, len(shown)) for i, kind in enumerate(shown)]
+    headings = [_heading(stack, kind, i, len(shown)) for i, kind in enumerate(shown)]
 
     def panel(kind: Kind, spread: float = 0.0) -> Panel:
         path = f"layers.{kind.indices[0]}"
-        return layer_panel(kind.layer, path, column.width, letters, sketch.highlight, spread)
+        return layer_panel(kind.layer, path, widths, letters, sketch.highlight, spread)
 
     tight = [panel(kind) for kind in shown]
     needed = [max(p.part.rect.height, notes_height(h, p.anchors)) for p, h in zip(tight, headings, strict=True)]
@@ -226,7 +263,11 @@ def _layers(
     for kind, heading, narrow in zip(shown, headings, tight, strict=True):
         drawn = panel(kind, (height - narrow.part.rect.height) / len(kind.layer.branches))
         part = drawn.part.moved(x, bottom)
-        anchors = [anchor.moved(x, bottom).muted(known) for anchor in drawn.anchors]
+        anchors = [anchor.moved(x, bottom) for anchor in drawn.anchors]
+        if len(shown) > MANY:
+            anchors = [anchor for a in anchors if (anchor := a.without(known)).lines]
+        else:
+            anchors = [anchor.muted(known) for anchor in anchors]
         notes = beside(f"notes.{part.name}", part.rect.right + NOTE_DISTANCE, part.rect.y, bottom, heading, anchors)
         sketch.parts += [part, notes]
         if first is None:
@@ -248,12 +289,11 @@ def _rails(sketch: Sketch, trunk: float, x: float, panel: Rect) -> None:
             sketch.dot(f"rail.{name}", trunk, y)
 
 
-def _heading(arch: s.Decoder, kind: Kind, index: int, of: int) -> Heading:
+def _heading(stack: s.Decoder | s.Encoder, kind: Kind, index: int, of: int) -> Heading:
     if of == 1:
-        return Heading(f"Each of {counted(len(arch.layers), 'layer')}" if len(arch.layers) > 1 else "The only layer")
-    where = f"{len(kind.indices)} of {counted(len(arch.layers), 'layer')}: {_ranges(kind.indices)}"
-    name = re.sub(r"\bfull\b", "full attention", kind.name)
-    return Heading(f"{capital(name)} layers", where, index)
+        return Heading(f"Each of {counted(len(stack.layers), 'layer')}" if len(stack.layers) > 1 else "The only layer")
+    where = f"{len(kind.indices)} of {counted(len(stack.layers), 'layer')}: {_ranges(kind.indices)}"
+    return Heading(capital(named(kind.name)), where, index)
 
 
 def _ranges(indices: Sequence[int]) -> str:
@@ -264,13 +304,13 @@ def _ranges(indices: Sequence[int]) -> str:
     return ", ".join(runs if len(runs) <= 4 else [*runs[:3], "…"])
 
 
-def _ladder(arch: s.Decoder, shown: Sequence[Kind], panel: Rect, highlight: Highlight) -> Part:
+def _ladder(stack: s.Decoder | s.Encoder, shown: Sequence[Kind], panel: Rect, highlight: Highlight) -> Part:
     """All layers from the first, at the bottom, to the last, each in the colour of its kind."""
-    total, right = len(arch.layers), panel.x - LADDER_DISTANCE
+    total, right = len(stack.layers), panel.x - LADDER_DISTANCE
     step, left = panel.height / total, right - LADDER
     gap = min(1.5, step / 4)
     sketch = Sketch("ladder", highlight)
-    for i, kind in enumerate(kinds(arch)):
+    for i, kind in enumerate(kinds(stack)):
         cells = tuple(Rect(left, panel.bottom - (j + 1) * step, LADDER, step - gap) for j in kind.indices)
         rect = Rect(left, cells[-1].y, LADDER, cells[0].bottom - cells[-1].y)
         color = f"kind-{i if i < len(shown) else 'other'}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from functools import singledispatch
 from math import isclose
@@ -35,6 +36,12 @@ def counted(count: int, noun: str) -> str:
 
 def capital(text: str) -> str:
     return text[:1].upper() + text[1:]
+
+
+def named(kind: str) -> str:
+    """The layers of a kind: "dense layers", "full attention layers"."""
+    name = re.sub(r"\bfull\b", "full attention", kind)
+    return name if "layer" in name else f"{name} layers"
 
 
 def label(spec: s.Spec) -> str:
@@ -82,8 +89,8 @@ def _(spec: s.Attention) -> list[Note]:
         note(counted(spec.heads, "head") + shared, "heads kv.heads"),
         note(f"head dimension {number(spec.head_dim)}", "head_dim kv.head_dim"),
         note(f"values of {number(kv.v_dim)}", "kv.v_dim", quiet=kv.v_dim == spec.head_dim),
-        *_sees(spec.sees),
-        *_positions(spec.positions, spec.head_dim),
+        *([] if isinstance(kv, s.EncoderKeyValue) else _sees(spec.sees)),
+        *([] if isinstance(kv, s.EncoderKeyValue) else _positions(spec.positions, spec.head_dim)),
         *_keys(spec),
         *_softmax(spec),
         note(f"{gate.act} gate for each {gate.over}" if gate else "output not gated", "gate", quiet=not gate),

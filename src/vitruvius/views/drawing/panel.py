@@ -6,16 +6,17 @@ from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from ...cost.quantity import number
-from ...spec import Branch, Layer, MoE, Spec
+from ...spec import Branch, Layer, MoE, Parallel, Spec
 from ..words import equation, phrase
 from .font import wrap
 from .notes import Note, label, notes
 from .scene import Differs, Line, Part, Rect, Text, group
-from .sketch import LABEL, NOTE, RADIUS, SMALL, Column, Highlight, Sketch, widest
+from .sketch import ARROW, LABEL, NOTE, RADIUS, SMALL, Column, Highlight, Sketch, around, widest
 
 NORM_HEIGHT, BODY_HEIGHT = 28.0, 44.0
 PADDING = 38.0  # between a box and the edge of its panel: the residual line goes there
 LANE = 18.0  # from a box to the residual line
+APART = 26.0  # branches side by side
 NOTE_PITCH, NOTE_GAP, NOTE_WIDTH, INDENT = 16.5, 11.0, 218.0, 9.0
 NOTE_DISTANCE = 30.0  # from the panel to its notes
 
@@ -37,6 +38,10 @@ class Anchor:
         """Lines that have been said elsewhere step back."""
         lines = tuple((text, "muted" if ink == "ink" and text in known else ink) for text, ink in self.lines)
         return replace(self, lines=lines)
+
+    def without(self, known: Container[str]) -> Anchor:
+        """Lines that have been said elsewhere are left out, unless they differ."""
+        return replace(self, lines=tuple((text, ink) for text, ink in self.lines if ink != "ink" or text not in known))
 
 
 def anchored(part: Part, said: Iterable[tuple[Note, Differs]], gap: float = 0.0) -> list[Anchor]:
@@ -62,75 +67,121 @@ class Panel:
     anchors: tuple[Anchor, ...]
 
 
-def box_width(layers: Sequence[Layer]) -> float:
-    """One width for all boxes on the stream, so that the longest label fits."""
-    bodies = [branch.body for layer in layers for branch in layer.branches]
-    bodies += [layer.around for layer in layers if layer.around]
-    return max(188.0, 2 * (RADIUS + 8) + widest(map(label, bodies), LABEL))
+@dataclass(frozen=True)
+class Widths:
+    """Of a box on the stream, and of as many as stand side by side in a layer; the same in all panels of a figure."""
+
+    box: float
+    stream: float
+
+    @staticmethod
+    def of(layers: Sequence[Layer]) -> Widths:
+        """So wide that the longest label fits."""
+        bodies = [branch.body for layer in layers for branch in layer.branches]
+        inner = [branch.body for body in bodies if isinstance(body, Parallel) for branch in body.branches]
+        around = [layer.around for layer in layers if layer.around]
+        labels = map(label, (*bodies, *inner, *around))
+        box = max(188.0, 2 * (RADIUS + 8) + widest(labels, LABEL))
+        most = max(len(body.branches) if isinstance(body, Parallel) else 1 for body in bodies)
+        return Widths(box, most * (box + APART) - APART)
 
 
 def layer_panel(
-    layer: Layer, path: str, width: float, letters: Mapping[Spec, str], highlight: Highlight, spread: float = 0.0
+    layer: Layer, path: str, widths: Widths, letters: Mapping[Spec, str], highlight: Highlight, spread: float = 0.0
 ) -> Panel:
-    """The panel of one kind of layer with boxes of `width`; `spread` is added to every branch."""
+    """The panel of one kind of layer; `spread` is added to every branch."""
     sketch = Sketch("", highlight)
-    column = Column(sketch, 0.0, 0.0, width)
+    column = Column(sketch, 0.0, 0.0, widths.box)
     anchors: list[Anchor] = []
     column.rise(10 + spread / 2)
     for branch in layer.branches:
-        anchors += _branch(column, branch, f"{path}.{branch.name}", letters)
+        anchors += _branch(column, branch, f"{path}.{branch.name}", widths, letters)
         column.rise(spread)
     column.rise(-spread)
     if layer.around:
         anchors += _around(column, layer.around, f"{path}.around")
     top = column.y - spread / 2 - 22
     column.line(top)
-    half = width / 2 + PADDING
+    half = widths.stream / 2 + PADDING
     frame = Part(path, Rect(-half, top, 2 * half, -top), "box", path, "panel", phrase(layer))
     return Panel(replace(frame, parts=tuple(sketch.parts), lines=tuple(sketch.lines)), tuple(anchors))
 
 
-def _branch(column: Column, branch: Branch, path: str, letters: Mapping[Spec, str]) -> list[Anchor]:
+def _branch(column: Column, branch: Branch, path: str, widths: Widths, letters: Mapping[Spec, str]) -> list[Anchor]:
     """x ← skip · x + scale · post(body(pre(x))), and what there is to say about it."""
     sketch = column.sketch
     column.rise(6)
     fork = column.y
     sketch.dot(f"{path}.fork", column.x, fork)
-    anchors = []
-    for slot, spec in (("pre", branch.pre), ("body", branch.body), ("post", branch.post)):
-        if spec is None:
-            continue
-        here, body = f"{path}.{slot}", slot == "body"
-        role = role_of(spec) if body else "norm"
-        rect = column.next(BODY_HEIGHT if body else NORM_HEIGHT)
-        part = sketch.box(
-            here, rect, label(spec), role=role, path=here, differs=sketch.highlight.part(here), about=phrase(spec)
-        )
-        if body:
-            anchors += noted(part, spec, sketch.highlight)
-        if body and spec in letters:
-            sketch.badge(f"{path}.badge", letters[spec], (rect.right, rect.y), role)
-    if branch.scale != 1.0:
-        _factor(sketch, f"{path}.scale", column.next(20, 64), branch.scale)
+    anchors = _inside(column, branch, path, letters)
     plus = sketch.join(f"{path}.sum", "+", column.joint(), path=path, about=equation(branch)).rect
-    y, lane = plus.center[1], column.x - column.width / 2 - LANE
-    around = ((column.x, fork), (lane, fork), (lane, y))
+    y, left = plus.center[1], column.x - widths.stream / 2
+    way = ((column.x, fork), (left - LANE, fork), (left - LANE, y))
     if branch.skip == 1.0:
-        sketch.line(*around, (plus.x, y), kind="skip", arrow=True)
+        sketch.line(*way, (plus.x, y), kind="skip", arrow=True)
     else:
-        pill = Rect(column.x - column.width / 2 + 6, y - 10, 58, 20)
-        sketch.line(*around, (pill.x, y), kind="skip")
+        pill = Rect(left + 6, y - 10, 58, 20)
+        sketch.line(*way, (pill.x, y), kind="skip")
         sketch.line((pill.right, y), (plus.x, y), kind="skip", arrow=True)
         _factor(sketch, f"{path}.skip", pill, branch.skip)
     return anchors
 
 
-def _around(column: Column, around: Spec, path: str) -> list[Anchor]:
+def _inside(column: Column, branch: Branch, path: str, letters: Mapping[Spec, str]) -> list[Anchor]:
+    """scale · post(body(pre(x)))."""
+    sketch, body = column.sketch, branch.body
+    if branch.pre:
+        _norm(column, branch.pre, f"{path}.pre")
+    if isinstance(body, Parallel):
+        anchors = _parallel(column, body, f"{path}.body", letters)
+    else:
+        here, role, rect = f"{path}.body", role_of(body), column.next(BODY_HEIGHT)
+        differs = sketch.highlight.part(here)
+        part = sketch.box(here, rect, label(body), role=role, path=here, differs=differs, about=phrase(body))
+        if body in letters:
+            sketch.badge(f"{path}.badge", letters[body], (rect.right, rect.y), role)
+        anchors = noted(part, body, sketch.highlight)
+    if branch.post:
+        _norm(column, branch.post, f"{path}.post")
+    if branch.scale != 1.0:
+        _factor(sketch, f"{path}.scale", column.next(20, 64), branch.scale)
+    return anchors
+
+
+def _norm(column: Column, norm: Spec, path: str) -> None:
+    sketch, differs = column.sketch, column.sketch.highlight.part(path)
+    rect = column.next(NORM_HEIGHT)
+    sketch.box(path, rect, label(norm), role="norm", path=path, differs=differs, about=phrase(norm))
+
+
+def _parallel(column: Column, parallel: Parallel, path: str, letters: Mapping[Spec, str]) -> list[Anchor]:
+    """Branches side by side, and their sum; what there is to say about all of them stands together."""
+    sketch, bottom, low = column.sketch, column.trail[-1], column.y - ARROW
+    step = column.width + APART
+    left = column.x - step * (len(parallel.branches) - 1) / 2
+    columns, anchors = [], []
+    for i, branch in enumerate(parallel.branches):
+        x = left + i * step
+        inner = Column(sketch, x, low, column.width, via=(bottom,) if x == column.x else (bottom, (column.x, low)))
+        columns.append(inner)
+        anchors += _inside(inner, branch, f"{path}.{branch.name}", letters)
+    y = min(inner.y for inner in columns) - ARROW - RADIUS
+    plus = sketch.join(f"{path}.sum", "+", around((column.x, y)), path=path).rect
+    for inner in columns:
+        side = plus.x if inner.x < column.x else plus.right
+        inner.arrow(plus.bottom) if inner.x == column.x else inner.turn((inner.x, y), (side, y))
+    column.leave(plus.y)
+    names = dict(zip((f"{path}.{branch.name}.body" for branch in parallel.branches), parallel.branches, strict=True))
+    lines = [line for a in anchors for line in ((f"{label(names[a.path].body)}:", "ink"), *a.lines)]
+    return [replace(anchors[-1], role=anchors[0].role, lines=tuple(lines))] if anchors else []
+
+
+def _around(column: Column, spec: Spec, path: str) -> list[Anchor]:
     """What acts on the layer as a whole; it ends at the end of the layer."""
     differs = column.sketch.highlight.part(path)
     rect = column.next(NORM_HEIGHT)
-    part = column.sketch.box(path, rect, label(around), role="plain", path=path, differs=differs, about=phrase(around))
-    return noted(part, around, column.sketch.highlight)
+    part = column.sketch.box(path, rect, label(spec), role="plain", path=path, differs=differs, about=phrase(spec))
+    return noted(part, spec, column.sketch.highlight)
 
 
 def _factor(sketch: Sketch, path: str, rect: Rect, value: float) -> None:
@@ -165,7 +216,7 @@ def beside(name: str, x: float, top: float, bottom: float, heading: Heading | No
     places = apart(wanted, top, bottom)
     parts = [block.moved(x, y) for block, y in zip(blocks, places, strict=True)]
     elbow = x - NOTE_DISTANCE + 9
-    ends = [(x, part.rect.center[1]) for part in parts[-len(ordered) :]]
+    ends = [(x, part.rect.center[1]) for part in parts[len(parts) - len(ordered) :]]
     lines = [Line(((a.x, a.y), (elbow, a.y), end), "leader") for a, end in zip(ordered, ends, strict=True)]
     return group(name, tuple(parts), tuple(lines))
 

@@ -118,6 +118,15 @@ class Part:
             cells=tuple(cell.moved(dx, dy) for cell in self.cells),
         )
 
+    def under(self, name: str, path: str = "") -> Part:
+        """The same with `name` before all names, and `path` before all paths."""
+        return replace(
+            self,
+            name=name + self.name,
+            path=self.path and path + self.path,
+            parts=tuple(part.under(name, path) for part in self.parts),
+        )
+
     def walk(self, parent: str = "") -> Iterator[tuple[Part, str]]:
         """This part and all within, each with its parent's name."""
         yield self, parent

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
-from ...spec import Decoder
+from ...spec import Decoder, Encoder
 from .font import measure
 from .scene import Anchor, Differs, Line, Part, Point, Rect, Text, group, middle
 
@@ -22,15 +22,16 @@ class Highlight:
     paths: frozenset[str] = frozenset()
 
     @staticmethod
-    def of(arch: Decoder, paths: Iterable[str]) -> Highlight:
-        first = {layer: i for i, layer in reversed(list(enumerate(arch.layers)))}
+    def of(stack: Decoder | Encoder, paths: Iterable[str]) -> Highlight:
+        """The highlight of these paths in the drawing of a stack of layers."""
+        first = {layer: i for i, layer in reversed(list(enumerate(stack.layers)))}
 
         def drawn(path: str) -> str:
             step, _, rest = path.partition(".")
             number, _, below = rest.partition(".")
-            if step != "layers" or not number.isdecimal() or int(number) >= len(arch.layers):
+            if step != "layers" or not number.isdecimal() or int(number) >= len(stack.layers):
                 return path
-            return ".".join(filter(None, (step, str(first[arch.layers[int(number)]]), below)))
+            return ".".join(filter(None, (step, str(first[stack.layers[int(number)]]), below)))
 
         return Highlight(frozenset(map(drawn, paths)))
 
@@ -45,6 +46,13 @@ class Highlight:
         """Whether one of these fields is marked, or something in it."""
         marked = any(mark == path or mark.startswith(f"{path}.") for path in paths for mark in self.paths)
         return "detail" if marked else ""
+
+    def encoder(self, encoder: Encoder) -> Highlight:
+        """The highlight of the paths in the encoder, as seen from there."""
+        inside = {path.removeprefix("encoder.") for path in self.paths if path.startswith("encoder.")}
+        if "encoder" in self.paths:
+            inside |= {"embedding", "final_norm", *(f"layers.{i}" for i in range(len(encoder.layers)))}
+        return Highlight.of(encoder, inside)
 
     def marks(self, path: str) -> Differs:
         """Whether this very field is marked, not only something in it."""
@@ -139,7 +147,7 @@ class Column:
 
     def __init__(self, sketch: Sketch, x: float, y: float, width: float, via: tuple[Point, ...] = ()) -> None:
         self.sketch, self.x, self.y, self.width = sketch, x, y, width
-        self._trail: tuple[Point, ...] = (*via, (x, y))  # what the next arrow begins with
+        self.trail: tuple[Point, ...] = (*via, (x, y))  # what the next arrow begins with
 
     def rise(self, height: float) -> None:
         """Leaves room on the stream."""
@@ -163,20 +171,20 @@ class Column:
 
     def arrow(self, y: float) -> None:
         """An arrow up to the height `y`."""
-        self.sketch.line(*self._trail, (self.x, y), arrow=True)
+        self.sketch.line(*self.trail, (self.x, y), arrow=True)
 
     def line(self, y: float) -> None:
         """A line up to the height `y`, where something begins that goes on by itself."""
-        self.sketch.line(*self._trail, (self.x, y))
+        self.sketch.line(*self.trail, (self.x, y))
 
     def turn(self, *points: Point, kind: str = "stream") -> None:
         """The stream leaves its column, with an arrow by way of `points`."""
-        self.sketch.line(*self._trail, *points, kind=kind, arrow=True)
+        self.sketch.line(*self.trail, *points, kind=kind, arrow=True)
 
     def leave(self, y: float) -> None:
         """The stream comes out of something at the height `y`."""
         self.y = y
-        self._trail = ((self.x, y),)
+        self.trail = ((self.x, y),)
 
 
 def around(center: Point) -> Rect:

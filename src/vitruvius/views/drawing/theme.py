@@ -39,7 +39,7 @@ PAPER = Theme(
         "cache": ("#ffffff", "#3a6fb0"),
         "plain": ("#ffffff", "#8a96a3"),
     },
-    kinds=("#5d7389", "#dd9a2b", "#2a9d8f", "#8f62b3"),
+    kinds=("#5d7389", "#dd9a2b", "#2a9d8f", "#8f62b3", "#b0553a", "#7a9a3c"),
 )
 
 NIGHT = Theme(
@@ -58,5 +58,5 @@ NIGHT = Theme(
         "cache": ("#12171d", "#6ea3e0"),
         "plain": ("#12171d", "#76838f"),
     },
-    kinds=("#8aa0b6", "#e3ab4c", "#4bbcae", "#b48bd6"),
+    kinds=("#8aa0b6", "#e3ab4c", "#4bbcae", "#b48bd6", "#d9805f", "#a3c162"),
 )

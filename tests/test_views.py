@@ -1,0 +1,451 @@
+"""The text drawing and the comparison: golden files for every known model, and proofs that nothing is overlooked."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+import pytest
+
+from vitruvius import catalog, spec
+from vitruvius.architectures import read
+from vitruvius.spec import (
+    Attention,
+    Branch,
+    Causal,
+    Decoder,
+    GatedMLP,
+    Head,
+    Layer,
+    LayerNorm,
+    MoE,
+    RMSNorm,
+    Router,
+    Spec,
+    Window,
+    edit,
+)
+from vitruvius.views import Difference, compare, tree
+from vitruvius.views.aspects import NAMES, aspects
+from vitruvius.views.origins import as_precise, origins
+from vitruvius.views.pattern import Stretch, grouped, kinds, stretches
+from vitruvius.views.table import fitted, table
+from vitruvius.views.words import facts, phrase, title
+
+ENTRIES = catalog.entries()
+BY_ENTRY = pytest.mark.parametrize("entry", ENTRIES, ids=lambda entry: entry.id)
+
+
+def arch(name: str) -> Decoder:
+    entry = catalog.entry(name)
+    return read(entry.config, entry.id, catalog.implicit)
+
+
+def changes(a: Decoder, b: Decoder) -> dict[str, tuple[Any, Any]]:
+    difference = compare(a, b)
+    return {change.what: (change.a, change.b) for change in (*difference.nouns, *difference.numbers)}
+
+
+# ------------------------------------------------------------------ every known model
+
+
+@BY_ENTRY
+def test_drawing_and_difference_are_the_golden_ones(entry: catalog.Entry, golden: Callable[[str, str], None]) -> None:
+    mine = arch(entry.id)
+    parts = [tree(mine)]
+    if entry.predecessor:
+        parts.append(str(compare(arch(entry.predecessor), mine)))
+    golden(f"{entry.id}.txt", "\n\n".join(parts) + "\n")
+
+
+@BY_ENTRY
+def test_a_drawing_fits_a_terminal_and_is_the_same_each_time(entry: catalog.Entry) -> None:
+    text = tree(arch(entry.id))
+    assert text == tree(arch(entry.id))
+    assert all(0 < len(line) <= 100 and line == line.rstrip() for line in text.splitlines())
+
+
+@BY_ENTRY
+def test_the_places_cover_every_layer_once(entry: catalog.Entry) -> None:
+    mine = arch(entry.id)
+    told = [
+        (stretch.first + k * stretch.period + offset, name)
+        for stretch in stretches(mine)
+        for k in range(stretch.times)
+        for offset, name in enumerate(name for count, name in stretch.unit for _ in range(count))
+    ]
+    found = kinds(mine)
+    assert [index for index, _ in told] == list(range(len(mine.layers)))
+    assert {kind.name: kind.indices for kind in found} == {
+        kind.name: tuple(index for index, name in told if name == kind.name) for kind in found
+    }
+    assert all(mine.layers[index] == kind.layer for kind in found for index in kind.indices)
+    assert len({kind.name for kind in found}) == len(set(mine.layers))
+
+
+@BY_ENTRY
+def test_a_model_is_its_own_equal_under_any_name(entry: catalog.Entry) -> None:
+    mine = arch(entry.id)
+    difference = compare(mine, replace(mine, name="other"))
+    assert difference.same
+    assert (difference.nouns, difference.numbers, difference.paths) == ((), (), frozenset())
+    assert difference.changes() == f"{entry.id} and other are the same architecture"
+
+
+# ------------------------------------------------------------------ patterns
+
+
+@pytest.mark.parametrize(
+    ("sequence", "expected"),
+    [
+        ("aaaa", ["4 × a"]),
+        ("a", ["1 × a"]),
+        ("abab", ["2 × (1 × a, 1 × b)"]),
+        ("aaab" * 3, ["3 × (3 × a, 1 × b)"]),
+        ("aaab" * 3 + "aa", ["3 × (3 × a, 1 × b)", "2 × a"]),
+        ("aaa" + "b" * 9, ["3 × a", "9 × b"]),
+        ("baab" + "ab" * 4, ["1 × b", "2 × a", "4 × (1 × b, 1 × a)", "1 × b"]),
+        ("abcd", ["1 × a", "1 × b", "1 × c", "1 × d"]),
+    ],
+)
+def test_the_longest_repetition_with_the_shortest_period_wins(sequence: str, expected: list[str]) -> None:
+    assert [str(stretch) for stretch in grouped(list(sequence))] == expected
+
+
+def test_a_stretch_knows_where_it_stands() -> None:
+    first, rest = grouped(list("aaaaab" * 10 + "aa"))
+    assert (first, first.last, first.period) == (Stretch(0, ((5, "a"), (1, "b")), 10), 59, 6)
+    assert (rest, rest.last) == (Stretch(60, ((2, "a"),)), 61)
+
+
+def test_kinds_are_named_by_what_tells_them_apart() -> None:
+    names = {
+        name: [kind.name for kind in kinds(arch(name))] for name in ("gemma-3-27b", "deepseek-v3", "smollm3-3b", "gpt2")
+    }
+    assert names == {
+        "gemma-3-27b": ["window 1,024", "full"],
+        "deepseek-v3": ["dense", "MoE"],
+        "smollm3-3b": ["RoPE", "NoPE"],
+        "gpt2": ["layer"],
+    }
+
+
+def test_kinds_that_no_word_tells_apart_are_numbered() -> None:
+    scaled = edit(arch("gpt2"), "layers.3.mixer.body.softmax.scale", 0.5)
+    assert [kind.name for kind in kinds(scaled)] == ["layer (1)", "layer (2)"]
+    both = edit(edit(arch("gemma-3-1b"), "layers.0.mlp.body.dim", 64), "layers.1.mlp.body.dim", 65)
+    assert [kind.name for kind in kinds(both)] == ["window 512 (1)", "window 512 (2)", "window 512 (3)", "full"]
+
+
+# ------------------------------------------------------------------ the drawing
+
+
+def test_the_drawing_of_gemma_3_shows_its_pattern_and_its_norms() -> None:
+    text = tree(arch("gemma-3-27b"))
+    assert "0-59: 10 × (5 × window 1,024, 1 × full)" in text
+    assert "60-61: 2 × window 1,024" in text
+    assert "x + RMSNorm(attention(RMSNorm(x)))" in text
+    assert "32 query heads, 16 key/value heads of 128" in text
+    assert "RoPE theta 1,000,000, linear scaling factor 8" in text
+    assert "scores × 1/√168" in text
+    assert text.count("32 query heads") == 1  # equal things are told once
+
+
+def test_norms_are_drawn_where_they_are() -> None:
+    assert "x + attention(RMSNorm(x))" in tree(arch("llama-3-8b"))
+    assert "x + RMSNorm(attention(x))" in tree(arch("olmo-2-7b"))
+    deep = edit(arch("llama-3-8b"), "layers.*.mixer", lambda branch: replace(branch, scale=0.5, skip=2.0))
+    assert "2 · x + 0.5 · attention(RMSNorm(x))" in tree(deep)
+
+
+def test_a_noun_without_words_describes_itself() -> None:
+    @dataclass(frozen=True, kw_only=True)
+    class TurboMixer(Spec):
+        ranks: int
+        gate: bool
+        off: bool
+        nothing: None
+        norm: RMSNorm
+
+    turbo = TurboMixer(ranks=4096, gate=True, off=False, nothing=None, norm=RMSNorm())
+    assert title(turbo) == "turbo mixer"
+    assert facts(turbo) == ["ranks 4,096", "gate", "RMSNorm eps 1e-06"]
+    assert [(a.label, a.value) for a in aspects(turbo)][:2] == [("ranks", 4096), ("gate", True)]
+    drawn = tree(edit(arch("llama-3-8b"), "layers.0.mixer.body", turbo))
+    assert "x + turbo mixer(RMSNorm(x))" in drawn
+    assert "ranks 4,096" in drawn
+
+
+@pytest.mark.parametrize(
+    "cls", sorted((c for c in vars(spec).values() if isinstance(c, type) and issubclass(c, Spec)), key=str)
+)
+def test_names_are_those_of_fields(cls: type[Spec]) -> None:
+    assert set(NAMES.get(cls, ())) <= {f.name for f in fields(cls)}
+
+
+# ------------------------------------------------------------------ differences
+
+
+def test_gemma_3_against_mistral_small() -> None:
+    found = changes(arch("gemma-3-27b"), arch("mistral-small-3.1-24b"))
+    assert found == {
+        "norms": ("before and after each branch", "before each branch"),
+        "attention sees": ("5 × window 1,024, 1 × full attention, …", "full attention"),
+        "RoPE scaling": ("5 × none, 1 × linear scaling factor 8, …", "none"),
+        "query and key norm": ("RMSNorm of each head, eps 1e-06, weight 1 + w", "none"),
+        "scores scaled by": ("1/√168", "1/√(head dim)"),
+        "norm weight": ("1 + w", "w"),
+        "activation": ("tanh GELU", "SiLU"),
+        "embedding scale": ("√width", 1.0),
+        "head's matrix": ("the embedding's", "its own"),
+        "layers": (62, 40),
+        "width": (5376, 5120),
+        "vocabulary": (262_208, 131_072),
+        "RoPE theta": ("5 × 10,000, 1 × 1,000,000, …", 1e9),
+        "key/value heads": (16, 8),
+        "norm eps": (1e-6, 1e-5),
+        "feed-forward width": (21_504, 32_768),
+    }
+
+
+def test_nouns_come_before_numbers() -> None:
+    difference = compare(arch("gpt2"), arch("llama-3-8b"))
+    assert {change.what for change in difference.nouns} == {
+        "mixer",
+        "rotary positions",
+        "absolute positions",
+        "biases",
+        "norm",
+        "feed-forward",
+        "head's matrix",
+    }
+    assert [change.what for change in difference.numbers][:4] == ["layers", "width", "context", "vocabulary"]
+    text = str(difference)
+    assert text.index("feed-forward") < text.index("layers") < text.index("parameters")
+
+
+def test_equal_architectures_are_called_so() -> None:
+    difference = compare(arch("deepseek-r1"), arch("deepseek-v3"))
+    assert difference.same
+    assert str(difference).startswith("deepseek-r1 and deepseek-v3 are the same architecture\n")
+
+
+def test_depth_alone_is_one_line() -> None:
+    assert changes(arch("smollm2-135m"), arch("smollm2-135m-instruct")) == {}
+    shallow = replace(arch("gemma-3-27b"), layers=arch("gemma-3-27b").layers[:20])
+    assert changes(arch("gemma-3-27b"), shallow) == {"layers": (62, 20)}
+
+
+def test_another_order_of_the_same_layers_is_a_difference() -> None:
+    mine = arch("gemma-3-1b")
+    turned = replace(mine, layers=mine.layers[::-1])
+    found = changes(mine, turned)
+    assert set(found) == {"attention sees", "RoPE theta"}
+    assert found["attention sees"][0] == "5 × window, 1 × full attention, …"
+    assert compare(mine, turned).paths == {"layers"}
+
+
+def test_roles_are_told_only_where_others_stay() -> None:
+    mine = arch("gemma-3-1b")
+    assert changes(mine, edit(mine, "final_norm.eps", 1e-3)) == {"final norm eps": (1e-6, 1e-3)}
+    keys = edit(mine, "layers.*.mixer.body.kv.k_norm.norm.eps", 1e-3)
+    assert changes(mine, keys) == {"key norm eps": (1e-6, 1e-3)}
+
+
+def test_what_is_close_is_still_different() -> None:
+    mine = arch("gemma-3-1b")
+    near = edit(mine, "final_norm.eps", 1.00001e-6)
+    assert changes(mine, near) == {"final norm eps": (1e-6, 1.00001e-6)}
+    text = compare(mine, near).changes()
+    assert "1.00001e-06" in text
+
+
+def test_places_that_differ_are_canonical_paths() -> None:
+    difference = compare(arch("gemma-3-27b"), arch("mistral-small-3.1-24b"))
+    assert {"layers.0.mixer.body.kv.heads", "layers.61.mlp.post", "layers.0.mixer.body.sees"} <= difference.paths_a
+    assert {"embedding.tied", "layers.5.mixer.body.positions.scaling"} <= difference.paths_a
+    assert "layers.5.mixer.body.sees" not in difference.paths_a  # full attention, as everywhere in the other
+    assert not any(path.endswith(("mixer.pre", "mlp.pre", ".heads.heads")) for path in difference.paths_a)
+    assert "layers.0.mixer.body.heads" not in difference.paths  # 32 on both sides
+    assert "layers.39.mixer.body.kv.heads" in difference.paths_b
+    assert difference.paths == difference.paths_a | difference.paths_b
+
+
+def test_experts_instead_of_an_mlp_are_described() -> None:
+    mine = arch("llama-3-8b")
+    moe = MoE(router=Router(experts=16, active=2), expert=GatedMLP(dim=1024, act="silu"))
+    found = changes(mine, edit(mine, "layers.*.mlp.body", moe))
+    assert found["feed-forward"] == (
+        "gated MLP 14,336 wide, SiLU (SwiGLU)",
+        (
+            "mixture of experts: 16 experts, 2 for each token; expert: gated MLP 1,024 wide, SiLU (SwiGLU); "
+            "router: softmax scores"
+        ),
+    )
+    upper = changes(mine, edit(mine, "layers.31.mlp.body", moe))["feed-forward"]
+    assert upper[0] == "gated MLP"
+    assert upper[1].startswith("31 × gated MLP, then mixture of experts\nmixture of experts: 16 experts")
+
+
+def test_another_class_of_attention_is_described() -> None:
+    latent = arch("deepseek-v2-lite").layers[0].branches[0].body
+    found = changes(arch("gpt2"), edit(arch("gpt2"), "layers.*.mixer.body", latent))
+    assert found["mixer"][0].startswith("multi-head attention: 12 heads of 64; full attention; no RoPE")
+    assert found["mixer"][1].startswith("multi-head latent attention: 16 heads")
+
+
+def test_branches_that_are_missing_are_told() -> None:
+    mine = arch("llama-3-8b")
+    halved = replace(
+        mine, layers=tuple(Layer(branches=layer.branches[i % 2 :][:1]) for i, layer in enumerate(mine.layers))
+    )
+    assert changes(mine, halved)["branches"] == ("mixer, then mlp", "1 × mixer, 1 × mlp, …")
+    assert not compare(halved, halved).nouns
+
+
+def mutants(part: Any, path: str) -> Iterator[tuple[str, Any]]:
+    """(path, another value) for every scalar of a part of the tree."""
+    if isinstance(part, Branch):
+        slots: list[tuple[str, Any]] = [("pre", part.pre), ("body", part.body), ("post", part.post)]
+        slots += [("scale", part.scale), ("skip", part.skip)]
+    elif isinstance(part, Layer):
+        slots = [(branch.name, branch) for branch in part.branches]
+    else:
+        slots = [(f.name, getattr(part, f.name)) for f in fields(part) if f.compare]
+    for name, value in slots:
+        where = f"{path}.{name}" if path else name
+        if isinstance(value, bool):
+            yield where, not value
+        elif isinstance(value, (int, float)):
+            yield where, value * 2 if isinstance(value, int) else value * 1.5 + 0.5
+        elif isinstance(value, str):
+            yield from ((where, other) for other in OTHERS.get(value, ()))
+        elif isinstance(value, Spec):
+            yield from mutants(value, where)
+
+
+OTHERS = {
+    "silu": ["relu"],
+    "gelu_tanh": ["gelu"],
+    "softmax": ["sigmoid"],
+    "sigmoid": ["softmax"],
+    "head": ["projection"],
+    "before_rope": ["after_rope"],
+    "max": ["top2_sum"],
+    "top2_sum": ["max"],
+    "output": ["input"],
+}
+ROOTS = ("width", "context", "embedding", "positions", "final_norm", "head")
+
+
+@pytest.mark.parametrize(
+    "name", ["gpt2", "gemma-2-27b", "gemma-3-1b", "olmo-3-7b", "smollm3-3b", "mixtral-8x7b", "deepseek-v3"]
+)
+def test_no_change_is_overlooked(name: str) -> None:
+    """Every number, flag and word of the tree, changed in the last layer alone: the comparison says so, and where."""
+    mine = arch(name)
+    last = len(mine.layers) - 1
+    places = [*mutants(mine.layers[last], f"layers.{last}")]
+    places += [(path, value) for path, value in mutants(mine, "") if path.split(".")[0] in ROOTS]
+    refused = 0
+    for path, value in places:
+        try:
+            mutant = edit(mine, path, value)
+        except ValueError:  # the tree says that this cannot be
+            refused += 1
+            continue
+        there = compare(mine, mutant)
+        assert not there.same, path
+        assert path in there.paths_b, path
+        assert path in compare(mutant, mine).paths_a, path
+    assert len(places) - refused >= 15
+    assert refused <= len(places) // 2
+
+
+def test_multi_token_prediction_is_compared() -> None:
+    mine = arch("deepseek-v3")
+    (module,) = mine.mtp
+    assert changes(mine, replace(mine, mtp=())) == {"multi-token prediction": ("1 module", "none")}
+    other = edit(module, "layer.mlp.body.router.active", 4)
+    assert changes(mine, replace(mine, mtp=(other,))) == {"MTP experts per token": (8, 4)}
+    everywhere = edit(replace(mine, layers=mine.layers[3:]), "layers.*.mlp.body.router.active", 4)
+    same = edit(replace(mine, layers=mine.layers[3:]), "layers.*.mlp.body.router.scale", 2.5)
+    assert changes(same, replace(everywhere, mtp=(other,))) == {"experts per token": (8, 4)}
+
+
+def test_costs_stand_below_the_difference() -> None:
+    difference = compare(arch("gemma-3-27b"), arch("mistral-small-3.1-24b"), context=131_072)
+    assert [cost.model for cost in difference.costs] == ["gemma-3-27b", "mistral-small-3.1-24b"]
+    assert {cost.state.context for cost in difference.costs} == {131_072}
+    assert compare(arch("gpt2"), arch("llama-3-8b")).costs[1].state.context == 1024  # the longest that both take
+    lines = {line.split("  ")[0]: line for line in str(difference).splitlines()}
+    assert lines["state"].split()[1:] == ["10.4", "GiB", "20.0", "GiB", "×", "1.92"]
+
+
+def test_as_json() -> None:
+    found = compare(arch("llama-3-8b"), arch("llama-3-70b")).to_dict()
+    assert (found["a"], found["b"], found["same"], found["nouns"]) == ("llama-3-8b", "llama-3-70b", False, [])
+    assert {"what": "layers", "a": 32, "b": 80} in found["numbers"]
+    assert [cost["model"] for cost in found["costs"]] == ["llama-3-8b", "llama-3-70b"]
+    assert isinstance(compare(arch("gpt2"), arch("gpt2")), Difference)
+
+
+# ------------------------------------------------------------------ words and tables
+
+
+def test_words() -> None:
+    attention = arch("gemma-3-1b").layers[0].branches[0].body
+    assert isinstance(attention, Attention)
+    assert title(attention) == "multi-query attention"
+    assert title(replace(attention, kv=replace(attention.kv, heads=4))) == "multi-head attention"
+    assert title(replace(attention, kv=replace(attention.kv, heads=2))) == "grouped-query attention"
+    assert (phrase(Causal()), phrase(Window(size=4096))) == ("full attention", "window 4,096")
+    assert phrase(LayerNorm(eps=1e-5, bias=False)) == "LayerNorm eps 1e-05, no bias"
+    assert facts(Head(vocab=50_257, softcap=30.0)) == ["50,257 tokens", "logits capped at 30"]
+
+
+def test_tables_align_and_wrap() -> None:
+    assert table([["a", "bb"], [], ["ccc", "d"]]) == "a    bb\n\nccc  d"
+    assert table([["", "one"], ["x", "12"]], left=1) == "   one\nx   12"
+    assert table([["x", "two\nlines"]]) == "x  two\n   lines"
+    wide = table([["key", "word " * 30, "short"]])
+    assert max(map(len, wide.splitlines())) <= 100
+    assert wide.count("word") == 30
+
+
+@pytest.mark.parametrize(
+    ("widths", "room", "expected"),
+    [([3, 4], 10, [3, 4]), ([3, 50, 50], 63, [3, 30, 30]), ([3, 10, 90], 63, [3, 10, 50])],
+)
+def test_narrow_columns_keep_their_width(widths: list[int], room: int, expected: list[int]) -> None:
+    assert fitted(widths, room) == expected
+
+
+# ------------------------------------------------------------------ origins
+
+
+def test_published_figures_are_judged() -> None:
+    from vitruvius.cost import cost
+
+    def told(name: str) -> str:
+        return " ".join(origins(catalog.entry(name), cost(arch(name))).split())
+
+    assert "671,026,419,200 exact, from the definition 671B published" in told("deepseek-v3")
+    assert "37B published, deepseek-ai/DeepSeek-V3 README.md, README_WEIGHTS.md (without the input embedding)" in told(
+        "deepseek-v3"
+    )
+    assert "12.9B published, arXiv 2401.04088 (both embeddings counted)" in told("mixtral-8x7b")
+    assert "2.4B published, deepseek-ai/DeepSeek-V2 README.md; arXiv 2405.04434; no way of counting gives it" in told(
+        "deepseek-v2-lite"
+    )
+    assert "13B published, allenai/OLMo-2-1124-13B model card; this definition rounds to 14B" in told("olmo-2-13b")
+    assert "exact, from the definition, which hangs on unconfirmed values" in told("olmo-2-1b")
+    assert "unconfirmed rope_theta 5000000" in told("smollm3-3b")
+
+
+def test_rounding_as_precisely_as_published() -> None:
+    assert as_precise("37B", 36_625_603_584) == "37B"
+    assert as_precise("46.7B", 46_702_792_704) == "46.7B"
+    assert as_precise("1T", 1_026_408_232_448) == "1T"
+    assert as_precise("0.6B", 596_049_920) == "0.6B"
