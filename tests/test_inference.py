@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import cache
@@ -562,3 +563,10 @@ def test_verify_of_an_edited_architecture(tmp_path: Path) -> None:
     vt.save(vt.build(edited), tmp_path)
     with pytest.raises(InputError, match="transformers has no class for an edited architecture"):
         verify.verify(tmp_path)
+
+
+def test_verify_of_what_transformers_does_not_know(tmp_path: Path) -> None:
+    config = {**TEXT["llama"], "model_type": "unheard_of", "architectures": ["UnheardOfForCausalLM"]}
+    (tmp_path / "config.json").write_text(json.dumps(config), "utf-8")
+    with pytest.raises(InputError, match="'unheard_of'"):
+        verify.reference_model(tmp_path)

@@ -28,7 +28,8 @@ WRAPPER = frozenset(
 @cache
 def family(model_type: str) -> Family | None:
     """The family that reads this model_type: one of the files here, or of what installed packages add under
-    "vitruvius.architectures". A file that is called like the model_type is looked at first, so that few are imported."""
+    "vitruvius.architectures". A file that is called like the model_type is looked at first, so that few are
+    imported."""
     names = [module.name for module in iter_modules(__path__)]
     for name in sorted(names, key=lambda name: len(name) if model_type.startswith(name) else 0, reverse=True):
         found: Family = import_module(f"{__name__}.{name}").FAMILY

@@ -14,7 +14,6 @@ from ..spec import (
     Config,
     Decoder,
     Embedding,
-    ExpertGroups,
     Family,
     GatedMLP,
     Head,
@@ -23,10 +22,10 @@ from ..spec import (
     LowRank,
     MoE,
     RMSNorm,
-    Router,
     Softmax,
     following_layers,
     latent_scale,
+    noaux_tc_router,
     rope,
 )
 
@@ -48,22 +47,12 @@ def deepseek_v3(c: Config) -> Decoder:
     )
     act, dim, shared = c.activation("hidden_act"), c.size("moe_intermediate_size"), c.count("n_shared_experts")
     moe = MoE(
-        router=Router(
-            experts=c.size("n_routed_experts", "num_local_experts"),
-            active=c.size("num_experts_per_tok"),
-            score="sigmoid",
-            correction=True,
-            groups=ExpertGroups(count=c.size("n_group"), active=c.size("topk_group"), score="top2_sum"),
-            normalize=1e-20 if c.flag("norm_topk_prob") else None,
-            scale=c.number("routed_scaling_factor"),
-        ),
+        router=noaux_tc_router(c),
         expert=GatedMLP(dim=dim, act=act),
         shared=GatedMLP(dim=dim * shared, act=act) if shared else None,
     )
     dense = GatedMLP(dim=c.size("intermediate_size"), act=act)
     c.expect("moe_layer_freq", None, 1)
-    c.expect("scoring_func", None, "sigmoid")
-    c.expect("topk_method", None, "noaux_tc")
 
     def layer(i: int) -> Layer:
         mlp = dense if i < c.count("first_k_dense_replace") else moe

@@ -7,7 +7,6 @@ transformers, models/gemma4. Scores are not scaled, and the last layer is always
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
 
 from .. import spec as s
@@ -22,7 +21,7 @@ def gemma4(c: Config) -> s.Decoder:
     keeper, shapes = s.keepers(c, kinds), key_value_heads(c, kinds)
     c.expect("use_bidirectional_attention", None, False, "vision")
     unified, wider, dim = c.flag("attention_k_eq_v"), c.flag("use_double_wide_mlp"), c.size("intermediate_size")
-    moe = experts(c, norm) if c.flag("enable_moe_block") else None
+    moe = experts(c, norm, act) if c.flag("enable_moe_block") else None
     inputs = c.count("hidden_size_per_layer_input")
 
     def key_value(i: int) -> s.KeyValue | s.UnifiedKeyValue | s.LayerKeyValue:
@@ -50,11 +49,9 @@ def gemma4(c: Config) -> s.Decoder:
         dense = s.GatedMLP(dim=2 * dim if wider and isinstance(kv, s.LayerKeyValue) else dim, act=act)
         branches = [s.Branch(name="mixer", pre=norm, body=attention, post=norm)]
         if moe:
-            both = [
-                s.Branch(name="dense", pre=norm, body=dense, post=norm),
-                s.Branch(name="experts", body=moe, post=norm),
-            ]
-            branches.append(s.Branch(name="mlp", body=s.Parallel(branches=tuple(both)), post=norm))
+            beside = s.Branch(name="dense", pre=norm, body=dense, post=norm)
+            both = s.Parallel(branches=(beside, s.Branch(name="experts", body=moe, post=norm)))
+            branches.append(s.Branch(name="mlp", body=both, post=norm))
         else:
             branches.append(s.Branch(name="mlp", pre=norm, body=dense, post=norm))
         if inputs:
@@ -77,27 +74,18 @@ def gemma4(c: Config) -> s.Decoder:
     )
 
 
-def experts(c: Config, norm: s.RMSNorm) -> s.MoE:
+def experts(c: Config, norm: s.RMSNorm, act: s.Activation) -> s.MoE:
     count, active, unit = c.size("num_experts"), c.size("top_k_experts"), s.UnitNorm(eps=norm.eps)
     router = s.Router(experts=count, active=active, normalize=0.0, norm=unit, expert_scale=True)
-    expert = s.GatedMLP(dim=c.size("moe_intermediate_size"), act=c.activation("hidden_activation"))
-    return s.MoE(router=router, expert=expert, norm=norm)
+    return s.MoE(router=router, expert=s.GatedMLP(dim=c.size("moe_intermediate_size"), act=act), norm=norm)
 
 
 def key_value_heads(c: Config, kinds: list[str]) -> list[tuple[int, int]]:
-    """(key/value heads, channels of a head) of each layer, as files on the hub say it or, by layer, transformers 5."""
-    every = {"num_key_value_heads": c.size("num_key_value_heads"), "head_dim": c.size("head_dim")}
-    full = {"head_dim": c.size("global_head_dim")}
+    """(key/value heads, channels of a head) of each layer."""
+    full = {"head_dim": c.raw("global_head_dim")}
     if (heads := c.raw("num_global_key_value_heads")) is not None and c.flag("attention_k_eq_v"):
         full["num_key_value_heads"] = heads
-    own = c.raw("per_layer_config")
-    if own is None:
-        own = {str(i): full for i, kind in enumerate(kinds) if kind == "full_attention"}
-    if not isinstance(own, Mapping) or not all(
-        isinstance(v, Mapping) and v.keys() <= every.keys() for v in own.values()
-    ):
-        raise ValueError(f"per_layer_config must give layers their {' and '.join(every)}, got {own}")
-    layers = [Config({**every, **own.get(str(i), {})}) for i in range(len(kinds))]
+    layers = c.by_layer([full if kind == "full_attention" else {} for kind in kinds], "num_key_value_heads", "head_dim")
     return [(layer.size("num_key_value_heads"), layer.size("head_dim")) for layer in layers]
 
 

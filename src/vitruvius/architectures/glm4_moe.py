@@ -14,7 +14,6 @@ from ..spec import (
     Config,
     Decoder,
     Embedding,
-    ExpertGroups,
     Family,
     GatedMLP,
     Head,
@@ -23,10 +22,10 @@ from ..spec import (
     MoE,
     QKNorm,
     RMSNorm,
-    Router,
     Softmax,
     following_layers,
     head_dim,
+    noaux_tc_router,
     rope,
 )
 
@@ -47,15 +46,7 @@ def glm4_moe(c: Config) -> Decoder:
     )
     act, moe_dim, shared = c.activation("hidden_act"), c.size("moe_intermediate_size"), c.count("n_shared_experts")
     moe = MoE(
-        router=Router(
-            experts=c.size("n_routed_experts", "num_local_experts"),
-            active=c.size("num_experts_per_tok"),
-            score="sigmoid",
-            correction=True,
-            groups=ExpertGroups(count=c.size("n_group"), active=c.size("topk_group"), score="top2_sum"),
-            normalize=1e-20 if c.flag("norm_topk_prob") else None,
-            scale=c.number("routed_scaling_factor"),
-        ),
+        router=noaux_tc_router(c),
         expert=GatedMLP(dim=moe_dim, act=act),
         shared=GatedMLP(dim=moe_dim * shared, act=act) if shared else None,
     )

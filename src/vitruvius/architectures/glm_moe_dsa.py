@@ -11,7 +11,6 @@ from ..spec import (
     Config,
     Decoder,
     Embedding,
-    ExpertGroups,
     Family,
     GatedMLP,
     Head,
@@ -23,10 +22,10 @@ from ..spec import (
     LowRank,
     MoE,
     RMSNorm,
-    Router,
     Softmax,
     following_layers,
     latent_scale,
+    noaux_tc_router,
     rope,
 )
 
@@ -61,22 +60,14 @@ def glm_moe_dsa(c: Config) -> Decoder:
 
     act, dim, shared = c.activation("hidden_act"), c.size("moe_intermediate_size"), c.count("n_shared_experts")
     moe = MoE(
-        router=Router(
-            experts=c.size("n_routed_experts", "num_local_experts"),
-            active=c.size("num_experts_per_tok"),
-            score="sigmoid",
-            correction=True,
-            groups=ExpertGroups(count=c.size("n_group"), active=c.size("topk_group"), score="top2_sum"),
-            normalize=1e-20 if c.flag("norm_topk_prob") else None,
-            scale=c.number("routed_scaling_factor"),
-        ),
+        router=noaux_tc_router(c),
         expert=GatedMLP(dim=dim, act=act),
         shared=GatedMLP(dim=dim * shared, act=act) if shared else None,
     )
     dense = GatedMLP(dim=c.size("intermediate_size"), act=act)
     c.expect("moe_layer_freq", None, 1)
-    c.expect("scoring_func", None, "sigmoid")
-    c.expect("topk_method", None, "noaux_tc")
+    c.expect("rope_interleave", None, True)
+    c.expect("indexer_rope_interleave", None, True)
 
     sparse = [i >= c.count("first_k_dense_replace") for i in range(count)]
     if c.raw("mlp_layer_types") is not None:
@@ -122,7 +113,8 @@ FAMILY = Family(
     irregular=following_layers,
     ignored=frozenset(
         """index_topk_freq index_skip_topk_offset index_topk_pattern first_k_dense_replace layer_types mlp_bias head_dim
-        qk_head_dim num_key_value_heads num_mtp_layers""".split()
+        qk_head_dim num_key_value_heads num_mtp_layers
+        index_share_for_mtp_iteration moe_router_dtype""".split()
     ),
     unused=("model.layers.*.embed_tokens.weight", "model.layers.*.shared_head.head.weight"),
 )

@@ -14,7 +14,6 @@ from ..spec import (
     Config,
     Decoder,
     Embedding,
-    ExpertGroups,
     Family,
     GatedMLP,
     Head,
@@ -23,9 +22,9 @@ from ..spec import (
     Layer,
     MoE,
     RMSNorm,
-    Router,
     Softmax,
     Window,
+    noaux_tc_router,
     rope,
 )
 
@@ -40,20 +39,9 @@ def mimo_v2_flash(c: Config) -> Decoder:
     c.expect("add_swa_attention_sink_bias", None, True)
     c.expect("add_full_attention_sink_bias", None, False)
     c.expect("n_shared_experts", None)
-    c.expect("scoring_func", None, "sigmoid")
-    c.expect("topk_method", None, "noaux_tc")
     act = c.activation("hidden_act")
-    scale = c.number_or_none("routed_scaling_factor")
     moe = MoE(
-        router=Router(
-            experts=c.size("n_routed_experts"),
-            active=c.size("num_experts_per_tok"),
-            score="sigmoid",
-            correction=True,
-            groups=ExpertGroups(count=c.size("n_group"), active=c.size("topk_group"), score="top2_sum"),
-            normalize=1e-20 if c.flag("norm_topk_prob") else None,
-            scale=1.0 if scale is None else scale,
-        ),
+        router=noaux_tc_router(c),
         expert=GatedMLP(dim=c.size("moe_intermediate_size"), act=act),
     )
     dense = GatedMLP(dim=c.size("intermediate_size"), act=act)

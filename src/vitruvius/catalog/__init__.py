@@ -98,7 +98,7 @@ def entries() -> tuple[Entry, ...]:
     """Every known model: families by name, within a family by release, then by size."""
     files = resources.files(__name__).joinpath("models").iterdir()
     models = [_entry(json.loads(file.read_text("utf-8"))) for file in files]
-    return tuple(sorted(models, key=lambda e: (e.family.casefold(), e.released, e.exact["total"], e.id)))
+    return tuple(sorted(models, key=lambda e: (e.family.casefold(), e.released or "~", e.exact["total"], e.id)))
 
 
 def names() -> tuple[str, ...]:

@@ -5,12 +5,12 @@ Conventions, the same everywhere in the library:
 - *Parameters* are logical weight elements of the text model. A tied matrix counts once, as the head; the router's
   stored selection bias counts; multi-token prediction stands apart in `by_part` and is in no other figure here.
 - *Active* are the weights that one token passes through, both embeddings included: k of E experts, all of everything
-  else. The router's selection bias, stored and not trained, is not among them.
+  else, the router's selection bias too.
 - *State* is what generation must remember (the KV cache) at the architectural minimum: a window keeps its window.
-- *FLOPs* count matrix products, 2 for a multiply-add, and attention's scores and sums over the visible pairs of a query
-  and a key. Norms, biases, activations, softmax and lookups are left out. *Prefill* is `batch` prompts of `context`
-  tokens, the head computed for every token; *decode per token* is one new token of one sequence, at position `context`.
-  An encoder reads `context` tokens too, once: it is part of prefill only.
+- *FLOPs* count matrix products, 2 for a multiply-add, attention's scores and sums over the visible pairs of a query and
+  a key, and what a recurrence does to its memory. Norms, biases, activations, softmax and lookups are left out.
+  *Prefill* is `batch` prompts of `context` tokens, the head computed for every token; *decode per token* is one new
+  token of one sequence, at position `context`. An encoder reads `context` tokens too, once: it is part of prefill only.
 - *Sizes* are in bytes, and k = 1,024 wherever a context is given.
 """
 
@@ -26,7 +26,7 @@ from typing import Any
 
 from ..errors import InputError
 from ..spec import Decoder, Node, PerToken
-from .part import MTP, headed
+from .part import MTP, headed, weightless
 
 # bits of one element; the longer names are PyTorch's
 DTYPES: Mapping[str, int] = {
@@ -167,7 +167,7 @@ def _weights(node: Node, part: str) -> list[_Counted]:
         _Counted(
             part=f"{part} {name}" if weight.role == "buffer" and part != MTP else part,
             elements=prod(node.copies) * weight.size,
-            uses=0.0 if weight.role == "buffer" else node.uses * weight.uses,
+            uses=node.uses * weight.uses,
             product=weight.role == "matmul",
             once=_once(node),
             dtype=weight.dtype,
@@ -218,8 +218,8 @@ def _flops(nodes: list[tuple[Node, str]], weights: list[_Counted], context: int,
             decode[weight.part] += 0 if weight.once else 2 * weight.passes
     for node, part in nodes:
         if whole := node.spec.flops(context, tokens=context):
-            prefill[f"{part} scores"] += whole * batch
-            decode[f"{part} scores"] += 0 if _once(node) else node.spec.flops(context)
+            prefill[weightless(part)] += whole * batch
+            decode[weightless(part)] += 0 if _once(node) else node.spec.flops(context)
     by_part = {"prefill": dict(prefill), "decode_per_token": dict(decode)}
     return Flops(prefill=prefill.total(), decode_per_token=decode.total(), by_part=by_part)
 

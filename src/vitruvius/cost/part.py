@@ -15,6 +15,11 @@ _SLOTS: dict[tuple[type[Spec], str], str] = {
 MTP = "mtp"  # stands apart: in no figure but its own
 
 
+def weightless(part: str) -> str:
+    """The heading for the work of a part that no weight explains."""
+    return f"{part} {'updates' if part == 'recurrence' else 'scores'}"
+
+
 def headed(arch: Decoder) -> Iterator[tuple[Node, str]]:
     """Every part of the tree with its heading: that of the nearest part above which has one. Inside experts and
     multi-token prediction everything is counted as these."""

@@ -154,8 +154,8 @@ def first_difference(
 
     theirs = reference_model(Path(reference)) if isinstance(reference, str | os.PathLike) else reference
     pairs = paired_modules(model, theirs)
-    # Inside a layer the work may be divided in another way (a scale before a module or in it). Where a layer ends equal,
-    # that is no difference.
+    # Inside a layer the work may be divided in another way (a scale in a module or after it): that is no difference
+    # where the layer ends equal.
     ends = {"head", *(f"layers.{i}" for i in range(len(model.spec.layers)))}
     with torch.no_grad(), _recorded({name: model.get_submodule(name) for name in pairs}) as ours:
         logits = model(input_ids)
@@ -276,22 +276,30 @@ def reference_folder(source: str | os.PathLike[str], model: Decoder) -> Iterator
 
 def reference_model(folder: Path, dtype: str = "float32", attention: str = "eager") -> nn.Module:
     """transformers' model of a checkpoint's folder; "eager" is its plain implementation of attention."""
-    _installed()
-    from transformers import CONFIG_MAPPING, AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText
-    from transformers.utils import logging
+    version = _installed()
+    import transformers
+    from transformers.models.auto import modeling_auto
 
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    values, decoder = read_json(folder / "config.json"), architecture(folder)
+    transformers.utils.logging.set_verbosity_error()
+    transformers.utils.logging.disable_progress_bar()
+    values = read_json(folder / "config.json")
     kind = values.pop("model_type")
     if kind == "vitruvius":
         raise InputError(f"{folder}: transformers has no class for an edited architecture")
-    # a model type without a class of its own there (kimi_k2) is read as the family that it belongs to
-    config = AutoConfig.for_model(kind if kind in CONFIG_MAPPING else decoder.family, **values)
-    auto = AutoModelForImageTextToText if "text_config" in values else AutoModelForCausalLM
-    model: nn.Module = auto.from_pretrained(
+    if kind not in transformers.CONFIG_MAPPING:  # kimi_k2 has no class of its own there, but its family has
+        kind = architecture(folder).family
+    usual = (
+        modeling_auto.MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
+        if "text_config" in values
+        else modeling_auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+    )
+    names = [*(values.get("architectures") or ()), usual.get(kind)]
+    found = next((name for name in names if name in dir(transformers)), None)
+    if kind not in transformers.CONFIG_MAPPING or found is None:
+        raise InputError(f"{folder}: transformers {version} has no class for the model_type {kind!r}")
+    model: nn.Module = getattr(transformers, found).from_pretrained(
         folder,
-        config=config,
+        config=transformers.AutoConfig.for_model(kind, **values),
         dtype=dtype,
         attn_implementation=attention,
         experts_implementation="eager",

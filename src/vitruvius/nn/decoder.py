@@ -215,9 +215,10 @@ class Decoder(Twin[spec.Decoder]):
 
     @torch.no_grad()
     def hidden_states(self, input_ids: Tensor, encoded: Encoded | None = None) -> list[Tensor]:
-        """The residual stream (B, T, W) after the embedding and after each layer, the last one normed."""
-        *before, _, last = self.stream(input_ids, encoded=encoded)
-        return [*before, last]
+        """The residual stream (B, T, W) after the embedding and after each layer, the last one normed; several streams (n,
+        B, T, W) are left as they are."""
+        *before, raw, last = self.stream(input_ids, encoded=encoded)
+        return [*before, raw if self.spec.ends else last]
 
     def stream(
         self,

@@ -47,6 +47,7 @@ from .config import (
     latent_scale,
     layer_types,
     no_rope_layers,
+    noaux_tc_router,
     query_temperature,
     rope,
     rope_settings,

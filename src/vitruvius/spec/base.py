@@ -117,6 +117,7 @@ class Static:
 
 State = PerToken | Fixed | Static
 
+
 @dataclass(frozen=True)
 class Part:
     """A child in its slot: the width it works on, and how many copies are stacked along a leading axis (experts)."""

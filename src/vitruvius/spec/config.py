@@ -7,7 +7,7 @@ from math import isfinite
 from typing import Any
 
 from .attention import Causal, LogTemperature, Sees, Window
-from .feedforward import Activation
+from .feedforward import Activation, ExpertGroups, Router
 from .position import LinearScaling, Llama3Scaling, Proportional, RoPE, Scaling, YaRN, yarn_mscale
 
 DEEPEST = 4096  # more layers than this is a damaged file, not a model
@@ -101,6 +101,19 @@ class Config:
     def number_or_none(self, key: str) -> float | None:
         return None if self.raw(key) is None else self.number(key)
 
+    def limits(self, key: str) -> tuple[float, float | None]:
+        """Two numbers, of which the second may be infinite (None): JSON has no word for it, so files write Infinity,
+        "inf", a number beyond float32, or as transformers 5 does an object."""
+        low, high = self.items(key, 2)
+        if isinstance(high, Mapping):
+            high = high.get("__float__")
+        if high in ("Infinity", "inf", float("inf")) or (type(high) in (int, float) and high > 3e38):
+            high = None
+        for value in (low, 0 if high is None else high):
+            if type(value) not in (int, float) or not isfinite(value):
+                raise ValueError(f"{key} must be two numbers, got {_shown(self.raw(key))}")
+        return float(low), None if high is None else float(high)
+
     def flag(self, key: str) -> bool:
         _, value = self._required(key, ())
         if type(value) is not bool:
@@ -131,6 +144,18 @@ class Config:
         """A list of one entry for each layer; a single value holds for all of them."""
         _, value = self._required(key, ())
         return self.items(key, length) if isinstance(value, list) else [value] * length
+
+    def by_layer(self, otherwise: Sequence[Mapping[str, Any]], *keys: str) -> list[Config]:
+        """What `keys` are in each layer: as in this config, but for what `per_layer_config` (transformers 5) says of a
+        layer, or in its absence `otherwise`."""
+        own = self.raw("per_layer_config")
+        if own is None:
+            own = {str(i): values for i, values in enumerate(otherwise)}
+        given = own.values() if isinstance(own, Mapping) else [own]
+        if not all(isinstance(values, Mapping) and values.keys() <= set(keys) for values in given):
+            raise ValueError(f"per_layer_config must give layers their {' or '.join(keys)}, got {_shown(own)}")
+        every = {key: self.raw(key) for key in keys}
+        return [Config({**every, **own.get(str(i), {})}) for i in range(len(otherwise))]
 
     def section(self, key: str) -> Config:
         """A nested object. Its own unread keys count as unread keys of this one."""
@@ -281,6 +306,7 @@ def rope(
         interleaved=interleaved,
         scaling=scaling(settings),
     )
+    settings.ignore("mrope_section", "mrope_interleaved")  # a token of text has the same position in every section
     settings.ignore("mscale", "mscale_all_dim", "original_max_position_embeddings", "truncate", "finetuned")
     settings.ignore("llama_4_scaling_beta", "max_position_embeddings")  # read by `query_temperature`
     if unread := settings.unread():
@@ -312,3 +338,19 @@ def query_temperature(c: Config) -> LogTemperature | None:
     settings = rope_settings(c)
     beta = settings.number_or_none("llama_4_scaling_beta")
     return None if not beta else LogTemperature(scale=beta, floor=settings.size("original_max_position_embeddings"))
+
+
+def noaux_tc_router(c: Config) -> Router:
+    """DeepSeek V3's router, in the keys that its kin share: a sigmoid, groups by their best two, balanced by a stored
+    bias (`topk_method` "noaux_tc")."""
+    c.expect("scoring_func", None, "sigmoid")
+    c.expect("topk_method", None, "noaux_tc")
+    return Router(
+        experts=c.size("n_routed_experts", "num_local_experts"),
+        active=c.size("num_experts_per_tok"),
+        score="sigmoid",
+        correction=True,
+        groups=ExpertGroups(count=c.size("n_group"), active=c.size("topk_group"), score="top2_sum"),
+        normalize=1e-20 if c.flag("norm_topk_prob") else None,
+        scale=1.0 if c.raw("routed_scaling_factor") is None else c.number("routed_scaling_factor"),
+    )

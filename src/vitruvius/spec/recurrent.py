@@ -76,8 +76,7 @@ class GatedDeltaNet(Spec):
         "decay": "a_proj",
         "conv": "conv1d.weight",
         "conv_bias": "conv1d.bias",
-        "norm": "o_norm",
-        "o": "o_proj",
+        "o": "out_proj",
     }
 
     def check(self) -> None:

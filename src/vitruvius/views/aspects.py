@@ -102,6 +102,7 @@ NAMES: dict[type[s.Spec], Names] = {
         "shared": ("shared expert", "shared expert"),
         "weigh": "router weighs",
         "latent": "expert latent",
+        "norm": ("norm", "experts'"),
         "scale": "experts scaled by",
     },
     s.Router: {
@@ -113,11 +114,13 @@ NAMES: dict[type[s.Spec], Names] = {
         "scale": "expert weights scaled by",
         "bias": ("biases", "router"),
         "softcap": "router logits capped at",
+        "norm": ("norm", "router"),
     },
     s.ExpertGroups: {"count": "number of groups", "active": "groups per token"},
     s.RMSNorm: {"eps": "norm eps"},
     s.LayerNorm: {"eps": "norm eps", "bias": "norm bias"},
     s.WeightlessNorm: {"eps": "norm eps"},
+    s.UnitNorm: {"eps": "norm eps"},
     s.GatedNorm: {"eps": "norm eps", "act": "norm's gate", "gate_first": "gate before the norm"},
 }
 

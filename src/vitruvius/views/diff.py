@@ -183,21 +183,20 @@ def _pair(a: list[Place], b: list[Place]) -> Pair:
     aspect = (a or b)[0].aspect
     words = _words(a, b)
     sides = [[(place, _key(place.aspect.value)) for place in side] for side in (a, b)]
-    told = [_arrangement([words[key] for _, key in side]) for side in sides]
+    told_a, told_b = (_arrangement([words[key] for _, key in side]) for side in sides)
     keys_a, keys_b = ({key for _, key in side} for side in sides)
     numeric = all(type(key) in (int, float) for key in keys_a | keys_b)
-    if told[0] == told[1]:
-        return Pair(aspect.label, aspect.role, *told, numeric)
-    told = [
-        f"{text}{_details(side, other, aspect.label)}" for text, side, other in zip(told, (a, b), (b, a), strict=True)
-    ]
+    if told_a == told_b:
+        return Pair(aspect.label, aspect.role, told_a, told_b, numeric)
+    told_a += _details(a, b)
+    told_b += _details(b, a)
     if keys_a == keys_b:
-        return Pair(aspect.label, aspect.role, *told, numeric, ("layers",), ("layers",))
+        return Pair(aspect.label, aspect.role, told_a, told_b, numeric, ("layers",), ("layers",))
     paths_a, paths_b = (
         tuple(path for place, key in side if {key} != others for path in place.fields)
         for side, others in zip(sides, (keys_b, keys_a), strict=True)
     )
-    return Pair(aspect.label, aspect.role, _plain(a, told[0]), _plain(b, told[1]), numeric, paths_a, paths_b)
+    return Pair(aspect.label, aspect.role, _plain(a, told_a), _plain(b, told_b), numeric, paths_a, paths_b)
 
 
 def _key(value: Any) -> Any:
@@ -234,7 +233,7 @@ def _short(part: Spec, label: str) -> str:
     return ", ".join(facts(part)) if title(part) == label else phrase(part)
 
 
-def _details(side: list[Place], other: list[Place], label: str) -> str:
+def _details(side: list[Place], other: list[Place]) -> str:
     """The facts of parts that the other side lacks, where they are too many to stand inside the pattern."""
     found = {}
     for place in side:

@@ -14,7 +14,7 @@ from ..spec import Decoder
 from .drawing.cards import arranged, below
 from .drawing.document import document
 from .drawing.figure import Figure, figure
-from .drawing.scene import Line, Part, Rect, Text, group
+from .drawing.scene import Differs, Line, Part, Rect, Text, group
 from .drawing.sketch import NOTE, Highlight
 from .drawing.theme import NIGHT, PAPER, Theme
 
@@ -65,7 +65,7 @@ class Drawing:
         return [line for part, _ in self.root.walk() for line in part.lines]
 
     def save(self, path: str | PathLike[str]) -> None:
-        """Writes the drawing to an .svg file. Raises InputError for a name that ends otherwise, or a folder that is not there."""
+        """Writes the drawing to an .svg file. Raises InputError for a name that ends otherwise or a missing folder."""
         target = Path(fspath(path))
         if target.suffix.lower() != ".svg":
             raise InputError(f"a drawing is written as SVG: give {str(target)!r} the ending .svg")
@@ -86,7 +86,7 @@ def draw(arch: Decoder, highlight: Iterable[str] = frozenset(), theme: Theme = P
     residual sums, the final norm, the output layer. Cards show the insides; a letter marks what they belong to.
 
     Args:
-        highlight: canonical paths ("layers.0.mixer.body.sees"): what they name, or holds it, is drawn in another colour.
+        highlight: canonical paths ("layers.0.mixer.body.sees"): what they name and what holds it gets another colour.
         theme: the colours.
     """
     drawn = figure(arch, Highlight.of(arch, highlight))
@@ -97,7 +97,7 @@ def draw(arch: Decoder, highlight: Iterable[str] = frozenset(), theme: Theme = P
 def draw_side_by_side(a: Decoder, b: Decoder, difference: Difference | None = None, theme: Theme = PAPER) -> Drawing:
     """Two architectures side by side, with what differs highlighted; `difference` is by default their comparison."""
     if difference is None:
-        from .diff import compare  # noqa: PLC0415
+        from .diff import compare
 
         difference = compare(a, b)
     marked = ((a, Highlight.of(a, difference.paths_a)), (b, Highlight.of(b, difference.paths_b)))
@@ -149,10 +149,11 @@ def _pair(figures: list[Figure]) -> Part:
 def _legend(y: float) -> Part:
     parts: list[Part] = []
     x = 0.0
-    for name, words in (
+    meanings: tuple[tuple[Differs, str], ...] = (
         ("detail", "differs in a detail"),
         ("whole", "is not in the other, or is something else there"),
-    ):
+    )
+    for name, words in meanings:
         color = Part(f"legend.{name}.color", Rect(x, y, 26.0, 15.0), "box", role="plain", differs=name)
         text = Text(words, x + 34.0, y + 12, NOTE, ink="muted")
         parts.append(Part(f"legend.{name}", color.rect.union(text.rect), texts=(text,), parts=(color,)))

@@ -7,6 +7,7 @@ from textwrap import wrap
 
 from ..cost import Cost
 from ..cost.part import MTP as APART
+from ..cost.part import weightless
 from ..cost.quantity import count, flops, number, ratio, size
 
 WIDTH = 100  # columns of a terminal that a table may take
@@ -86,7 +87,7 @@ def _parts(cost: Cost) -> str:
     counts = cost.parameters.by_part
     decode, prefill = cost.flops.by_part["decode_per_token"], cost.flops.by_part["prefill"]
     rows = [["", "parameters", "decode, per token", "prefill"]]
-    for part in (name for counted in counts for name in (counted, f"{counted} scores")):
+    for part in (name for counted in counts for name in (counted, weightless(counted))):
         cells = ((counts, number), (decode, flops), (prefill, flops))
         if part != APART and any(part in split for split, _ in cells):
             rows.append([part, *(shown(split[part]) if part in split else "" for split, shown in cells)])

@@ -83,7 +83,7 @@ def usual_scale(attention: s.Attention | s.LatentAttention) -> float:
 
 def biased(attention: s.Attention) -> list[str]:
     """Which projections have a bias: some of q, k, v, o."""
-    own = isinstance(attention.kv, s.KeyValue) and attention.kv.bias
+    own = isinstance(attention.kv, (s.KeyValue, s.UnifiedKeyValue)) and attention.kv.bias
     has = {"q": attention.q_bias, "k": own, "v": own, "o": attention.o_bias}
     return [name for name, bias in has.items() if bias]
 
@@ -130,7 +130,7 @@ def _(spec: s.Attention) -> list[str]:
         norms |= {"keys": kv.k_norm, "values": kv.v_norm}
         said += [f"values × {number(kv.v_scale)}"] if kv.v_scale != 1.0 else []
     else:
-        said.append(phrase(kv))
+        said.append(title(kv))
     said += [phrase(spec.sees), phrase(spec.positions) if spec.positions else "no RoPE"]
     if isinstance(spec.positions, s.RoPE) and spec.positions.dim < spec.head_dim:
         said.append(f"RoPE on {spec.positions.dim} of {spec.head_dim} channels")
@@ -149,10 +149,9 @@ def _(spec: s.EncoderKeyValue) -> str:
     return "keys and values of the encoder's output"
 
 
-@facts.register(s.LayerKeyValue)
-@facts.register(s.EncoderKeyValue)
-def _(spec: s.LayerKeyValue | s.EncoderKeyValue) -> list[str]:
-    return []
+@title.register
+def _(spec: s.UnifiedKeyValue) -> str:
+    return "keys and values of one projection"
 
 
 @title.register
@@ -217,7 +216,7 @@ def _(spec: s.QKNorm) -> list[str]:
 @marks.register(s.LatentAttention)
 def _(spec: s.Attention | s.LatentAttention) -> dict[str, str]:
     rope = spec.positions
-    shared = isinstance(spec, s.Attention) and isinstance(spec.kv, s.LayerKeyValue)
+    shared = spec.kv if isinstance(spec.kv, s.LayerKeyValue) else None
     sees = "full" if isinstance(spec.sees, s.Causal) else phrase(spec.sees)
     theta = f"theta {number(rope.theta)}" if isinstance(rope, s.RoPE) else ""
     return {
@@ -225,7 +224,7 @@ def _(spec: s.Attention | s.LatentAttention) -> dict[str, str]:
         "sees": sees,
         "positions": title(rope) if rope else "NoPE",
         "theta": theta,
-        "kv": f"kv of {spec.kv.layer}" if shared else "",
+        "kv": f"kv of {shared.layer}" if shared else "",
     }
 
 
@@ -323,6 +322,40 @@ def _(spec: s.YaRN) -> list[str]:
     return said + ([] if spec.truncate else ["not truncated"])
 
 
+@title.register
+def _(spec: s.Proportional) -> str:
+    return "proportional"
+
+
+@facts.register
+def _(spec: s.Proportional) -> list[str]:
+    said = [f"on {number(100 * spec.share)} % of the channels"]
+    return said + ([f"factor {number(spec.factor)}"] if spec.factor != 1.0 else [])
+
+
+# Recurrences
+
+
+@title.register
+def _(spec: s.GatedDeltaNet) -> str:
+    return "Gated DeltaNet"
+
+
+@title.register
+def _(spec: s.KimiDelta) -> str:
+    return "Kimi Delta Attention"
+
+
+@title.register
+def _(spec: s.Mamba2) -> str:
+    return "Mamba-2"
+
+
+@title.register
+def _(spec: s.ShortConv) -> str:
+    return "short convolution"
+
+
 # Feed-forward
 
 
@@ -393,6 +426,7 @@ def _(spec: s.MoE) -> list[str]:
     said.append(f"router: {', '.join(facts(spec.router))}")
     said += ["its weights multiply the experts' inputs"] if spec.weigh == "input" else []
     said += [f"experts work in a latent of {number(spec.latent)}"] if spec.latent else []
+    said += [f"before the experts: {phrase(spec.norm)}"] if spec.norm else []
     return said + ([f"all × {number(spec.scale)}"] if spec.scale != 1.0 else [])
 
 
@@ -413,6 +447,8 @@ def _(spec: s.Router) -> list[str]:
         said.append("selection bias")
     if spec.groups and spec.groups.count > 1:
         said += facts(spec.groups)
+    said += [f"of {phrase(spec.norm)}"] if spec.norm else []
+    said += ["a learned number for each expert"] if spec.expert_scale else []
     said += ["biases"] if spec.bias else []
     said += [f"logits capped at {number(spec.softcap)}"] if spec.softcap is not None else []
     said += [f"at most {number(spec.capacity)} tokens for an expert"] if spec.capacity is not None else []
@@ -446,6 +482,11 @@ def _(spec: s.LayerNorm) -> str:
 @title.register
 def _(spec: s.WeightlessNorm) -> str:
     return "weightless RMSNorm"
+
+
+@title.register
+def _(spec: s.UnitNorm) -> str:
+    return "unit norm"
 
 
 @title.register

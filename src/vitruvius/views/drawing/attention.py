@@ -17,7 +17,7 @@ def attention(inside: Inside, width: int, letters: Letters, highlight: Highlight
     card, kv = Card(inside, "attention", highlight), spec.kv
     sizes = [
         f"{spec.heads} × {spec.head_dim}{_bias(spec.q_bias)}",
-        *(f"{kv.heads} × {dim}{_bias(isinstance(kv, s.KeyValue) and kv.bias)}" for dim in (kv.head_dim, kv.v_dim)),
+        *(f"{kv.heads} × {dim}{_bias(own and kv.bias)}" for dim in (kv.head_dim, kv.v_dim)),
     ]
     origin = "of an earlier layer" if isinstance(kv, s.LayerKeyValue) else "of the encoder"
     sizes += [] if isinstance(kv, s.KeyValue) else [origin]
@@ -25,7 +25,7 @@ def attention(inside: Inside, width: int, letters: Letters, highlight: Highlight
     labels = [title(norm) for norm in norms if norm] + (["× temperature"] if spec.softmax.temperature else [])
     wide = max(84.0, widest(sizes, SUB) + 16, widest(labels, INNER) + 12)
     step = wide + BETWEEN
-    source = 0.0 if isinstance(kv, s.KeyValue) else -step
+    source = 0.0 if isinstance(kv, (s.KeyValue, s.UnifiedKeyValue)) else -step
     q, k, v = (card.column(x, wide, source=source) for x in (-step, 0.0, step))
     card.input(source)
     about = f"linear, from {number(width)}"
@@ -33,6 +33,8 @@ def attention(inside: Inside, width: int, letters: Letters, highlight: Highlight
     _norm_and_rope(card, q, spec.q_norm, "q_norm", spec.positions)
     if isinstance(kv, s.KeyValue):
         _keys_and_values(card, spec, kv, (k, v), sizes[1:3], about)
+    elif isinstance(kv, s.UnifiedKeyValue):
+        _keys_as_values(card, spec, kv, (k, v), sizes[1], about)
     else:
         for column, text in ((k, "Key"), (v, "Value")):
             rect = Rect(column.x - wide / 2, -ARROW - TALL, wide, TALL)
@@ -66,6 +68,22 @@ def _keys_and_values(
         _cached(card, f"{slot}.cached", column.next(PILL, 64), "", f"{slot} kv.heads kv.head_dim kv.v_dim")
 
 
+def _keys_as_values(
+    card: Card, spec: s.Attention, kv: s.UnifiedKeyValue, columns: tuple[Column, Column], size: str, about: str
+) -> None:
+    """One projection for both: the keys are the values, scaled and rotated."""
+    k, v = columns
+    both = card.column((k.x + v.x) / 2, v.x - k.x + k.width, source=0.0)
+    fields = "kv.k kv.heads kv.head_dim kv.bias"
+    card.step("k", both.next(TALL), "Key and value", size, fields=fields, size=LABEL, about=about)
+    card.norm(both, "kv.norm", kv.norm, "kv")
+    _cached(card, "kv.cached", both.next(PILL, 64), "", "kv")
+    for column in columns:
+        column.follow(both)
+    card.step("kv.weight", k.next(ROW), "× weight", fields="kv", about="the norm's weight, for the keys only")
+    _norm_and_rope(card, k, None, "kv", spec.positions)
+
+
 def _norm_and_rope(card: Card, column: Column, norm: s.QKNorm | None, slot: str, positions: s.Spec | None) -> None:
     """The norm of queries or keys and their rotation, in this order or the other."""
     late = norm is not None and norm.when == "after_rope"
@@ -91,7 +109,7 @@ def _weighted_sum(
     size: str,
     fields: str,
 ) -> Part:
-    """Softmax of the queries' products with the keys, the values summed by it, and the projection back to the stream."""
+    """Softmax of the queries' products with the keys, the values summed by it, and the projection back."""
     q, k, v = columns
     left, right, split = q.x - q.width / 2, v.x + v.width / 2, k.x + k.width / 2
     softmax, scale = spec.softmax, root(spec.softmax.scale)

@@ -54,6 +54,7 @@ class Card:
         return Column(self.sketch, x, y, width, via)
 
     def input(self, source: float) -> None:
+        """The word under the line that all streams with this source begin with."""
         self.sketch.text("input", "input", source, ARROW + 12)
 
     def step(

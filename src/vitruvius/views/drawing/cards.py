@@ -28,8 +28,8 @@ Found = tuple[s.Spec, str, str]  # a part, its path, and where it is in words
 
 
 def insides(shown: Iterable[tuple[str, Kind]]) -> list[Inside]:
-    """The bodies of layers in order of appearance, those that look alike once. Kinds of layers are given with the path of
-    their stack ("" or "encoder.")."""
+    """The bodies of layers in order of appearance, those that look alike once. Each kind of layer is given with the
+    path of its stack, "" or "encoder."."""
     found: dict[s.Spec, list[Found]] = {}
     for stack, kind in shown:
         word = "the encoder" if stack else named(kind.name)

@@ -18,9 +18,10 @@ def document(root: Part, view: Rect, theme: Theme, title: str, description: str,
     """The SVG of what `view` shows of `root`. `name` is its id, and put before the ids of its parts."""
     left, top, width, height = (num(value) for value in (view.x, view.y, view.width, view.height))
     texts = [text for part, _ in root.walk() for text in part.texts]
+    size = f'width="{width}" height="{height}" viewBox="{left} {top} {width} {height}"'
+    labelled = f'role="img" aria-labelledby="{name}-title {name}-desc"'
     lines = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" id={quoteattr(name)} width="{width}" height="{height}" '
-        f'viewBox="{left} {top} {width} {height}" role="img" aria-labelledby="{name}-title {name}-desc">',
+        f'<svg xmlns="http://www.w3.org/2000/svg" id={quoteattr(name)} {size} {labelled}>',
         f'<title id="{name}-title">{escape(title)}</title>',
         f'<desc id="{name}-desc">{escape(description)}</desc>',
         f"<style>{style(theme, name, texts)}</style>",
@@ -38,6 +39,7 @@ def num(value: float) -> str:
 
 def style(theme: Theme, name: str, texts: list[Text]) -> str:
     """The style sheet; every rule names the drawing, so that several can stand in one page."""
+    stroke, experts = "stroke-width:1.5;stroke-linejoin:round;stroke-linecap:round", theme.roles["feed-forward"][1]
     rules = {
         "text": 'font-family:"Inter",system-ui,sans-serif;font-kerning:none;font-variant-ligatures:none',
         "text.b": "font-weight:600",
@@ -49,15 +51,15 @@ def style(theme: Theme, name: str, texts: list[Text]) -> str:
         ".panel": _paint(theme.panel) + ";stroke-width:1.25",
         ".sum": _paint((theme.paper, theme.line)) + ";stroke-width:1.5",
         ".dot": f"fill:{theme.line}",
-        ".stream,.skip,.control,.sign": f"fill:none;stroke:{theme.line};stroke-width:1.5;stroke-linejoin:round;stroke-linecap:round",
+        ".stream,.skip,.control,.sign": f"fill:none;stroke:{theme.line};{stroke}",
         ".control": "stroke-dasharray:4 3.5",
         ".head": f"fill:{theme.line}",
         ".leader": f"fill:none;stroke:{theme.leader};stroke-width:0.9",
         ".rule-plain": f"stroke:{theme.leader};stroke-width:2",
         ".divider": f"stroke:{theme.leader};stroke-width:1",
         ".kind-other": f"fill:{theme.leader}",
-        ".expert-idle": f"fill:{theme.paper};stroke:{theme.roles['feed-forward'][1]};stroke-width:0.6;stroke-opacity:0.55",
-        ".expert-active": f"fill:{theme.roles['feed-forward'][1]}",
+        ".expert-idle": f"fill:{theme.paper};stroke:{experts};stroke-width:0.6;stroke-opacity:0.55",
+        ".expert-active": f"fill:{experts}",
     }
     for role, paint in theme.roles.items():
         rules[f".{role}"] = _paint(paint) + ";stroke-width:1.25"
@@ -107,12 +109,16 @@ def _shape(part: Part) -> Iterator[str]:
     elif part.shape == "cells":
         yield f'<path {look} d="{_cells(part.cells)}"/>'
     elif part.shape != "group":
-        round_ = (
-            box.height / 2
-            if part.shape == "pill"
-            else {"panel": 16}.get(part.role, 14 if part.role.startswith("card") else min(7.0, box.height / 4))
-        )
-        yield f'<rect {look} x="{num(box.x)}" y="{num(box.y)}" width="{num(box.width)}" height="{num(box.height)}" rx="{num(round_)}"/>'
+        place = f'x="{num(box.x)}" y="{num(box.y)}" width="{num(box.width)}" height="{num(box.height)}"'
+        yield f'<rect {look} {place} rx="{num(_corner(part))}"/>'
+
+
+def _corner(part: Part) -> float:
+    """The radius of a rectangle's corners."""
+    if part.shape == "pill":
+        return part.rect.height / 2
+    large = part.role == "panel" or part.role.startswith("card")
+    return 14.0 if large else min(7.0, part.rect.height / 4)
 
 
 def _cells(cells: Iterable[Rect]) -> str:

@@ -113,24 +113,20 @@ def _routing(router: s.Router, width: int) -> list[tuple[str, str, str, str]]:
 
 
 def choice(router: s.Router) -> list[list[bool]]:
-    """An example: rows of experts, true where chosen for a token. Where the choice is limited to groups, a row is a group."""
-    groups = router.groups
-    if groups and groups.count > 1 and router.experts // groups.count <= 40:
-        columns = router.experts // groups.count
+    """An example: rows of experts, true where chosen for a token. Within groups, a row is a group."""
+    groups, experts = router.groups, router.experts
+    if groups and groups.count > 1 and experts // groups.count <= 40:
+        columns = experts // groups.count
         usable = [i * groups.count // groups.active for i in range(groups.active)]
     else:
-        columns = next((c for c in (4, 8, 16, 24, 32, 48) if router.experts <= c * c), 64)
-        usable = list(range(ceil(router.experts / columns)))
-    seats = [
-        row * columns + column for row in usable for column in range(columns) if row * columns + column < router.experts
-    ]
+        columns = next((c for c in (4, 8, 16, 24, 32, 48) if experts <= c * c), 64)
+        usable = list(range(ceil(experts / columns)))
+    rows = [range(start, min(start + columns, experts)) for start in range(0, experts, columns)]
+    seats = [seat for row in usable for seat in rows[row]]
     stride = len(seats) / router.active
     uneven = 0.37 if stride >= 3 else 0.0  # spread evenly, but not as if with a ruler
     chosen = {seats[int((i + uneven * i % 1) * stride)] for i in range(router.active)}
-    return [
-        [seat in chosen for seat in range(start, min(start + columns, router.experts))]
-        for start in range(0, router.experts, columns)
-    ]
+    return [[seat in chosen for seat in row] for row in rows]
 
 
 def _squares(card: Card, box: Part, rows: list[list[bool]], cell: float, spec: s.MoE, letters: Letters) -> None:

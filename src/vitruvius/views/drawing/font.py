@@ -1,4 +1,4 @@
-"""The widths of a text in the font that the drawings carry with them, and the part of that font which a drawing uses."""
+"""The widths of texts in the font that the drawings carry with them, and the part of the font that a drawing uses."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def _bytes(bold: bool) -> bytes:
 
 
 def _open(bold: bool) -> Any:
-    from fontTools.ttLib import TTFont  # noqa: PLC0415: 20 ms that only a drawing should cost
+    from fontTools.ttLib import TTFont  # only a drawing should wait for it
 
     return TTFont(BytesIO(_bytes(bold)), recalcTimestamp=False)
 
@@ -79,5 +79,5 @@ def embedded(characters: Iterable[str], bold: bool) -> bytes:
 def font_face(characters: Iterable[str], bold: bool) -> str:
     """The CSS rule that brings the font's used part along."""
     data = b64encode(embedded(characters, bold)).decode("ascii")
-    weight = 600 if bold else 400
-    return f'@font-face{{font-family:"Inter";font-weight:{weight};src:url(data:font/otf;base64,{data}) format("opentype")}}'
+    source = f'url(data:font/otf;base64,{data}) format("opentype")'
+    return f'@font-face{{font-family:"Inter";font-weight:{600 if bold else 400};src:{source}}}'

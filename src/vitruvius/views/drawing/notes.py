@@ -1,4 +1,5 @@
-"""What a drawing writes beside a part: short notes, each with the fields that it was read from, so that it can be highlighted."""
+"""What a drawing writes beside a part: short notes, each with the fields it was read from, so that it can be
+highlighted."""
 
 from __future__ import annotations
 
@@ -14,7 +15,8 @@ from ..words import ACTIVATIONS, GATED, facts, phrase, root, title, usual_scale
 
 @dataclass(frozen=True)
 class Note:
-    """A phrase and the fields it tells, relative to its part (none: the part). A `quiet` one is shown only where it differs."""
+    """A phrase and the fields it tells, relative to its part (none: the part itself). A `quiet` one is shown only
+    where it differs."""
 
     text: str
     fields: tuple[str, ...]
@@ -26,6 +28,7 @@ class Note:
 
 
 def note(text: str, fields: str, quiet: bool = False) -> Note:
+    """A note whose fields are names separated by spaces."""
     return Note(text, tuple(fields.split()), quiet)
 
 
@@ -35,6 +38,7 @@ def counted(count: int, noun: str) -> str:
 
 
 def capital(text: str) -> str:
+    """The text with a capital at its start."""
     return text[:1].upper() + text[1:]
 
 
@@ -67,6 +71,7 @@ def gated(spec: s.GatedMLP) -> str | None:
 
 
 def activation(spec: s.MLP | s.GatedMLP) -> str:
+    """What stands between up and down: SiLU."""
     match spec.act:
         case s.ClampedSwiGLU():
             return "clamped SiLU"
@@ -106,6 +111,9 @@ def _keys(spec: s.Attention) -> list[Note]:
         return [note("keys and values of the encoder", "kv")]
     biases = {"q": spec.q_bias, "k": kv.bias, "v": kv.bias, "o": spec.o_bias}
     have = ", ".join(name for name, bias in biases.items() if bias)
+    if isinstance(kv, s.UnifiedKeyValue):
+        said = [note("values are the keys before RoPE", "kv"), *_qk_norm(spec.q_norm, None)]
+        return [*said, note(f"biases on {have}" if have else "no biases", "q_bias kv.bias o_bias", quiet=not have)]
     return [
         *_qk_norm(spec.q_norm, kv.k_norm),
         note("norm of values" if kv.v_norm else "values not normed", "kv.v_norm", quiet=not kv.v_norm),
@@ -182,6 +190,7 @@ def _scaling(scaling: s.Scaling | None) -> Note:
             return note(f"Llama 3 scaling × {number(factor)} of {number(start)}", "positions.scaling")
         case s.YaRN(factor=factor, original_context=start):
             return note(f"YaRN × {number(factor)} of {number(start)}", "positions.scaling")
+    return note(phrase(scaling), "positions.scaling")
 
 
 def _softmax(spec: s.Attention | s.LatentAttention) -> list[Note]:

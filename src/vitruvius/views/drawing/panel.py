@@ -1,4 +1,4 @@
-"""One kind of layer: its branches on the residual stream, with the norms and sums where they are, and the notes beside it."""
+"""One kind of layer: its branches on the residual stream, norms and sums where they are, and the notes beside it."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ NOTE_DISTANCE = 30.0  # from the panel to its notes
 
 @dataclass(frozen=True)
 class Anchor:
-    """A part that has something to say: the middle of its right edge, and the lines to write there, each with its ink."""
+    """A part that has something to say: the middle of its right edge, and the lines to write, each with its ink."""
 
     path: str
     role: str
@@ -32,6 +32,7 @@ class Anchor:
     lines: tuple[tuple[str, str], ...]
 
     def moved(self, dx: float, dy: float) -> Anchor:
+        """The same elsewhere."""
         return replace(self, x=self.x + dx, y=self.y + dy)
 
     def muted(self, known: Container[str]) -> Anchor:
@@ -228,7 +229,7 @@ def notes_height(heading: Heading | None, anchors: Sequence[Anchor]) -> float:
 
 
 def apart(wanted: Sequence[tuple[float, float]], top: float, bottom: float) -> list[float]:
-    """Upper ends for blocks of (wanted upper end, height), in order, NOTE_GAP apart at least, between top and bottom."""
+    """Upper ends for blocks of (wanted upper end, height), in order, at least NOTE_GAP apart, from top to bottom."""
     places: list[float] = []
     free = top
     for y, height in wanted:

@@ -1,4 +1,5 @@
-"""What a drawing is made of: a tree of parts, each a shape with its texts, lines and inner parts. Units are CSS pixels, y down."""
+"""What a drawing is made of: a tree of parts, each a shape with its texts, lines and inner parts. Units are CSS pixels,
+y points down."""
 
 from __future__ import annotations
 
@@ -26,20 +27,25 @@ class Rect:
 
     @property
     def right(self) -> float:
+        """The x of the right edge."""
         return self.x + self.width
 
     @property
     def bottom(self) -> float:
+        """The y of the lower edge."""
         return self.y + self.height
 
     @property
     def center(self) -> Point:
+        """The point in the middle."""
         return self.x + self.width / 2, self.y + self.height / 2
 
     def moved(self, dx: float, dy: float) -> Rect:
+        """The same elsewhere."""
         return Rect(self.x + dx, self.y + dy, self.width, self.height)
 
     def union(self, other: Rect) -> Rect:
+        """The smallest rectangle that holds both."""
         x, y = min(self.x, other.x), min(self.y, other.y)
         return Rect(x, y, max(self.right, other.right) - x, max(self.bottom, other.bottom) - y)
 
@@ -58,11 +64,13 @@ class Text:
 
     @property
     def rect(self) -> Rect:
+        """As wide as the text, as high as any letter."""
         width = measure(self.string, self.size, self.bold)
         left = self.x - {"start": 0.0, "middle": width / 2, "end": width}[self.anchor]
         return Rect(left, self.y - ASCENT * self.size, width, (ASCENT + DESCENT) * self.size)
 
     def moved(self, dx: float, dy: float) -> Text:
+        """The same elsewhere."""
         return replace(self, x=self.x + dx, y=self.y + dy)
 
 
@@ -80,6 +88,7 @@ class Line:
     arrow: bool = False
 
     def moved(self, dx: float, dy: float) -> Line:
+        """The same elsewhere."""
         return replace(self, points=tuple((x + dx, y + dy) for x, y in self.points))
 
 
@@ -109,6 +118,7 @@ class Part:
     cells: tuple[Rect, ...] = field(default=(), repr=False)  # of the shape "cells": small rectangles in one colour
 
     def moved(self, dx: float, dy: float) -> Part:
+        """The same elsewhere, with all that is in it."""
         return replace(
             self,
             rect=self.rect.moved(dx, dy),

@@ -69,6 +69,7 @@ class Sketch:
         self.lines: list[Line] = []
 
     def add(self, part: Part) -> Part:
+        """A part that is drawn already."""
         self.parts.append(part)
         return part
 
@@ -133,9 +134,11 @@ class Sketch:
         return self.add(Part(self._named(name), Rect(x - 2, y - 2, 4, 4), "circle", role="dot"))
 
     def line(self, *points: Point, kind: str = "stream", arrow: bool = False) -> None:
+        """A line through these points."""
         self.lines.append(Line(points, kind, arrow))
 
     def done(self, path: str = "") -> Part:
+        """All of it as one part."""
         return group(self.name, tuple(self.parts), tuple(self.lines), path)
 
     def _named(self, name: str) -> str:
@@ -176,6 +179,12 @@ class Column:
     def line(self, y: float) -> None:
         """A line up to the height `y`, where something begins that goes on by itself."""
         self.sketch.line(*self.trail, (self.x, y))
+
+    def follow(self, other: Column) -> None:
+        """Goes on from where another stream has come to, to the side of it."""
+        start, low = other.trail[-1], other.y - ARROW
+        self.trail = (start, (other.x, low), (self.x, low)) if self.x != other.x else (start,)
+        self.y = low
 
     def turn(self, *points: Point, kind: str = "stream") -> None:
         """The stream leaves its column, with an arrow by way of `points`."""

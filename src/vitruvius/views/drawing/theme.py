@@ -10,7 +10,7 @@ Paint = tuple[str, str]  # fill, edge
 
 @dataclass(frozen=True)
 class Theme:
-    """What everything is painted with: `roles` by what a part does, `kinds` the kinds of layers in order of appearance."""
+    """What everything is painted with: `roles` by what a part does, `kinds` of layers in order of appearance."""
 
     paper: str
     ink: str
