@@ -88,6 +88,25 @@ def gemma3n(**keys: Any) -> Config:
     return llama("gemma3n_text", **{**sizes, "laurel_rank": 5, **keys})
 
 
+def gemma4(**keys: Any) -> Config:
+    sizes = {"head_dim": 10, "global_head_dim": 20, "sliding_window": 6, "num_attention_heads": 4}
+    return llama("gemma4_text", **{**sizes, **keys})
+
+
+def gemma4(**keys: Any) -> Config:
+    return llama("gemma4_text", **{"head_dim": 10, "sliding_window": 6, **keys})
+
+
+def proportional(factor: float) -> Config:
+    return {"rope_type": "proportional", "partial_rotary_factor": factor, "rope_theta": 900.0}
+
+
+def laguna(**keys: Any) -> Config:
+    sizes = {"head_dim": 12, "sliding_window": 7, "moe_intermediate_size": 16, "shared_expert_intermediate_size": 20}
+    experts = {"num_experts": 6, "num_experts_per_tok": 3, "moe_routed_scaling_factor": 1.6}
+    return llama("laguna", **{**sizes, **experts, **keys})
+
+
 FULL, SLIDING = "full_attention", "sliding_attention"
 VISION = {"hidden_size": 16, "intermediate_size": 20, "num_hidden_layers": 1, "num_attention_heads": 2, "image_size": 16}
 GEMMA = {"head_dim": 10, "query_pre_attn_scalar": 7, "sliding_window": 6, "tie_word_embeddings": True}
@@ -551,6 +570,169 @@ TEXT = {
         final_logit_softcapping=5.0,
         rope_parameters={FULL: rope(1e3), SLIDING: rope(60.0)},
     ),
+    "gemma3n_pattern": gemma3n(
+        num_hidden_layers=15,
+        intermediate_size=[40, 24, 36] * 5,
+        layer_types=[SLIDING, SLIDING, FULL, SLIDING, FULL] * 3,
+        num_kv_shared_layers=5,
+        activation_sparsity_pattern=[0.8] * 5 + [0.0] * 10,
+        attention_bias=True,
+        vocab_size_per_layer_input=21,
+        rope_theta=1e3,
+        rope_local_base_freq=60.0,
+        rope_scaling={"rope_type": "linear", "factor": 3.0},
+    ),
+    "gemma3n_implied": {
+        k: v for k, v in gemma3n(num_hidden_layers=12, num_kv_shared_layers=4).items() if k != "rms_norm_eps"
+    },
+    "gemma4": gemma4(
+        num_hidden_layers=7,
+        layer_types=[SLIDING, FULL, SLIDING, SLIDING, SLIDING, FULL, SLIDING],
+        num_kv_shared_layers=3,
+        use_double_wide_mlp=True,
+        vocab_size_per_layer_input=83,
+        hidden_size_per_layer_input=8,
+        rope_parameters={FULL: rope(1e3, partial_rotary_factor=0.5), SLIDING: rope(60.0)},
+        final_logit_softcapping=5.0,
+    ),
+    "gemma4_experts": gemma4(
+        num_hidden_layers=6,
+        layer_types=[SLIDING, SLIDING, FULL, SLIDING, SLIDING, FULL],
+        hidden_size_per_layer_input=0,
+        attention_k_eq_v=True,
+        num_global_key_value_heads=1,
+        enable_moe_block=True,
+        num_experts=6,
+        top_k_experts=2,
+        moe_intermediate_size=14,
+        rope_parameters={
+            FULL: rope(1e3, partial_rotary_factor=0.5) | {"rope_type": "proportional"},
+            SLIDING: rope(60.0),
+        },
+        final_logit_softcapping=5.0,
+    ),
+    "gemma4_unified": gemma4(
+        num_hidden_layers=6,
+        layer_types=[FULL, SLIDING, FULL, FULL, SLIDING, FULL],
+        hidden_size_per_layer_input=0,
+        num_kv_shared_layers=3,
+        attention_k_eq_v=True,
+        attention_bias=True,
+        tie_word_embeddings=False,
+        rope_parameters={
+            FULL: rope(1e3, partial_rotary_factor=0.4, factor=2.0) | {"rope_type": "proportional"},
+            SLIDING: rope(60.0),
+        },
+    ),
+    "glm_moe_dsa": deepseek(
+        "glm_moe_dsa",
+        num_hidden_layers=6,
+        n_routed_experts=6,
+        n_shared_experts=1,
+        first_k_dense_replace=2,
+        n_group=1,
+        topk_group=1,
+        index_topk=7,
+        index_head_dim=10,
+        index_n_heads=8,
+        indexer_types=["full", "shared", "full", "full", "shared", "shared"],
+        rope_theta=200.0,
+    ),
+    "glm_moe_dsa_biases": deepseek(
+        "glm_moe_dsa",
+        num_hidden_layers=3,
+        n_routed_experts=8,
+        n_shared_experts=2,
+        first_k_dense_replace=0,
+        mlp_layer_types=["sparse", "dense", "sparse"],
+        n_group=2,
+        topk_group=1,
+        norm_topk_prob=False,
+        attention_bias=True,
+        tie_word_embeddings=True,
+        index_topk=5,
+        index_head_dim=8,
+        index_n_heads=9,
+        rope_parameters=rope(),
+    ),
+    "mistral4": deepseek(
+        "mistral4",
+        n_routed_experts=8,
+        n_shared_experts=1,
+        first_k_dense_replace=1,
+        n_group=4,
+        topk_group=2,
+        qk_nope_head_dim=10,
+        qk_rope_head_dim=6,
+        attention_bias=True,
+        rope_parameters=yarn(
+            rope_theta=200.0, mscale=1.0, mscale_all_dim=1.0, llama_4_scaling_beta=0.4, max_position_embeddings=160
+        ),
+    ),
+    "mistral4_half": deepseek(
+        "mistral4",
+        q_lora_rank=None,
+        n_routed_experts=5,
+        n_shared_experts=2,
+        first_k_dense_replace=0,
+        n_group=1,
+        topk_group=1,
+        norm_topk_prob=False,
+        rope_interleave=False,
+        tie_word_embeddings=True,
+        rope_parameters=yarn(rope_theta=90.0, mscale=1.0, mscale_all_dim=0.7, llama_4_scaling_beta=0.2),
+    ),
+    "laguna": laguna(
+        num_hidden_layers=6,
+        layer_types=[FULL, SLIDING, SLIDING, FULL, FULL, SLIDING],
+        num_attention_heads_per_layer=[6, 4, 4, 6, 6, 4],
+        moe_router_logit_softcapping=1.2,
+        rope_parameters={
+            FULL: yarn(rope_theta=200.0, partial_rotary_factor=0.5),
+            SLIDING: rope(80.0, partial_rotary_factor=1.0),
+        },
+    ),
+    "laguna_per_channel": laguna(
+        num_hidden_layers=4,
+        layer_types=[SLIDING, FULL, SLIDING, FULL],
+        mlp_layer_types=["sparse", "dense", "dense", "sparse"],
+        gating="per-element",
+        attention_bias=True,
+        tie_word_embeddings=True,
+        rope_parameters={FULL: rope(200.0), SLIDING: rope(80.0)},
+    ),
+    "gemma4": gemma4(
+        num_hidden_layers=8,
+        layer_types=[SLIDING, SLIDING, FULL, SLIDING, FULL, SLIDING, SLIDING, FULL],
+        global_head_dim=16,
+        vocab_size_per_layer_input=83,
+        hidden_size_per_layer_input=8,
+        num_kv_shared_layers=4,
+        use_double_wide_mlp=True,
+        final_logit_softcapping=3.0,
+        rope_parameters={SLIDING: rope(60.0), FULL: proportional(0.25)},
+    ),
+    "gemma4_experts": gemma4(
+        num_hidden_layers=5,
+        layer_types=[SLIDING, FULL, FULL, SLIDING, FULL],
+        global_head_dim=20,
+        num_global_key_value_heads=1,
+        attention_k_eq_v=True,
+        hidden_size_per_layer_input=0,
+        enable_moe_block=True,
+        num_experts=6,
+        top_k_experts=2,
+        moe_intermediate_size=18,
+        rope_parameters={SLIDING: rope(60.0), FULL: proportional(0.5)},
+    ),
+    "gemma4_unshared": gemma4(
+        num_hidden_layers=7,
+        global_head_dim=10,
+        vocab_size_per_layer_input=83,
+        hidden_size_per_layer_input=6,
+        tie_word_embeddings=False,
+        rope_parameters={SLIDING: rope(60.0), FULL: proportional(1.0)},
+    ),
 }
 
 
@@ -578,6 +760,9 @@ WRAPPED = {
         boi_token_index=72,
         eoi_token_index=73,
         tie_word_embeddings=False,
+    ),
+    "gemma4_multimodal": wrapper(
+        "gemma4", TEXT["gemma4"], vision_config=None, audio_config=None, image_token_id=71, eoa_token_index=72
     ),
     "mistral3_multimodal": wrapper(
         "mistral3",

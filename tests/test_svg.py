@@ -21,7 +21,7 @@ import vitruvius as vt
 from vitruvius import catalog
 from vitruvius import spec as s
 from vitruvius.errors import InputError
-from vitruvius.views.drawing.figure import SHOWN
+from vitruvius.views.drawing.figure import MANY, SHOWN
 from vitruvius.views.drawing.font import measure, wrap
 from vitruvius.views.drawing.scene import Line, Part, Point, Rect, Text
 from vitruvius.views.pattern import kinds
@@ -144,7 +144,8 @@ def faults(drawn: Drawing) -> list[str]:
     shapes = [box for box in boxes if box.text is None]
     parents = {box.parent for box in shapes}
     round_ = {part.name for part, _ in drawn.root.walk() if part.shape == "circle"}  # badges sit on corners, on top
-    leaves = [box for box in shapes if box.name not in parents and box.name not in round_]
+    cells = {part.name for part, _ in drawn.root.walk() if part.shape == "cells"}  # their rectangles may interlace
+    leaves = [box for box in shapes if box.name not in parents | round_ | cells]
     found = [f"two shapes are called {box.name}" for box in boxes if by_name[box.name] is not box]
     found += [f"{box.name} lies outside of the drawing" for box in boxes if not holds(drawn.rect, box.rect)]
     found += [
@@ -157,17 +158,20 @@ def faults(drawn: Drawing) -> list[str]:
         f"{text.text!r} lies on the shape {shape.name}"
         for text in texts
         for shape in shapes
-        if text.parent not in round_
-        and overlap(text.rect, shape.rect)
-        and shape.name not in ancestors(text, by_name)
+        if text.parent not in round_ and overlap(text.rect, shape.rect) and shape.name not in ancestors(text, by_name)
     ]
     found += [f"{a.name} lies on {b.name}" for a, b in combinations(leaves, 2) if overlap(a.rect, b.rect)]
+    found += [f"two cells of {part.name} are one" for part, _ in drawn.root.walk() if not apart(part.cells)]
     segments = [segment for line in drawn.lines for segment in pairwise(line.points)]
     found += [f"a line crosses {x.text!r}" for x in texts if any(crosses(a, b, x.rect) for a, b in segments)]
     found += [f"a line crosses {x.name}" for x in leaves if any(crosses(a, b, x.rect) for a, b in segments)]
     points = [point for line in drawn.lines for point in line.points]
     found += [f"a line leaves the drawing at {x}" for x in points if not holds(drawn.rect, Rect(*x, 0, 0))]
     return found
+
+
+def apart(cells: tuple[Rect, ...]) -> bool:
+    return len({(round(cell.x, 2), round(cell.y, 2)) for cell in cells}) == len(cells)
 
 
 def ancestors(box: Box, by_name: dict[str, Box]) -> set[str]:
@@ -310,8 +314,11 @@ def test_figures_are_the_spec_s(name: str) -> None:
     assert f"{arch.width:,} → {arch.head.vocab:,}" in everywhere
     assert ("shares its table" in everywhere) == arch.embedding.tied
     assert ("Learned positions" in everywhere) == (arch.positions is not None)
+    first = kinds(arch)[0]
     for kind in kinds(arch)[:SHOWN]:
         beside = said(drawn, f"notes.layers.{kind.indices[0]}.")
+        if len(kinds(arch)) > MANY:  # then what the first has said is not repeated
+            beside += said(drawn, f"notes.layers.{first.indices[0]}.")
         for branch in kind.layer.branches:
             for wanted in expected(branch.body):
                 assert wanted in beside, f"{wanted!r} is not beside the layer {kind.name}"
@@ -338,8 +345,11 @@ def expected(body: s.Spec) -> list[str]:
         case s.Attention():
             window = [f"sliding window of {body.sees.size:,}"] if isinstance(body.sees, s.Window) else []
             groups = [f"{body.kv.heads} key/value head"] if body.kv.heads != body.heads else []
-            rope = [f"θ = {body.positions.theta:,.0f}"] if isinstance(body.positions, s.RoPE) else ["no RoPE"]
-            norm = ["QK norm"] if body.q_norm else []
+            rope = [f"θ = {body.positions.theta:,.0f}"] if isinstance(body.positions, s.RoPE) else []
+            norm = (
+                ["QK norm"] if isinstance(body.kv, s.KeyValue) and body.q_norm and body.q_norm == body.kv.k_norm else []
+            )
+            rope += ["no RoPE"] if body.positions is None and isinstance(body.kv, s.KeyValue) else []
             return [f"{body.heads} heads", f"head dimension {body.head_dim}", *window, *groups, *rope, *norm]
         case s.LatentAttention():
             queries = [f"latent of {body.q.rank:,}"] if body.q else []
@@ -349,7 +359,7 @@ def expected(body: s.Spec) -> list[str]:
             router = body.router
             of_groups = [f"{router.groups.active} of {router.groups.count}"] if router.groups else []
             groups = of_groups if router.groups and router.groups.count > 1 else []
-            chosen = f"{router.active} of {router.experts} experts per token"
+            chosen = f"{router.active} of {router.experts:,} experts per token"
             shared = ["a shared expert"] if body.shared else []
             return [chosen, f"hidden {body.expert.dim:,}", f"router: {router.score}", *groups, *shared]
         case s.MLP() | s.GatedMLP():
@@ -360,17 +370,31 @@ def expected(body: s.Spec) -> list[str]:
 @pytest.mark.parametrize("name", catalog.names())
 def test_norms_and_sums_stand_where_they_are(name: str) -> None:
     arch, drawn = architecture(name), drawing(name)
-    shapes = {box.name: box for box in drawn.boxes if box.text is None}
+    shapes = {box.name: box.rect for box in drawn.boxes if box.text is None}
     for kind in kinds(arch)[:SHOWN]:
         start = f"layers.{kind.indices[0]}"
         assert start in shapes
-        upwards = []
-        for branch in kind.layer.branches:
-            for slot, there in (("fork", True), ("pre", branch.pre), ("body", True), ("post", branch.post), ("sum", True)):
-                assert (f"{start}.{branch.name}.{slot}" in shapes) == bool(there)
-                upwards += [shapes[f"{start}.{branch.name}.{slot}"].rect.y] if there else []
-        assert upwards == sorted(upwards, reverse=True)
-        assert len(set(upwards)) == len(upwards)
+        check_order(kind.layer.branches, start, shapes)
+
+
+def check_order(branches: tuple[s.Branch, ...], start: str, shapes: dict[str, Rect]) -> None:
+    """Each branch's steps one above the other, all that are there and none that is not."""
+    upwards: list[str] = []
+    for branch in branches:
+        path = f"{start}.{branch.name}"
+        slots = ["fork", "pre", "body", "post", "scale", "sum"]
+        there = {"fork", "body", "sum"} | {slot for slot in ("pre", "post") if getattr(branch, slot)}
+        there |= {"scale"} if branch.scale != 1.0 else set()
+        if isinstance(branch.body, s.Parallel):
+            there.remove("body")
+            for inner in branch.body.branches:
+                assert f"{path}.body.{inner.name}.body" in shapes
+                assert (f"{path}.body.{inner.name}.post" in shapes) == (inner.post is not None)
+        assert {slot for slot in slots if f"{path}.{slot}" in shapes} == there
+        assert (f"{path}.skip" in shapes) == (branch.skip != 1.0)
+        upwards += [f"{path}.{slot}" for slot in slots if slot in there]
+    heights = [shapes[name].y for name in upwards]
+    assert heights == sorted(set(heights), reverse=True)
 
 
 def test_ladder_shows_every_layer_in_its_kind_s_colour() -> None:

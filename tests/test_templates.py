@@ -6,7 +6,6 @@ import time
 import tracemalloc
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
-from typing import Any
 
 import pytest
 from transformers.utils.chat_template_utils import render_jinja_template
@@ -30,16 +29,25 @@ LONG = [
     {"role": "system", "content": "  Be brief.\nAlways. "},
     {"role": "user", "content": "What is 1+1? <b>ünïcödé</b> 🦙"},
     {"role": "assistant", "content": "<think>\nhmm\n</think>\n\n2 "},
-    {"role": "user", "content": [{"type": "text", "text": "And "}, {"type": "image"}, {"type": "text", "text": "this?"}]},
+    {
+        "role": "user",
+        "content": [{"type": "text", "text": "And "}, {"type": "image"}, {"type": "text", "text": "this?"}],
+    },
     {
         "role": "assistant",
         "content": "",
-        "tool_calls": [{"id": "abcdefghi", "function": {"name": "weather", "arguments": {"city": "Zürich", "n": [1, None]}}}],
+        "tool_calls": [
+            {"id": "abcdefghi", "function": {"name": "weather", "arguments": {"city": "Zürich", "n": [1, None]}}}
+        ],
     },
     {"role": "tool", "tool_call_id": "abcdefghi", "content": "sunny"},
     {"role": "user", "content": "\n1\n2"},
 ]
-TEXT_ONLY = [message for message in LONG if message["role"] != "tool" and message["content"] and isinstance(message["content"], str)]
+TEXT_ONLY = [
+    message
+    for message in LONG
+    if message["role"] != "tool" and message["content"] and isinstance(message["content"], str)
+]
 
 # Each in the manner of a family of real templates, with the constructs that family needs.
 TEMPLATES = {
@@ -119,17 +127,23 @@ TEMPLATES = {
     {{- message.role|capitalize|center(12) }}{{ loop.cycle('a', 'b') }}{{ loop.previtem.role if loop.previtem }}
 {%- endfor %}""",
     "filters": """{% set users = messages | selectattr('role', 'equalto', 'user') | list %}{{ users|length }}
-{{ messages | map(attribute='role') | unique | join(', ') }} {{ messages | rejectattr('role', 'in', ['tool']) | list | count }}
+{{ messages | map(attribute='role') | unique | join(', ') }}
+{{ messages | rejectattr('role', 'in', ['tool']) | list | count }}
 {{ [3, 1, 2] | sort(reverse=true) | first }} {{ [3, 1, 2]|max }} {{ 'a b c'.split() | last }} {{ 'x' in 'xyz' }}
-{{ '%s-%03d' | format('n', 7) }} {{ '%.1f%%' % 99.5 }} {{ '{:>5}|{}'.format('a', 1) }} {{ 'a\\nb' | indent(2) }} {{ 'é' | e }}
-{{ (1.5 + 2) | round | int }} {{ 7 // 2 }} {{ 2 ** 10 }} {{ -5 | abs }} {{ '5' | int + 1 }} {{ nothing | default('none', true) }}
+{{ '%s-%03d' | format('n', 7) }} {{ '%.1f%%' % 99.5 }} {{ '{:>5}|{}'.format('a', 1) }}
+{{ 'a\\nb' | indent(2) }} {{ 'é' | e }}
+{{ (1.5 + 2) | round | int }} {{ 7 // 2 }} {{ 2 ** 10 }} {{ -5 | abs }} {{ '5' | int + 1 }}
+{{ nothing | default('none', true) }}
 {{ 'Hello World' | title | lower | replace('o', '0', 1) }} {{ {'a': 1, 'b': [2]}.items() | list }} {{ dict(a=1)['a'] }}
-{{ range(2, 8, 3) | list }} {{ 'abc'[::-1] }} {{ ('a', 'b') + ('c',) }} {{ [1, 2] * 2 }} {{ '-' * 5 }} {{ 1 if true else 2 }}
+{{ range(2, 8, 3) | list }} {{ 'abc'[::-1] }} {{ ('a', 'b') + ('c',) }} {{ [1, 2] * 2 }}
+{{ '-' * 5 }} {{ 1 if true else 2 }}
 {% filter upper %}shouted {{ messages|length }}{% endfilter %}{% set block %}kept{% endset %}{{ block }}
 {% call(x) each([1, 2]) %}<{{ x }}>{% endcall %}{% with y = 3 %}{{ y }}{% endwith %}
 {%- for x in [1, [2, [3]]] recursive %}{{ loop(x) if x is iterable else x }}{% endfor %}""",
 }
-TEMPLATES["filters"] = "{% macro each(items) %}{% for i in items %}{{ caller(i) }}{% endfor %}{% endmacro %}" + TEMPLATES["filters"]
+TEMPLATES["filters"] = (
+    "{% macro each(items) %}{% for i in items %}{{ caller(i) }}{% endfor %}{% endmacro %}" + TEMPLATES["filters"]
+)
 
 CONVERSATIONS = {"short": HI, "text": TEXT_ONLY, "long": LONG}
 WORKS = [
@@ -165,7 +179,7 @@ def test_messages_are_not_changed_and_objects_not_shown() -> None:
 
     messages = [{"role": "user", "content": Name("hi"), "parts": ("a", "b")}]
     assert render("{{ messages[0].content }}{{ messages[0].parts }}", messages) == "hi['a', 'b']"
-    with pytest.raises(InputError, match="'shout'|undefined"):
+    with pytest.raises(InputError, match="has no attribute 'shout'"):
         render("{{ messages[0].content.shout() }}", messages)
     with pytest.raises(InputError, match="a object cannot be given to a chat template, only what JSON can hold"):
         render("x", [{"role": "user", "content": object()}])
@@ -206,7 +220,10 @@ ATTACKS = {
     "lipsum": ("{{ lipsum(10**6) }}", "'lipsum' is undefined"),
     # without end
     "loops": ("{% for a in range(100000) %}" * 3 + "{% endfor %}" * 3, "does too much"),
-    "filtered loops": ("{% for a in range(99999) %}{% for b in range(99999) if false %}{% endfor %}{% endfor %}", "does too"),
+    "filtered loops": (
+        "{% for a in range(99999) %}{% for b in range(99999) if false %}{% endfor %}{% endfor %}",
+        "does too",
+    ),
     "large range": ("{% for a in range(10**9) %}{% endfor %}", "Range too big"),
     "recursion": ("{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}", "nests too deeply"),
     "double recursion": (
@@ -220,20 +237,35 @@ ATTACKS = {
     ),
     "block calls itself": ("{% block a %}{{ self.a() }}{% endblock %}", "calls a BlockReference"),
     "empty select": ("{% for i in range(9999) %}{{ ([0] * 9999)|select|first }}{% endfor %}", "does too much"),
-    "search": ("{% set big = range(99999)|list %}{% for i in range(99999) %}{{ -1 in big }}{% endfor %}", "does too much"),
-    "slices": ("{% set big = range(99999)|list %}{% for i in range(99999) %}{{ big[1:]|length }}{% endfor %}", "does too much"),
-    "sorts": ("{% set big = range(99999)|list %}{% for i in range(99999) %}{{ big|sort|first }}{% endfor %}", "does too much"),
+    "search": (
+        "{% set big = range(99999)|list %}{% for i in range(99999) %}{{ -1 in big }}{% endfor %}",
+        "does too much",
+    ),
+    "slices": (
+        "{% set big = range(99999)|list %}{% for i in range(99999) %}{{ big[1:]|length }}{% endfor %}",
+        "does too much",
+    ),
+    "sorts": (
+        "{% set big = range(99999)|list %}{% for i in range(99999) %}{{ big|sort|first }}{% endfor %}",
+        "does too much",
+    ),
     "lengths": (
-        "{% for i in range(9999) %}{% for x in range(9999)|map('string') %}{{ loop.length }}{% break %}{% endfor %}{% endfor %}",
+        (
+            "{% for i in range(999) %}{% for x in range(999)|map('abs') %}{{ loop.length }}{% break %}{% endfor %}"
+            "{% endfor %}"
+        ),
         "does too much",
     ),
     "finds": ("{% set s = 'a' * 8000000 %}{% for i in range(99999) %}{{ s.find('b') }}{% endfor %}", "does too much"),
-    "many statements": ("{% for i in range(99999) %}" + "{% set a = 1 %}" * 4000 + "{% endfor %}", "does too much"),
+    "many statements": ("{% for i in range(99999) %}" + "{% set a = 1 %}" * 900 + "{% endfor %}", "does too much"),
     # large
     "text": ("{{ 'a' * 10**10 }}", "makes a text of 10,000,000,000 characters"),
     "constant text": ("{% if false %}{{ 'a' * 10**10 }}{% endif %}{% set x = 'a' * 10**10 %}", "makes a text"),
     "list": ("{{ [0] * 10**10 }}", "does too much"),
-    "list of lists": ("{% set ns = namespace(x=[]) %}{% for i in range(999) %}{% set ns.x = ns.x + [[0] * 10**6] %}{% endfor %}", "does too much"),
+    "list of lists": (
+        "{% set ns = namespace(x=[]) %}{% for i in range(999) %}{% set ns.x = ns.x + [[0] * 10**6] %}{% endfor %}",
+        "does too much",
+    ),
     "center": ("{{ 'a'|center(10**10) }}", "pads to more than 999"),
     "center method": ("{{ 'a'.center(10**10) }}", "pads to more than 999"),
     "zfill": ("{{ 'a'.zfill(10**10) }}", "pads to more than 999"),
@@ -256,14 +288,19 @@ ATTACKS = {
     "doubling replace method": (NS + "{% set ns.s = ns.s.replace('', ns.s) %}{% endfor %}", "makes a text"),
     "doubling printf": (NS + "{% set ns.s = '%s%s' % (ns.s, ns.s) %}{% endfor %}", "makes a text"),
     "doubling format": (NS + "{% set ns.s = '{0}{0}'.format(ns.s) %}{% endfor %}", "makes a text"),
-    "doubling block": (NS + "{% set y %}{{ ns.s }}{{ ns.s }}{% endset %}{% set ns.s = y %}{% endfor %}", "writes more than"),
+    "doubling block": (
+        NS + "{% set y %}{{ ns.s }}{{ ns.s }}{% endset %}{% set ns.s = y %}{% endfor %}",
+        "writes more than",
+    ),
     "doubling macro": (
         "{% macro f(s) %}{{ s }}{{ s }}{% endmacro %}" + NS + "{% set ns.s = f(ns.s) %}{% endfor %}",
         "writes more than",
     ),
     "plain text": ("{% for i in range(99999) %}" + "abcdefghij" * 9000 + "{% endfor %}", "writes more than"),
     "plain text in a macro": (
-        "{% macro f() %}{% for i in range(99999) %}" + "abcdefghij" * 9000 + "{% endfor %}{% endmacro %}{{ f()|length }}",
+        "{% macro f() %}{% for i in range(99999) %}"
+        + "abcdefghij" * 9000
+        + "{% endfor %}{% endmacro %}{{ f()|length }}",
         "writes more than",
     ),
     "joined": ("{{ ('a' * 1000000).join(range(99999)|map('string')) }}", "does too much|makes a text"),
@@ -271,7 +308,10 @@ ATTACKS = {
     # small values that print, compare and hash as large ones
     "nested lists": (NS + "{% set ns.x = [ns.x, ns.x] %}{% endfor %}{{ ns.x }}", "does too much"),
     "nested json": (NS + "{% set ns.x = [ns.x, ns.x] %}{% endfor %}{{ ns.x|tojson }}", "does too much"),
-    "nested views": (NS + "{% set ns.d = {'a': ns.d, 'b': ns.d} %}{% endfor %}{{ ns.d.items()|string }}", "does too much"),
+    "nested views": (
+        NS + "{% set ns.d = {'a': ns.d, 'b': ns.d} %}{% endfor %}{{ ns.d.items()|string }}",
+        "does too much",
+    ),
     "nested comparison": (
         NS + "{% set ns.x = [ns.x, ns.x] %}{% set ns.y = [ns.y, ns.y] %}{% endfor %}{{ ns.x == ns.y }}",
         "does too much",
@@ -284,7 +324,10 @@ ATTACKS = {
     "nested item": (NS + "{% set ns.t = (ns.t, ns.t) %}{% endfor %}{{ ns.d[ns.t] }}", "does too much"),
     "nested get": (NS + "{% set ns.t = (ns.t, ns.t) %}{% endfor %}{{ ns.d.get(ns.t) }}", "does too much"),
     "nested in": (NS + "{% set ns.t = (ns.t, ns.t) %}{% endfor %}{{ ns.t in ns.d }}", "does too much"),
-    "deep": ("{% set ns = namespace(x=[]) %}{% for i in range(9999) %}{% set ns.x = [ns.x] %}{% endfor %}{{ ns.x }}", "nests too deep"),
+    "deep": (
+        "{% set ns = namespace(x=[]) %}{% for i in range(1500) %}{% set ns.x = [ns.x] %}{% endfor %}{{ ns.x }}",
+        "nests too deep",
+    ),
     # not templates at all
     "syntax": ("{% for %}", "cannot be used: Expected an expression"),
     "open block": ("{% if x %}", "cannot be used: Unexpected end of template"),

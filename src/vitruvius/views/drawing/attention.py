@@ -15,46 +15,60 @@ def attention(inside: Inside, width: int, letters: Letters, highlight: Highlight
     spec = inside.spec
     assert isinstance(spec, s.Attention)
     card, kv = Card(inside, "attention", highlight), spec.kv
-    sizes = [
-        f"{spec.heads} × {spec.head_dim}{_bias(spec.q_bias)}",
-        *(f"{kv.heads} × {dim}{_bias(own and kv.bias)}" for dim in (kv.head_dim, kv.v_dim)),
-    ]
-    origin = "of an earlier layer" if isinstance(kv, s.LayerKeyValue) else "of the encoder"
-    sizes += [] if isinstance(kv, s.KeyValue) else [origin]
-    norms = [spec.q_norm] + ([kv.k_norm, kv.v_norm] if isinstance(kv, s.KeyValue) else [])
-    labels = [title(norm) for norm in norms if norm] + (["× temperature"] if spec.softmax.temperature else [])
-    wide = max(84.0, widest(sizes, SUB) + 16, widest(labels, INNER) + 12)
+    wide = _column_width(spec)
     step = wide + BETWEEN
     source = 0.0 if isinstance(kv, (s.KeyValue, s.UnifiedKeyValue)) else -step
     q, k, v = (card.column(x, wide, source=source) for x in (-step, 0.0, step))
     card.input(source)
-    about = f"linear, from {number(width)}"
-    card.step("q", q.next(TALL), "Query", sizes[0], fields="q heads head_dim q_bias", size=LABEL, about=about)
+    size = _size(spec.heads, spec.head_dim, spec.q_bias)
+    card.step("q", q.next(TALL), "Query", size, fields="q heads head_dim q_bias", size=LABEL)
     _norm_and_rope(card, q, spec.q_norm, "q_norm", spec.positions)
-    if isinstance(kv, s.KeyValue):
-        _keys_and_values(card, spec, kv, (k, v), sizes[1:3], about)
-    elif isinstance(kv, s.UnifiedKeyValue):
-        _keys_as_values(card, spec, kv, (k, v), sizes[1], about)
-    else:
-        for column, text in ((k, "Key"), (v, "Value")):
-            rect = Rect(column.x - wide / 2, -ARROW - TALL, wide, TALL)
-            card.step(text.lower(), rect, text, origin, fields="kv", role="cache", size=LABEL)
-            column.leave(rect.y)
+    match kv:
+        case s.KeyValue():
+            _keys_and_values(card, spec, kv, k, v)
+        case s.UnifiedKeyValue():
+            _keys_as_values(card, spec, kv, k, v)
+        case _:
+            for column, text in ((k, "Key"), (v, "Value")):
+                rect = Rect(column.x - wide / 2, -ARROW - TALL, wide, TALL)
+                card.step(text.lower(), rect, text, _origin(kv), fields="kv", role="cache", size=LABEL)
+                column.leave(rect.y)
     out = f"{number(spec.heads * kv.v_dim)} → {number(width)}{_bias(spec.o_bias)}"
     gate = card.column(2 * step, wide, source=source) if spec.gate else None
     return _weighted_sum(card, spec, (q, k, v), gate, out, "o heads kv.v_dim o_bias")
+
+
+def _column_width(spec: s.Attention) -> float:
+    """One width for the columns of queries, keys and values, so that the longest text fits."""
+    kv, norms = spec.kv, [spec.q_norm]
+    sizes = [_size(spec.heads, spec.head_dim, spec.q_bias)]
+    if isinstance(kv, s.KeyValue):
+        norms += [kv.k_norm]
+        sizes += [_size(kv.heads, max(kv.head_dim, kv.v_dim), kv.bias)]
+    elif not isinstance(kv, s.UnifiedKeyValue):
+        sizes += [_origin(kv)]
+    labels = [title(norm) for norm in norms if norm]
+    labels += [title(kv.v_norm)] if isinstance(kv, s.KeyValue) and kv.v_norm else []
+    labels += ["× temperature"] if spec.softmax.temperature else []
+    return max(84.0, widest(sizes, SUB) + 16, widest(labels, INNER) + 12)
+
+
+def _size(heads: int, dim: int, bias: bool) -> str:
+    return f"{heads} × {dim}{_bias(bias)}"
 
 
 def _bias(has: bool) -> str:
     return " + bias" if has else ""
 
 
-def _keys_and_values(
-    card: Card, spec: s.Attention, kv: s.KeyValue, columns: tuple[Column, Column], sizes: list[str], about: str
-) -> None:
-    k, v = columns
-    card.step("k", k.next(TALL), "Key", sizes[0], fields="kv.k kv.heads kv.head_dim kv.bias", size=LABEL, about=about)
-    card.step("v", v.next(TALL), "Value", sizes[1], fields="kv.v kv.heads kv.v_dim kv.bias", size=LABEL, about=about)
+def _origin(kv: s.Spec) -> str:
+    return "of an earlier layer" if isinstance(kv, s.LayerKeyValue) else "of the encoder"
+
+
+def _keys_and_values(card: Card, spec: s.Attention, kv: s.KeyValue, k: Column, v: Column) -> None:
+    keys, values = _size(kv.heads, kv.head_dim, kv.bias), _size(kv.heads, kv.v_dim, kv.bias)
+    card.step("k", k.next(TALL), "Key", keys, fields="kv.k kv.heads kv.head_dim kv.bias", size=LABEL)
+    card.step("v", v.next(TALL), "Value", values, fields="kv.v kv.heads kv.v_dim kv.bias", size=LABEL)
     _norm_and_rope(card, k, kv.k_norm, "kv.k_norm", spec.positions)
     if kv.v_norm:
         card.norm(v, "kv.v_norm", kv.v_norm, "kv.v_norm")
@@ -68,17 +82,14 @@ def _keys_and_values(
         _cached(card, f"{slot}.cached", column.next(PILL, 64), "", f"{slot} kv.heads kv.head_dim kv.v_dim")
 
 
-def _keys_as_values(
-    card: Card, spec: s.Attention, kv: s.UnifiedKeyValue, columns: tuple[Column, Column], size: str, about: str
-) -> None:
+def _keys_as_values(card: Card, spec: s.Attention, kv: s.UnifiedKeyValue, k: Column, v: Column) -> None:
     """One projection for both: the keys are the values, scaled and rotated."""
-    k, v = columns
     both = card.column((k.x + v.x) / 2, v.x - k.x + k.width, source=0.0)
-    fields = "kv.k kv.heads kv.head_dim kv.bias"
-    card.step("k", both.next(TALL), "Key and value", size, fields=fields, size=LABEL, about=about)
+    size, fields = _size(kv.heads, kv.head_dim, kv.bias), "kv.k kv.heads kv.head_dim kv.bias"
+    card.step("k", both.next(TALL), "Key and value", size, fields=fields, size=LABEL)
     card.norm(both, "kv.norm", kv.norm, "kv")
     _cached(card, "kv.cached", both.next(PILL, 64), "", "kv")
-    for column in columns:
+    for column in (k, v):
         column.follow(both)
     card.step("kv.weight", k.next(ROW), "× weight", fields="kv", about="the norm's weight, for the keys only")
     _norm_and_rope(card, k, None, "kv", spec.positions)
@@ -154,7 +165,7 @@ def _masked(sees: s.Sees) -> str:
     match sees:
         case s.Everything():
             return "softmax over all"
-        case s.Indexer(topk=topk):
+        case s.Indexer(topk=topk) | s.LayerIndexer(topk=topk):
             return f"softmax over the {number(topk)} chosen"
     return "causal softmax"
 

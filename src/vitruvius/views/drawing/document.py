@@ -137,7 +137,7 @@ def _text(text: Text) -> str:
     width = num(text.rect.width)
     return (
         f'<text class="{look}" x="{num(text.x)}" y="{num(text.y)}" font-size="{num(text.size)}"{anchor} '
-        f'textLength="{width}" lengthAdjust="spacingAndGlyphs">{escape(text.string)}</text>'
+        f'textLength="{width}">{escape(text.string)}</text>'
     )
 
 

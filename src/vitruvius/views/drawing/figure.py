@@ -10,10 +10,11 @@ from math import inf
 from ... import spec as s
 from ...cost import cost
 from ...cost.quantity import count, number
-from ..pattern import Kind, kinds, stretches
+from ..pattern import Kind
 from ..words import phrase, root
 from .cards import cards, insides
 from .font import wrap
+from .kinds import kinds, stretches
 from .notes import capital, counted, label, named, note
 from .panel import (
     NOTE_DISTANCE,
@@ -70,7 +71,7 @@ def figure(arch: s.Decoder, highlight: Highlight, height: float = 0.0) -> Figure
 def _behind(encoder: Part, decoder: Part) -> Part:
     """The decoder to the right of the encoder that it reads, the token ids of both on one height."""
     x = encoder.rect.right + 2 * BESIDE - decoder.rect.x
-    return group("stream", (encoder, decoder.moved(x, 0.0)))
+    return group("streams", (encoder, decoder.moved(x, 0.0)))
 
 
 # The title
@@ -88,7 +89,7 @@ def _summary(arch: s.Decoder, shown: Sequence[Kind]) -> list[str]:
     ]
     said = [" · ".join(facts)]
     if len(shown) > 1:
-        said.append(f"Layers, from the bottom: {', then '.join(map(str, stretches(arch)))}")
+        said.append(f"Layers, from the bottom: {', then '.join(map(str, stretches(kinds(arch))))}")
     if more := len(kinds(arch)) - len(shown):
         said.append(f"{counted(more, 'more kind')} of layers without a panel")
     return said

@@ -106,7 +106,7 @@ def _keys(spec: s.Attention) -> list[Note]:
     """Where keys and values come from, and what is special about them."""
     kv = spec.kv
     if isinstance(kv, s.LayerKeyValue):
-        return [note(f"keys and values of layer {kv.layer}", "kv"), *_qk_norm(spec.q_norm, None)]
+        return [note("keys and values of an earlier layer", "kv"), *_qk_norm(spec.q_norm, None)]
     if isinstance(kv, s.EncoderKeyValue):
         return [note("keys and values of the encoder", "kv")]
     biases = {"q": spec.q_bias, "k": kv.bias, "v": kv.bias, "o": spec.o_bias}
@@ -146,6 +146,8 @@ def _sees(sees: s.Sees) -> list[Note]:
             return [note(f"chunks of {number(size)}", "sees")]
         case s.Everything():
             return [note("sees all tokens, later ones too", "sees")]
+        case s.LayerIndexer(topk=topk):
+            return [note(f"sees {number(topk)} earlier tokens, those", "sees"), note("that an earlier layer sees", "sees")]
         case s.Indexer(topk=topk, heads=heads, dim=dim):
             chosen = note(f"sees {number(topk)} earlier tokens, chosen", "sees.topk")
             return [chosen, note(f"by an indexer of {heads} heads of {dim}", "sees.heads sees.dim")]
@@ -177,6 +179,8 @@ def _positions(positions: s.Spec | None, head_dim: int) -> list[Note]:
                 _scaling(scaling),
                 note(f"RoPE pairs {pairs}", "positions.interleaved", quiet=True),
             ]
+        case s.LayerBias():
+            return [note("relative bias of an earlier layer", "positions")]
     return [note(phrase(positions), "positions")]
 
 

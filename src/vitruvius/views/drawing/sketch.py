@@ -8,6 +8,7 @@ from typing import Literal
 
 from ...spec import Decoder, Encoder
 from .font import measure
+from .kinds import kinds
 from .scene import Anchor, Differs, Line, Part, Point, Rect, Text, group, middle
 
 ARROW = 14.0  # from one box to the next
@@ -17,21 +18,21 @@ RADIUS = 9.0  # of ⊕, ⊗ and badges
 
 @dataclass(frozen=True)
 class Highlight:
-    """The paths to highlight. A path in layer 7 counts for the first layer that equals it, which is drawn for both."""
+    """The paths to highlight. A path in layer 7 counts for the layer that is drawn for it, the first of its kind."""
 
     paths: frozenset[str] = frozenset()
 
     @staticmethod
     def of(stack: Decoder | Encoder, paths: Iterable[str]) -> Highlight:
         """The highlight of these paths in the drawing of a stack of layers."""
-        first = {layer: i for i, layer in reversed(list(enumerate(stack.layers)))}
+        first = {str(index): kind.indices[0] for kind in kinds(stack) for index in kind.indices}
 
         def drawn(path: str) -> str:
             step, _, rest = path.partition(".")
             number, _, below = rest.partition(".")
-            if step != "layers" or not number.isdecimal() or int(number) >= len(stack.layers):
+            if step != "layers" or number not in first:
                 return path
-            return ".".join(filter(None, (step, str(first[stack.layers[int(number)]]), below)))
+            return ".".join(filter(None, (step, str(first[number]), below)))
 
         return Highlight(frozenset(map(drawn, paths)))
 
