@@ -571,19 +571,26 @@ TEXT = {
         rope_parameters={FULL: rope(1e3), SLIDING: rope(60.0)},
     ),
     "gemma3n_pattern": gemma3n(
-        num_hidden_layers=15,
-        intermediate_size=[40, 24, 36] * 5,
-        layer_types=[SLIDING, SLIDING, FULL, SLIDING, FULL] * 3,
-        num_kv_shared_layers=5,
-        activation_sparsity_pattern=[0.8] * 5 + [0.0] * 10,
+        num_hidden_layers=8,
+        intermediate_size=[40, 24, 36, 40] * 2,
+        layer_types=[SLIDING, SLIDING, FULL, SLIDING, FULL, SLIDING, SLIDING, FULL],
+        num_kv_shared_layers=0,
+        activation_sparsity_pattern=[0.8] * 5 + [0.0] * 3,
         attention_bias=True,
         vocab_size_per_layer_input=21,
         rope_theta=1e3,
         rope_local_base_freq=60.0,
         rope_scaling={"rope_type": "linear", "factor": 3.0},
     ),
+    "gemma3n_shared": gemma3n(
+        num_hidden_layers=8,
+        layer_types=[FULL, SLIDING, FULL, SLIDING, SLIDING, FULL, SLIDING, FULL],
+        num_kv_shared_layers=5,
+        tie_word_embeddings=False,
+        rope_parameters={FULL: rope(1e3), SLIDING: rope(60.0)},
+    ),
     "gemma3n_implied": {
-        k: v for k, v in gemma3n(num_hidden_layers=12, num_kv_shared_layers=4).items() if k != "rms_norm_eps"
+        k: v for k, v in gemma3n(num_hidden_layers=6, num_kv_shared_layers=1).items() if k != "rms_norm_eps"
     },
     "gemma4": gemma4(
         num_hidden_layers=7,

@@ -1,4 +1,4 @@
-"""The SVG drawing of every known model: nothing overlaps or is cut, it says what the spec says, and marks what differs."""
+"""The SVG drawing of every known model: nothing overlaps or is cut, it says what the spec says, marks what differs."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ from vitruvius import spec as s
 from vitruvius.errors import InputError
 from vitruvius.views.drawing.figure import MANY, SHOWN
 from vitruvius.views.drawing.font import measure, wrap
+from vitruvius.views.drawing.kinds import kinds
 from vitruvius.views.drawing.scene import Line, Part, Point, Rect, Text
-from vitruvius.views.pattern import kinds
 from vitruvius.views.svg import NIGHT, Box, Drawing, draw, draw_side_by_side
 
 TOUCH = 0.5  # px by which two things may meet
@@ -73,8 +73,7 @@ def crowded() -> s.Decoder:
 def motley() -> s.Decoder:
     """A Llama with more kinds of layers than a drawing has panels for, and a long name with signs that XML minds."""
     arch = architecture("llama-3-8b")
-    other = s.LayerKeyValue(layer=0, heads=8, head_dim=128, v_dim=128)
-    arch = s.edit(arch, "layers.1,3.mixer.body.kv", other)
+    arch = s.edit(arch, "layers.1,3.mixer.body.kv", kept_by(0))
     values = s.KeyValue(heads=1, head_dim=64, v_dim=32)
     both = s.Attention(heads=1, head_dim=64, kv=values, sees=s.Everything(), softmax=s.Softmax(scale=0.125))
     arch = s.edit(arch, "layers.5.mixer.body", both)
@@ -212,7 +211,7 @@ def spoil(drawn: Drawing, case: Spoilt) -> Drawing:
         "moved out of the drawing": part.moved(0, -5000),
         "too narrow for its label": replace(part, rect=Rect(x - 20, rect.y, 40, rect.height)),
         "crossed by a line": replace(part, lines=(Line(((rect.x - 9, y), (rect.right + 9, y))),)),
-        "another's text on it": replace(part, parts=(Part("x", rect, texts=(Text("note", x, y),)),)),
+        "another's text on it": replace(part, parts=(Part("x", rect, texts=(Text("Text", x - 40, y + 4),)),)),
     }[case.what]
     return swapped(drawn, part, new)
 
@@ -222,10 +221,10 @@ def spoil(drawn: Drawing, case: Spoilt) -> Drawing:
     [
         Spoilt("moved up onto the next", "layers.0.mixer.pre", "layers.0.mixer.body"),
         Spoilt("moved out of its panel", "layers.0.mixer.body", "sticks out of layers.0"),
-        Spoilt("moved out of the drawing", "embedding", "outside of the drawing"),
+        Spoilt("moved out of the drawing", "stream.embedding", "outside of the drawing"),
         Spoilt("too narrow for its label", "layers.0.mlp.body", "sticks out of layers.0.mlp.body"),
-        Spoilt("crossed by a line", "head", "a line crosses 'Output layer'"),
-        Spoilt("another's text on it", "head", "lies on 'Output layer'"),
+        Spoilt("crossed by a line", "stream.head", "a line crosses 'Output layer'"),
+        Spoilt("another's text on it", "stream.head", "lies on 'Output layer'"),
     ],
     ids=lambda case: case.what,
 )
@@ -407,6 +406,19 @@ def test_ladder_shows_every_layer_in_its_kind_s_colour() -> None:
     assert order == windows
     assert local.role != full.role
     assert "52 of 62 layers: 0–4, 6–10, 12–16, …" in texts(drawn)
+
+
+def test_layers_that_refer_to_other_layers_are_one_kind() -> None:
+    arch = s.edit(architecture("llama-3-8b"), "layers.1,3.mixer.body.kv", kept_by(0))
+    arch = s.edit(arch, "layers.5.mixer.body.kv", kept_by(2))
+    assert [kind.indices for kind in kinds(arch)] == [(0, 2, 4, *range(6, 32)), (1, 3, 5)]
+    drawn = draw(arch, {"layers.5.mixer.body.kv"})
+    assert "layers.1.mixer.body" in different(drawn)
+    assert "layers.0.mixer.body" not in different(drawn)
+
+
+def kept_by(layer: int) -> s.LayerKeyValue:
+    return s.LayerKeyValue(layer=layer, heads=8, head_dim=128, v_dim=128)
 
 
 def test_insides() -> None:

@@ -200,14 +200,12 @@ def test_transformers_reads_what_is_saved(case: str, tmp_path: Path) -> None:
 def test_every_distance_has_the_row_that_t5_gives_it(buckets: int, distance: int, bidirectional: bool) -> None:
     from transformers.models.t5.modeling_t5 import T5Attention
 
-    if bidirectional and buckets < 4:
-        with pytest.raises(ValueError, match="2 buckets of relative positions cannot reach to a distance of"):
-            RelativeBias(buckets=buckets, max_distance=distance, bidirectional=True)
+    if not 1 <= buckets // (4 if bidirectional else 2) < distance:
+        with pytest.raises(ValueError, match="buckets of relative positions cannot reach to a distance of"):
+            RelativeBias(buckets=buckets, max_distance=distance, bidirectional=bidirectional)
         return
     bias = make(RelativeBias(buckets=buckets, max_distance=distance, bidirectional=bidirectional), 3)
     away = torch.arange(-4 * distance, 4 * distance)
-    if buckets // (4 if bidirectional else 2) >= distance:
-        return
     expected = T5Attention._relative_position_bucket(away, bidirectional, buckets, distance)
     assert bias.bucket(away).tolist() == expected.tolist()
 
@@ -380,12 +378,12 @@ def test_a_token_that_is_turned_away_gets_nothing_and_others_what_they_got() -> 
     for row, experts in enumerate(chosen.view(2, 11).tolist()):
         for t, expert in enumerate(experts):
             if experts[:t].count(expert) < 2:
-                assert torch.equal(tight[row, t], free[row, t])
+                assert_close(tight[row, t], free[row, t], 1e-5, f"row {row}, token {t}")
             else:
                 dropped += 1
                 assert not tight[row, t].any()
     assert dropped > 5
-    assert torch.equal(torch.cat([moe(2)(x[:, t : t + 1]) for t in range(11)], 1), free), "one call, one token"
+    assert_close(torch.cat([moe(2)(x[:, t : t + 1]) for t in range(11)], 1), free, 1e-5, "a token in each call")
 
 
 # ------------------------------------------------------------------ names, trees
@@ -474,7 +472,7 @@ def test_one_step_lowers_the_loss_as_much_as_the_gradient_promises(case: str, ou
     promised = 1e-4
     with torch.no_grad():
         for parameter in model.parameters():
-            parameter -= promised / squares * parameter.grad
+            parameter.sub_(parameter.grad, alpha=promised / squares)
         gained = float(before - loss())
     assert 0.7 * promised < gained < 1.3 * promised
 
@@ -529,6 +527,6 @@ def test_a_call_that_makes_no_sense_is_refused(ours: Any) -> None:
     state = model.new_state(2, 8, encoder_capacity=READ)
     model(read, state=state, decoder_input_ids=new)
     refused("give no input_ids, or a new state", read, state, decoder_input_ids=new)
-    with pytest.raises(vt.InputError, match="llama has no encoder: give its tokens as input_ids"):
-        llama = vt.architecture("smollm2-135m")
-        skeleton(edit(llama, "name", "llama"))(new, decoder_input_ids=new)
+    decoder = skeleton(vt.architecture("smollm2-135m"))
+    with pytest.raises(vt.InputError, match="smollm2-135m has no encoder: give its tokens as input_ids"):
+        decoder(new, decoder_input_ids=new)

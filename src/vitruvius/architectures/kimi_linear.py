@@ -49,10 +49,7 @@ def kimi_linear(c: Config) -> Decoder:
         softmax=Softmax(scale=(nope + shared_key) ** -0.5),
         bias=c.flag("attention_bias"),
     )
-    dim, heads, kernel = (c.size(f"linear_{key}") for key in ("head_dim", "num_heads", "conv_kernel_dim"))
-    if c.raw("linear_attn_config") is not None:  # as the hub's file has it
-        linear = c.section("linear_attn_config")
-        dim, heads, kernel = (linear.size(key) for key in ("head_dim", "num_heads", "short_conv_kernel_size"))
+    dim, heads, kernel = linear_sizes(c)
     conv, gated = Convolution(kernel=kernel, act=act), GatedNorm(eps=eps, act="sigmoid")
     delta = KimiDelta(heads=heads, head_dim=dim, gate_rank=dim, conv=conv, norm=gated)
     moe_dim, shared = c.size("moe_intermediate_size"), c.count("num_shared_experts")
@@ -70,8 +67,10 @@ def kimi_linear(c: Config) -> Decoder:
         shared=GatedMLP(dim=moe_dim * shared, act=act) if shared else None,
     )
     dense = GatedMLP(dim=c.size("intermediate_size"), act=act)
-    for key, value in KNOWN:
-        c.expect(key, None, value)
+    c.expect("use_grouped_topk", None, True)
+    c.expect("moe_router_activation_func", None, "sigmoid")
+    c.expect("mla_use_nope", None, True)
+    c.expect("moe_layer_freq", None, 1)
     first_dense = ["dense" if i < c.count("first_k_dense_replace") else "sparse" for i in range(count)]
     sparse = layer_types(c, count, first_dense, ("dense", "sparse"), "mlp_layer_types")
     kinds = layer_types(c, count, listed(c, count), ("linear_attention", "full_attention"))
@@ -92,6 +91,14 @@ def kimi_linear(c: Config) -> Decoder:
     )
 
 
+def linear_sizes(c: Config) -> tuple[int, int, int]:
+    """Channels, heads and kernel of the linear layers, as transformers writes them or as the hub's file does."""
+    if c.raw("linear_attn_config") is None:
+        return c.size("linear_head_dim"), c.size("linear_num_heads"), c.size("linear_conv_kernel_dim")
+    linear = c.section("linear_attn_config")
+    return linear.size("head_dim"), linear.size("num_heads"), linear.size("short_conv_kernel_size")
+
+
 def listed(c: Config, count: int) -> list[str]:
     """Which layers are which, where there is no `layer_types`: the hub's file lists them, counted from 1."""
     if c.raw("linear_attn_config") is None:
@@ -104,10 +111,10 @@ def listed(c: Config, count: int) -> list[str]:
 
 
 def irregular(decoder: Decoder) -> list[Irregular]:
-    lines = [
-        Irregular(f"layers.*.mlp.body.experts.{ours}", f"model.layers.*.block_sparse_moe.experts.{{}}.{theirs}")
-        for ours, theirs in (("gate", "w1"), ("up", "w3"), ("down", "w2"))
-    ]
+    lines = []
+    for ours, theirs in (("gate", "w1"), ("up", "w3"), ("down", "w2")):
+        ours, theirs = f"experts.{ours}.weight", f"experts.{{}}.{theirs}.weight"
+        lines.append(Irregular(f"layers.*.mlp.body.{ours}", f"model.layers.*.block_sparse_moe.{theirs}"))
     for i, layer in enumerate(decoder.layers):
         ours, theirs = f"layers.{i}", f"model.layers.{i}"
         mixer, mlp = (branch.body for branch in layer.branches)
@@ -121,8 +128,6 @@ def irregular(decoder: Decoder) -> list[Irregular]:
             ]
     return lines
 
-
-KNOWN = (("use_grouped_topk", True), ("moe_router_activation_func", "sigmoid"), ("moe_layer_freq", 1), ("mla_use_nope", True))
 
 FAMILY = Family(
     model_types=("kimi_linear",),

@@ -109,7 +109,10 @@ def irregular(decoder: Decoder) -> list[Irregular]:
         ours, theirs, mixer = f"layers.{i}.mixer.body", f"model.layers.{i}.linear_attn", layer.branches[0].body
         if isinstance(mixer, Attention):
             for kind in ("weight", "bias"):
-                names, together = (f"{ours}.q.{kind}", f"{ours}.gate.{kind}"), f"model.layers.{i}.self_attn.q_proj.{kind}"
+                names, together = (
+                    (f"{ours}.q.{kind}", f"{ours}.gate.{kind}"),
+                    f"model.layers.{i}.self_attn.q_proj.{kind}",
+                )
                 lines.append(Irregular(names, together, (Split(groups=mixer.heads),)))
         elif isinstance(mixer, GatedDeltaNet):
             lines.append(Irregular(ours, theirs))

@@ -130,7 +130,7 @@ def look_of(spec: s.Spec) -> s.Spec:
             kv = replace(spec.kv, layer=0) if isinstance(spec.kv, s.LayerKeyValue) else spec.kv
             return replace(spec, sees=sees, kv=kv, positions=_look_of_positions(spec.positions))
         case s.LatentAttention(sees=s.Indexer(topk=topk) | s.LayerIndexer(topk=topk)):
-            return replace(spec, sees=s.Causal(), softmax=replace(spec.softmax, scale=float(topk)))
+            return replace(spec, sees=s.LayerIndexer(layer=0, topk=topk))
         case s.MLP() | s.GatedMLP():
             return replace(spec, dim=1)
     return spec

@@ -147,7 +147,10 @@ def _sees(sees: s.Sees) -> list[Note]:
         case s.Everything():
             return [note("sees all tokens, later ones too", "sees")]
         case s.LayerIndexer(topk=topk):
-            return [note(f"sees {number(topk)} earlier tokens, those", "sees"), note("that an earlier layer sees", "sees")]
+            return [
+                note(f"sees {number(topk)} earlier tokens, those", "sees"),
+                note("that an earlier layer sees", "sees"),
+            ]
         case s.Indexer(topk=topk, heads=heads, dim=dim):
             chosen = note(f"sees {number(topk)} earlier tokens, chosen", "sees.topk")
             return [chosen, note(f"by an indexer of {heads} heads of {dim}", "sees.heads sees.dim")]
