@@ -89,16 +89,9 @@ def gemma3n(**keys: Any) -> Config:
 
 
 def gemma4(**keys: Any) -> Config:
-    sizes = {"head_dim": 10, "global_head_dim": 20, "sliding_window": 6, "num_attention_heads": 4}
-    return llama("gemma4_text", **{**sizes, **keys})
-
-
-def gemma4(**keys: Any) -> Config:
-    return llama("gemma4_text", **{"head_dim": 10, "sliding_window": 6, **keys})
-
-
-def proportional(factor: float) -> Config:
-    return {"rope_type": "proportional", "partial_rotary_factor": factor, "rope_theta": 900.0}
+    sizes = {"head_dim": 6, "global_head_dim": 8, "sliding_window": 6, "num_attention_heads": 4}
+    inputs = {"vocab_size_per_layer_input": 83, "hidden_size_per_layer_input": 8}
+    return llama("gemma4_text", **{**sizes, **inputs, **keys})
 
 
 def laguna(**keys: Any) -> Config:
@@ -567,6 +560,7 @@ TEXT = {
         altup_num_inputs=3,
         altup_active_idx=1,
         altup_correct_scale=False,
+        attention_bias=True,
         final_logit_softcapping=5.0,
         rope_parameters={FULL: rope(1e3), SLIDING: rope(60.0)},
     ),
@@ -576,7 +570,6 @@ TEXT = {
         layer_types=[SLIDING, SLIDING, FULL, SLIDING, FULL, SLIDING, SLIDING, FULL],
         num_kv_shared_layers=0,
         activation_sparsity_pattern=[0.8] * 5 + [0.0] * 3,
-        attention_bias=True,
         vocab_size_per_layer_input=21,
         rope_theta=1e3,
         rope_local_base_freq=60.0,
@@ -593,13 +586,11 @@ TEXT = {
         k: v for k, v in gemma3n(num_hidden_layers=6, num_kv_shared_layers=1).items() if k != "rms_norm_eps"
     },
     "gemma4": gemma4(
-        num_hidden_layers=7,
-        layer_types=[SLIDING, FULL, SLIDING, SLIDING, SLIDING, FULL, SLIDING],
+        num_hidden_layers=6,
+        layer_types=[SLIDING, FULL, SLIDING, SLIDING, FULL, SLIDING],
         num_kv_shared_layers=3,
         use_double_wide_mlp=True,
-        vocab_size_per_layer_input=83,
-        hidden_size_per_layer_input=8,
-        rope_parameters={FULL: rope(1e3, partial_rotary_factor=0.5), SLIDING: rope(60.0)},
+        rope_parameters={FULL: rope(1e3), SLIDING: rope(60.0)},
         final_logit_softcapping=5.0,
     ),
     "gemma4_experts": gemma4(
@@ -619,10 +610,9 @@ TEXT = {
         final_logit_softcapping=5.0,
     ),
     "gemma4_unified": gemma4(
-        num_hidden_layers=6,
-        layer_types=[FULL, SLIDING, FULL, FULL, SLIDING, FULL],
-        hidden_size_per_layer_input=0,
-        num_kv_shared_layers=3,
+        num_hidden_layers=5,
+        layer_types=[SLIDING, FULL, FULL, SLIDING, FULL],
+        num_kv_shared_layers=2,
         attention_k_eq_v=True,
         attention_bias=True,
         tie_word_embeddings=False,
@@ -708,38 +698,6 @@ TEXT = {
         tie_word_embeddings=True,
         rope_parameters={FULL: rope(200.0), SLIDING: rope(80.0)},
     ),
-    "gemma4": gemma4(
-        num_hidden_layers=8,
-        layer_types=[SLIDING, SLIDING, FULL, SLIDING, FULL, SLIDING, SLIDING, FULL],
-        global_head_dim=16,
-        vocab_size_per_layer_input=83,
-        hidden_size_per_layer_input=8,
-        num_kv_shared_layers=4,
-        use_double_wide_mlp=True,
-        final_logit_softcapping=3.0,
-        rope_parameters={SLIDING: rope(60.0), FULL: proportional(0.25)},
-    ),
-    "gemma4_experts": gemma4(
-        num_hidden_layers=5,
-        layer_types=[SLIDING, FULL, FULL, SLIDING, FULL],
-        global_head_dim=20,
-        num_global_key_value_heads=1,
-        attention_k_eq_v=True,
-        hidden_size_per_layer_input=0,
-        enable_moe_block=True,
-        num_experts=6,
-        top_k_experts=2,
-        moe_intermediate_size=18,
-        rope_parameters={SLIDING: rope(60.0), FULL: proportional(0.5)},
-    ),
-    "gemma4_unshared": gemma4(
-        num_hidden_layers=7,
-        global_head_dim=10,
-        vocab_size_per_layer_input=83,
-        hidden_size_per_layer_input=6,
-        tie_word_embeddings=False,
-        rope_parameters={SLIDING: rope(60.0), FULL: proportional(1.0)},
-    ),
 }
 
 
@@ -769,7 +727,7 @@ WRAPPED = {
         tie_word_embeddings=False,
     ),
     "gemma4_multimodal": wrapper(
-        "gemma4", TEXT["gemma4"], vision_config=None, audio_config=None, image_token_id=71, eoa_token_index=72
+        "gemma4", TEXT["gemma4"] | {"pad_token_id": 0}, vision_config=None, audio_config=None, eoa_token_index=72
     ),
     "mistral3_multimodal": wrapper(
         "mistral3",
@@ -800,8 +758,8 @@ ALONE = {
         moe_layer_freq=2,
         num_experts=5,
         num_experts_per_tok=2,
-        hidden_act="gelu",
-        expert_act="gelu",
+        hidden_act="gelu_pytorch_tanh",
+        expert_act="relu",
         relative_attention_num_buckets=8,
         relative_attention_max_distance=20,
         rms_norm_eps=4e-3,

@@ -37,7 +37,7 @@ def tiny(name: str, **changes: Any) -> Decoder:
 @BY_ENTRY
 def test_parameters_are_the_recorded_ones(entry: catalog.Entry) -> None:
     if not entry.exact["tested"]:
-        pytest.skip("hangs on values that are not confirmed")
+        pytest.skip("hangs on values that are not confirmed; test_catalog.py lists these models")
     found, bias = cost(arch(entry.id)).parameters, entry.exact["router_bias"]
     assert found.total == entry.exact["total"] + bias
     if "experts" not in found.by_part:
@@ -45,11 +45,6 @@ def test_parameters_are_the_recorded_ones(entry: catalog.Entry) -> None:
     for way in ("active", "active_without_input_embedding", "active_without_embeddings"):
         if entry.exact[way] is not None:
             assert getattr(found, way) == entry.exact[way] + bias
-
-
-def test_what_is_not_tested_is_known() -> None:
-    untested = {entry.id for entry in ENTRIES if not entry.exact["tested"]}
-    assert untested == {"olmo-2-1b", "switch-xxl", "switch-c-2048", "glam-64b-64e"}
 
 
 @BY_ENTRY
@@ -366,5 +361,5 @@ def test_figures_as_people_read_them() -> None:
     assert [flops(n) for n in (5, 76_363_235_328, 8_603_000_000_000_000)] == ["5 FLOP", "76.4 GFLOP", "8.60 PFLOP"]
     numbers = {262_208: "262,208", 1e9: "1,000,000,000", 0.08838834764: "0.08839", 1e-6: "1e-06", 1.5: "1.5"}
     assert {x: number(x) for x in numbers} == numbers
-    ratios = {1.0: "× 1.00", 0.8729: "× 0.87", 9.999: "× 10.0", 64.53: "× 64.5", 417.2: "× 417"}
+    ratios = {0.000394: "× 0.00039", 1.0: "× 1.00", 0.8729: "× 0.87", 9.999: "× 10.0", 64.53: "× 64.5", 417.2: "× 417"}
     assert {x: ratio(x) for x in ratios} == ratios

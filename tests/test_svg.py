@@ -21,10 +21,11 @@ import vitruvius as vt
 from vitruvius import catalog
 from vitruvius import spec as s
 from vitruvius.errors import InputError
-from vitruvius.views.drawing.figure import MANY, SHOWN
+from vitruvius.views.drawing.figure import SHOWN
 from vitruvius.views.drawing.font import measure, wrap
 from vitruvius.views.drawing.kinds import kinds
 from vitruvius.views.drawing.scene import Line, Part, Point, Rect, Text
+from vitruvius.views.drawing.stream import MANY
 from vitruvius.views.svg import NIGHT, Box, Drawing, draw, draw_side_by_side
 
 TOUCH = 0.5  # px by which two things may meet
@@ -224,7 +225,7 @@ def spoil(drawn: Drawing, case: Spoilt) -> Drawing:
         Spoilt("moved out of the drawing", "stream.embedding", "outside of the drawing"),
         Spoilt("too narrow for its label", "layers.0.mlp.body", "sticks out of layers.0.mlp.body"),
         Spoilt("crossed by a line", "stream.head", "a line crosses 'Output layer'"),
-        Spoilt("another's text on it", "stream.head", "lies on 'Output layer'"),
+        Spoilt("another's text on it", "stream.head", "'Output layer' lies on 'Text'"),
     ],
     ids=lambda case: case.what,
 )
@@ -262,7 +263,7 @@ def test_document(name: str) -> None:
 
 
 def check_document(drawn: Drawing) -> None:
-    """Well-formed, accessible, of moderate size, complete in itself, without scripts, each text in the embedded font."""
+    """Well-formed, accessible, not large, complete in itself, without scripts, each text in the embedded font."""
     assert len(drawn.svg.encode()) < 150_000
     assert "<script" not in drawn.svg
     assert re.findall(r"https?://[^\"]*", drawn.svg) == ["http://www.w3.org/2000/svg"]
@@ -370,10 +371,12 @@ def expected(body: s.Spec) -> list[str]:
 def test_norms_and_sums_stand_where_they_are(name: str) -> None:
     arch, drawn = architecture(name), drawing(name)
     shapes = {box.name: box.rect for box in drawn.boxes if box.text is None}
-    for kind in kinds(arch)[:SHOWN]:
-        start = f"layers.{kind.indices[0]}"
-        assert start in shapes
-        check_order(kind.layer.branches, start, shapes)
+    stacks = {"": arch} | ({"encoder.": arch.encoder} if arch.encoder else {})
+    for above, stack in stacks.items():
+        for kind in kinds(stack)[:SHOWN]:
+            start = f"{above}layers.{kind.indices[0]}"
+            assert start in shapes
+            check_order(kind.layer.branches, start, shapes)
 
 
 def check_order(branches: tuple[s.Branch, ...], start: str, shapes: dict[str, Rect]) -> None:
@@ -500,6 +503,14 @@ def test_a_path_counts_for_the_layer_that_is_drawn() -> None:
     assert different(draw(gemma, {"layers.61.mixer.body.sees"})) >= {"layers.0.mixer.body"}
     assert "layers.5.mixer.body" not in different(draw(gemma, {"layers.61.mixer.body.sees"}))
     assert "layers.5.mixer.body" in different(draw(gemma, {"layers.11.mixer.body.sees"}))
+
+
+def test_encoder_and_decoder_are_highlighted_apart() -> None:
+    arch = architecture("switch-base-8")
+    assert "output of the encoder" in texts(drawing("switch-base-8"))
+    assert different(draw(arch, {"encoder.layers.4.mlp.body.dim"})) >= {"encoder.layers.2.mlp.body"}
+    assert "layers.2.mlp.body" not in different(draw(arch, {"encoder.layers.4.mlp.body.dim"}))
+    assert "encoder.layers.2.mlp.body" not in different(draw(arch, {"layers.4.mlp.body.dim"}))
 
 
 def test_what_is_the_usual_is_told_only_where_it_differs() -> None:

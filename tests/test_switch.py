@@ -16,7 +16,7 @@ import pytest
 import torch
 from reference import offline, randomize
 from safetensors.torch import load_file, save_file
-from test_architectures import assert_bijection, assert_close, assert_equal_bytes, count, held, in_files
+from test_architectures import assert_bijection, assert_close, assert_equal_bytes, count, held, in_files, kind
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -62,6 +62,7 @@ CONFIGS = {
     "steps": switch(encoder_sparse_step=3, decoder_sparse_step=1, num_layers=5, num_decoder_layers=3, router_bias=True),
     "no_number": switch(num_sparse_encoder_layers=0, num_sparse_decoder_layers=5, num_decoder_layers=None),
     "dense": switch(encoder_sparse_step=0, decoder_sparse_step=0, num_layers=1, dense_act_fn="gelu_new"),
+    "every_layer": switch(encoder_sparse_step=1, decoder_sparse_step=1, num_layers=3, num_decoder_layers=3),
     "far": switch(relative_attention_num_buckets=6, relative_attention_max_distance=9, dense_act_fn="gelu"),
     "gated": switch(dense_act_fn="gated-gelu", tie_word_embeddings=False),
 }
@@ -421,6 +422,20 @@ def test_a_tree_can_be_written_as_json_and_edited(case: str) -> None:
     wider = edit(arch, "encoder.layers.0.mlp.body", lambda body: MLP(dim=7, act="relu"))
     assert wider != arch
     assert vt.cost(wider).parameters.total < vt.cost(arch).parameters.total
+
+
+def changes(name: str | dict[str, Any]) -> set[Any]:
+    """Every pair of kinds of layers that follow each other in a stack, the ends included, and what is around them."""
+    arch = vt.architecture(name)
+    assert arch.encoder is not None
+    stacks = [["first", *map(kind, stack.layers), "last"] for stack in (arch.encoder, arch)]
+    pairs = {pair for stack in stacks for pair in zip(stack, stack[1:], strict=False)}
+    return pairs | {kind(arch.head), kind(arch.embedding), kind(arch.encoder.embedding), kind(arch.final_norm)}
+
+
+@pytest.mark.parametrize("name", ["switch-base-8", "switch-xxl", "switch-c-2048"])
+def test_the_cases_hold_every_kind_of_layer_of_the_catalog_and_every_transition(name: str) -> None:
+    assert changes(name) <= set().union(*map(changes, CONFIGS.values()))
 
 
 def test_which_layers_have_experts() -> None:

@@ -344,7 +344,8 @@ ROOTS = ("width", "context", "embedding", "positions", "final_norm", "head")
 )
 def test_no_change_is_overlooked(name: str) -> None:
     """Every number, flag and word of the tree, changed in the last layer alone: the comparison says so, and where."""
-    mine = arch(name)
+    whole = arch(name)
+    mine = replace(whole, layers=whole.layers[:4] + whole.layers[-3:])
     last = len(mine.layers) - 1
     places = [*mutants(mine.layers[last], f"layers.{last}")]
     places += [(path, value) for path, value in mutants(mine, "") if path.split(".")[0] in ROOTS]

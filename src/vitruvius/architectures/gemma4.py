@@ -50,7 +50,7 @@ def gemma4(c: Config) -> s.Decoder:
         branches = [s.Branch(name="mixer", pre=norm, body=attention, post=norm)]
         if moe:
             beside = s.Branch(name="dense", pre=norm, body=dense, post=norm)
-            both = s.Parallel(branches=(beside, s.Branch(name="experts", body=moe, post=norm)))
+            both = s.Parallel(branches=(beside, s.Branch(name="sparse", body=moe, post=norm)))
             branches.append(s.Branch(name="mlp", body=both, post=norm))
         else:
             branches.append(s.Branch(name="mlp", pre=norm, body=dense, post=norm))
@@ -91,7 +91,7 @@ def key_value_heads(c: Config, kinds: list[str]) -> list[tuple[int, int]]:
 
 def irregular(decoder: s.Decoder) -> list[Irregular]:
     ours, theirs = "layers.*.mlp", "model.layers.*"
-    dense, moe = f"{ours}.body.dense", f"{ours}.body.experts"
+    dense, moe = f"{ours}.body.dense", f"{ours}.body.sparse"
     both = (f"{moe}.body.experts.gate.weight", f"{moe}.body.experts.up.weight")
     return [
         Irregular("embedding.per_layer", "model"),

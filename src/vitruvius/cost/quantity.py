@@ -19,6 +19,8 @@ def flops(value: int) -> str:
 
 def ratio(value: float) -> str:
     """0.8729 -> "× 0.87", 64.53 -> "× 64.5"."""
+    if 0 < value < 0.01:
+        return f"× {value:.2g}"
     return f"× {value:.2f}" if value < 9.995 else f"× {value:,.1f}" if value < 99.95 else f"× {value:,.0f}"
 
 

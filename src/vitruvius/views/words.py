@@ -130,7 +130,7 @@ def _(spec: s.Attention) -> list[str]:
         norms |= {"keys": kv.k_norm, "values": kv.v_norm}
         said += [f"values × {number(kv.v_scale)}"] if kv.v_scale != 1.0 else []
     else:
-        said.append(title(kv))
+        said.append(f"keys and values: {title(kv)}")
     said += [phrase(spec.sees), phrase(spec.positions) if spec.positions else "no RoPE"]
     if isinstance(spec.positions, s.RoPE) and spec.positions.dim < spec.head_dim:
         said.append(f"RoPE on {spec.positions.dim} of {spec.head_dim} channels")
@@ -140,18 +140,23 @@ def _(spec: s.Attention) -> list[str]:
 
 
 @title.register
-def _(spec: s.LayerKeyValue) -> str:
-    return f"keys and values of layer {spec.layer}"
-
-
-@title.register
-def _(spec: s.EncoderKeyValue) -> str:
-    return "keys and values of the encoder's output"
+def _(spec: s.KeyValue) -> str:
+    return "two projections"
 
 
 @title.register
 def _(spec: s.UnifiedKeyValue) -> str:
-    return "keys and values of one projection"
+    return "one projection"
+
+
+@title.register
+def _(spec: s.LayerKeyValue) -> str:
+    return f"those of layer {spec.layer}"
+
+
+@title.register
+def _(spec: s.EncoderKeyValue) -> str:
+    return "those of the encoder's output"
 
 
 @title.register
@@ -217,13 +222,11 @@ def _(spec: s.QKNorm) -> list[str]:
 def _(spec: s.Attention | s.LatentAttention) -> dict[str, str]:
     rope = spec.positions
     shared = spec.kv if isinstance(spec.kv, s.LayerKeyValue) else None
-    sees = "full" if isinstance(spec.sees, s.Causal) else phrase(spec.sees)
-    theta = f"theta {number(rope.theta)}" if isinstance(rope, s.RoPE) else ""
     return {
         "mixer": title(spec),
-        "sees": sees,
-        "positions": title(rope) if rope else "NoPE",
-        "theta": theta,
+        "sees": "full" if isinstance(spec.sees, s.Causal) else phrase(spec.sees),
+        "positions": "NoPE" if rope is None else "RoPE" if isinstance(rope, s.RoPE) else title(rope),
+        "theta": f"theta {number(rope.theta)}" if isinstance(rope, s.RoPE) else "",
         "kv": f"kv of {shared.layer}" if shared else "",
     }
 
@@ -253,12 +256,12 @@ def _(spec: s.RelativeBias) -> list[str]:
 
 @title.register
 def _(spec: s.LayerBias) -> str:
-    return "relative position bias"
+    return f"relative position bias of layer {spec.layer}"
 
 
 @facts.register
 def _(spec: s.LayerBias) -> list[str]:
-    return [f"of layer {spec.layer}"]
+    return []
 
 
 @title.register
@@ -556,10 +559,10 @@ def _factor(value: float) -> str:
 def _normed_body(branch: s.Branch) -> str:
     inside = f"{title(branch.pre)}(x)" if branch.pre else "x"
     if isinstance(branch.body, s.Parallel):
-        result = f"({' + '.join(_normed_body(part) for part in branch.body.branches)})"
-        result = result if inside == "x" else f"{result} with x = {inside}"
-    else:
-        result = f"{branch.body.part or title(branch.body)}({inside})"
+        side_by_side = " + ".join(_normed_body(part) for part in branch.body.branches)
+        result = f"{title(branch.post)}({side_by_side})" if branch.post else f"({side_by_side})"
+        return result if inside == "x" else f"{result} with x = {inside}"
+    result = f"{branch.body.part or title(branch.body)}({inside})"
     return f"{title(branch.post)}({result})" if branch.post else result
 
 
@@ -570,7 +573,13 @@ def _(spec: s.Parallel) -> str:
 
 @facts.register
 def _(spec: s.Parallel) -> list[str]:
-    return [fact for branch in spec.branches for fact in (title(branch.body), *facts(branch.body))]
+    bodies = [branch.body for branch in spec.branches]
+    in_one_line = [phrase(body) if len(facts(body)) <= 3 else "" for body in bodies]
+    return [
+        fact
+        for body, line in zip(bodies, in_one_line, strict=True)
+        for fact in ([line] if line else [title(body), *facts(body)])
+    ]
 
 
 @marks.register

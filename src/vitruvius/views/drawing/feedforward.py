@@ -125,7 +125,7 @@ def choice(router: s.Router) -> list[list[bool]]:
     seats = [seat for row in usable for seat in rows[row]]
     stride = len(seats) / router.active
     uneven = 0.37 if stride >= 3 else 0.0  # spread evenly, but not as if with a ruler
-    chosen = {seats[int((i + uneven * i % 1) * stride)] for i in range(router.active)}
+    chosen = {seats[int((i + uneven * (i + 1) % 1) * stride)] for i in range(router.active)}
     return [[seat in chosen for seat in row] for row in rows]
 
 

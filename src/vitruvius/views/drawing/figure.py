@@ -1,42 +1,25 @@
-"""The figure of one model: the stream from token ids to logits, with a panel for each kind of layer."""
+"""The figure of one model: its title, the stream from token ids to logits, and the cards beside it."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
-from math import inf
 
 from ... import spec as s
 from ...cost import cost
 from ...cost.quantity import count, number
 from ..pattern import Kind
-from ..words import phrase, root
+from ..words import phrase
 from .cards import cards, insides
 from .font import wrap
 from .kinds import kinds, stretches
-from .notes import capital, counted, label, named, note
-from .panel import (
-    NOTE_DISTANCE,
-    Anchor,
-    Heading,
-    Panel,
-    Widths,
-    anchored,
-    beside,
-    layer_panel,
-    noted,
-    notes_height,
-)
+from .notes import capital, counted
 from .scene import Part, Rect, Text, group
-from .sketch import ARROW, INNER, NOTE, SMALL, Column, Highlight, Sketch
+from .sketch import NOTE, Highlight
+from .stream import stream
 
 SHOWN = 6  # kinds of layers that get a panel
-MANY = 2  # with more of them, what has been said beside one is not repeated
-BOX, NORM = 36.0, 28.0  # heights of the boxes below and above the layers
-RAIL = 20.0  # between the panels and the line to them, where they are several
-LADDER, LADDER_DISTANCE = 15.0, 24.0
-BESIDE = 40.0  # between the notes of a panel and the next panel
+BETWEEN = 80.0  # an encoder and its decoder
 TITLE = 22.0
 
 
@@ -57,10 +40,10 @@ def figure(arch: s.Decoder, highlight: Highlight, height: float = 0.0) -> Figure
     read = kinds(arch.encoder)[:SHOWN] if arch.encoder else ()
     inside = insides([*(("", kind) for kind in shown), *(("encoder.", kind) for kind in read)])
     letters = {spec: i.letter for i in inside for spec in i.made_so}
-    body, panels = _stream(arch, arch, shown, letters, highlight, height)
+    body, panels = stream(arch, arch, shown, letters, highlight, height)
     if arch.encoder:
         marked = highlight.encoder(arch.encoder)
-        encoder, _ = _stream(arch, arch.encoder, read, letters, marked, panels)
+        encoder, _ = stream(arch, arch.encoder, read, letters, marked, panels)
         body = _behind(encoder.under("encoder.", "encoder."), body)
     said = _summary(arch, shown)
     words = ". ".join([*said, *(f"{capital(kind.name)}: {phrase(kind.layer)}" for kind in (*read, *shown))])
@@ -70,11 +53,8 @@ def figure(arch: s.Decoder, highlight: Highlight, height: float = 0.0) -> Figure
 
 def _behind(encoder: Part, decoder: Part) -> Part:
     """The decoder to the right of the encoder that it reads, the token ids of both on one height."""
-    x = encoder.rect.right + 2 * BESIDE - decoder.rect.x
+    x = encoder.rect.right + BETWEEN - decoder.rect.x
     return group("streams", (encoder, decoder.moved(x, 0.0)))
-
-
-# The title
 
 
 def _summary(arch: s.Decoder, shown: Sequence[Kind]) -> list[str]:
@@ -106,220 +86,3 @@ def _header(name: str, said: Sequence[str], width: float) -> Part:
         y += 18
         texts.append(Text(line, 0.0, y, NOTE, ink="muted"))
     return Part("header", Rect(0.0, -2.0, max(text.rect.right for text in texts), y + 8), texts=tuple(texts))
-
-
-# The stream
-
-
-def _stream(
-    arch: s.Decoder,
-    stack: s.Decoder | s.Encoder,
-    shown: Sequence[Kind],
-    letters: Mapping[s.Spec, str],
-    highlight: Highlight,
-    height: float,
-) -> tuple[Part, float]:
-    """The decoder's or the encoder's stream, and the height of its panels."""
-    sketch, widths = Sketch("stream", highlight), Widths.of([kind.layer for kind in shown])
-    column = Column(sketch, 0.0, 0.0, widths.box)
-    entering = _entrance(arch, stack, column)
-    rail = RAIL if len(shown) > 1 else 0.0
-    column.rise(26 + rail)
-    first = _layers(stack, shown, column, widths, letters, height)
-    column.leave(first.y)
-    column.rise(rail)
-    leaving = _exit(arch, column) if isinstance(stack, s.Decoder) else _handed_over(stack, column)
-    x = first.right + NOTE_DISTANCE
-    sketch.add(beside("notes.entrance", x, first.bottom + rail + 8, inf, None, entering))
-    if leaving:
-        sketch.add(beside("notes.exit", x, -inf, first.y - rail - 8, None, leaving))
-    sketch.add(_ladder(stack, shown, first, highlight))
-    return sketch.done(), first.height
-
-
-def _entrance(arch: s.Decoder, stack: s.Decoder | s.Encoder, column: Column) -> list[Anchor]:
-    """From the token ids to the layers."""
-    sketch, highlight, embedding, width = column.sketch, column.sketch.highlight, stack.embedding, number(arch.width)
-    ids = sketch.text("context", "token ids", 0.0, -5.0, size=NOTE, path="context")
-    column.leave(-18.0)
-    differs = highlight.marks("width") or highlight.fields("embedding.vocab", "embedding.tied")
-    box = sketch.box(
-        "embedding",
-        column.next(BOX),
-        label(embedding),
-        role="embedding",
-        path="embedding",
-        differs=differs,
-        about=phrase(embedding),
-    )
-    if embedding.scale != 1.0:
-        _pill(column, "embedding.scale", f"× {root(embedding.scale)}", 84.0)
-    if isinstance(stack, s.Decoder) and stack.positions:
-        plus = sketch.join(
-            "positions.sum", "+", column.joint(), path="positions", about="added to the token's embedding"
-        ).rect
-        rect = Rect(plus.right + ARROW + 2, plus.center[1] - 20, 120, 40)
-        size = f"{number(stack.positions.count)} × {width}"
-        sketch.box(
-            "positions",
-            rect,
-            "Learned positions",
-            size,
-            role="embedding",
-            path="positions",
-            differs=highlight.part("positions"),
-            size=INNER,
-            about=phrase(stack.positions),
-        )
-        sketch.line((rect.x, rect.center[1]), (plus.right, rect.center[1]), arrow=True)
-    tied = "shares its table with the output" if embedding.tied else "a table of its own"
-    said = [
-        (note(f"vocabulary of {number(embedding.vocab)}", "vocab"), highlight.fields("embedding.vocab")),
-        (note(f"embedding width {width}", "width"), highlight.marks("width")),
-        (note(tied, "tied", quiet=not embedding.tied), highlight.fields("embedding.tied")),
-    ]
-    if extra := embedding.per_layer:
-        said.append((note(phrase(extra), "per_layer"), highlight.fields("embedding.per_layer")))
-    if isinstance(stack, s.Encoder):
-        return anchored(box, said)
-    context = note(f"context of {number(arch.context)} tokens", "context")
-    return [*anchored(box, said), *anchored(ids, [(context, highlight.marks("context"))], gap=6)]
-
-
-def _exit(arch: s.Decoder, column: Column) -> list[Anchor]:
-    """From the layers to the logits."""
-    sketch, highlight, head, norm = column.sketch, column.sketch.highlight, arch.head, arch.final_norm
-    last = _final_norm(norm, column)
-    differs = highlight.marks("width") or highlight.fields("head.vocab", "embedding.tied")
-    box = sketch.box(
-        "head", column.next(BOX), "Output layer", role="embedding", path="head", differs=differs, about=phrase(head)
-    )
-    if head.scale != 1.0:
-        _pill(column, "head.scale", f"× {number(head.scale)}", 84.0)
-    if head.softcap is not None:
-        cap = number(head.softcap)
-        _pill(column, "head.softcap", f"{cap} · tanh(logits ÷ {cap})", 148.0)
-    column.arrow(column.y - ARROW)
-    sketch.text("logits", "logits", 0.0, column.y - ARROW - 6, size=NOTE)
-    size = note(f"{number(arch.width)} → {number(head.vocab)}", "vocab")
-    return [
-        *anchored(box, [(size, highlight.fields("head.vocab") or highlight.marks("width"))]),
-        *noted(last, norm, highlight),
-    ]
-
-
-def _handed_over(encoder: s.Encoder, column: Column) -> list[Anchor]:
-    """From the layers to what cross-attention reads."""
-    last = _final_norm(encoder.final_norm, column)
-    column.arrow(column.y - ARROW)
-    column.sketch.text("output", "output of the encoder", 0.0, column.y - ARROW - 6, size=NOTE)
-    return noted(last, encoder.final_norm, column.sketch.highlight)
-
-
-def _final_norm(norm: s.Spec, column: Column) -> Part:
-    column.rise(6)
-    differs = column.sketch.highlight.part("final_norm")
-    return column.sketch.box(
-        "final_norm",
-        column.next(NORM),
-        f"Final {label(norm)}",
-        role="norm",
-        path="final_norm",
-        differs=differs,
-        about=phrase(norm),
-    )
-
-
-def _pill(column: Column, path: str, text: str, width: float) -> None:
-    differs = column.sketch.highlight.part(path)
-    rect = column.next(21, width)
-    column.sketch.box(path, rect, text, role="plain", shape="pill", size=SMALL, path=path, differs=differs)
-
-
-# The layers
-
-
-def _layers(
-    stack: s.Decoder | s.Encoder,
-    shown: Sequence[Kind],
-    column: Column,
-    widths: Widths,
-    letters: Mapping[s.Spec, str],
-    height: float,
-) -> Rect:
-    """The panels side by side, all as high as the one that needs most room, with their notes; the first one's place."""
-    sketch, bottom, x = column.sketch, column.y, column.x
-    headings = [_heading(stack, kind, i, len(shown)) for i, kind in enumerate(shown)]
-
-    def panel(kind: Kind, spread: float = 0.0) -> Panel:
-        path = f"layers.{kind.indices[0]}"
-        return layer_panel(kind.layer, path, widths, letters, sketch.highlight, spread)
-
-    tight = [panel(kind) for kind in shown]
-    needed = [max(p.part.rect.height, notes_height(h, p.anchors)) for p, h in zip(tight, headings, strict=True)]
-    height = max(height, *needed)
-    column.line(bottom)
-    first: Rect | None = None
-    known: set[str] = set()
-    for kind, heading, narrow in zip(shown, headings, tight, strict=True):
-        drawn = panel(kind, (height - narrow.part.rect.height) / len(kind.layer.branches))
-        part = drawn.part.moved(x, bottom)
-        anchors = [anchor.moved(x, bottom) for anchor in drawn.anchors]
-        if len(shown) > MANY:
-            anchors = [anchor for a in anchors if (anchor := a.without(known)).lines]
-        else:
-            anchors = [anchor.muted(known) for anchor in anchors]
-        notes = beside(f"notes.{part.name}", part.rect.right + NOTE_DISTANCE, part.rect.y, bottom, heading, anchors)
-        sketch.parts += [part, notes]
-        if first is None:
-            first, known = part.rect, {text for anchor in anchors for text, _ in anchor.lines}
-        else:
-            _rails(sketch, column.x, x, first)
-        x = notes.rect.right + BESIDE + part.rect.width / 2
-    assert first is not None
-    return first
-
-
-def _rails(sketch: Sketch, trunk: float, x: float, panel: Rect) -> None:
-    """The way round: a layer is one of the panels."""
-    low, high = panel.bottom + RAIL, panel.y - RAIL
-    sketch.line((trunk, low), (x, low), (x, panel.bottom))
-    sketch.line((x, panel.y), (x, high), (trunk + 2, high), arrow=True)
-    for name, y in (("fork", low), ("merge", high)):
-        if not any(part.name.endswith(f"rail.{name}") for part in sketch.parts):
-            sketch.dot(f"rail.{name}", trunk, y)
-
-
-def _heading(stack: s.Decoder | s.Encoder, kind: Kind, index: int, of: int) -> Heading:
-    if of == 1:
-        return Heading(f"Each of {counted(len(stack.layers), 'layer')}" if len(stack.layers) > 1 else "The only layer")
-    where = f"{len(kind.indices)} of {counted(len(stack.layers), 'layer')}: {_ranges(kind.indices)}"
-    return Heading(capital(named(kind.name)), where, index)
-
-
-def _ranges(indices: Sequence[int]) -> str:
-    """0, 1, 2, 5 -> "0–2, 5"; only the first few of many."""
-    cuts = [(a, b) for a, b in pairwise(indices) if b != a + 1]
-    starts, ends = [indices[0], *(b for _, b in cuts)], [*(a for a, _ in cuts), indices[-1]]
-    runs = [f"{a}–{b}" if b > a else str(a) for a, b in zip(starts, ends, strict=True)]
-    return ", ".join(runs if len(runs) <= 4 else [*runs[:3], "…"])
-
-
-def _ladder(stack: s.Decoder | s.Encoder, shown: Sequence[Kind], panel: Rect, highlight: Highlight) -> Part:
-    """All layers from the first, at the bottom, to the last, each in the colour of its kind."""
-    total, right = len(stack.layers), panel.x - LADDER_DISTANCE
-    step, left = panel.height / total, right - LADDER
-    gap = min(1.5, step / 4)
-    sketch = Sketch("ladder", highlight)
-    for i, kind in enumerate(kinds(stack)):
-        cells = tuple(Rect(left, panel.bottom - (j + 1) * step, LADDER, step - gap) for j in kind.indices)
-        rect = Rect(left, cells[-1].y, LADDER, cells[0].bottom - cells[-1].y)
-        color = f"kind-{i if i < len(shown) else 'other'}"
-        about = f"{kind.name}: {_ranges(kind.indices)}"
-        sketch.add(Part(f"ladder.{i}", rect, "cells", f"layers.{kind.indices[0]}", color, about, cells=cells))
-    differs = highlight.marks("layers")
-    sketch.text("count", counted(total, "layer"), right, panel.y - 9, anchor="end", path="layers", differs=differs)
-    if total > 1:
-        sketch.text("first", "0", left - 6, panel.bottom - 2, anchor="end")
-        sketch.text("last", str(total - 1), left - 6, panel.y + 10, anchor="end")
-    return sketch.done("layers")

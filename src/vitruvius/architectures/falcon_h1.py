@@ -1,0 +1,122 @@
+"""Falcon-H1: attention and Mamba-2 side by side on one norm in every layer, and a multiplier at every turn (μP).
+
+Technology Innovation Institute 2025, arXiv 2507.22448; tiiuae/Falcon-H1-1.5B-Deep-Instruct.
+"""
+
+from __future__ import annotations
+
+from ..spec import (
+    Attention,
+    Branch,
+    Causal,
+    Config,
+    Convolution,
+    Decoder,
+    Embedding,
+    Family,
+    GatedMLP,
+    GatedNorm,
+    Head,
+    Irregular,
+    KeyValue,
+    Layer,
+    Mamba2,
+    Parallel,
+    RMSNorm,
+    Scale,
+    Softmax,
+    head_dim,
+    rope,
+)
+
+
+def falcon_h1(c: Config) -> Decoder:
+    dim, heads, bias, eps = head_dim(c), c.size("num_attention_heads"), c.flag("attention_bias"), c.number("rms_norm_eps")
+    width, norm, act = c.size("hidden_size"), RMSNorm(eps=eps), c.activation("hidden_act")
+    attention = Attention(
+        heads=heads,
+        head_dim=dim,
+        q_bias=bias,
+        o_bias=bias,
+        kv=KeyValue(heads=c.size_or("num_key_value_heads", heads), head_dim=dim, v_dim=dim, bias=bias),
+        sees=Causal(),
+        positions=rope(c, dim),
+        softmax=Softmax(scale=dim**-0.5 * c.number("key_multiplier")),
+    )
+    states, groups = c.size("mamba_n_heads"), c.size("mamba_n_groups")
+    inner = c.size_or("mamba_d_ssm", int(c.number("mamba_expand") * width))
+    state_dim = inner // states if c.raw("mamba_d_head") == "auto" else c.size("mamba_d_head")
+    if state_dim * states != inner:
+        raise ValueError(f"mamba_d_ssm {inner} must be mamba_n_heads {states} of mamba_d_head {state_dim}")
+    gated = GatedNorm(eps=eps, gate_first=not c.flag("mamba_norm_before_gate"), groups=groups)
+    mamba = Mamba2(
+        heads=states,
+        head_dim=state_dim,
+        groups=groups,
+        state_dim=c.size("mamba_d_state"),
+        conv=Convolution(kernel=c.size("mamba_d_conv"), act=act, bias=c.flag("mamba_conv_bias")),
+        norm=gated if c.flag("mamba_rms_norm") else None,
+        in_bias=c.flag("mamba_proj_bias"),
+        out_bias=c.flag("projectors_bias"),
+        dt_limit=c.limits("time_step_limit"),
+        multipliers=multipliers(c, "ssm_multipliers", 5),
+    )
+    gate_scale, down_scale = multipliers(c, "mlp_multipliers", 2)
+    mlp = GatedMLP(dim=c.size("intermediate_size"), act=act, bias=c.flag("mlp_bias"), gate_scale=gate_scale)
+    into, out = Scale(factor=c.number("attention_in_multiplier")), c.number("attention_out_multiplier")
+    ssm_in, ssm_out = Scale(factor=c.number("ssm_in_multiplier")), c.number("ssm_out_multiplier")
+    both = Parallel(
+        branches=(
+            Branch(name="mamba", pre=ssm_in, body=mamba, scale=ssm_out),
+            Branch(name="attention", pre=into, body=attention, scale=out),
+        )
+    )
+    layer = Layer(
+        branches=(
+            Branch(name="mixer", pre=norm, body=both),
+            Branch(name="mlp", pre=norm, body=mlp, scale=down_scale),
+        )
+    )
+    c.expect("mamba_use_mlp", None, True)
+    c.expect("attn_layer_indices", None)
+    return Decoder(
+        name="falcon_h1",
+        family="falcon_h1",
+        width=width,
+        context=c.size("max_position_embeddings"),
+        embedding=Embedding(
+            vocab=c.size("vocab_size"), scale=c.number("embedding_multiplier"), tied=c.flag("tie_word_embeddings")
+        ),
+        layers=(layer,) * c.depth("num_hidden_layers"),
+        final_norm=norm,
+        head=Head(vocab=c.size("vocab_size"), scale=c.number("lm_head_multiplier")),
+    )
+
+
+def multipliers(c: Config, key: str, count: int) -> tuple[float, ...]:
+    """`count` factors, all 1 where the file has none."""
+    values = [1.0] * count if c.raw(key) is None else c.items(key)
+    if len(values) != count or not all(type(value) in (int, float) for value in values):
+        raise ValueError(f"{key} must be {count} numbers, got {values}")
+    return tuple(map(float, values))
+
+
+def irregular(decoder: Decoder) -> list[Irregular]:
+    return [
+        Irregular("layers.*.mixer.body.mamba.body", "model.layers.*.mamba"),
+        Irregular("layers.*.mixer.body.attention.body", "model.layers.*.self_attn"),
+        Irregular("layers.*.mlp.pre", "model.layers.*.pre_ff_layernorm"),
+        Irregular("layers.*.mlp.body", "model.layers.*.feed_forward"),
+        Irregular("final_norm", "model.final_layernorm"),
+    ]
+
+
+FAMILY = Family(
+    model_types=("falcon_h1",),
+    spec=falcon_h1,
+    irregular=irregular,
+    ignored=frozenset(
+        """mamba_chunk_size mamba_expand mlp_expansion_factor num_logits_to_keep time_step_floor time_step_max time_step_min
+        time_step_rank""".split()
+    ),
+)

@@ -1,0 +1,111 @@
+"""LFM2, dense and mixture of experts: short gated convolutions, and attention with normed heads in some layers.
+
+Liquid AI 2025, arXiv 2511.23404; LiquidAI/LFM2-1.2B, LiquidAI/LFM2-8B-A1B.
+"""
+
+from __future__ import annotations
+
+from ..spec import (
+    Attention,
+    Branch,
+    Causal,
+    Config,
+    Convolution,
+    Decoder,
+    Embedding,
+    Family,
+    GatedMLP,
+    Head,
+    Irregular,
+    KeyValue,
+    Layer,
+    MoE,
+    QKNorm,
+    RMSNorm,
+    Router,
+    ShortConv,
+    Softmax,
+    head_dim,
+    layer_types,
+    rope,
+)
+
+
+def lfm2(c: Config) -> Decoder:
+    dim, heads, width, count = head_dim(c), c.size("num_attention_heads"), c.size("hidden_size"), c.depth("num_hidden_layers")
+    norm, bias = RMSNorm(eps=c.number("norm_eps")), c.flag("conv_bias")
+    per_head = QKNorm(norm=norm)
+    attention = Attention(
+        heads=heads,
+        head_dim=dim,
+        q_norm=per_head,
+        kv=KeyValue(heads=c.size_or("num_key_value_heads", heads), head_dim=dim, v_dim=dim, k_norm=per_head),
+        sees=Causal(),
+        positions=rope(c, dim),
+        softmax=Softmax(scale=dim**-0.5),
+    )
+    conv = ShortConv(dim=width, conv=Convolution(kernel=c.size("conv_L_cache"), bias=bias), bias=bias)
+    full = range(count) if c.raw("full_attn_idxs") is None else c.items("full_attn_idxs")
+    kinds = layer_types(c, count, ["full_attention" if i in full else "conv" for i in range(count)], ("full_attention", "conv"))
+    bodies = feedforward(c, count)
+
+    def layer(i: int) -> Layer:
+        mixer = attention if kinds[i] == "full_attention" else conv
+        return Layer(
+            branches=(Branch(name="mixer", pre=norm, body=mixer), Branch(name="mlp", pre=norm, body=bodies[i]))
+        )
+
+    tied = "tie_embedding" if "tie_embedding" in c else "tie_word_embeddings"
+    return Decoder(
+        name="lfm2",
+        family="lfm2",
+        width=width,
+        context=c.size("max_position_embeddings"),
+        embedding=Embedding(vocab=c.size("vocab_size"), tied=c.flag(tied)),
+        layers=tuple(layer(i) for i in range(count)),
+        final_norm=norm,
+        head=Head(vocab=c.size("vocab_size")),
+    )
+
+
+def feedforward(c: Config, count: int) -> list[GatedMLP | MoE]:
+    """The second branch of each layer. Dense models may round two thirds of the width up to a multiple."""
+    size = c.size("block_ff_dim" if "block_ff_dim" in c else "intermediate_size")
+    if c.raw("model_type") == "lfm2":
+        if c.flag("block_auto_adjust_ff_dim"):
+            size = int(2 * size / 3)
+            if (factor := c.number_or_none("block_ffn_dim_multiplier")) is not None:
+                size = -(-int(factor * size) // c.size("block_multiple_of")) * c.size("block_multiple_of")
+        return [GatedMLP(dim=size, act="silu")] * count
+    router = Router(
+        experts=c.size("num_experts"),
+        active=c.size("num_experts_per_tok"),
+        score="sigmoid",
+        correction=c.flag("use_expert_bias"),
+        normalize=1e-6 if c.flag("norm_topk_prob") else None,
+        scale=c.number("routed_scaling_factor"),
+    )
+    moe, dense = MoE(router=router, expert=GatedMLP(dim=c.size("moe_intermediate_size"), act="silu")), c.count("num_dense_layers")
+    return [GatedMLP(dim=size, act="silu") if i < dense else moe for i in range(count)]
+
+
+def irregular(decoder: Decoder) -> list[Irregular]:
+    names = {
+        "mixer.pre": "operator_norm",
+        "mixer.body.q_norm": "self_attn.q_layernorm",
+        "mixer.body.kv.k_norm": "self_attn.k_layernorm",
+        "mixer.body.o.weight": "self_attn.out_proj.weight",
+        "mlp.pre": "ffn_norm",
+        "mlp.body": "feed_forward",
+        "mlp.body.router.correction": "feed_forward.expert_bias",
+    }
+    for part, place in (("mlp.body", "feed_forward"), ("mlp.body.experts", "feed_forward.experts.{}")):
+        names |= {f"{part}.{a}.weight": f"{place}.{b}.weight" for a, b in (("gate", "w1"), ("up", "w3"), ("down", "w2"))}
+    lines = [Irregular(f"layers.*.{ours}", f"model.layers.*.{theirs}") for ours, theirs in names.items()]
+    for i, layer in enumerate(decoder.layers):
+        if isinstance(layer.branches[0].body, ShortConv):
+            lines.append(Irregular(f"layers.{i}.mixer.body", f"model.layers.{i}.conv"))
+    return [*lines, Irregular("final_norm", "model.embedding_norm")]
+
+
+FAMILY = Family(model_types=("lfm2", "lfm2_moe"), spec=lfm2, irregular=irregular)

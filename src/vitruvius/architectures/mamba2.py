@@ -1,0 +1,72 @@
+"""Mamba-2: a state space in every layer and nothing else.
+
+Dao and Gu 2024, arXiv 2405.21060; state-spaces/mamba, mamba_ssm/modules/mamba2.py. Time steps keep to `time_step_limit`
+also when decoding, where transformers forgets it.
+"""
+
+from __future__ import annotations
+
+from ..spec import (
+    Branch,
+    Config,
+    Convolution,
+    Decoder,
+    Embedding,
+    Family,
+    GatedNorm,
+    Head,
+    Irregular,
+    Layer,
+    Mamba2,
+    RMSNorm,
+)
+
+
+def mamba2(c: Config) -> Decoder:
+    eps, heads, dim, groups = c.number("layer_norm_epsilon"), c.size("num_heads"), c.size("head_dim"), c.size("n_groups")
+    width, norm = c.size("hidden_size"), RMSNorm(eps=eps)
+    if int(c.number("expand") * width) != heads * dim:
+        raise ValueError(f"expand {c.raw('expand')} times hidden_size {width} must be num_heads {heads} of head_dim {dim}")
+    mixer = Mamba2(
+        heads=heads,
+        head_dim=dim,
+        groups=groups,
+        state_dim=c.size("state_size"),
+        conv=Convolution(kernel=c.size("conv_kernel"), act=c.activation("hidden_act"), bias=c.flag("use_conv_bias")),
+        norm=GatedNorm(eps=eps, gate_first=True, groups=groups),
+        in_bias=c.flag("use_bias"),
+        out_bias=c.flag("use_bias"),
+        dt_limit=c.limits("time_step_limit"),
+    )
+    layer = Layer(branches=(Branch(name="mixer", pre=norm, body=mixer),))
+    return Decoder(
+        name="mamba2",
+        family="mamba2",
+        width=width,
+        context=c.size("max_position_embeddings"),
+        embedding=Embedding(vocab=c.size("vocab_size"), tied=c.flag("tie_word_embeddings")),
+        layers=(layer,) * c.depth("num_hidden_layers"),
+        final_norm=norm,
+        head=Head(vocab=c.size("vocab_size")),
+    )
+
+
+def irregular(decoder: Decoder) -> list[Irregular]:
+    return [
+        Irregular("embedding", "backbone.embeddings"),
+        Irregular("layers.*", "backbone.layers.*"),
+        Irregular("layers.*.mixer.pre", "backbone.layers.*.norm"),
+        Irregular("layers.*.mixer.body", "backbone.layers.*.mixer"),
+        Irregular("final_norm", "backbone.norm_f"),
+    ]
+
+
+FAMILY = Family(
+    model_types=("mamba2",),
+    spec=mamba2,
+    irregular=irregular,
+    ignored=frozenset(
+        """chunk_size rescale_prenorm_residual residual_in_fp32 time_step_floor time_step_max time_step_min time_step_rank
+        rms_norm norm_before_gate""".split()
+    ),
+)
