@@ -562,7 +562,7 @@ TEXT = {
         altup_correct_scale=False,
         attention_bias=True,
         final_logit_softcapping=5.0,
-        rope_parameters={FULL: rope(1e3), SLIDING: rope(60.0)},
+        rope_parameters={FULL: rope(1e3, factor=3.0) | {"rope_type": "linear"}, SLIDING: rope(60.0)},
     ),
     "gemma3n_pattern": gemma3n(
         num_hidden_layers=8,
@@ -573,7 +573,7 @@ TEXT = {
         vocab_size_per_layer_input=21,
         rope_theta=1e3,
         rope_local_base_freq=60.0,
-        rope_scaling={"rope_type": "linear", "factor": 3.0},
+        rope_scaling=None,
     ),
     "gemma3n_shared": gemma3n(
         num_hidden_layers=8,

@@ -33,7 +33,7 @@ ARROWS = {
     "checkpoints": "errors spec architectures catalog",
     "models": "errors spec checkpoints nn",
     "edit": "errors spec checkpoints",
-    "slicing": "errors spec models nn",
+    "slicing": "errors spec checkpoints models nn",
     "native": "errors spec checkpoints",
     "inference": "errors spec architectures checkpoints models nn native __version__",
     "training": "errors spec architectures checkpoints models nn",

@@ -491,6 +491,14 @@ def marked_texts(drawn: Drawing) -> set[str]:
     return {box.text for box in drawn.boxes if box.text is not None and box.differs}
 
 
+def test_highlight_of_an_expert_marks_its_inside() -> None:
+    drawn = draw(architecture("mixtral-8x7b"), {"layers.0.mlp.body.expert.dim"})
+    body = "layers.0.mlp.body"
+    steps = {f"{body}.experts.{step}" for step in ("gate", "up", "down")}
+    assert different(drawn) == {body, f"{body}.experts", *steps}
+    assert {"expert: SwiGLU, hidden 14,336", "4,096 → 14,336", "14,336 → 4,096"} <= marked_texts(drawn)
+
+
 def test_a_part_that_is_another_is_marked_as_a_whole() -> None:
     drawn = draw(architecture("llama-3-8b"), {"layers.0.mlp.body", "layers.0.mixer.pre"})
     whole = {part.path for part, _ in drawn.root.walk() if part.differs == "whole"}

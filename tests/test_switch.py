@@ -8,6 +8,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 from functools import cache
+from itertools import pairwise
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -429,7 +430,7 @@ def changes(name: str | dict[str, Any]) -> set[Any]:
     arch = vt.architecture(name)
     assert arch.encoder is not None
     stacks = [["first", *map(kind, stack.layers), "last"] for stack in (arch.encoder, arch)]
-    pairs = {pair for stack in stacks for pair in zip(stack, stack[1:], strict=False)}
+    pairs = {pair for stack in stacks for pair in pairwise(stack)}
     return pairs | {kind(arch.head), kind(arch.embedding), kind(arch.encoder.embedding), kind(arch.final_norm)}
 
 
@@ -537,11 +538,12 @@ def test_a_call_that_makes_no_sense_is_refused(ours: Any) -> None:
     refused("has read nothing yet: give input_ids too", decoder_input_ids=new, state=model.new_state(2, 8))
     small = model.new_state(2, 8)
     refused(r"41 are needed: ask for more with new_state\(encoder_capacity=41\)", read, small, decoder_input_ids=new)
-    refused("the encoder has read 2 sequences, and the decoder has 1", read, decoder_input_ids=new[:1])
+    refused("the encoder has read 2 texts, and the decoder has 1 rows", read, decoder_input_ids=new[:1])
+    refused("the encoder reads 2 texts: give a new state for as many", read, model.new_state(3), decoder_input_ids=new)
     refused("token ids run from 0 to 82, got 83 to 83", torch.tensor([[83]]), decoder_input_ids=new[:1])
     state = model.new_state(2, 8, encoder_capacity=READ)
     model(read, state=state, decoder_input_ids=new)
-    refused("give no input_ids, or a new state", read, state, decoder_input_ids=new)
+    refused("the encoder reads 2 texts: give a new state for as many", read, state, decoder_input_ids=new)
     decoder = skeleton(vt.architecture("smollm2-135m"))
     with pytest.raises(vt.InputError, match="smollm2-135m has no encoder: give its tokens as input_ids"):
         decoder(new, decoder_input_ids=new)

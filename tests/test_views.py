@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields, replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -33,6 +34,7 @@ from vitruvius.views.pattern import Stretch, grouped, kinds, stretches
 from vitruvius.views.table import fitted, table
 from vitruvius.views.words import facts, phrase, title
 
+GOLDEN = Path(__file__).parent / "golden"
 ENTRIES = catalog.entries()
 BY_ENTRY = pytest.mark.parametrize("entry", ENTRIES, ids=lambda entry: entry.id)
 
@@ -57,6 +59,10 @@ def test_drawing_and_difference_are_the_golden_ones(entry: catalog.Entry, golden
     if entry.predecessor:
         parts.append(str(compare(arch(entry.predecessor), mine)))
     golden(f"{entry.id}.txt", "\n\n".join(parts) + "\n")
+
+
+def test_every_golden_file_belongs_to_a_model() -> None:
+    assert {file.stem for file in GOLDEN.iterdir()} == {entry.id for entry in ENTRIES}
 
 
 @BY_ENTRY

@@ -46,17 +46,17 @@ def granite_hybrid(c: Config) -> Decoder:
         positions=rope(c, dim) if c.raw("position_embedding_type") == "rope" else None,
         softmax=Softmax(scale=c.number("attention_multiplier")),
     )
-    states, inner = c.size("mamba_n_heads"), int(c.number("mamba_expand") * width)
+    states, groups, inner = c.size("mamba_n_heads"), c.size("mamba_n_groups"), int(c.number("mamba_expand") * width)
     state_dim = inner // states if c.raw("mamba_d_head") == "auto" else c.size("mamba_d_head")
     if state_dim * states != inner:
         raise ValueError(f"mamba_expand times hidden_size, {inner}, must be mamba_n_heads {states} of {state_dim}")
     mamba = Mamba2(
         heads=states,
         head_dim=state_dim,
-        groups=c.size("mamba_n_groups"),
+        groups=groups,
         state_dim=c.size("mamba_d_state"),
         conv=Convolution(kernel=c.size("mamba_d_conv"), act=act, bias=c.flag("mamba_conv_bias")),
-        norm=GatedNorm(eps=eps, gate_first=True),
+        norm=GatedNorm(eps=eps, gate_first=True, groups=groups),
         in_bias=c.flag("mamba_proj_bias"),
         out_bias=c.flag("mamba_proj_bias"),
         dt_limit=c.limits("time_step_limit"),

@@ -43,7 +43,7 @@ def match(decoder: Decoder, checkpoint: Checkpoint, ignore: Collection[str] = ()
     edited = decoder.config is not None and "tree" in decoder.config
     every = list(canonical(decoder)) if edited else spelled(decoder, family.irregular(decoder))
     place = _place(every, family, have)
-    every = [replace(entry, theirs=tuple(map(place, entry.theirs))) for entry in every]
+    every = [_as_cut(replace(entry, theirs=tuple(map(place, entry.theirs))), have) for entry in every]
     entries = tuple(entry for entry in every if mtp or not entry.ours[0].startswith("mtp."))
     wanted = {name: shape for entry in entries for name, shape in stored(entry).items()}
     extra = {name for entry in every for name in entry.theirs if name not in wanted} & have.keys()
@@ -57,6 +57,17 @@ def match(decoder: Decoder, checkpoint: Checkpoint, ignore: Collection[str] = ()
         if have[name] != shape:
             raise InputError(f"{checkpoint.path}: {name} has the shape {have[name]}, but {decoder.name} needs {shape}")
     return Plan(entries, tuple(sorted(extra)))
+
+
+def _as_cut(entry: Tensors, have: Mapping[str, Shape]) -> Tensors:
+    """The entry, a join with the sizes that the file has. What transformers has joined it saves in equal parts, whatever
+    they were (Olmo Hybrid's convolutions), and joins again."""
+    match entry.steps:
+        case (Join(sizes=sizes, axis=axis),):
+            cut = tuple(have[name][axis] for name in entry.theirs if name in have and len(have[name]) > axis)
+            if len(cut) == len(sizes) and sum(cut) == sum(sizes):
+                return replace(entry, steps=(Join(cut, axis),))
+    return entry
 
 
 def plain(decoder: Decoder) -> tuple[Tensors, ...]:

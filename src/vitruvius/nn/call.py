@@ -96,17 +96,14 @@ class Call:
     def encoder(
         self, path: str, make: Callable[[Tensor], tuple[Tensor, Tensor]]
     ) -> tuple[tuple[Tensor, ...], Keys]:
-        """The keys and values of the encoder's tokens for the part at `path`: made of its output in the call that
-        brings it, and kept for the calls after that."""
+        """The keys and values of the encoder's tokens for the part at `path`: as the state has kept them, or where there
+        is none made of the encoder's output."""
         assert self.encoded is not None, "checked by the model"
-        if self.encoded.x is None:
-            assert self.state is not None
-            assert self.state.encoder is not None
-            return self.state.encoder.kept(path), self.encoded.keys
-        k, v = make(self.encoded.x)
-        if self.state is not None and self.state.encoder is not None:
-            self.state.encoder.fill(path, k=k, v=v)
-        return (k, v), self.encoded.keys
+        if self.encoded.x is not None:
+            return make(self.encoded.x), self.encoded.keys
+        assert self.state is not None
+        assert self.state.encoder is not None
+        return self.state.encoder.kept(path), self.encoded.keys
 
     def relative(self, layer: int, keys: Keys, bias: Callable[[Tensor, Tensor], Tensor] | None = None) -> Tensor:
         """What the relative positions of `layer` add to the scores of `keys`, (B or 1, H, T, S). The layer itself gives

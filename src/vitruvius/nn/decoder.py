@@ -179,14 +179,25 @@ class Decoder(Twin[spec.Decoder]):
             return self.head(self.hidden(input_ids, state, lengths))
         if decoder_input_ids is None:
             raise InputError(f"{self.spec.name} reads input_ids and writes after decoder_input_ids: give both")
-        encoded = None if input_ids is None else self.encode(input_ids, lengths)
+        encoded = None if input_ids is None else self.encode(input_ids, lengths, state)
         return self.head(self.hidden(decoder_input_ids, state, decoder_lengths, encoded))
 
-    def encode(self, input_ids: Tensor, lengths: Tensor | None = None) -> Encoded:
-        """What the encoder makes of input_ids (B, S), for `hidden`."""
+    def encode(self, input_ids: Tensor, lengths: Tensor | None = None, state: State | None = None) -> Encoded:
+        """What the encoder makes of input_ids (B, S). A state keeps the keys and values that the decoder's layers make
+        of it, in the place of those that it had."""
         assert self.spec.encoder is not None
         counts = self._counts(input_ids, None, lengths, self.spec.encoder.embedding.vocab)
+        kept = None if state is None else state.encoder
+        if state is not None and kept is not None:
+            if len(state.lengths) != len(counts) or state.length:
+                raise InputError(f"the encoder reads {len(counts)} texts: give a new state for as many sequences")
+            kept.room(max(counts))
         encoded: Encoded = self.encoder(input_ids, counts, self.head.weight)
+        if kept is not None and encoded.x is not None:
+            for path in kept.parts:
+                k, v = self.get_submodule(f"{path}.kv")(encoded.x)
+                kept.fill(path, k=k, v=v)
+            kept.lengths = counts
         return encoded
 
     def hidden(
@@ -197,7 +208,7 @@ class Decoder(Twin[spec.Decoder]):
         encoded: Encoded | None = None,
     ) -> Tensor:
         """As `forward`, up to the head: (B, T, W). The ids are the decoder's, `encoded` what its encoder has made of
-        another text."""
+        another text; a state has kept that."""
         for x in self.stream(input_ids, state, lengths, encoded):
             final = x
         return final
@@ -247,8 +258,6 @@ class Decoder(Twin[spec.Decoder]):
         yield self.final_norm(self.ends.narrow(x) if self.spec.ends else x)
         if state is not None:
             state.advance(counts)
-        if state is not None and state.encoder is not None and encoded is not None:
-            state.encoder.lengths = encoded.lengths
 
     def new_state(
         self, batch: int = 1, capacity: int | None = None, slack: int = 0, encoder_capacity: int | None = None
@@ -283,20 +292,12 @@ class Decoder(Twin[spec.Decoder]):
         """What the encoder has given, in this call or in an earlier one, after all has been checked."""
         if self.spec.encoder is None:
             return None
-        kept = None if state is None else state.encoder
+        if state is not None and state.encoder is not None:
+            encoded = Encoded(state.encoder.lengths, None, ids.device) if any(state.encoder.lengths) else None
         if encoded is None:
-            if kept is None or not any(kept.lengths):
-                raise InputError(f"the encoder of {self.spec.name} has read nothing yet: give input_ids too")
-            return Encoded(kept.lengths, None, ids.device)
+            raise InputError(f"the encoder of {self.spec.name} has read nothing yet: give input_ids too")
         if len(encoded.lengths) != len(ids):
-            raise InputError(f"the encoder has read {len(encoded.lengths)} sequences, and the decoder has {len(ids)}")
-        if state is not None and state.length:
-            raise InputError("the state goes on with what the encoder read before: give no input_ids, or a new state")
-        if kept is not None and max(encoded.lengths) > kept.capacity:
-            raise InputError(
-                f"the state holds {kept.capacity} tokens of the encoder, and {max(encoded.lengths)} are needed: "
-                f"ask for more with new_state(encoder_capacity={max(encoded.lengths)})"
-            )
+            raise InputError(f"the encoder has read {len(encoded.lengths)} texts, and the decoder has {len(ids)} rows")
         return encoded
 
     def _counts(self, ids: Tensor, state: State | None, lengths: Tensor | None, vocab: int) -> list[int]:

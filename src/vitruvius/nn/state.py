@@ -193,8 +193,8 @@ class FixedState:
 
 
 class EncoderState:
-    """What the parts of a decoder keep of the encoder's output: tensors (B, …, capacity, channels), filled by the call
-    that brings the text to read, and then only looked at.
+    """What the parts of a decoder keep of the encoder's output: tensors (B, …, capacity, channels), filled when it has
+    read a text, and then only looked at.
 
     Args:
         declared: canonical path -> name -> entry.
@@ -218,6 +218,14 @@ class EncoderState:
                 *groups, channels = entry.shape
                 kind = getattr(torch, entry.dtype) if entry.dtype else dtype
                 self.parts[path][name] = torch.zeros((batch, *groups, capacity, channels), dtype=kind, device=device)
+
+    def room(self, tokens: int) -> None:
+        """Raises InputError if that many tokens would not fit."""
+        if tokens > self.capacity:
+            raise InputError(
+                f"the state holds {self.capacity} tokens of the encoder, and {tokens} are needed: "
+                f"ask for more with new_state(encoder_capacity={tokens})"
+            )
 
     def fill(self, path: str, **new: Tensor) -> None:
         """Keeps the entries (B, …, S, channels) of the part at `path`."""

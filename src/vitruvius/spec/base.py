@@ -161,9 +161,11 @@ class Spec:
         for name, kind in _checked(cls):
             value = getattr(self, name)
             if kind == "Size" and not (type(value) is int and value > 0):
-                raise ValueError(f"{type(self).__name__}.{name} must be a positive integer, got {value!r}")
+                raise ValueError(f"{cls.__name__}.{name} must be a positive integer, got {value!r}")
             if kind == "float" and not (type(value) in (int, float) and isfinite(value)):
-                raise ValueError(f"{type(self).__name__}.{name} must be a finite number, got {value!r}")
+                raise ValueError(f"{cls.__name__}.{name} must be a finite number, got {value!r}")
+            if value is None and "None" not in kind:
+                raise ValueError(f"{cls.__name__}.{name} must be given (as {kind}), got None")
         self.check()
 
     def check(self) -> None:
@@ -172,7 +174,7 @@ class Spec:
 
 @cache
 def _checked(cls: Any) -> tuple[tuple[str, str], ...]:
-    return tuple((f.name, str(f.type)) for f in fields(cls) if f.type in ("Size", "float"))
+    return tuple((f.name, str(f.type)) for f in fields(cls))
 
 
 @dataclass(frozen=True)

@@ -92,5 +92,5 @@ def from_json(value: Any, classes: Mapping[str, type[Spec]]) -> Any:
         raise ValueError(f"{name} has no {', '.join(unknown)}")
     try:
         return cls(**given)
-    except TypeError as error:
+    except (TypeError, AttributeError) as error:  # parts of a kind that does not belong there
         raise ValueError(f"{name}: {error}") from None

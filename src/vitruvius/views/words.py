@@ -149,6 +149,11 @@ def _(spec: s.UnifiedKeyValue) -> str:
     return "one projection"
 
 
+@facts.register
+def _(spec: s.UnifiedKeyValue) -> list[str]:
+    return [f"then {phrase(spec.norm)}"]
+
+
 @title.register
 def _(spec: s.LayerKeyValue) -> str:
     return f"those of layer {spec.layer}"

@@ -63,7 +63,7 @@ def experts(inside: Inside, width: int, letters: Letters, highlight: Highlight) 
     if spec.latent:
         card.step("latent_down", chosen.next(TALL), "Down", f"{number(width)} → {number(spec.latent)}", fields="latent")
     height = max(len(rows) * cell + 62, chosen.y - ARROW - route.y)
-    box = card.step("experts", chosen.next(height), "", fields="experts expert router.experts router.active")
+    box = card.step("experts", chosen.next(height), "", fields="experts router.experts router.active")
     _squares(card, box, rows, cell, spec, letters)
     if spec.latent:
         card.step("latent_up", chosen.next(TALL), "Up", f"{number(spec.latent)} → {number(width)}", fields="latent")

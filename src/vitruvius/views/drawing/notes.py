@@ -231,7 +231,7 @@ def _(spec: s.MoE) -> list[Note]:
     return [
         note(f"{router.active} of {counted(router.experts, 'expert')} per token", "router.experts router.active"),
         _shared(spec),
-        note(f"expert: {kind}, hidden {number(expert.dim)}", "expert experts"),
+        note(f"expert: {kind}, hidden {number(expert.dim)}", "experts"),
         note(latent, "latent", quiet=spec.latent is None),
         *_router(router),
         note(f"weights on the expert's {spec.weigh}", "weigh", quiet=spec.weigh == "output"),

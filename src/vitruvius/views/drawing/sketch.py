@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
@@ -28,6 +29,7 @@ class Highlight:
         first = {str(index): kind.indices[0] for kind in kinds(stack) for index in kind.indices}
 
         def drawn(path: str) -> str:
+            path = re.sub(r"\.expert(?=\.|$)", ".experts", path)  # the field, of which there are many copies
             step, _, rest = path.partition(".")
             number, _, below = rest.partition(".")
             if step != "layers" or number not in first:
