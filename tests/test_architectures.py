@@ -224,6 +224,7 @@ class Counter(TorchDispatchMode):
         super().__init__()
         self.flops = 0
         self.batched = [0, 0]  # of the last batched products
+        self.scores = 0  # how many numbers the last product gave, if it was a batched one
         self.hidden = 0.0  # the share that the last mask hides of scores whose product with values is still to come
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -233,10 +234,12 @@ class Counter(TorchDispatchMode):
         if name in self.PRODUCTS:
             flops = 2 * result.numel() * args[name in ("addmm", "baddbmm")].shape[-1]
             self.flops += flops
+            self.scores = 0
             if name in ("bmm", "baddbmm"):
+                self.scores = result.numel()
                 self.flops -= round(self.hidden * flops)
                 self.hidden, self.batched = 0.0, [self.batched[-1], flops]
-        elif name == "masked_fill" and args[0].ndim in (3, 4) and args[2] == -torch.inf:
+        elif name == "masked_fill" and args[0].numel() == self.scores and args[2] == -torch.inf:
             hidden = float(args[1].expand_as(args[0]).double().mean())
             scores = args[0].ndim == 4
             self.flops -= round(hidden * sum(self.batched[1:] if scores else self.batched))

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from functools import cache
 from io import BytesIO
 from itertools import combinations, pairwise
+from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
@@ -21,6 +22,7 @@ import vitruvius as vt
 from vitruvius import catalog
 from vitruvius import spec as s
 from vitruvius.errors import InputError
+from vitruvius.views.drawing.feedforward import choice
 from vitruvius.views.drawing.figure import SHOWN
 from vitruvius.views.drawing.font import measure, wrap
 from vitruvius.views.drawing.kinds import kinds
@@ -454,8 +456,6 @@ def test_a_square_for_each_expert() -> None:
 
 @pytest.mark.parametrize(("experts", "active"), [(8, 2), (16, 1), (128, 8), (384, 8), (64, 6), (3, 3), (10, 7)])
 def test_the_example_chooses_as_many_experts_as_the_router(experts: int, active: int) -> None:
-    from vitruvius.views.drawing.feedforward import choice
-
     rows = choice(s.Router(experts=experts, active=active))
     assert sum(map(len, rows)) == experts
     assert sum(map(sum, rows)) == active
@@ -561,10 +561,8 @@ def test_drawing_twice_gives_the_same_bytes() -> None:
     assert hashes == {hashlib.sha256(here.encode()).hexdigest() + "\n"}
 
 
-def test_save(tmp_path: object) -> None:
-    from pathlib import Path
-
-    folder, drawn = Path(str(tmp_path)), drawing("gpt2")
+def test_save(tmp_path: Path) -> None:
+    folder, drawn = tmp_path, drawing("gpt2")
     drawn.save(folder / "gpt2.svg")
     assert (folder / "gpt2.svg").read_text("utf-8") == drawn.svg == drawn._repr_svg_()
     assert [file.name for file in folder.iterdir()] == ["gpt2.svg"]

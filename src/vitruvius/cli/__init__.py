@@ -30,7 +30,7 @@ VERBS = {
 EXAMPLES = (
     "vitruvius show gemma-3-27b",
     "vitruvius compare gemma-3-27b mistral-small-3.1-24b --context 128k",
-    "vitruvius cost deepseek-v3 --context 128k --batch 8",
+    'vitruvius generate smollm2-135m-instruct -p "The capital of France is"',
 )
 CLOSED_PIPE = 141  # what a shell reports for a program that SIGPIPE ended
 INTERRUPTED = 130  # and SIGINT

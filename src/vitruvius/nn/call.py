@@ -96,8 +96,8 @@ class Call:
     def encoder(
         self, path: str, make: Callable[[Tensor], tuple[Tensor, Tensor]]
     ) -> tuple[tuple[Tensor, ...], Keys]:
-        """The keys and values of the encoder's tokens for the part at `path`: as the state has kept them, or where there
-        is none made of the encoder's output."""
+        """The keys and values of the encoder's tokens for the part at `path`: as the state has kept them, or without one
+        made of the encoder's output."""
         assert self.encoded is not None, "checked by the model"
         if self.encoded.x is not None:
             return make(self.encoded.x), self.encoded.keys

@@ -276,7 +276,9 @@ class Decoder(Twin[spec.Decoder]):
         fixed: dict[str, FixedState] = {}
         static: dict[str, dict[str, spec.Static]] = {}
         for module in self.modules():
-            declared = module.spec.state() if isinstance(module, Twin) else {}
+            if not isinstance(module, Twin):
+                continue
+            declared = module.spec.state()
             growing = {name: entry for name, entry in declared.items() if isinstance(entry, spec.PerToken)}
             constant = {name: entry for name, entry in declared.items() if isinstance(entry, spec.Fixed)}
             if growing:

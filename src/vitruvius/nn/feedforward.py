@@ -145,7 +145,8 @@ class MoE(Twin[spec.MoE]):
         s, rows = self.spec, x.flatten(0, -2)
         weights, chosen = self.router(rows)
         if s.router.capacity is not None:
-            weights = weights * taken(chosen.view(*x.shape[:-1], -1), s.router.experts, s.router.capacity).flatten(0, -2)
+            room = taken(chosen.unflatten(0, x.shape[:-1]), s.router.experts, s.router.capacity)
+            weights = weights * room.flatten(0, -2)
         rows = self.norm(rows) if s.norm else rows
         inner = self.latent_down(rows) if s.latent else rows
         order = chosen.flatten().argsort(stable=True)  # the chosen (token, expert) pairs, grouped by expert

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import fields, is_dataclass, replace
-from typing import Any, TypeVar
+from types import UnionType
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from .base import Spec
 
@@ -90,7 +91,35 @@ def from_json(value: Any, classes: Mapping[str, type[Spec]]) -> Any:
     given = {key: from_json(item, classes) for key, item in value.items() if key != "is"}
     if unknown := sorted(set(given) - known):
         raise ValueError(f"{name} has no {', '.join(unknown)}")
+    hints, sizes = get_type_hints(cls), {f.name for f in fields(cls) if f.type == "Size"}
+    for key, item in given.items():
+        if key not in sizes and not fits(item, hints[key]):  # sizes are checked by the part itself
+            raise ValueError(f"{name}.{key} cannot be {_short(item)}")
     try:
         return cls(**given)
-    except (TypeError, AttributeError) as error:  # parts of a kind that does not belong there
+    except TypeError as error:  # a field is missing
         raise ValueError(f"{name}: {error}") from None
+
+
+def fits(value: Any, hint: Any) -> bool:
+    """Whether a value is of the annotated type, as far as specs use annotations."""
+    origin, arguments = get_origin(hint), get_args(hint)
+    if hint is Any:
+        return True
+    if origin in (Union, UnionType):
+        return any(fits(value, option) for option in arguments)
+    if origin is Literal:
+        return value in arguments
+    if origin is tuple and arguments[-1] is Ellipsis:
+        return isinstance(value, tuple) and all(fits(item, arguments[0]) for item in value)
+    if origin is tuple:
+        return isinstance(value, tuple) and len(value) == len(arguments) and all(map(fits, value, arguments))
+    if hint in (int, bool, str):
+        return type(value) is hint
+    if hint is float:
+        return type(value) in (int, float)
+    return isinstance(value, origin or hint)
+
+
+def _short(value: Any) -> str:
+    return type(value).__name__ if isinstance(value, Spec) else repr(value)[:60]
