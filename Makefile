@@ -10,7 +10,9 @@ TORCH := torch==2.13.0
 .PHONY: demo test test-slow lint format clean
 
 demo: .venv/demo
-	$(BIN)/python -m vitruvius.cli.demo --out out
+	@mkdir -p out
+	$(BIN)/vitruvius compare gemma-3-27b mistral-small-3.1-24b --context 128k --svg out/gemma-3-27b-and-mistral-small-3.1-24b.svg
+	$(BIN)/vitruvius generate smollm2-135m-instruct -p "The capital of France is" --max-new-tokens 32
 
 test: lint
 	$(BIN)/python -m pytest -n auto

@@ -1,6 +1,6 @@
 """Prefill and decoding of a model against transformers, in turn, on the same weights: what `vitruvius bench` does.
 
-    python benchmarks/speed.py [MODEL] [--prompt-tokens N] [--new-tokens N] [--turns N] [--threads N] [--dtype D] [--json]
+    python benchmarks/speed.py [MODEL] [--prompt-tokens N] [--new-tokens N] [--turns N] [--threads N] [--json]
 
 MODEL is smollm2-135m-instruct unless given.
 """

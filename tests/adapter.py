@@ -23,9 +23,10 @@ class Adapter:
         self.model = model
 
     @torch.no_grad()
-    def __call__(self, input_ids: Tensor) -> Tensor:
-        """(B, T) -> logits (B, T, V)."""
-        logits: Tensor = self.model(input_ids)
+    def __call__(self, input_ids: Tensor, decoder_input_ids: Tensor | None = None) -> Tensor:
+        """(B, T) -> logits (B, T, V), of the decoder's tokens where there is an encoder."""
+        given = {} if decoder_input_ids is None else {"decoder_input_ids": decoder_input_ids}
+        logits: Tensor = self.model(input_ids, **given)
         return logits
 
     @torch.no_grad()

@@ -663,7 +663,12 @@ TEXT = {
         qk_rope_head_dim=6,
         attention_bias=True,
         rope_parameters=yarn(
-            rope_theta=200.0, mscale=1.0, mscale_all_dim=1.0, llama_4_scaling_beta=0.4, max_position_embeddings=160
+            rope_theta=200.0,
+            mscale=1.0,
+            mscale_all_dim=1.0,
+            llama_4_scaling_beta=0.4,
+            max_position_embeddings=160,
+            partial_rotary_factor=6 / 16,
         ),
     ),
     "mistral4_half": deepseek(
@@ -677,7 +682,9 @@ TEXT = {
         norm_topk_prob=False,
         rope_interleave=False,
         tie_word_embeddings=True,
-        rope_parameters=yarn(rope_theta=90.0, mscale=1.0, mscale_all_dim=0.7, llama_4_scaling_beta=0.2),
+        rope_parameters=yarn(
+            rope_theta=90.0, mscale=1.0, mscale_all_dim=0.7, llama_4_scaling_beta=0.2, partial_rotary_factor=6 / 16
+        ),
     ),
     "laguna": laguna(
         num_hidden_layers=6,

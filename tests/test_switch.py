@@ -24,6 +24,7 @@ from torch.nn import functional as F
 import vitruvius as vt
 from vitruvius import catalog
 from vitruvius.architectures import KINDS, family_of
+from vitruvius.inference.generation import Session
 from vitruvius.nn import Decoder
 from vitruvius.nn.feedforward import Router, taken
 from vitruvius.nn.model import skeleton, weights_of
@@ -287,6 +288,40 @@ def test_what_the_encoder_has_read_is_not_projected_again(ours: Any) -> None:
             module.register_forward_hook(lambda *_, name=name: again.append(name))
     model(decoder_input_ids=ids(1, 2), state=state)
     assert again == []
+
+
+# ------------------------------------------------------------------ generation
+
+
+@BY_ROOMY_CASE
+@torch.no_grad()
+def test_greedy_answers_are_those_of_full_passes_of_transformers(case: str, ours: Any) -> None:
+    model, prompts = (
+        ours(case),
+        [row[:length].tolist() for row, length in zip(ids(READ, 3, 3), (READ, 5, 18), strict=True)],
+    )
+    expected = []
+    for prompt in prompts:
+        written = torch.zeros(1, 1, dtype=torch.long)
+        for _ in range(12):
+            logits = reference(case)(
+                input_ids=torch.tensor([prompt]), decoder_input_ids=written, use_cache=False
+            ).logits
+            written = torch.cat((written, logits[:, -1:].argmax(-1)), 1)
+        expected.append(written[0, 1:].tolist())
+    assert vt.generate(model, prompts, max_new_tokens=12, ignore_eos=True).tolist() == expected
+    session = Session(model)
+    for prompt, answer in zip(prompts, expected, strict=True):
+        assert list(session.stream(prompt, max_new_tokens=12, eos=())) == answer
+
+
+def test_a_decoder_must_know_what_it_begins_with() -> None:
+    config = switch()
+    del config["decoder_start_token_id"]
+    with pytest.raises(
+        vt.InputError, match="decoder_start_token_id says what the decoder of switch_transformers begins"
+    ):
+        vt.generate(vt.build(config), [[5, 6]])
 
 
 # ------------------------------------------------------------------ cost

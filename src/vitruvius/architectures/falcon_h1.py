@@ -10,7 +10,6 @@ from ..spec import (
     Branch,
     Causal,
     Config,
-    Convolution,
     Decoder,
     Embedding,
     Family,
@@ -20,18 +19,19 @@ from ..spec import (
     Irregular,
     KeyValue,
     Layer,
-    Mamba2,
     Parallel,
     RMSNorm,
     Scale,
     Softmax,
+    bamba_mixer,
     head_dim,
     rope,
 )
 
 
 def falcon_h1(c: Config) -> Decoder:
-    dim, heads, bias, eps = head_dim(c), c.size("num_attention_heads"), c.flag("attention_bias"), c.number("rms_norm_eps")
+    dim, heads, bias = head_dim(c), c.size("num_attention_heads"), c.flag("attention_bias")
+    eps = c.number("rms_norm_eps")
     width, norm, act = c.size("hidden_size"), RMSNorm(eps=eps), c.activation("hidden_act")
     attention = Attention(
         heads=heads,
@@ -43,24 +43,10 @@ def falcon_h1(c: Config) -> Decoder:
         positions=rope(c, dim),
         softmax=Softmax(scale=dim**-0.5 * c.number("key_multiplier")),
     )
-    states, groups = c.size("mamba_n_heads"), c.size("mamba_n_groups")
     inner = c.size_or("mamba_d_ssm", int(c.number("mamba_expand") * width))
-    state_dim = inner // states if c.raw("mamba_d_head") == "auto" else c.size("mamba_d_head")
-    if state_dim * states != inner:
-        raise ValueError(f"mamba_d_ssm {inner} must be mamba_n_heads {states} of mamba_d_head {state_dim}")
-    gated = GatedNorm(eps=eps, gate_first=not c.flag("mamba_norm_before_gate"), groups=groups)
-    mamba = Mamba2(
-        heads=states,
-        head_dim=state_dim,
-        groups=groups,
-        state_dim=c.size("mamba_d_state"),
-        conv=Convolution(kernel=c.size("mamba_d_conv"), act=act, bias=c.flag("mamba_conv_bias")),
-        norm=gated if c.flag("mamba_rms_norm") else None,
-        in_bias=c.flag("mamba_proj_bias"),
-        out_bias=c.flag("projectors_bias"),
-        dt_limit=c.limits("time_step_limit"),
-        multipliers=multipliers(c, "ssm_multipliers", 5),
-    )
+    gated = GatedNorm(eps=eps, gate_first=not c.flag("mamba_norm_before_gate"), groups=c.size("mamba_n_groups"))
+    norms = gated if c.flag("mamba_rms_norm") else None
+    mamba = bamba_mixer(c, inner, norms, "projectors_bias", multipliers(c, "ssm_multipliers", 5))
     gate_scale, down_scale = multipliers(c, "mlp_multipliers", 2)
     mlp = GatedMLP(dim=c.size("intermediate_size"), act=act, bias=c.flag("mlp_bias"), gate_scale=gate_scale)
     into, out = Scale(factor=c.number("attention_in_multiplier")), c.number("attention_out_multiplier")

@@ -11,7 +11,6 @@ from ..spec import (
     Branch,
     Causal,
     Config,
-    Convolution,
     Decoder,
     Embedding,
     Family,
@@ -27,6 +26,7 @@ from ..spec import (
     Router,
     Softmax,
     Split,
+    bamba_mixer,
     head_dim,
     layer_types,
     rope,
@@ -34,8 +34,8 @@ from ..spec import (
 
 
 def granite_hybrid(c: Config) -> Decoder:
-    dim, heads, bias, eps = head_dim(c), c.size("num_attention_heads"), c.flag("attention_bias"), c.number("rms_norm_eps")
-    width, norm, act, times = c.size("hidden_size"), RMSNorm(eps=eps), c.activation("hidden_act"), c.number("residual_multiplier")
+    dim, heads, bias = head_dim(c), c.size("num_attention_heads"), c.flag("attention_bias")
+    width, norm, times = c.size("hidden_size"), RMSNorm(eps=c.number("rms_norm_eps")), c.number("residual_multiplier")
     attention = Attention(
         heads=heads,
         head_dim=dim,
@@ -46,21 +46,8 @@ def granite_hybrid(c: Config) -> Decoder:
         positions=rope(c, dim) if c.raw("position_embedding_type") == "rope" else None,
         softmax=Softmax(scale=c.number("attention_multiplier")),
     )
-    states, groups, inner = c.size("mamba_n_heads"), c.size("mamba_n_groups"), int(c.number("mamba_expand") * width)
-    state_dim = inner // states if c.raw("mamba_d_head") == "auto" else c.size("mamba_d_head")
-    if state_dim * states != inner:
-        raise ValueError(f"mamba_expand times hidden_size, {inner}, must be mamba_n_heads {states} of {state_dim}")
-    mamba = Mamba2(
-        heads=states,
-        head_dim=state_dim,
-        groups=groups,
-        state_dim=c.size("mamba_d_state"),
-        conv=Convolution(kernel=c.size("mamba_d_conv"), act=act, bias=c.flag("mamba_conv_bias")),
-        norm=GatedNorm(eps=eps, gate_first=True, groups=groups),
-        in_bias=c.flag("mamba_proj_bias"),
-        out_bias=c.flag("mamba_proj_bias"),
-        dt_limit=c.limits("time_step_limit"),
-    )
+    gated = GatedNorm(eps=c.number("rms_norm_eps"), gate_first=True, groups=c.size("mamba_n_groups"))
+    mamba = bamba_mixer(c, int(c.number("mamba_expand") * width), gated, "mamba_proj_bias", ())
     count = c.depth("num_hidden_layers")
     kinds = layer_types(c, count, ["linear_attention"] * count, ("linear_attention", "full_attention"))
     mlp = Branch(name="mlp", pre=norm, body=feedforward(c), scale=times)
@@ -97,7 +84,11 @@ def feedforward(c: Config) -> GatedMLP | MoE:
 def irregular(decoder: Decoder) -> list[Irregular]:
     """Gates and up projections are stored one above the other, experts as stacks."""
     lines = [Irregular("layers.*.mlp.body.router.weight", "model.layers.*.block_sparse_moe.router.layer.weight")]
-    for ours, theirs, axis in (("", "shared_mlp", 0), (".shared", "shared_mlp", 0), (".experts", "block_sparse_moe", 1)):
+    for ours, theirs, axis in (
+        ("", "shared_mlp", 0),
+        (".shared", "shared_mlp", 0),
+        (".experts", "block_sparse_moe", 1),
+    ):
         part, name = f"layers.*.mlp.body{ours}", f"model.layers.*.{theirs}"
         pair = (f"{part}.gate.weight", f"{part}.up.weight")
         lines.append(Irregular(pair, f"{name}.input_linear.weight", (Split(axis=axis),)))

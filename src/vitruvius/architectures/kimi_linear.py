@@ -13,7 +13,6 @@ from ..spec import (
     Convolution,
     Decoder,
     Embedding,
-    ExpertGroups,
     Family,
     GatedMLP,
     GatedNorm,
@@ -27,9 +26,9 @@ from ..spec import (
     MoE,
     Reshape,
     RMSNorm,
-    Router,
     Softmax,
     layer_types,
+    noaux_tc_router,
 )
 
 
@@ -49,31 +48,24 @@ def kimi_linear(c: Config) -> Decoder:
         softmax=Softmax(scale=(nope + shared_key) ** -0.5),
         bias=c.flag("attention_bias"),
     )
-    dim, heads, kernel = linear_sizes(c)
+    hub = None if c.raw("linear_attn_config") is None else c.section("linear_attn_config")
+    dim = hub.size("head_dim") if hub else c.size("linear_head_dim")
+    heads = hub.size("num_heads") if hub else c.size("linear_num_heads")
+    kernel = hub.size("short_conv_kernel_size") if hub else c.size("linear_conv_kernel_dim")
     conv, gated = Convolution(kernel=kernel, act=act), GatedNorm(eps=eps, act="sigmoid")
     delta = KimiDelta(heads=heads, head_dim=dim, gate_rank=dim, conv=conv, norm=gated)
     moe_dim, shared = c.size("moe_intermediate_size"), c.count("num_shared_experts")
     moe = MoE(
-        router=Router(
-            experts=c.size("num_experts", "n_routed_experts"),
-            active=c.size("num_experts_per_token"),
-            score="sigmoid",
-            correction=True,
-            groups=ExpertGroups(count=c.size("num_expert_group"), active=c.size("topk_group"), score="top2_sum"),
-            normalize=1e-20 if c.flag("moe_renormalize") else None,
-            scale=c.number("routed_scaling_factor"),
-        ),
+        router=noaux_tc_router(c),
         expert=GatedMLP(dim=moe_dim, act=act),
         shared=GatedMLP(dim=moe_dim * shared, act=act) if shared else None,
     )
     dense = GatedMLP(dim=c.size("intermediate_size"), act=act)
-    c.expect("use_grouped_topk", None, True)
-    c.expect("moe_router_activation_func", None, "sigmoid")
-    c.expect("mla_use_nope", None, True)
-    c.expect("moe_layer_freq", None, 1)
+    for key, value in (("mla_use_nope", True), ("moe_router_activation_func", "sigmoid"), ("moe_layer_freq", 1)):
+        c.expect(key, None, value)
     first_dense = ["dense" if i < c.count("first_k_dense_replace") else "sparse" for i in range(count)]
     sparse = layer_types(c, count, first_dense, ("dense", "sparse"), "mlp_layer_types")
-    kinds = layer_types(c, count, listed(c, count), ("linear_attention", "full_attention"))
+    kinds = layer_types(c, count, listed(hub, count), ("linear_attention", "full_attention"))
 
     def layer(i: int) -> Layer:
         mixer, mlp = attention if kinds[i] == "full_attention" else delta, moe if sparse[i] == "sparse" else dense
@@ -91,21 +83,12 @@ def kimi_linear(c: Config) -> Decoder:
     )
 
 
-def linear_sizes(c: Config) -> tuple[int, int, int]:
-    """Channels, heads and kernel of the linear layers, as transformers writes them or as the hub's file does."""
-    if c.raw("linear_attn_config") is None:
-        return c.size("linear_head_dim"), c.size("linear_num_heads"), c.size("linear_conv_kernel_dim")
-    linear = c.section("linear_attn_config")
-    return linear.size("head_dim"), linear.size("num_heads"), linear.size("short_conv_kernel_size")
-
-
-def listed(c: Config, count: int) -> list[str]:
+def listed(hub: Config | None, count: int) -> list[str]:
     """Which layers are which, where there is no `layer_types`: the hub's file lists them, counted from 1."""
-    if c.raw("linear_attn_config") is None:
+    if hub is None:
         return ["full_attention" if i and i % 4 == 0 else "linear_attention" for i in range(count)]
-    linear = c.section("linear_attn_config")
-    full = linear.items("full_attn_layers")
-    if sorted(full + linear.items("kda_layers")) != list(range(1, count + 1)):
+    full, linear = hub.items("full_attn_layers"), hub.items("kda_layers")
+    if len(full) + len(linear) != count or not all(i in full or i in linear for i in range(1, count + 1)):
         raise ValueError(f"linear_attn_config must list each of the layers 1 to {count} once")
     return ["full_attention" if i in full else "linear_attention" for i in range(1, count + 1)]
 
@@ -116,16 +99,13 @@ def irregular(decoder: Decoder) -> list[Irregular]:
         ours, theirs = f"experts.{ours}.weight", f"experts.{{}}.{theirs}.weight"
         lines.append(Irregular(f"layers.*.mlp.body.{ours}", f"model.layers.*.block_sparse_moe.{theirs}"))
     for i, layer in enumerate(decoder.layers):
-        ours, theirs = f"layers.{i}", f"model.layers.{i}"
-        mixer, mlp = (branch.body for branch in layer.branches)
+        ours, theirs, mixer, mlp = f"layers.{i}", f"model.layers.{i}", layer.branches[0].body, layer.branches[1].body
         if isinstance(mlp, MoE):
             lines.append(Irregular(f"{ours}.mlp.body", f"{theirs}.block_sparse_moe"))
         if isinstance(mixer, KimiDelta):
-            convs = tuple(f"{theirs}.self_attn.{name}_conv1d.weight" for name in "qkv")
-            lines += [
-                Irregular(f"{ours}.mixer.body.conv", convs, (Join((mixer.heads * mixer.head_dim,) * 3),)),
-                Irregular(f"{ours}.mixer.body.A_log", f"{theirs}.self_attn.A_log", (Reshape((1, 1, mixer.heads, 1)),)),
-            ]
+            convs, shape = tuple(f"{theirs}.self_attn.{x}_conv1d.weight" for x in "qkv"), (1, 1, mixer.heads, 1)
+            lines.append(Irregular(f"{ours}.mixer.body.A_log", f"{theirs}.self_attn.A_log", (Reshape(shape),)))
+            lines.append(Irregular(f"{ours}.mixer.body.conv", convs, (Join((mixer.heads * mixer.head_dim,) * 3),)))
     return lines
 
 
@@ -134,7 +114,7 @@ FAMILY = Family(
     spec=kimi_linear,
     irregular=irregular,
     ignored=frozenset(
-        """head_dim qk_head_dim num_key_value_heads n_routed_experts num_local_experts rope_theta rope_scaling
-        num_nextn_predict_layers""".split()
+        """head_dim linear_conv_kernel_dim linear_head_dim linear_num_heads n_routed_experts num_key_value_heads
+        num_local_experts num_nextn_predict_layers qk_head_dim rope_scaling rope_theta use_grouped_topk""".split()
     ),
 )

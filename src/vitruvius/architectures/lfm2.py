@@ -32,7 +32,12 @@ from ..spec import (
 
 
 def lfm2(c: Config) -> Decoder:
-    dim, heads, width, count = head_dim(c), c.size("num_attention_heads"), c.size("hidden_size"), c.depth("num_hidden_layers")
+    dim, heads, width, count = (
+        head_dim(c),
+        c.size("num_attention_heads"),
+        c.size("hidden_size"),
+        c.depth("num_hidden_layers"),
+    )
     norm, bias = RMSNorm(eps=c.number("norm_eps")), c.flag("conv_bias")
     per_head = QKNorm(norm=norm)
     attention = Attention(
@@ -46,7 +51,9 @@ def lfm2(c: Config) -> Decoder:
     )
     conv = ShortConv(dim=width, conv=Convolution(kernel=c.size("conv_L_cache"), bias=bias), bias=bias)
     full = range(count) if c.raw("full_attn_idxs") is None else c.items("full_attn_idxs")
-    kinds = layer_types(c, count, ["full_attention" if i in full else "conv" for i in range(count)], ("full_attention", "conv"))
+    kinds = layer_types(
+        c, count, ["full_attention" if i in full else "conv" for i in range(count)], ("full_attention", "conv")
+    )
     bodies = feedforward(c, count)
 
     def layer(i: int) -> Layer:
@@ -85,7 +92,10 @@ def feedforward(c: Config, count: int) -> list[GatedMLP | MoE]:
         normalize=1e-6 if c.flag("norm_topk_prob") else None,
         scale=c.number("routed_scaling_factor"),
     )
-    moe, dense = MoE(router=router, expert=GatedMLP(dim=c.size("moe_intermediate_size"), act="silu")), c.count("num_dense_layers")
+    moe, dense = (
+        MoE(router=router, expert=GatedMLP(dim=c.size("moe_intermediate_size"), act="silu")),
+        c.count("num_dense_layers"),
+    )
     return [GatedMLP(dim=size, act="silu") if i < dense else moe for i in range(count)]
 
 
@@ -100,7 +110,9 @@ def irregular(decoder: Decoder) -> list[Irregular]:
         "mlp.body.router.correction": "feed_forward.expert_bias",
     }
     for part, place in (("mlp.body", "feed_forward"), ("mlp.body.experts", "feed_forward.experts.{}")):
-        names |= {f"{part}.{a}.weight": f"{place}.{b}.weight" for a, b in (("gate", "w1"), ("up", "w3"), ("down", "w2"))}
+        names |= {
+            f"{part}.{a}.weight": f"{place}.{b}.weight" for a, b in (("gate", "w1"), ("up", "w3"), ("down", "w2"))
+        }
     lines = [Irregular(f"layers.*.{ours}", f"model.layers.*.{theirs}") for ours, theirs in names.items()]
     for i, layer in enumerate(decoder.layers):
         if isinstance(layer.branches[0].body, ShortConv):

@@ -23,10 +23,17 @@ from ..spec import (
 
 
 def mamba2(c: Config) -> Decoder:
-    eps, heads, dim, groups = c.number("layer_norm_epsilon"), c.size("num_heads"), c.size("head_dim"), c.size("n_groups")
+    eps, heads, dim, groups = (
+        c.number("layer_norm_epsilon"),
+        c.size("num_heads"),
+        c.size("head_dim"),
+        c.size("n_groups"),
+    )
     width, norm = c.size("hidden_size"), RMSNorm(eps=eps)
     if int(c.number("expand") * width) != heads * dim:
-        raise ValueError(f"expand {c.raw('expand')} times hidden_size {width} must be num_heads {heads} of head_dim {dim}")
+        raise ValueError(
+            f"expand {c.raw('expand')} times hidden_size {width} must be num_heads {heads} of head_dim {dim}"
+        )
     mixer = Mamba2(
         heads=heads,
         head_dim=dim,

@@ -93,7 +93,10 @@ def irregular(decoder: Decoder) -> list[Irregular]:
     for i, layer in enumerate(decoder.layers):
         if isinstance(mixer := layer.branches[0].body, GatedDeltaNet):
             ours, theirs = f"layers.{i}.mixer.body", f"model.layers.{i}.linear_attn"
-            convs, sizes = tuple(f"{theirs}.{name}_conv1d.weight" for name in "qkv"), tuple(a.size for a in mixer.channels)
+            convs, sizes = (
+                tuple(f"{theirs}.{name}_conv1d.weight" for name in "qkv"),
+                tuple(a.size for a in mixer.channels),
+            )
             lines += [
                 Irregular(ours, theirs),
                 Irregular(f"{ours}.norm", f"{theirs}.o_norm"),

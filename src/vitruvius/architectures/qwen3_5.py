@@ -12,13 +12,11 @@ from ..spec import (
     Branch,
     Causal,
     Config,
-    Convolution,
     Decoder,
     Embedding,
     Family,
     GatedDeltaNet,
     GatedMLP,
-    GatedNorm,
     Head,
     Irregular,
     KeyValue,
@@ -31,6 +29,7 @@ from ..spec import (
     ScalarGated,
     Softmax,
     Split,
+    gated_delta_net,
     head_dim,
     layer_types,
     rope,
@@ -38,14 +37,9 @@ from ..spec import (
 
 
 def qwen3_5(c: Config) -> Decoder:
-    dim, heads, bias, eps = (
-        head_dim(c),
-        c.size("num_attention_heads"),
-        c.flag("attention_bias"),
-        c.number("rms_norm_eps"),
-    )
-    act, count, every = c.activation("hidden_act"), c.depth("num_hidden_layers"), c.size("full_attention_interval")
-    norm = RMSNorm(eps=eps, offset=1.0)
+    dim, heads, bias = head_dim(c), c.size("num_attention_heads"), c.flag("attention_bias")
+    count, every = c.depth("num_hidden_layers"), c.size("full_attention_interval")
+    norm = RMSNorm(eps=c.number("rms_norm_eps"), offset=1.0)
     per_head = QKNorm(norm=norm)
     attention = Attention(
         heads=heads,
@@ -59,18 +53,11 @@ def qwen3_5(c: Config) -> Decoder:
         softmax=Softmax(scale=dim**-0.5),
         gate=OutputGate(bias=bias),
     )
-    delta = GatedDeltaNet(
-        k_heads=c.size("linear_num_key_heads"),
-        v_heads=c.size("linear_num_value_heads"),
-        k_dim=c.size("linear_key_head_dim"),
-        v_dim=c.size("linear_value_head_dim"),
-        conv=Convolution(kernel=c.size("linear_conv_kernel_dim"), act=act),
-        norm=GatedNorm(eps=eps),
-        memory_dtype=None if c.raw("mamba_ssm_dtype") is None else c.choice("mamba_ssm_dtype", "float32"),
-    )
+    delta = gated_delta_net(c)
     pattern = ["linear_attention" if (i + 1) % every else "full_attention" for i in range(count)]
     kinds = layer_types(c, count, pattern, ("linear_attention", "full_attention"))
     mlp = Branch(name="mlp", pre=norm, body=feedforward(c))
+    c.expect("attn_output_gate", None, True)
 
     def layer(kind: str) -> Layer:
         mixer = attention if kind == "full_attention" else delta
@@ -78,7 +65,7 @@ def qwen3_5(c: Config) -> Decoder:
 
     return Decoder(
         name="qwen3_5",
-        family=str(c.raw("model_type")),
+        family="qwen3_5_text",
         width=c.size("hidden_size"),
         context=c.size("max_position_embeddings"),
         embedding=Embedding(vocab=c.size("vocab_size"), tied=c.flag("tie_word_embeddings")),
@@ -100,25 +87,24 @@ def feedforward(c: Config) -> GatedMLP | MoE:
 
 
 def irregular(decoder: Decoder) -> list[Irregular]:
-    """Queries and gates of attention are stored side by side for each head."""
+    """Queries and gates are stored side by side for each head; the delta net's queries, keys and values in one tensor."""
+    shared = "model.layers.*.mlp.shared_expert"
     lines = [
-        Irregular("layers.*.mlp.body.shared", "model.layers.*.mlp.shared_expert"),
-        Irregular("layers.*.mlp.body.shared.gate.weight", "model.layers.*.mlp.shared_expert_gate.weight"),
+        Irregular("layers.*.mlp.body.shared", shared),
+        Irregular("layers.*.mlp.body.shared.gate.weight", f"{shared}_gate.weight"),
     ]
     for i, layer in enumerate(decoder.layers):
-        ours, theirs, mixer = f"layers.{i}.mixer.body", f"model.layers.{i}.linear_attn", layer.branches[0].body
+        body, theirs, mixer = f"layers.{i}.mixer.body", f"model.layers.{i}", layer.branches[0].body
         if isinstance(mixer, Attention):
             for kind in ("weight", "bias"):
-                names, together = (
-                    (f"{ours}.q.{kind}", f"{ours}.gate.{kind}"),
-                    f"model.layers.{i}.self_attn.q_proj.{kind}",
-                )
-                lines.append(Irregular(names, together, (Split(groups=mixer.heads),)))
+                pair = (f"{body}.q.{kind}", f"{body}.gate.{kind}")
+                lines.append(Irregular(pair, f"{theirs}.self_attn.q_proj.{kind}", (Split(groups=mixer.heads),)))
         elif isinstance(mixer, GatedDeltaNet):
-            lines.append(Irregular(ours, theirs))
-            for name, parts in (("qkv", ("q", "k", "v")), ("z", ("gate",)), ("b", ("beta",)), ("a", ("decay",))):
-                names = tuple(f"{ours}.{part}.weight" for part in parts)
-                lines.append(Irregular(names, f"{theirs}.in_proj_{name}.weight", (Split(),)))
+            theirs = f"{theirs}.linear_attn"
+            together = tuple(f"{body}.{part}.weight" for part in "qkv")
+            lines += [Irregular(body, theirs), Irregular(together, f"{theirs}.in_proj_qkv.weight", (Split(),))]
+            for part, name in (("gate", "z"), ("beta", "b"), ("decay", "a")):
+                lines.append(Irregular(f"{body}.{part}.weight", f"{theirs}.in_proj_{name}.weight"))
     return lines
 
 
@@ -126,6 +112,6 @@ FAMILY = Family(
     model_types=("qwen3_5_text", "qwen3_5_moe_text"),
     spec=qwen3_5,
     irregular=irregular,
-    ignored=frozenset(("attn_output_gate", "mlp_only_layers", "mtp_num_hidden_layers", "mtp_use_dedicated_embeddings")),
+    ignored=frozenset(("mlp_only_layers", "mtp_num_hidden_layers", "mtp_use_dedicated_embeddings")),
     unused=("mtp.*",),
 )

@@ -12,13 +12,11 @@ from ..spec import (
     Branch,
     Causal,
     Config,
-    Convolution,
     Decoder,
     Embedding,
     Family,
     GatedDeltaNet,
     GatedMLP,
-    GatedNorm,
     Head,
     Irregular,
     KeyValue,
@@ -31,6 +29,7 @@ from ..spec import (
     ScalarGated,
     Softmax,
     Split,
+    gated_delta_net,
     head_dim,
     layer_types,
     rope,
@@ -38,14 +37,9 @@ from ..spec import (
 
 
 def qwen3_next(c: Config) -> Decoder:
-    dim, heads, bias, eps = (
-        head_dim(c),
-        c.size("num_attention_heads"),
-        c.flag("attention_bias"),
-        c.number("rms_norm_eps"),
-    )
+    dim, heads, bias = head_dim(c), c.size("num_attention_heads"), c.flag("attention_bias")
     act, count, every = c.activation("hidden_act"), c.depth("num_hidden_layers"), c.size("full_attention_interval")
-    norm = RMSNorm(eps=eps, offset=1.0)
+    norm = RMSNorm(eps=c.number("rms_norm_eps"), offset=1.0)
     per_head = QKNorm(norm=norm)
     attention = Attention(
         heads=heads,
@@ -59,14 +53,7 @@ def qwen3_next(c: Config) -> Decoder:
         softmax=Softmax(scale=dim**-0.5),
         gate=OutputGate(bias=bias),
     )
-    delta = GatedDeltaNet(
-        k_heads=c.size("linear_num_key_heads"),
-        v_heads=c.size("linear_num_value_heads"),
-        k_dim=c.size("linear_key_head_dim"),
-        v_dim=c.size("linear_value_head_dim"),
-        conv=Convolution(kernel=c.size("linear_conv_kernel_dim"), act=act),
-        norm=GatedNorm(eps=eps),
-    )
+    delta = gated_delta_net(c)
     moe = MoE(
         router=Router(
             experts=c.size("num_experts"),
@@ -100,24 +87,25 @@ def qwen3_next(c: Config) -> Decoder:
 
 def irregular(decoder: Decoder) -> list[Irregular]:
     """Queries and gates are stored side by side for each head, the delta net's projections for each key head."""
+    shared = "model.layers.*.mlp.shared_expert"
     lines = [
-        Irregular("layers.*.mlp.body.shared", "model.layers.*.mlp.shared_expert"),
-        Irregular("layers.*.mlp.body.shared.gate.weight", "model.layers.*.mlp.shared_expert_gate.weight"),
+        Irregular("layers.*.mlp.body.shared", shared),
+        Irregular("layers.*.mlp.body.shared.gate.weight", f"{shared}_gate.weight"),
     ]
+
+    def fused(body: str, parts: str, theirs: str, groups: int, kind: str = "weight") -> None:
+        names = tuple(f"{body}.{part}.{kind}" for part in parts.split())
+        lines.append(Irregular(names, f"{theirs}.{kind}", (Split(groups=groups),)))
+
     for i, layer in enumerate(decoder.layers):
-        ours, theirs, mixer = f"layers.{i}.mixer.body", f"model.layers.{i}.linear_attn", layer.branches[0].body
+        body, theirs, mixer = f"layers.{i}.mixer.body", f"model.layers.{i}", layer.branches[0].body
         if isinstance(mixer, Attention):
             for kind in ("weight", "bias"):
-                names, together = (
-                    (f"{ours}.q.{kind}", f"{ours}.gate.{kind}"),
-                    f"model.layers.{i}.self_attn.q_proj.{kind}",
-                )
-                lines.append(Irregular(names, together, (Split(groups=mixer.heads),)))
+                fused(body, "q gate", f"{theirs}.self_attn.q_proj", mixer.heads, kind)
         elif isinstance(mixer, GatedDeltaNet):
-            lines.append(Irregular(ours, theirs))
-            for name, parts in (("in_proj_qkvz", ("q", "k", "v", "gate")), ("in_proj_ba", ("beta", "decay"))):
-                names = tuple(f"{ours}.{part}.weight" for part in parts)
-                lines.append(Irregular(names, f"{theirs}.{name}.weight", (Split(groups=mixer.k_heads),)))
+            lines.append(Irregular(body, f"{theirs}.linear_attn"))
+            fused(body, "q k v gate", f"{theirs}.linear_attn.in_proj_qkvz", mixer.k_heads)
+            fused(body, "beta decay", f"{theirs}.linear_attn.in_proj_ba", mixer.k_heads)
     return lines
 
 

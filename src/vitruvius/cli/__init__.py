@@ -9,6 +9,8 @@ from __future__ import annotations
 import io
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import import_module
 from typing import Any, NoReturn
 
@@ -59,15 +61,17 @@ class Verbs(click.Group):
         with formatter.section("Verbs"):
             formatter.write_dl(list(VERBS.items()))
 
+    def make_context(self, *args: Any, **kwargs: Any) -> click.Context:
+        """Reads the arguments; `--help` and `--version` print here."""
+        with _readers_may_leave():
+            return super().make_context(*args, **kwargs)
+
     def invoke(self, ctx: click.Context) -> Any:
         """Runs the verb and writes out what it printed, so that a closed pipe shows here and not at exit."""
-        try:
+        with _readers_may_leave():
             result = super().invoke(ctx)
             sys.stdout.flush()
-        except BrokenPipeError:
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what is flushed at exit
-            ctx.exit(CLOSED_PIPE)
-        return result
+            return result
 
     def main(self, *args: Any, **kwargs: Any) -> NoReturn:
         """Ends the process: 0 done, 1 a check that failed, 2 unusable input."""
@@ -90,6 +94,15 @@ class Verbs(click.Group):
         sys.exit(status)
 
 
+@contextmanager
+def _readers_may_leave() -> Iterator[None]:
+    try:
+        yield
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what is flushed at exit
+        raise click.exceptions.Exit(CLOSED_PIPE) from None
+
+
 def refuse(message: str) -> int:
     """Says in one line what cannot be used. Returns the exit status for it."""
     click.echo(f"vitruvius: {' '.join(message.split())}", err=True)
@@ -105,6 +118,7 @@ def _version(ctx: click.Context, parameter: click.Parameter, wanted: bool) -> No
 
 
 @click.group(
+    name="vitruvius",
     cls=Verbs,
     invoke_without_command=True,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},

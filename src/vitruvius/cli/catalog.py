@@ -48,5 +48,5 @@ def _table(found: list[tuple[Entry, Cost]]) -> str:
         published = " / ".join(filter(None, (entry.published["total"], entry.published["active"])))
         mark = " *" if entry.unconfirmed else ""
         figures = [count(p.total), active, size(c.state.bytes_per_token), number(c.state.context)]
-        rows.append([entry.id + mark, entry.family, entry.released, *figures, published])
+        rows.append([entry.id + mark, entry.family, entry.released or "", *figures, published])
     return table(rows, left=2) + "\n\n* something is not confirmed: `vitruvius show NAME` says what"

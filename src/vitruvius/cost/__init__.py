@@ -6,6 +6,8 @@ Conventions, the same everywhere in the library:
   stored selection bias counts; multi-token prediction stands apart in `by_part` and is in no other figure here.
 - *Active* are the weights that one token passes through, both embeddings included: k of E experts, all of everything
   else, the router's selection bias too.
+- *Per-layer embeddings* (Gemma 3n) are a part of their own in `by_part`: they are looked up, never multiplied, so they
+  may live on slower memory than the rest. Being used, they are active too.
 - *State* is what generation must remember (the KV cache) at the architectural minimum: a window keeps its window.
 - *FLOPs* count matrix products, 2 for a multiply-add, attention's scores and sums over the visible pairs of a query and
   a key, and what a recurrence does to its memory. Norms, biases, activations, softmax and lookups are left out.

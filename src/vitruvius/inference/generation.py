@@ -57,7 +57,7 @@ def generate(
     seed: int | None = None,
     ignore_eos: bool = False,
 ) -> Tensor:
-    """What a model writes after each prompt.
+    """What a model writes after each prompt, or where it has an encoder in answer to it.
 
     Args:
         input_ids: LongTensor (B, T), or a list of B lists of different lengths.
@@ -79,8 +79,12 @@ def generate(
         seed=seed,
     )
     prompts = _prompts(model, input_ids)
-    count = _room(model, max(map(len, prompts)), max_new_tokens)
-    state = model.new_state(len(prompts), max(map(len, prompts)) + count - 1)
+    longest = max(map(len, prompts))
+    begun = 1 if model.spec.encoder else longest
+    count = _room(model, begun, max_new_tokens)
+    state = model.new_state(len(prompts), begun + count - 1, encoder_capacity=longest)
+    if model.spec.encoder:
+        prompts = encode(model, prompts, state)
     eos = frozenset() if ignore_eos else model.eos
     new = np.zeros((len(prompts), count), np.int64)
     ended = np.zeros(len(prompts), bool)
@@ -131,6 +135,22 @@ def feed(model: Decoder, rows: Sequence[Sequence[int]], state: State) -> NDArray
         last = x[torch.arange(len(rows)), torch.from_numpy(counts - 1)]
         logits: NDArray[np.float32] = model.head(last).float().cpu().numpy()
     return logits
+
+
+def encode(model: Decoder, prompts: Sequence[Sequence[int]], state: State) -> list[list[int]]:
+    """Gives the prompts to the encoder; returns what the decoder goes on from, its first token in every row."""
+    import torch
+
+    start, vocab = (model.spec.config or {}).get("decoder_start_token_id"), model.spec.embedding.vocab
+    if type(start) is not int or not 0 <= start < vocab:
+        raise InputError(f"decoder_start_token_id says what the decoder of {model.spec.name} begins with, got {start}")
+    lengths = torch.tensor([len(prompt) for prompt in prompts])
+    ids = torch.zeros(len(prompts), int(lengths.max()), dtype=torch.long)
+    for row, prompt in enumerate(prompts):
+        ids[row, : len(prompt)] = torch.tensor(prompt)
+    with torch.inference_mode():
+        model.encode(ids.to(model.head.weight.device), lengths, state)
+    return [[start] for _ in prompts]
 
 
 def _prompts(model: Decoder, input_ids: Tensor | Sequence[Sequence[int]]) -> list[list[int]]:
@@ -189,9 +209,14 @@ class Session:
         Errors as those of `generate`.
         """
         (prompt,) = _prompts(self.model, [input_ids])
-        count = _room(self.model, len(prompt), max_new_tokens)
-        kept = self._return(prompt, len(prompt) + count - 1)
-        tokens = self._tokens(prompt, kept, sampler or Sampler())
+        if self.model.spec.encoder:  # another prompt is another text for the encoder
+            count, kept = _room(self.model, 1, max_new_tokens), 0
+            self._state, self._ids = self.model.new_state(1, count, encoder_capacity=len(prompt)), []
+            (begun,) = encode(self.model, [prompt], self._state)
+        else:
+            begun, count = prompt, _room(self.model, len(prompt), max_new_tokens)
+            kept = self._return(prompt, len(prompt) + count - 1)
+        tokens = self._tokens(begun, kept, sampler or Sampler())
         ends = self.model.eos if eos is None else frozenset(eos)
         return Stream(
             tokens, (count, "length" if count == max_new_tokens else "context"), ends, Timing(len(prompt), kept)
@@ -267,6 +292,6 @@ def stream_text(
     eos = () if ignore_eos else {*session.model.eos, *tokenizer.eos_ids}
     tokens = session.stream(ids, max_new_tokens, sampler, eos)
     decoder = tokenizer.stream()
-    for token in ids[-BEFORE:]:
+    for token in () if session.model.spec.encoder else ids[-BEFORE:]:
         decoder.push(token)
     return Answer(tokens, decoder, stop)

@@ -12,7 +12,6 @@ from torch.nn import functional as F
 from .. import spec
 from ..errors import InputError
 from .call import Call, Encoded, new_positions
-from .encoder import Encoder
 from .position import LearnedPositions
 from .state import EncoderState, FixedState, State, TokenState
 from .stream import AltUpEnds, PerLayerEmbedding
@@ -124,6 +123,26 @@ class Head(Twin[spec.Head]):
         logits = _times(F.linear(x, self.weight), self.spec.scale)
         cap = self.spec.softcap
         return logits if cap is None else cap * torch.tanh(logits / cap)
+
+
+@twin(spec.Encoder)
+class Encoder(Twin[spec.Encoder]):
+    """Reads a whole text at once."""
+
+    embedding: Embedding
+    layers: nn.ModuleList
+    final_norm: nn.Module
+
+    def forward(self, ids: Tensor, lengths: list[int], head: Tensor) -> Encoded:
+        """ids (B, S), how many of each row are not padding, the head's matrix (V, W) for a tied embedding -> what the
+        decoder may look at."""
+        ids = ids[:, : max(lengths)]
+        even = min(lengths) == ids.shape[1]
+        call = Call(new_positions(ids.shape[1], None, ids.device), None, None if even else lengths)
+        x = self.embedding(ids, head)
+        for layer in self.layers:
+            x = layer(x, call)
+        return Encoded(lengths, self.final_norm(x), ids.device)
 
 
 @twin(spec.Decoder)

@@ -9,7 +9,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .. import spec
-from .call import Call, Encoded, new_positions
 from .twin import Twin, twin
 
 
@@ -45,23 +44,3 @@ class EncoderKeyValue(Twin[spec.EncoderKeyValue]):
         """x (B, S, W) -> k (B, G, S, D) and v (B, G, S, Dᵥ)."""
         k, v = (part.unflatten(-1, (self.spec.heads, -1)).transpose(1, 2) for part in (self.k(x), self.v(x)))
         return k, v
-
-
-@twin(spec.Encoder)
-class Encoder(Twin[spec.Encoder]):
-    """Reads a whole text at once."""
-
-    embedding: nn.Module
-    layers: nn.ModuleList
-    final_norm: nn.Module
-
-    def forward(self, ids: Tensor, lengths: list[int], head: Tensor) -> Encoded:
-        """ids (B, S), how many of each row are not padding, the head's matrix (V, W) for a tied embedding -> what the
-        decoder may look at."""
-        ids = ids[:, : max(lengths)]
-        even = min(lengths) == ids.shape[1]
-        call = Call(new_positions(ids.shape[1], None, ids.device), None, None if even else lengths)
-        x = self.embedding(ids, head)
-        for layer in self.layers:
-            x = layer(x, call)
-        return Encoded(lengths, self.final_norm(x), ids.device)

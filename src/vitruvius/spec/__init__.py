@@ -42,6 +42,8 @@ from .base import (
 from .config import (
     EVERYDAY,
     Config,
+    bamba_mixer,
+    gated_delta_net,
     head_dim,
     keepers,
     latent_scale,
@@ -54,9 +56,9 @@ from .config import (
     scaling,
     window,
 )
-from .decoder import MTP, Body, Branch, Decoder, Embedding, Head, Layer, Norm, Parallel, Scale
+from .decoder import MTP, Body, Branch, Decoder, Embedding, Encoder, Head, Layer, Norm, Parallel, Scale
 from .edit import New, edit, from_json, to_json
-from .encoder import Encoder, EncoderKeyValue, LayerBias, RelativeBias
+from .encoder import EncoderKeyValue, LayerBias, RelativeBias
 from .feedforward import (
     MLP,
     Activation,

@@ -8,7 +8,9 @@ from typing import Any
 
 from .attention import Causal, LogTemperature, Sees, Window
 from .feedforward import Activation, ExpertGroups, Router
+from .norm import GatedNorm
 from .position import LinearScaling, Llama3Scaling, Proportional, RoPE, Scaling, YaRN, yarn_mscale
+from .recurrent import Convolution, GatedDeltaNet, Mamba2
 
 DEEPEST = 4096  # more layers than this is a damaged file, not a model
 
@@ -114,10 +116,10 @@ class Config:
                 raise ValueError(f"{key} must be two numbers, got {_shown(self.raw(key))}")
         return float(low), None if high is None else float(high)
 
-    def flag(self, key: str) -> bool:
-        _, value = self._required(key, ())
+    def flag(self, key: str, *alternatives: str) -> bool:
+        name, value = self._required(key, alternatives)
         if type(value) is not bool:
-            raise ValueError(f"{key} must be true or false, got {_shown(value)}")
+            raise ValueError(f"{name} must be true or false, got {_shown(value)}")
         return bool(value)
 
     def choice(self, key: str, *allowed: str) -> str:
@@ -346,11 +348,49 @@ def noaux_tc_router(c: Config) -> Router:
     c.expect("scoring_func", None, "sigmoid")
     c.expect("topk_method", None, "noaux_tc")
     return Router(
-        experts=c.size("n_routed_experts", "num_local_experts"),
-        active=c.size("num_experts_per_tok"),
+        experts=c.size("num_experts" if "num_experts" in c else "n_routed_experts", "num_local_experts"),
+        active=c.size("num_experts_per_tok", "num_experts_per_token"),
         score="sigmoid",
         correction=True,
-        groups=ExpertGroups(count=c.size("n_group"), active=c.size("topk_group"), score="top2_sum"),
-        normalize=1e-20 if c.flag("norm_topk_prob") else None,
+        groups=ExpertGroups(count=c.size("n_group", "num_expert_group"), active=c.size("topk_group"), score="top2_sum"),
+        normalize=1e-20 if c.flag("norm_topk_prob", "moe_renormalize") else None,
         scale=1.0 if c.raw("routed_scaling_factor") is None else c.number("routed_scaling_factor"),
+    )
+
+
+def gated_delta_net(c: Config) -> GatedDeltaNet:
+    """Gated DeltaNet in the keys of Qwen3-Next."""
+    return GatedDeltaNet(
+        k_heads=c.size("linear_num_key_heads"),
+        v_heads=c.size("linear_num_value_heads"),
+        k_dim=c.size("linear_key_head_dim"),
+        v_dim=c.size("linear_value_head_dim"),
+        conv=Convolution(kernel=c.size("linear_conv_kernel_dim"), act=c.activation("hidden_act")),
+        norm=GatedNorm(eps=c.number("rms_norm_eps")),
+        memory_dtype=None if c.raw("mamba_ssm_dtype") is None else c.choice("mamba_ssm_dtype", *MEMORIES),
+    )
+
+
+MEMORIES = ("float32", "bfloat16", "float16")  # dtypes in which files have a memory kept
+
+
+def bamba_mixer(c: Config, inner: int, norm: GatedNorm | None, out_bias: str, factors: Sequence[float]) -> Mamba2:
+    """Mamba-2 in the keys of Bamba and its kin. `inner` is its width and `out_bias` the key of the last projection's
+    bias."""
+    heads = c.size("mamba_n_heads")
+    dim = inner // heads if c.raw("mamba_d_head") == "auto" else c.size("mamba_d_head")
+    if heads * dim != inner:
+        raise ValueError(f"mamba_n_heads {heads} of mamba_d_head {dim} do not make up the {inner} inner channels")
+    act, bias = c.activation("hidden_act"), c.flag("mamba_conv_bias")
+    return Mamba2(
+        heads=heads,
+        head_dim=dim,
+        groups=c.size("mamba_n_groups"),
+        state_dim=c.size("mamba_d_state"),
+        conv=Convolution(kernel=c.size("mamba_d_conv"), act=act, bias=bias),
+        norm=norm,
+        in_bias=c.flag("mamba_proj_bias"),
+        out_bias=c.flag(out_bias),
+        dt_limit=c.limits("time_step_limit"),
+        multipliers=tuple(factors) or None,
     )

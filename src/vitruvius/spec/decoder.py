@@ -1,4 +1,4 @@
-"""Layers around the residual stream, and the decoder that holds them."""
+"""Layers around the residual stream, and the encoder and decoder that hold them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from typing import ClassVar
 
 from .base import Axis, Part, Size, Spec, Weight, linear, slots, width_axis
-from .encoder import Encoder
 from .norm import LayerNorm, RMSNorm
 from .position import LearnedPositions
 from .stream import AltUp, AltUpEnds, LayerScalar, PerLayerEmbedding
@@ -129,6 +128,28 @@ class MTP(Spec):
 
     def weights(self, width: int) -> dict[str, Weight]:
         return linear("join", width_axis(width), (Axis("embedding", width), Axis("hidden", width)))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Encoder(Spec):
+    """A stack that reads a whole text at once, each token seeing all others, for a decoder's cross-attention."""
+
+    embedding: Embedding
+    layers: tuple[Layer, ...]
+    final_norm: Norm
+
+    part: ClassVar[str] = "norms"
+    once: ClassVar[bool] = True
+    spelling: ClassVar[Mapping[str, str]] = {"embedding": "embed_tokens", "final_norm": "final_layer_norm"}
+
+    def check(self) -> None:
+        if not self.layers:
+            raise ValueError("an encoder needs at least one layer")
+
+    def parts(self, width: int) -> dict[str, Part]:
+        parts = slots(width, embedding=self.embedding)
+        parts |= slots(width, **{f"layers.{i}": layer for i, layer in enumerate(self.layers)})
+        return parts | slots(width, final_norm=self.final_norm)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,15 +1,12 @@
-"""Encoders of T5's kind: the stack itself, what a decoder reads of it, and the relative positions that both use."""
+"""What T5 brings to attention: biases for relative positions, and keys and values of an encoder's output."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
-from .base import Axis, Part, Size, Spec, Weight, linear, slots, width_axis
-
-if TYPE_CHECKING:
-    from .decoder import Embedding, Layer, Norm
+from .base import Axis, Size, Spec, Weight, linear, width_axis
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,25 +63,3 @@ class EncoderKeyValue(Spec):
     def weights(self, width: int) -> dict[str, Weight]:
         k, v = (Axis("kv_heads", self.heads, self.head_dim),), (Axis("kv_heads", self.heads, self.v_dim),)
         return linear("k", k, width_axis(width)) | linear("v", v, width_axis(width))
-
-
-@dataclass(frozen=True, kw_only=True)
-class Encoder(Spec):
-    """A stack that reads a whole text at once, each token seeing all others, for a decoder's cross-attention."""
-
-    embedding: Embedding
-    layers: tuple[Layer, ...]
-    final_norm: Norm
-
-    part: ClassVar[str] = "norms"
-    once: ClassVar[bool] = True
-    spelling: ClassVar[Mapping[str, str]] = {"embedding": "embed_tokens", "final_norm": "final_layer_norm"}
-
-    def check(self) -> None:
-        if not self.layers:
-            raise ValueError("an encoder needs at least one layer")
-
-    def parts(self, width: int) -> dict[str, Part]:
-        parts = slots(width, embedding=self.embedding)
-        parts |= slots(width, **{f"layers.{i}": layer for i, layer in enumerate(self.layers)})
-        return parts | slots(width, final_norm=self.final_norm)

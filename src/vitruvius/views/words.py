@@ -630,7 +630,7 @@ def _(spec: s.PerLayerEmbedding) -> str:
 
 @facts.register
 def _(spec: s.PerLayerEmbedding) -> list[str]:
-    return [f"of {spec.table.dim} for {number(spec.table.vocab)} tokens"]
+    return [f"of {spec.table.dim} for {number(spec.table.vocab)} tokens", "in a table that may live on slower memory"]
 
 
 @title.register

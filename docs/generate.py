@@ -1,0 +1,393 @@
+"""Writes docs/gallery/ and docs/claims.md, all of them from the catalog: `python docs/generate.py`.
+
+Nothing here is typed by hand: figures, drawings, differences and values come from the library, names and sources from
+its data. `tests/test_docs.py` writes everything anew and compares.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from vitruvius import catalog
+from vitruvius.catalog import Entry
+from vitruvius.checkpoints.sources import architecture
+from vitruvius.cost import Cost, cost
+from vitruvius.cost.quantity import count, number, size
+from vitruvius.errors import InputError
+from vitruvius.spec import Causal, Decoder, EncoderKeyValue, Everything, LayerKeyValue, Spec, walk
+from vitruvius.views import Difference, compare, draw, tree
+from vitruvius.views.claims import Check, Claim, claims, topics
+from vitruvius.views.origins import as_precise
+from vitruvius.views.words import phrase, title
+
+HERE = Path(__file__).parent
+GENERATED = "<!-- Written by docs/generate.py: change the data, not this page. -->"
+ROUNDED, UNCONFIRMED = "†", "‡"
+LEGEND = {
+    ROUNDED: "the definition gives another figure than the published one: see the notes",
+    UNCONFIRMED: "something in the configuration is not confirmed: see the notes",
+}
+SHORT = {
+    "multi-head attention": "MHA",
+    "multi-query attention": "MQA",
+    "grouped-query attention": "GQA",
+    "multi-head latent attention": "MLA",
+}
+# The page of a family shows its largest model, but for those whose typical one is another.
+DRAWN = {"Switch Transformer": "switch-base-8"}
+
+
+@dataclass(frozen=True)
+class Model:
+    """A model of the catalog with all that is computed of it."""
+
+    entry: Entry
+    arch: Decoder
+    cost: Cost
+
+    @property
+    def title(self) -> str:
+        """Its name, marked if something in its configuration is not confirmed."""
+        return escaped(self.entry.name) + (f" {UNCONFIRMED}" if self.entry.unconfirmed else "")
+
+
+def generate(folder: Path) -> list[str]:
+    """Writes all pages below `folder` and returns what could not be read, one line for each model."""
+    models, unread = read()
+    pages = {f"gallery/{name}": text for name, text in gallery(models)} | {"claims.md": claims_page(claims())}
+    (folder / "gallery").mkdir(parents=True, exist_ok=True)
+    for stale in {path.name for path in (folder / "gallery").iterdir()} - {name[8:] for name in pages}:
+        (folder / "gallery" / stale).unlink()
+    for name, text in pages.items():
+        beside = folder / f"{name}.part"
+        beside.write_text(text, "utf-8")
+        beside.replace(folder / name)
+    return unread
+
+
+def read() -> tuple[list[Model], list[str]]:
+    """Every model of the catalog, and those that cannot be read with the reason."""
+    models, unread = [], []
+    for entry in catalog.entries():
+        try:
+            arch = architecture(entry.id)
+        except InputError as error:
+            unread.append(f"{entry.id}: {error}")
+        else:
+            models.append(Model(entry, arch, cost(arch)))
+    return models, unread
+
+
+# ------------------------------------------------------------------ gallery
+
+
+def gallery(models: Sequence[Model]) -> Iterator[tuple[str, str]]:
+    """(file name, text): the index, a page and a drawing for each family."""
+    known = {model.entry.id: model for model in models}
+    families: dict[str, list[Model]] = {}
+    for model in models:
+        families.setdefault(model.entry.family, []).append(model)
+    yield "README.md", index(families)
+    for family, members in families.items():
+        drawn = known.get(DRAWN.get(family, "")) or max(members, key=lambda model: model.cost.parameters.total)
+        yield f"{slug(family)}.svg", draw(drawn.arch).svg
+        yield f"{slug(family)}.md", page(family, members, drawn, known)
+
+
+def index(families: Mapping[str, Sequence[Model]]) -> str:
+    """All models in one table, each family linked to its page."""
+    rows = []
+    for family, members in families.items():
+        for model in members:
+            link = f"[{escaped(family)}]({slug(family)}.md)" if model is members[0] else ""
+            rows.append([link, model.title, model.entry.released or "", *_figures(model), attention(model.arch)])
+    heads = ["family", "model", "released", "parameters", "active", "state per token", "context", "attention"]
+    total = sum(map(len, families.values()))
+    return joined(
+        "# The gallery",
+        GENERATED,
+        f"{len(families)} families, {total} models. Every figure, drawing and comparison is computed from the model's "
+        "definition, which is read from its `config.json`; [claims.md](../claims.md) holds the popular claims against "
+        "them.",
+        _conventions(),
+        table(heads, rows, right=(3, 4, 5, 6)),
+        legend([UNCONFIRMED], {UNCONFIRMED: "something in the configuration is not confirmed: see the family's page"}),
+    )
+
+
+def page(family: str, members: Sequence[Model], drawn: Model, known: Mapping[str, Model]) -> str:
+    """One family: drawing, figures, text, differences, licence and sources."""
+    name = escaped(drawn.entry.name)
+    return joined(
+        f"# {escaped(family)}",
+        GENERATED,
+        f"![The architecture of {name}]({slug(family)}.svg)",
+        f"*{name}. The same as text [below](#in-text).*",
+        "## Sizes",
+        _sizes(members),
+        "## In text",
+        code(tree(drawn.arch)),
+        *_differences(members, known),
+        "## Release, licence, weights",
+        _releases(members),
+        *_notes(members),
+        "## Sources",
+        *_sources(members),
+        "[All families](README.md)",
+    )
+
+
+def _figures(model: Model) -> list[str]:
+    c = model.cost
+    p = c.parameters
+    active = "" if p.active == p.total else count(p.active)
+    return [count(p.total), active, size(c.state.bytes_per_token), number(c.state.context)]
+
+
+def _conventions() -> str:
+    return (
+        "Parameters are those of the text model: a tied matrix once, multi-token prediction and vision apart. *Active* "
+        "are the weights that one token uses, both embeddings included. State (the KV cache) is in bf16; *per token* is "
+        "what one more token adds while no window is full."
+    )
+
+
+def _sizes(members: Sequence[Model]) -> str:
+    """Exact and published figures; a published one that no way of counting gives is marked."""
+    heads = ["model", "layers × width", "parameters", "published", "active", "published"]
+    heads += ["state per token", "at full context", "context"]
+    rows = []
+    for model in members:
+        c, published = model.cost, model.entry.published
+        p = c.parameters
+        sparse = p.active != p.total
+        rows.append(
+            [
+                model.title,
+                f"{len(model.arch.layers)} × {number(model.arch.width)}",
+                number(p.total),
+                marked(published["total"], total_figures(model)),
+                number(p.active) if sparse else "",
+                marked(published["active"], active_figures(model)) if published["active"] else "",
+                size(c.state.bytes_per_token),
+                size(c.state.bytes),
+                number(c.state.context),
+            ]
+        )
+    if not any(row[4] for row in rows):
+        heads, rows = heads[:4] + heads[6:], [row[:4] + row[6:] for row in rows]
+    shown = table(heads, rows, right=range(1, len(heads)))
+    used = [mark for mark in LEGEND if mark in shown]
+    return joined(_conventions(), shown, *([legend(used, LEGEND)] if used else []))
+
+
+def total_figures(model: Model) -> list[int]:
+    """What a published total may count."""
+    return [model.cost.parameters.total]
+
+
+def active_figures(model: Model) -> list[int]:
+    """The three ways in which vendors count active parameters."""
+    p = model.cost.parameters
+    return [p.active, p.active_without_input_embedding, p.active_without_embeddings]
+
+
+def marked(published: str, figures: Sequence[int]) -> str:
+    """The published figure, marked where no figure of ours rounds to it."""
+    return published if published in {as_precise(published, f) for f in figures} else f"{published} {ROUNDED}"
+
+
+def _differences(members: Sequence[Model], known: Mapping[str, Model]) -> Iterator[str]:
+    """What differs from the predecessor, in full where a part differs, in a line where only numbers do."""
+    told: list[str] = []
+    only_sizes: list[str] = []
+    for model in members:
+        before = known.get(model.entry.predecessor or "")
+        if before is None:
+            continue
+        difference = compare(before.arch, model.arch)
+        pair = f"{escaped(model.entry.name)} against {escaped(before.entry.name)}"
+        if difference.same:
+            only_sizes.append(f"- {pair}: the same architecture.")
+        elif before.entry.family == model.entry.family and not _of_kind(difference):
+            only_sizes.append(f"- {pair}: {_numbers(difference)}.")
+        else:
+            told += [f"### {pair}", code(str(difference))]
+    if told or only_sizes:
+        yield "## What differs from the predecessor"
+        yield from told
+        yield from (["### In sizes only"] if told else [])[: len(only_sizes)]
+        yield from ["\n".join(only_sizes)] if only_sizes else []
+
+
+def _of_kind(difference: Difference) -> bool:
+    """Whether more than sizes differs."""
+    return bool(difference.nouns)
+
+
+def _numbers(difference: Difference) -> str:
+    return "; ".join(f"{change.what} {_value(change.a)} → {_value(change.b)}" for change in difference.numbers)
+
+
+def _value(value: str | float) -> str:
+    return escaped(value) if isinstance(value, str) else number(value)
+
+
+def _releases(members: Sequence[Model]) -> str:
+    rows = []
+    for model in members:
+        entry = model.entry
+        link = f"[{escaped(entry.repository)}](https://huggingface.co/{entry.repository})" if entry.repository else ""
+        rows.append([escaped(entry.name), f"`{entry.id}`", entry.released or "", escaped(entry.license or ""), link])
+    return table(["model", "in the catalog", "released", "licence", "weights"], rows)
+
+
+def _notes(members: Sequence[Model]) -> Iterator[str]:
+    """What is not confirmed, what the published figures do not agree with, and what they count."""
+    lines = []
+    for model in members:
+        published = model.entry.published
+        for label, stated, figures in (
+            ("parameters", published["total"], total_figures(model)),
+            ("active parameters", published["active"], active_figures(model)),
+        ):
+            if stated and ROUNDED in marked(stated, figures):
+                ours = " or ".join(dict.fromkeys(as_precise(stated, figure) for figure in figures))
+                lines.append(f"- {model.title}: {stated} {label} are published, the definition gives {ours} {ROUNDED}.")
+        if published["note"]:
+            lines.append(f"- {model.title}: {escaped(published['note'])}")
+        if model.entry.exact["with_vision"]:
+            vision = number(model.entry.exact["with_vision"])
+            lines.append(f"- {model.title}: {vision} parameters with vision, recorded from transformers 5.23.0.")
+        lines += [f"- {model.title}, not confirmed: {escaped(text)}" for text in model.entry.unconfirmed]
+    if lines:
+        yield "## Notes"
+        yield "\n".join(lines)
+
+
+def _sources(members: Sequence[Model]) -> Iterator[str]:
+    """Each source once, with the models that it serves where these are not all."""
+    uses: dict[str, list[str]] = {}
+    for model in members:
+        for source in (*model.entry.sources, f"published figures: {model.entry.published['source']}"):
+            uses.setdefault(source, []).append(escaped(model.entry.name))
+    lines = []
+    for source, names in uses.items():
+        served = f" ({', '.join(names)})" if len(names) < len(members) else ""
+        lines.append(f"- {escaped(source)}{served}")
+    yield "\n".join(lines)
+
+
+def attention(arch: Decoder) -> str:
+    """The decoder's mixers in few words: "GQA 32/16: 52 × window 1,024, 10 × full"."""
+    sorts: dict[str, Counter[str]] = {}
+    for layer in arch.layers:
+        for node in walk(layer, arch.width):
+            mixer = node.spec
+            if node.spec.mixes and _is_mixer(mixer):
+                name, sees = _named(mixer)
+                sorts.setdefault(name, Counter())[sees] += 1
+    told = []
+    for name, seen in sorts.items():
+        parts = ", ".join(f"{times} × {sees}" for sees, times in seen.items() if sees)
+        if len(seen) == 1:
+            (sees,) = seen
+            parts = sees if sees != "full" else ""
+        said = f"{name}: {parts}" if parts else name
+        told.append(f"{seen.total()} × {said}" if len(sorts) > 1 else said)
+    return "; ".join(told)
+
+
+def _is_mixer(spec: Spec) -> bool:
+    """Whether tokens meet in this very part, among themselves."""
+    return spec.part in ("attention", "recurrence") and not isinstance(getattr(spec, "kv", None), EncoderKeyValue)
+
+
+def _named(mixer: Spec) -> tuple[str, str]:
+    sees = getattr(mixer, "sees", None)
+    name = SHORT.get(title(mixer), title(mixer))
+    heads, kv = getattr(mixer, "heads", None), getattr(getattr(mixer, "kv", None), "heads", None)
+    if name == "GQA":
+        name = f"GQA {heads}/{kv}"
+    if sees is None:
+        return name, ""
+    said = "full" if isinstance(sees, Causal | Everything) else phrase(sees)
+    return name, f"{said}, shared keys and values" if isinstance(getattr(mixer, "kv", None), LayerKeyValue) else said
+
+
+# ------------------------------------------------------------------ claims
+
+
+def claims_page(all_claims: Sequence[Claim]) -> str:
+    """Every claim with its verdict, what is right, the value that the library computes, and the source."""
+    by_topic = topics(all_claims)
+    verdicts = Counter(claim.verdict for claim in all_claims)
+    computed = sum(bool(claim.checks) for claim in all_claims)
+    parts = [
+        "# Claims, checked",
+        GENERATED,
+        f"{len(all_claims)} quantitative claims about these architectures that circulate in talks, notes and guides: "
+        f"{', '.join(f'{times} {verdict}' for verdict, times in verdicts.items())}. For {computed} of them the value is "
+        "computed here, by the library, from the models' definitions or by arithmetic on published figures; a test "
+        "recomputes it. Benchmark scores are left out, and so is what has no source.",
+    ]
+    for topic, some in by_topic.items():
+        rows = [
+            [
+                f"<a id=\"{claim.id}\"></a>{escaped(claim.claim)}",
+                f"**{claim.verdict}**",
+                escaped(claim.right),
+                "<br>".join(_shown(check) for check in claim.checks),
+                "<br>".join(escaped(source) for source in claim.sources),
+            ]
+            for claim in some
+        ]
+        parts += [f"## {escaped(topic)}", table(["claim", "verdict", "what is right", "computed here", "source"], rows)]
+    return joined(*parts)
+
+
+def _shown(check: Check) -> str:
+    return f"{escaped(check.what)}: **{escaped(check.shown(architecture))}**"
+
+
+# ------------------------------------------------------------------ Markdown
+
+
+def slug(family: str) -> str:
+    """"Llama 4" -> "llama-4"."""
+    return re.sub(r"[^a-z0-9.]+", "-", family.casefold()).strip("-")
+
+
+def escaped(text: str) -> str:
+    """Text in which nothing is taken for Markdown, on one line."""
+    return re.sub(r"([\\|<*_$`\[\]])", r"\\\1", " ".join(text.split()))
+
+
+def table(heads: Sequence[str], rows: Sequence[Sequence[str]], right: Iterable[int] = ()) -> str:
+    """A Markdown table, the columns `right` aligned to the right."""
+    rule = ["---:" if i in set(right) else "---" for i in range(len(heads))]
+    return "\n".join(f"| {' | '.join(row)} |" for row in (heads, rule, *rows))
+
+
+def legend(marks: Iterable[str], meanings: Mapping[str, str]) -> str:
+    """What the marks mean."""
+    return "<br>".join(f"{mark} {meanings[mark]}" for mark in marks)
+
+
+def code(text: str) -> str:
+    """Text as it stands."""
+    return f"```text\n{text}\n```"
+
+
+def joined(*parts: str) -> str:
+    """Paragraphs."""
+    return "\n\n".join(parts) + ("\n" if parts[0].startswith("# ") else "")
+
+
+if __name__ == "__main__":
+    for line in generate(HERE):
+        print(f"left out: {line}")
