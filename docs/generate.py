@@ -10,6 +10,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from vitruvius import catalog
@@ -18,9 +19,22 @@ from vitruvius.checkpoints.sources import architecture
 from vitruvius.cost import Cost, cost
 from vitruvius.cost.quantity import count, number, size
 from vitruvius.errors import InputError
-from vitruvius.spec import Causal, Decoder, EncoderKeyValue, Everything, LayerKeyValue, Spec, walk
+from vitruvius.spec import (
+    Attention,
+    Causal,
+    Decoder,
+    EncoderKeyValue,
+    Indexer,
+    LatentAttention,
+    Layer,
+    LayerIndexer,
+    LayerKeyValue,
+    Spec,
+    walk,
+)
+from vitruvius.spec.attention import Sees
 from vitruvius.views import Difference, compare, draw, tree
-from vitruvius.views.claims import Check, Claim, claims, topics
+from vitruvius.views.claims import Architecture, Check, Claim, claims, topics
 from vitruvius.views.origins import as_precise
 from vitruvius.views.words import phrase, title
 
@@ -150,9 +164,9 @@ def _figures(model: Model) -> list[str]:
 
 def _conventions() -> str:
     return (
-        "Parameters are those of the text model: a tied matrix once, multi-token prediction and vision apart. *Active* "
-        "are the weights that one token uses, both embeddings included. State (the KV cache) is in bf16; *per token* is "
-        "what one more token adds while no window is full."
+        "Parameters are those of the text model: a tied matrix once, multi-token prediction and vision apart. "
+        "*Active* are the weights that one token uses, both embeddings included. State (the KV cache) is in bf16; "
+        "*per token* is what one more token adds while no window is full."
     )
 
 
@@ -220,7 +234,7 @@ def _differences(members: Sequence[Model], known: Mapping[str, Model]) -> Iterat
     if told or only_sizes:
         yield "## What differs from the predecessor"
         yield from told
-        yield from (["### In sizes only"] if told else [])[: len(only_sizes)]
+        yield from (["### Otherwise the same"] if told else [])[: len(only_sizes)]
         yield from ["\n".join(only_sizes)] if only_sizes else []
 
 
@@ -286,37 +300,48 @@ def attention(arch: Decoder) -> str:
     """The decoder's mixers in few words: "GQA 32/16: 52 × window 1,024, 10 × full"."""
     sorts: dict[str, Counter[str]] = {}
     for layer in arch.layers:
-        for node in walk(layer, arch.width):
-            mixer = node.spec
-            if node.spec.mixes and _is_mixer(mixer):
-                name, sees = _named(mixer)
-                sorts.setdefault(name, Counter())[sees] += 1
+        for mixer in mixers(layer, arch.width):
+            name, sees = named(mixer)
+            sorts.setdefault(name, Counter())[sees] += 1
     told = []
-    for name, seen in sorts.items():
-        parts = ", ".join(f"{times} × {sees}" for sees, times in seen.items() if sees)
-        if len(seen) == 1:
-            (sees,) = seen
-            parts = sees if sees != "full" else ""
-        said = f"{name}: {parts}" if parts else name
-        told.append(f"{seen.total()} × {said}" if len(sorts) > 1 else said)
+    for name, counts in sorts.items():
+        times = f"{counts.total()} × " if len(sorts) > 1 else ""
+        if len(counts) > 1:
+            told.append(f"{times}{name}: {', '.join(f'{n} × {sees}' for sees, n in counts.items())}")
+        else:
+            told.append(f"{times}{', '.join([name, *(sees for sees in counts if sees not in ('', 'full'))])}")
     return "; ".join(told)
 
 
-def _is_mixer(spec: Spec) -> bool:
-    """Whether tokens meet in this very part, among themselves."""
-    return spec.part in ("attention", "recurrence") and not isinstance(getattr(spec, "kv", None), EncoderKeyValue)
+def mixers(layer: Layer, width: int) -> Iterator[Spec]:
+    """Where tokens meet among themselves."""
+    for node in walk(layer, width):
+        across = isinstance(node.spec, Attention) and isinstance(node.spec.kv, EncoderKeyValue)
+        if node.spec.mixes and node.spec.part in ("attention", "recurrence") and not across:
+            yield node.spec
 
 
-def _named(mixer: Spec) -> tuple[str, str]:
-    sees = getattr(mixer, "sees", None)
+def named(mixer: Spec) -> tuple[str, str]:
+    """What it is, and what it sees."""
     name = SHORT.get(title(mixer), title(mixer))
-    heads, kv = getattr(mixer, "heads", None), getattr(getattr(mixer, "kv", None), "heads", None)
-    if name == "GQA":
-        name = f"GQA {heads}/{kv}"
-    if sees is None:
+    if not isinstance(mixer, Attention | LatentAttention):
         return name, ""
-    said = "full" if isinstance(sees, Causal | Everything) else phrase(sees)
-    return name, f"{said}, shared keys and values" if isinstance(getattr(mixer, "kv", None), LayerKeyValue) else said
+    if not isinstance(mixer, Attention):
+        return name, seen(mixer.sees)
+    shared = " with another layer's keys" if isinstance(mixer.kv, LayerKeyValue) else ""
+    return f"GQA {mixer.heads}/{mixer.kv.heads}" if name == "GQA" else name, f"{seen(mixer.sees)}{shared}"
+
+
+def seen(sees: Sees) -> str:
+    """Which keys a query sees."""
+    match sees:
+        case Causal():
+            return "full"
+        case Indexer():
+            return f"the best {number(sees.topk)} keys"
+        case LayerIndexer():
+            return "those of another layer"
+    return phrase(sees)
 
 
 # ------------------------------------------------------------------ claims
@@ -327,21 +352,25 @@ def claims_page(all_claims: Sequence[Claim]) -> str:
     by_topic = topics(all_claims)
     verdicts = Counter(claim.verdict for claim in all_claims)
     computed = sum(bool(claim.checks) for claim in all_claims)
+    known = cache(architecture)
     parts = [
         "# Claims, checked",
         GENERATED,
-        f"{len(all_claims)} quantitative claims about these architectures that circulate in talks, notes and guides: "
-        f"{', '.join(f'{times} {verdict}' for verdict, times in verdicts.items())}. For {computed} of them the value is "
-        "computed here, by the library, from the models' definitions or by arithmetic on published figures; a test "
-        "recomputes it. Benchmark scores are left out, and so is what has no source.",
+        (
+            "Quantitative claims about these architectures that circulate in talks, notes and guides: "
+            f"{len(all_claims)} of them, {', '.join(f'{times} {verdict}' for verdict, times in verdicts.items())}. "
+            f"For {computed} the value is computed here, by the library, from the models' definitions or by "
+            "arithmetic on published figures; a test recomputes it. Benchmark scores are left out, and so is what has "
+            "no source."
+        ),
     ]
     for topic, some in by_topic.items():
         rows = [
             [
-                f"<a id=\"{claim.id}\"></a>{escaped(claim.claim)}",
+                f'<a id="{claim.id}"></a>{escaped(claim.claim)}',
                 f"**{claim.verdict}**",
                 escaped(claim.right),
-                "<br>".join(_shown(check) for check in claim.checks),
+                "<br>".join(_shown(check, known) for check in claim.checks),
                 "<br>".join(escaped(source) for source in claim.sources),
             ]
             for claim in some
@@ -350,15 +379,15 @@ def claims_page(all_claims: Sequence[Claim]) -> str:
     return joined(*parts)
 
 
-def _shown(check: Check) -> str:
-    return f"{escaped(check.what)}: **{escaped(check.shown(architecture))}**"
+def _shown(check: Check, known: Architecture) -> str:
+    return f"{escaped(check.what)}: **{escaped(check.shown(known))}**"
 
 
 # ------------------------------------------------------------------ Markdown
 
 
 def slug(family: str) -> str:
-    """"Llama 4" -> "llama-4"."""
+    """A family's file name: "llama-4" for "Llama 4"."""
     return re.sub(r"[^a-z0-9.]+", "-", family.casefold()).strip("-")
 
 

@@ -100,7 +100,52 @@ def laguna(**keys: Any) -> Config:
     return llama("laguna", **{**sizes, **experts, **keys})
 
 
+def qwen_delta(model_type: str, **keys: Any) -> Config:
+    """Gated DeltaNet between layers of gated attention; experts, where the model has any."""
+    heads = {"linear_num_key_heads": 2, "linear_num_value_heads": 6, "linear_key_head_dim": 8}
+    sizes = {"linear_value_head_dim": 10, "linear_conv_kernel_dim": 4, "head_dim": 16}
+    if model_type != "qwen3_5_text":
+        sizes |= {"num_experts": 6, "num_experts_per_tok": 2, "moe_intermediate_size": 14}
+        sizes |= {"shared_expert_intermediate_size": 18}
+    return llama(model_type, **{**heads, **sizes, **keys})
+
+
+def kimi_linear(**keys: Any) -> Config:
+    sizes = {"q_lora_rank": None, "num_experts": 6, "num_experts_per_token": 2, "num_shared_experts": 1}
+    router = {"num_expert_group": 1, "topk_group": 1, "moe_renormalize": True, "model_max_length": 160}
+    values = deepseek("kimi_linear", **{**sizes, **router, **keys})
+    return {k: v for k, v in values.items() if k not in ("num_experts_per_tok", "max_position_embeddings")}
+
+
+def nemotron_h(**keys: Any) -> Config:
+    mamba = {"ssm_state_size": 9, "mamba_num_heads": 6, "mamba_head_dim": 7, "n_groups": 2, "conv_kernel": 4}
+    moe = {"n_routed_experts": 8, "n_shared_experts": 1, "num_experts_per_tok": 3, "moe_intermediate_size": 14}
+    more = {"moe_shared_expert_intermediate_size": 20, "routed_scaling_factor": 1.6, "norm_topk_prob": True}
+    sizes = {"head_dim": 12, "n_group": 1, "topk_group": 1, "layer_norm_epsilon": 4e-3, "chunk_size": 8, **more}
+    values = llama("nemotron_h", **{**mamba, **moe, **sizes, **keys})
+    return {k: v for k, v in values.items() if k not in ("num_hidden_layers", "rms_norm_eps")}
+
+
+def mamba2(**keys: Any) -> Config:
+    sizes = {"hidden_size": 36, "num_hidden_layers": 3, "num_heads": 6, "head_dim": 12, "state_size": 9, "n_groups": 2}
+    return config("mamba2", **{**sizes, "expand": 2, "conv_kernel": 4, "layer_norm_epsilon": 4e-3, **keys})
+
+
+def bamba(model_type: str, **keys: Any) -> Config:
+    sizes = {"mamba_n_heads": 6, "mamba_d_head": "auto", "mamba_n_groups": 2, "mamba_d_state": 9, "mamba_d_conv": 4}
+    return llama(model_type, **{**sizes, "mamba_expand": 2, "mamba_chunk_size": 8, **keys})
+
+
+def lfm2(model_type: str = "lfm2", **keys: Any) -> Config:
+    kinds = ["conv", "conv", FULL, "conv", FULL]
+    sizes = {"norm_eps": 4e-3, "conv_L_cache": 3, "num_hidden_layers": 5, "layer_types": kinds}
+    sizes |= {"block_multiple_of": 8} if model_type == "lfm2" else {"num_experts": 6, "num_experts_per_tok": 2}
+    values = llama(model_type, **{**sizes, **keys})
+    return {k: v for k, v in values.items() if k != "rms_norm_eps"}
+
+
 FULL, SLIDING = "full_attention", "sliding_attention"
+LINEAR = "linear_attention"
 VISION = {"hidden_size": 16, "intermediate_size": 20, "num_hidden_layers": 1, "num_attention_heads": 2, "image_size": 16}
 GEMMA = {"head_dim": 10, "query_pre_attn_scalar": 7, "sliding_window": 6, "tie_word_embeddings": True}
 
@@ -705,6 +750,230 @@ TEXT = {
         tie_word_embeddings=True,
         rope_parameters={FULL: rope(200.0), SLIDING: rope(80.0)},
     ),
+    "qwen3_next": qwen_delta(
+        "qwen3_next",
+        num_hidden_layers=6,
+        full_attention_interval=3,
+        norm_topk_prob=True,
+        decoder_sparse_step=1,
+        mlp_only_layers=[],
+        rope_theta=1e3,
+        partial_rotary_factor=0.5,
+    ),
+    "qwen3_next_pattern": qwen_delta(
+        "qwen3_next",
+        linear_num_value_heads=2,
+        linear_conv_kernel_dim=3,
+        num_hidden_layers=4,
+        layer_types=[FULL, LINEAR, FULL, FULL],
+        norm_topk_prob=False,
+        decoder_sparse_step=2,
+        mlp_only_layers=[3],
+        attention_bias=True,
+        tie_word_embeddings=True,
+        hidden_act="gelu_pytorch_tanh",
+        rope_parameters=yarn(rope_theta=300.0, partial_rotary_factor=0.5),
+    ),
+    "qwen3_5": qwen_delta(
+        "qwen3_5_text",
+        num_hidden_layers=6,
+        full_attention_interval=3,
+        mamba_ssm_dtype="float32",
+        rope_parameters=rope(partial_rotary_factor=0.5, mrope_section=[2, 1, 1], mrope_interleaved=True),
+    ),
+    "qwen3_5_biases": qwen_delta(
+        "qwen3_5_text",
+        linear_num_key_heads=6,
+        num_hidden_layers=4,
+        attention_bias=True,
+        tie_word_embeddings=True,
+        hidden_act="gelu",
+    ),
+    "qwen3_5_moe": qwen_delta(
+        "qwen3_5_moe_text",
+        num_hidden_layers=5,
+        layer_types=[LINEAR, LINEAR, FULL, LINEAR, FULL],
+        mamba_ssm_dtype="float32",
+        rope_parameters=rope(),
+    ),
+    "kimi_linear": kimi_linear(
+        num_hidden_layers=7,
+        linear_attn_config={
+            "head_dim": 10,
+            "num_heads": 3,
+            "short_conv_kernel_size": 4,
+            "kda_layers": [1, 2, 4, 6],
+            "full_attn_layers": [3, 5, 7],
+        },
+        first_k_dense_replace=1,
+        moe_router_activation_func="sigmoid",
+        use_grouped_topk=True,
+        mla_use_nope=True,
+        moe_layer_freq=1,
+        rope_theta=1e4,
+    ),
+    "kimi_linear_pattern": kimi_linear(
+        num_hidden_layers=4,
+        layer_types=[FULL, LINEAR, FULL, FULL],
+        mlp_layer_types=["sparse", "dense", "sparse", "dense"],
+        linear_head_dim=9,
+        linear_num_heads=3,
+        linear_conv_kernel_dim=3,
+        q_lora_rank=16,
+        attention_bias=True,
+        num_experts=12,
+        num_expert_group=3,
+        topk_group=2,
+        num_shared_experts=2,
+        moe_renormalize=False,
+    ),
+    "kimi_linear_implied": kimi_linear(
+        num_hidden_layers=5, linear_head_dim=8, linear_num_heads=2, linear_conv_kernel_dim=4
+    ),
+    "nemotron_h": nemotron_h(hybrid_override_pattern="MEM*E-*-MEME", num_key_value_heads=3),
+    "nemotron_h_latent": nemotron_h(
+        layers_block_type=["mamba", "moe", "mamba", "attention", "moe", "mamba", "moe"],
+        moe_latent_size=16,
+        n_group=4,
+        topk_group=2,
+        norm_topk_prob=False,
+        time_step_min=0.3,
+    ),
+    "nemotron_h_biases": nemotron_h(
+        layers_block_type=[LINEAR, "moe", "mlp"],
+        moe_latent_size=12,
+        mlp_bias=True,
+        use_bias=True,
+        use_conv_bias=False,
+        mlp_hidden_act="silu",
+        mamba_hidden_act="gelu",
+        mamba_ssm_cache_dtype="float32",
+    ),
+    "mamba2": mamba2(),
+    "mamba2_biases": mamba2(
+        use_bias=True,
+        use_conv_bias=False,
+        tie_word_embeddings=True,
+        n_groups=1,
+        conv_kernel=3,
+        time_step_limit=[0.2, 0.8],
+    ),
+    "falcon_h1": bamba(
+        "falcon_h1",
+        mamba_d_ssm=54,
+        mamba_norm_before_gate=False,
+        mamba_rms_norm=True,
+        rope_theta=200.0,
+        embedding_multiplier=2.5,
+        lm_head_multiplier=0.8,
+        key_multiplier=0.6,
+        attention_in_multiplier=1.3,
+        attention_out_multiplier=0.8,
+        ssm_in_multiplier=1.2,
+        ssm_out_multiplier=0.7,
+        ssm_multipliers=[0.9, 1.2, 0.7, 1.4, 0.6],
+        mlp_multipliers=[0.7, 1.3],
+    ),
+    "falcon_h1_biases": bamba(
+        "falcon_h1",
+        mamba_d_ssm=None,
+        mamba_n_groups=1,
+        mamba_norm_before_gate=True,
+        mamba_rms_norm=True,
+        attention_bias=True,
+        mlp_bias=True,
+        projectors_bias=True,
+        mamba_proj_bias=True,
+        mamba_conv_bias=False,
+        tie_word_embeddings=True,
+        head_dim=14,
+        time_step_limit=[0.1, 0.9],
+        attention_in_multiplier=1.3,
+        ssm_in_multiplier=1.2,
+        rope_parameters=yarn(rope_theta=200.0),
+    ),
+    "falcon_h1_no_norm": bamba("falcon_h1", mamba_d_ssm=48, mamba_d_head=8, mamba_rms_norm=False, num_hidden_layers=2),
+    "granite": bamba(
+        "granitemoehybrid",
+        num_local_experts=5,
+        num_experts_per_tok=2,
+        shared_intermediate_size=22,
+        num_hidden_layers=5,
+        layer_types=["mamba", "mamba", "attention", "mamba", "attention"],
+        embedding_multiplier=2.0,
+        logits_scaling=1.2,
+        residual_multiplier=0.5,
+        attention_multiplier=0.3,
+        position_embedding_type="nope",
+    ),
+    "granite_dense": bamba(
+        "granitemoehybrid",
+        mamba_d_head=20,
+        num_local_experts=0,
+        num_experts_per_tok=0,
+        shared_intermediate_size=46,
+        num_hidden_layers=3,
+        layer_types=[FULL, LINEAR, FULL],
+        position_embedding_type="rope",
+        rope_theta=300.0,
+        attention_bias=True,
+        mamba_proj_bias=True,
+        mamba_conv_bias=False,
+        tie_word_embeddings=True,
+        attention_multiplier=0.4,
+        hidden_act="gelu",
+        time_step_limit=[0.1, 0.9],
+    ),
+    "olmo_hybrid": llama(
+        "olmo_hybrid",
+        num_hidden_layers=8,
+        num_key_value_heads=6,
+        linear_allow_neg_eigval=True,
+        linear_num_key_heads=3,
+        linear_num_value_heads=3,
+        linear_key_head_dim=8,
+        linear_value_head_dim=16,
+        rope_parameters={"rope_theta": None, "rope_type": "default"},
+    ),
+    "olmo_hybrid_biases": llama(
+        "olmo_hybrid",
+        num_hidden_layers=4,
+        layer_types=[FULL, LINEAR, FULL, FULL],
+        linear_allow_neg_eigval=False,
+        linear_num_key_heads=2,
+        linear_num_value_heads=4,
+        linear_key_head_dim=8,
+        linear_value_head_dim=10,
+        linear_conv_kernel_dim=3,
+        attention_bias=True,
+        tie_word_embeddings=True,
+        rope_theta=200.0,
+        rope_scaling=yarn(),
+    ),
+    "olmo_hybrid_implied": llama("olmo_hybrid", num_key_value_heads=6, hidden_size=48),
+    "lfm2": lfm2(rope_theta=300.0),
+    "lfm2_biases": lfm2(
+        conv_bias=True,
+        conv_L_cache=4,
+        block_auto_adjust_ff_dim=False,
+        tie_word_embeddings=False,
+        layer_types=None,
+        full_attn_idxs=[0, 3],
+        num_hidden_layers=4,
+        rope_parameters=rope(),
+    ),
+    "lfm2_factor": lfm2(block_ffn_dim_multiplier=1.3, block_ff_dim=70, tie_embedding=False),
+    "lfm2_moe": lfm2(
+        "lfm2_moe", moe_intermediate_size=14, num_dense_layers=2, routed_scaling_factor=1.5, rope_theta=300.0
+    ),
+    "lfm2_moe_unbiased": lfm2(
+        "lfm2_moe",
+        moe_intermediate_size=14,
+        num_dense_layers=1,
+        use_expert_bias=False,
+        norm_topk_prob=False,
+        conv_bias=True,
+    ),
 }
 
 
@@ -712,6 +981,10 @@ def wrapper(model_type: str, text: Config, **keys: Any) -> Config:
     """A multimodal model, whose text model is tested."""
     return {"model_type": model_type, "text_config": text, **keys}
 
+
+QWEN_VISION = {"depth": 1, "hidden_size": 16, "intermediate_size": 20, "num_heads": 2, "patch_size": 4}
+QWEN_VISION |= {"num_position_embeddings": 16, "out_hidden_size": 60}
+QWEN_TOKENS = {"image_token_id": 71, "video_token_id": 72, "vision_start_token_id": 73, "vision_end_token_id": 74}
 
 WRAPPED = {
     "gemma3_multimodal": wrapper(
@@ -732,6 +1005,16 @@ WRAPPED = {
         boi_token_index=72,
         eoi_token_index=73,
         tie_word_embeddings=False,
+    ),
+    "qwen3_5_multimodal": wrapper(
+        "qwen3_5", TEXT["qwen3_5"], vision_config={"model_type": "qwen3_5", **QWEN_VISION}, **QWEN_TOKENS
+    ),
+    "qwen3_5_moe_multimodal": wrapper(
+        "qwen3_5_moe",
+        TEXT["qwen3_5_moe"],
+        vision_config={"model_type": "qwen3_5_moe", **QWEN_VISION},
+        **QWEN_TOKENS,
+        tie_word_embeddings=True,
     ),
     "gemma4_multimodal": wrapper(
         "gemma4", TEXT["gemma4"] | {"pad_token_id": 0}, vision_config=None, audio_config=None, eoa_token_index=72

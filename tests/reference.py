@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import os
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -38,6 +40,7 @@ def make(config: Mapping[str, Any], folder: Path, seed: int = 0) -> Reference:
         model = transformers_model(config)
         randomize(model, torch.Generator().manual_seed(seed))
         model.save_pretrained(folder)
+    mend(folder, config["model_type"])
     written = json.loads((folder / "config.json").read_text("utf-8"))
     if config["model_type"] in ALIASES:
         (folder / "config.json").write_text(json.dumps(written | {"model_type": config["model_type"]}), "utf-8")
@@ -49,8 +52,26 @@ def make(config: Mapping[str, Any], folder: Path, seed: int = 0) -> Reference:
         with torch.no_grad(), Margins() as margins:
             result = model(input_ids=input_ids, use_cache=False, output_hidden_states=True)
         if margins.smallest >= SMALLEST_MARGIN:
-            return Reference(folder, input_ids, result.logits.detach(), tuple(result.hidden_states))
+            hidden = tuple(result.hidden_states)
+            if config["model_type"] == "mamba2":  # its list begins after the first layer
+                hidden = (model.get_input_embeddings()(input_ids).detach(), *hidden[:-2], hidden[-1])
+            return Reference(folder, input_ids, result.logits.detach(), hidden)
     raise AssertionError(f"experts are chosen by less than {SMALLEST_MARGIN} on every input")
+
+
+def mend(folder: Path, model_type: str) -> None:
+    """Gives the names of the hub back to what transformers renames too broadly when it saves; it loads these too."""
+    if model_type not in ("kimi_linear", "olmo_hybrid"):
+        return
+    tensors = load_file(folder / "model.safetensors")
+    attention = tuple(name.removesuffix("self_attn.q_proj.weight") for name in tensors if "self_attn.q_proj" in name)
+
+    def hub(name: str) -> str:
+        if model_type == "kimi_linear":  # in a dense layer nothing is sparse
+            return re.sub(r"block_sparse_moe(\.\w+_proj\.)", r"mlp\1", name)
+        return name.replace("feedforward_layer_norm", "post_attention_layernorm") if name.startswith(attention) else name
+
+    save_file({hub(name): value for name, value in tensors.items()}, folder / "model.safetensors", {"format": "pt"})
 
 
 def transformers_model(config: Mapping[str, Any]) -> nn.Module:

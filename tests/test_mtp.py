@@ -104,3 +104,37 @@ def test_they_are_counted_apart():
     without = vt.cost(vt.architecture(DEEPSEEK))
     assert with_mtp.parameters.total == without.parameters.total
     assert with_mtp.parameters.by_part["mtp"] > 0
+
+
+@pytest.mark.parametrize(
+    ("name", "modules", "inside"), [("qwen3-next-80b-a3b", 1, "mtp.fc.weight"), ("mimo-v2-flash", 3, "")]
+)
+def test_modules_with_names_of_their_own_load_what_was_saved(tmp_path, name, modules, inside):
+    """No library at hand runs these; their shape and names are those that vLLM and sglang read."""
+    config = vt.catalog.entry(name).config
+    assert config["num_nextn_predict_layers"] == modules
+    small = {"vocab_size": 61, "hidden_size": 48, "intermediate_size": 64, "moe_intermediate_size": 24}
+    if name == "mimo-v2-flash":
+        small |= {
+            "num_attention_heads": 8,
+            "num_key_value_heads": 2,
+            "head_dim": 24,
+            "v_head_dim": 16,
+            "n_routed_experts": 8,
+        }
+        small |= {"swa_num_attention_heads": 8, "swa_num_key_value_heads": 4, "swa_head_dim": 24, "swa_v_head_dim": 16}
+    else:
+        small |= {"num_experts": 16, "shared_expert_intermediate_size": 24}
+    model = vt.build(config | small, mtp=True, seed=3)
+    vt.save(model, tmp_path)
+    ids = torch.arange(20)[None]
+    ours, again = model.ahead(ids), vt.load(tmp_path, mtp=True).ahead(ids)
+    assert len(ours) == len(again) == modules
+    assert all(torch.equal(a, b) for a, b in zip(ours, again, strict=True))
+    assert all(torch.isfinite(logits).all() for logits in ours)
+    assert not inside or inside in load_file(tmp_path / "model.safetensors")
+
+
+def test_three_modules_of_mimo_have_a_third_of_a_billion_each():
+    parts = vt.cost(vt.architecture("mimo-v2-flash")).parameters.by_part
+    assert parts["mtp"] == 3 * 329_273_408

@@ -102,7 +102,7 @@ FAMILY = Family(
     spec=falcon_h1,
     irregular=irregular,
     ignored=frozenset(
-        """mamba_chunk_size mamba_expand mlp_expansion_factor num_logits_to_keep time_step_floor time_step_max time_step_min
-        time_step_rank""".split()
+        """mamba_chunk_size mamba_expand mlp_expansion_factor num_logits_to_keep time_step_floor time_step_max
+        time_step_min time_step_rank""".split()
     ),
 )

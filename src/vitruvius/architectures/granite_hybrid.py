@@ -104,6 +104,7 @@ FAMILY = Family(
     spec=granite_hybrid,
     irregular=irregular,
     ignored=frozenset(
-        "init_method intermediate_size mamba_chunk_size num_experts_per_tok rope_parameters rope_scaling rope_theta".split()
+        """init_method intermediate_size mamba_chunk_size num_experts_per_tok rope_parameters rope_scaling
+        rope_theta""".split()
     ),
 )

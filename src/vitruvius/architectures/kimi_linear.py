@@ -95,9 +95,9 @@ def listed(hub: Config | None, count: int) -> list[str]:
 
 def irregular(decoder: Decoder) -> list[Irregular]:
     lines = []
-    for ours, theirs in (("gate", "w1"), ("up", "w3"), ("down", "w2")):
-        ours, theirs = f"experts.{ours}.weight", f"experts.{{}}.{theirs}.weight"
-        lines.append(Irregular(f"layers.*.mlp.body.{ours}", f"model.layers.*.block_sparse_moe.{theirs}"))
+    for name, number in (("gate", 1), ("up", 3), ("down", 2)):
+        theirs = f"model.layers.*.block_sparse_moe.experts.{{}}.w{number}.weight"
+        lines.append(Irregular(f"layers.*.mlp.body.experts.{name}.weight", theirs))
     for i, layer in enumerate(decoder.layers):
         ours, theirs, mixer, mlp = f"layers.{i}", f"model.layers.{i}", layer.branches[0].body, layer.branches[1].body
         if isinstance(mlp, MoE):

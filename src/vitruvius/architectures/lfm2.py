@@ -32,13 +32,8 @@ from ..spec import (
 
 
 def lfm2(c: Config) -> Decoder:
-    dim, heads, width, count = (
-        head_dim(c),
-        c.size("num_attention_heads"),
-        c.size("hidden_size"),
-        c.depth("num_hidden_layers"),
-    )
-    norm, bias = RMSNorm(eps=c.number("norm_eps")), c.flag("conv_bias")
+    dim, heads, width = head_dim(c), c.size("num_attention_heads"), c.size("hidden_size")
+    count, norm, bias = c.depth("num_hidden_layers"), RMSNorm(eps=c.number("norm_eps")), c.flag("conv_bias")
     per_head = QKNorm(norm=norm)
     attention = Attention(
         heads=heads,
@@ -51,16 +46,13 @@ def lfm2(c: Config) -> Decoder:
     )
     conv = ShortConv(dim=width, conv=Convolution(kernel=c.size("conv_L_cache"), bias=bias), bias=bias)
     full = range(count) if c.raw("full_attn_idxs") is None else c.items("full_attn_idxs")
-    kinds = layer_types(
-        c, count, ["full_attention" if i in full else "conv" for i in range(count)], ("full_attention", "conv")
-    )
+    pattern = ["full_attention" if i in full else "conv" for i in range(count)]
+    kinds = layer_types(c, count, pattern, ("conv", "full_attention"))
     bodies = feedforward(c, count)
 
     def layer(i: int) -> Layer:
-        mixer = attention if kinds[i] == "full_attention" else conv
-        return Layer(
-            branches=(Branch(name="mixer", pre=norm, body=mixer), Branch(name="mlp", pre=norm, body=bodies[i]))
-        )
+        mixer = Branch(name="mixer", pre=norm, body=attention if kinds[i] == "full_attention" else conv)
+        return Layer(branches=(mixer, Branch(name="mlp", pre=norm, body=bodies[i])))
 
     tied = "tie_embedding" if "tie_embedding" in c else "tie_word_embeddings"
     return Decoder(
@@ -92,10 +84,8 @@ def feedforward(c: Config, count: int) -> list[GatedMLP | MoE]:
         normalize=1e-6 if c.flag("norm_topk_prob") else None,
         scale=c.number("routed_scaling_factor"),
     )
-    moe, dense = (
-        MoE(router=router, expert=GatedMLP(dim=c.size("moe_intermediate_size"), act="silu")),
-        c.count("num_dense_layers"),
-    )
+    moe = MoE(router=router, expert=GatedMLP(dim=c.size("moe_intermediate_size"), act="silu"))
+    dense = c.count("num_dense_layers")
     return [GatedMLP(dim=size, act="silu") if i < dense else moe for i in range(count)]
 
 
@@ -120,4 +110,11 @@ def irregular(decoder: Decoder) -> list[Irregular]:
     return [*lines, Irregular("final_norm", "model.embedding_norm")]
 
 
-FAMILY = Family(model_types=("lfm2", "lfm2_moe"), spec=lfm2, irregular=irregular)
+FAMILY = Family(
+    model_types=("lfm2", "lfm2_moe"),
+    spec=lfm2,
+    irregular=irregular,
+    ignored=frozenset(
+        ("block_ffn_dim_multiplier", "block_multiple_of", "full_attn_idxs", "intermediate_size", "tie_word_embeddings")
+    ),
+)

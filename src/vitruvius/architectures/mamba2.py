@@ -73,7 +73,7 @@ FAMILY = Family(
     spec=mamba2,
     irregular=irregular,
     ignored=frozenset(
-        """chunk_size rescale_prenorm_residual residual_in_fp32 time_step_floor time_step_max time_step_min time_step_rank
-        rms_norm norm_before_gate""".split()
+        """chunk_size norm_before_gate rescale_prenorm_residual residual_in_fp32 rms_norm time_step_floor time_step_max
+        time_step_min time_step_rank""".split()
     ),
 )

@@ -8,6 +8,7 @@ in keys of their own (swa_…, hybrid_layer_pattern, moe_layer_freq); transforme
 from __future__ import annotations
 
 from ..spec import (
+    MTP,
     Attention,
     Branch,
     Causal,
@@ -32,18 +33,17 @@ from ..spec import (
 def mimo_v2_flash(c: Config) -> Decoder:
     count = c.depth("num_hidden_layers")
     norm = RMSNorm(eps=c.number("rms_norm_eps" if "rms_norm_eps" in c else "layernorm_epsilon"))
-    full, sparse = pattern(c, count, "hybrid_layer_pattern", "layer_types", "full_attention"), sparse_layers(c, count)
+    ahead = c.count("num_nextn_predict_layers")  # these layers are windowed and dense
+    full = pattern(c, count, "hybrid_layer_pattern", "layer_types", "full_attention") + [False] * ahead
+    dense_layers = pattern(c, count, "moe_layer_freq", "mlp_layer_types", "dense") + [True] * ahead
     heads, bias, dim = c.size("num_attention_heads"), c.flag("attention_bias"), c.size("head_dim")
     for key in ("num_attention_heads", "head_dim", "v_head_dim"):
         c.expect(f"swa_{key}", None, c.raw(key))
-    c.expect("add_swa_attention_sink_bias", None, True)
-    c.expect("add_full_attention_sink_bias", None, False)
+    for key, value in (("add_swa_attention_sink_bias", True), ("add_full_attention_sink_bias", False)):
+        c.expect(key, None, value)
     c.expect("n_shared_experts", None)
     act = c.activation("hidden_act")
-    moe = MoE(
-        router=noaux_tc_router(c),
-        expert=GatedMLP(dim=c.size("moe_intermediate_size"), act=act),
-    )
+    moe = MoE(router=noaux_tc_router(c), expert=GatedMLP(dim=c.size("moe_intermediate_size"), act=act))
     dense = GatedMLP(dim=c.size("intermediate_size"), act=act)
     kv_heads, v_scale = c.size("num_key_value_heads"), c.number_or_none("attention_value_scale")
 
@@ -65,7 +65,7 @@ def mimo_v2_flash(c: Config) -> Decoder:
             else rope(c, dim, "sliding_attention", theta="swa_rope_theta"),
             softmax=Softmax(scale=dim**-0.5, sinks=not full[i]),
         )
-        mlp = moe if sparse[i] else dense
+        mlp = dense if dense_layers[i] else moe
         return Layer(branches=(Branch(name="mixer", pre=norm, body=attention), Branch(name="mlp", pre=norm, body=mlp)))
 
     return Decoder(
@@ -77,6 +77,7 @@ def mimo_v2_flash(c: Config) -> Decoder:
         layers=tuple(layer(i) for i in range(count)),
         final_norm=norm,
         head=Head(vocab=c.size("vocab_size")),
+        mtp=tuple(MTP(layer=layer(count + k), norm=norm) for k in range(ahead)),
     )
 
 
@@ -89,21 +90,30 @@ def pattern(c: Config, count: int, theirs: str, ours: str, kind: str) -> list[bo
     return [i == 0 or (kind == "full_attention" and (i + 1) % 6 == 0) for i in range(count)]
 
 
-def sparse_layers(c: Config, count: int) -> list[bool]:
-    """Which layers have experts: all but the first, unless the file says otherwise."""
-    return [not dense for dense in pattern(c, count, "moe_layer_freq", "mlp_layer_types", "dense")]
-
-
 def window_size(c: Config) -> int:
     """The window; the older `sliding_window_size` does not count the query itself."""
     return c.size("sliding_window") if c.raw("sliding_window_size") is None else c.size("sliding_window_size") + 1
 
 
-SINKS = Irregular("layers.*.mixer.body.softmax.sinks", "model.layers.*.self_attn.attention_sink_bias")
+def irregular(decoder: Decoder) -> list[Irregular]:
+    """The layers for multi-token prediction are named as sglang reads them (models/mimo_v2_flash_nextn.py)."""
+    ours, theirs, sinks = "mtp.*", "model.mtp.layers.*", "mixer.body.softmax.sinks"
+    return [
+        Irregular(f"layers.*.{sinks}", "model.layers.*.self_attn.attention_sink_bias"),
+        Irregular(f"{ours}.layer.{sinks}", f"{theirs}.self_attn.attention_sink_bias"),
+        Irregular(f"{ours}.layer", theirs),
+        Irregular(f"{ours}.layer.mlp.pre", f"{theirs}.pre_mlp_layernorm"),
+        Irregular(f"{ours}.embedding_norm", f"{theirs}.enorm"),
+        Irregular(f"{ours}.hidden_norm", f"{theirs}.hnorm"),
+        Irregular(f"{ours}.join.weight", f"{theirs}.eh_proj.weight"),
+        Irregular(f"{ours}.final_norm", f"{theirs}.final_layernorm"),
+    ]
+
+
 FAMILY = Family(
     model_types=("mimo_v2_flash",),
     spec=mimo_v2_flash,
-    irregular=lambda decoder: [SINKS],
+    irregular=irregular,
     ignored=frozenset(("attention_chunk_size", "sliding_window")),
     unused=("model.mtp.*",),
 )

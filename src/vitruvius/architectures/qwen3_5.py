@@ -1,8 +1,8 @@
 """Qwen3.5, dense and mixture of experts, the text model: Qwen3-Next's layers; the delta net's projections are stored
 apart, and every layer of the mixture is sparse.
 
-Qwen Team 2026, "Qwen3.5" (model cards); Yang et al. 2024, arXiv 2412.06464. Rotary positions in sections (of time, height
-and width) are those of ordinary RoPE where there is text only.
+Qwen Team 2026, "Qwen3.5" (model cards); Yang et al. 2024, arXiv 2412.06464. Rotary positions in sections (of time,
+height and width) are those of ordinary RoPE where there is text only.
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ def feedforward(c: Config) -> GatedMLP | MoE:
 
 
 def irregular(decoder: Decoder) -> list[Irregular]:
-    """Queries and gates are stored side by side for each head; the delta net's queries, keys and values in one tensor."""
+    """Queries and gates of attention are stored side by side for each head."""
     shared = "model.layers.*.mlp.shared_expert"
     lines = [
         Irregular("layers.*.mlp.body.shared", shared),

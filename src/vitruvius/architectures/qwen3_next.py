@@ -1,13 +1,12 @@
-"""Qwen3-Next: three layers of Gated DeltaNet to one of gated attention, zero-centred norms, and hundreds of small
-experts beside a shared one that has a gate of its own.
+"""Qwen3-Next: three layers of Gated DeltaNet to one of gated attention, hundreds of small experts, one shared and gated.
 
-Qwen Team 2025, "Qwen3-Next" (blog and model card); Yang et al. 2024, arXiv 2412.06464; Qiu et al. 2025, arXiv
-2505.06708.
+Qwen Team 2025, "Qwen3-Next" (blog, model card); Yang et al. 2024, arXiv 2412.06464; Qiu et al. 2025, arXiv 2505.06708.
 """
 
 from __future__ import annotations
 
 from ..spec import (
+    MTP,
     Attention,
     Branch,
     Causal,
@@ -63,42 +62,51 @@ def qwen3_next(c: Config) -> Decoder:
         expert=GatedMLP(dim=c.size("moe_intermediate_size"), act=act),
         shared=ScalarGated(body=GatedMLP(dim=c.size("shared_expert_intermediate_size"), act=act)),
     )
-    dense = GatedMLP(dim=c.size("intermediate_size"), act=act)
     pattern = ["linear_attention" if (i + 1) % every else "full_attention" for i in range(count)]
     kinds = layer_types(c, count, pattern, ("linear_attention", "full_attention"))
     without, step = c.items("mlp_only_layers"), c.size("decoder_sparse_step")
 
-    def layer(i: int) -> Layer:
-        mixer = attention if kinds[i] == "full_attention" else delta
-        mlp = dense if i in without or (i + 1) % step else moe
+    def layer(mixer: Attention | GatedDeltaNet, mlp: GatedMLP | MoE) -> Layer:
         return Layer(branches=(Branch(name="mixer", pre=norm, body=mixer), Branch(name="mlp", pre=norm, body=mlp)))
 
+    mixers = [attention if kind == "full_attention" else delta for kind in kinds]
+    dense = GatedMLP(dim=c.size("intermediate_size"), act=act)
+    mlps = [dense if i in without or (i + 1) % step else moe for i in range(count)]
     return Decoder(
         name="qwen3_next",
         family="qwen3_next",
         width=c.size("hidden_size"),
         context=c.size("max_position_embeddings"),
         embedding=Embedding(vocab=c.size("vocab_size"), tied=c.flag("tie_word_embeddings")),
-        layers=tuple(layer(i) for i in range(count)),
+        layers=tuple(map(layer, mixers, mlps)),
         final_norm=norm,
         head=Head(vocab=c.size("vocab_size")),
+        mtp=(MTP(layer=layer(attention, moe), norm=norm),) * c.count("num_nextn_predict_layers"),
     )
 
 
 def irregular(decoder: Decoder) -> list[Irregular]:
     """Queries and gates are stored side by side for each head, the delta net's projections for each key head."""
-    shared = "model.layers.*.mlp.shared_expert"
     lines = [
-        Irregular("layers.*.mlp.body.shared", shared),
-        Irregular("layers.*.mlp.body.shared.gate.weight", f"{shared}_gate.weight"),
+        Irregular("mtp.*.layer", "mtp.layers.*"),
+        Irregular("mtp.*.embedding_norm", "mtp.pre_fc_norm_embedding"),
+        Irregular("mtp.*.hidden_norm", "mtp.pre_fc_norm_hidden"),
+        Irregular("mtp.*.join.weight", "mtp.fc.weight"),
+        Irregular("mtp.*.final_norm", "mtp.norm"),
     ]
+    for ours, theirs in (("layers.*", "model.layers.*"), ("mtp.*.layer", "mtp.layers.*")):
+        shared, gate = f"{ours}.mlp.body.shared", f"{ours}.mlp.body.shared.gate.weight"
+        named = f"{theirs}.mlp.shared_expert"
+        lines += [Irregular(shared, named), Irregular(gate, f"{named}_gate.weight")]
 
     def fused(body: str, parts: str, theirs: str, groups: int, kind: str = "weight") -> None:
         names = tuple(f"{body}.{part}.{kind}" for part in parts.split())
         lines.append(Irregular(names, f"{theirs}.{kind}", (Split(groups=groups),)))
 
-    for i, layer in enumerate(decoder.layers):
-        body, theirs, mixer = f"layers.{i}.mixer.body", f"model.layers.{i}", layer.branches[0].body
+    places = [(f"layers.{i}", f"model.layers.{i}", layer) for i, layer in enumerate(decoder.layers)]
+    places += [(f"mtp.{k}.layer", f"mtp.layers.{k}", module.layer) for k, module in enumerate(decoder.mtp)]
+    for ours, theirs, layer in places:
+        body, mixer = f"{ours}.mixer.body", layer.branches[0].body
         if isinstance(mixer, Attention):
             for kind in ("weight", "bias"):
                 fused(body, "q gate", f"{theirs}.self_attn.q_proj", mixer.heads, kind)

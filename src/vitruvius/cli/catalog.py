@@ -41,12 +41,11 @@ def _table(found: list[tuple[Entry, Cost]]) -> str:
     from ..cost.quantity import count, number, size
     from ..views.table import table
 
-    rows = [["name", "family", "released", "parameters", "active", "state/token", "context", "published"]]
+    rows = [["name", "family", "released", "parameters", "active", "state/token", "context"]]
     for entry, c in found:
         p = c.parameters
         active = "" if p.active == p.total else count(p.active)
-        published = " / ".join(filter(None, (entry.published["total"], entry.published["active"])))
         mark = " *" if entry.unconfirmed else ""
         figures = [count(p.total), active, size(c.state.bytes_per_token), number(c.state.context)]
-        rows.append([entry.id + mark, entry.family, entry.released or "", *figures, published])
+        rows.append([entry.id + mark, entry.family, entry.released or "", *figures])
     return table(rows, left=2) + "\n\n* something is not confirmed: `vitruvius show NAME` says what"

@@ -123,8 +123,9 @@ def cost(
     if device is not None:
         raise InputError(f"device {device!r}: costs on devices are not there yet; leave the device out")
     bits(dtype)
-    main = [(node, part) for node, part in headed(arch) if part != MTP]
-    weights = [weight for node, part in headed(arch) for weight in _weights(node, part)]
+    whole = list(headed(arch))
+    main = [(node, part) for node, part in whole if part != MTP]
+    weights = [weight for node, part in whole for weight in _weights(node, part)]
     state = _state(main, context, batch, dtype)
     stored = sum(_bytes(w.elements, w.dtype or dtype) for w in weights if w.part != MTP)
     memory = Memory(weights_bytes=stored, state_bytes=state.bytes, total_bytes=stored + state.bytes)

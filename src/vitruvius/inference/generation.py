@@ -157,8 +157,6 @@ def _prompts(model: Decoder, input_ids: Tensor | Sequence[Sequence[int]]) -> lis
     """The prompts as lists. Raises InputError for what the model cannot read."""
     import torch
 
-    if model.spec.encoder:
-        raise InputError(f"{model.spec.name} has an encoder; generation with one is not supported yet")
     rows = input_ids.tolist() if isinstance(input_ids, torch.Tensor | np.ndarray) else input_ids
     if not rows or not all(isinstance(row, Sequence) for row in rows):
         raise InputError("input_ids must be integers (B, T), or a list of lists of them")

@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from .. import spec
 from .call import Call, layer_of, visible
 from .encoder import EncoderKeyValue, RelativeBias
+from .norm import RMSNorm
 from .ops import Mask, Scores, attention
 from .state import Keys
 from .twin import Twin, twin
@@ -80,7 +81,7 @@ class UnifiedKeyValue(Twin[spec.UnifiedKeyValue]):
     """Values, and the keys that are made of them."""
 
     k: nn.Linear
-    norm: nn.Module
+    norm: RMSNorm
 
     def values(self, x: Tensor) -> Tensor:
         """x (B, T, W) -> v (B, G, T, D), k(x) / √(mean + eps)."""
@@ -120,6 +121,7 @@ class Attention(Twin[spec.Attention]):
                 k, v = self.kv(x, rope, call)
                 (k, v), keys = call.remember(self.path, k=k, v=v)
             case spec.UnifiedKeyValue():
+                assert isinstance(self.kv, UnifiedKeyValue)
                 (v,), keys = call.remember(self.path, v=self.kv.values(x))
                 k = self.kv.keys(v, rope, keys, call)
                 call.lend(self.path, (k, v), keys)

@@ -93,11 +93,9 @@ class Call:
         """What the attention of an earlier layer has remembered in this call."""
         return self._kept[layer]
 
-    def encoder(
-        self, path: str, make: Callable[[Tensor], tuple[Tensor, Tensor]]
-    ) -> tuple[tuple[Tensor, ...], Keys]:
-        """The keys and values of the encoder's tokens for the part at `path`: as the state has kept them, or without one
-        made of the encoder's output."""
+    def encoder(self, path: str, make: Callable[[Tensor], tuple[Tensor, Tensor]]) -> tuple[tuple[Tensor, ...], Keys]:
+        """The keys and values of the encoder's tokens for the part at `path`: as the state has kept them, or else
+        made of its output."""
         assert self.encoded is not None, "checked by the model"
         if self.encoded.x is not None:
             return make(self.encoded.x), self.encoded.keys

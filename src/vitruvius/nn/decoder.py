@@ -58,10 +58,10 @@ class Parallel(Twin[spec.Parallel]):
 
     def forward(self, x: Tensor, call: Call) -> Tensor:
         """(B, T, W) -> (B, T, W)."""
-        first, *others = (self.get_submodule(branch.name) for branch in self.spec.branches)
-        y = first.added(x, call)
-        for other in others:
-            y = y + other.added(x, call)
+        y = torch.zeros_like(x)
+        for branch in self.children():
+            assert isinstance(branch, Branch)
+            y = y + branch.added(x, call)
         return y
 
 

@@ -69,11 +69,11 @@ def unit(x: Tensor) -> Tensor:
     return x * torch.rsqrt(x.square().sum(-1, keepdim=True) + 1e-6)
 
 
-def log_decay(a: Tensor, A_log: Tensor, dt_bias: Tensor) -> Tensor:
+def log_decay(a: Tensor, a_log: Tensor, dt_bias: Tensor) -> Tensor:
     """−exp(A_log) · softplus(a + dt_bias), in float32; a (B, T, H · steps) and dt_bias (H · steps) -> (B, H, T,
     steps)."""
     steps = F.softplus(a.float() + dt_bias.float())
-    return -A_log.float().exp()[:, None, None] * split_heads(steps, A_log.shape[0])
+    return -a_log.float().exp()[:, None, None] * split_heads(steps, a_log.shape[0])
 
 
 @twin(spec.GatedDeltaNet)

@@ -290,8 +290,8 @@ def scaling(settings: Config) -> Scaling | None:
             truncate=settings.raw("truncate") is not False,
         )
     if kind == "proportional":
-        share, factor = settings.number_or_none("partial_rotary_factor"), settings.number_or_none("factor")
-        return Proportional(share=1.0 if share is None else share, factor=1.0 if factor is None else factor)
+        share, slower = settings.number_or_none("partial_rotary_factor"), settings.number_or_none("factor")
+        return Proportional(share=1.0 if share is None else share, factor=1.0 if slower is None else slower)
     raise ValueError(f"rope_type {_shown(kind)} is not supported (only default, linear, llama3, yarn, proportional)")
 
 

@@ -16,8 +16,8 @@ from .stream import PerLayerTable
 def nested(decoder: Decoder, hidden: int | Sequence[int], layers: Sequence[int] | None = None) -> Decoder:
     """The smaller model that keeps some layers, and of each one's feed-forward layer the first hidden channels.
 
-    Only a model that was trained for it is any good when it is cut so. In Gemma 3n, any width per layer works ("Mix-n-
-    Match"), and layers 20 to 24 of E4B may be left out.
+    Only a model that was trained for it is any good when it is cut so. Of Gemma 3n E4B, Google keeps 8,192 to 16,384
+    channels, layer by layer ("Mix-n-Match"), and may leave layers 20 to 24 out.
 
     Args:
         hidden: how many hidden channels the feed-forward layers keep: one number, or one for each layer that is kept.

@@ -139,7 +139,7 @@ def aspects(spec: s.Spec, role: str = "") -> list[Aspect]:
 
 def _field(spec: s.Spec, name: str, role: str, told: set[str]) -> list[Aspect]:
     value = getattr(spec, name)
-    if isinstance(value, tuple):
+    if isinstance(value, tuple) and all(isinstance(item, s.Spec) for item in value):
         return [Aspect("", item, (title(item),), role) for item in value]  # branches
     label = NAMES.get(type(spec), {}).get(name, name.replace("_", " "))
     label, role = (label, role) if isinstance(label, str) else label

@@ -96,7 +96,8 @@ def _names(layers: Sequence[Layer]) -> list[str]:
         before, after = (len({_row(row, keys) for row in table}) for keys in (chosen, [*chosen, column]))
         if after > before:
             chosen.append(column)
-    names = [" + ".join(filter(None, _row(row, chosen))) or "layer" for row in table]
+    words = [[mark for mark in _row(row, chosen) if mark] or list(row.values())[: len(chosen)] for row in table]
+    names = [" + ".join(some) or "layer" for some in words]
     return [
         name if names.count(name) == 1 else f"{name} ({names[: i + 1].count(name)})" for i, name in enumerate(names)
     ]

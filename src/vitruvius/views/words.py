@@ -36,7 +36,7 @@ def facts(spec: s.Spec) -> list[str]:
         value = getattr(spec, field.name)
         if isinstance(value, s.Spec):
             said.append(phrase(value))
-        elif isinstance(value, tuple):
+        elif isinstance(value, tuple) and all(isinstance(item, s.Spec) for item in value):
             said += [phrase(item) for item in value]
         elif value is not None and value is not False and field.compare:
             name = field.name.replace("_", " ")
@@ -63,6 +63,8 @@ def shown(value: object) -> str:
         return number(value)
     if isinstance(value, s.Spec):
         return title(value)
+    if isinstance(value, tuple):
+        return ", ".join(map(shown, value))
     return "none" if value is None else str(value)
 
 

@@ -46,7 +46,7 @@ def fast_delta_rule(
     earlier to the later one, u = β (v − k S₀ − ⟨k, k⟩ u) is a triangular system: its inverse is found for all chunks at
     once, and only the memory goes from chunk to chunk (Yang et al. 2024, arXiv 2406.06484, section 3).
     """
-    batch, heads, tokens, _ = v.shape
+    heads, tokens = v.shape[1:3]
     if tokens == 1:
         return naive_delta_rule(q, k, v, decay, beta, memory)
     size, share = chunk_size(tokens), heads // k.shape[1]

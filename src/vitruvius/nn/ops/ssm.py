@@ -38,7 +38,7 @@ def fast_state_space(c: Tensor, b: Tensor, x: Tensor, decay: Tensor, memory: Ten
         return naive_state_space(c, b, x, decay, memory)
     size = chunk_size(tokens)
     c, b, x, decay = (cut(y, size) for y in (c, b, x, decay))
-    x, decay = x.unflatten(2, (groups, -1)), decay.unflatten(2, (groups, -1))  # (chunks, B, G, heads of a group, size, …)
+    x, decay = (y.unflatten(2, (groups, -1)) for y in (x, decay))  # (chunks, B, G, heads of a group, size, …)
     kept = segment_sums(decay).exp()
     within = ((c @ b.mT)[:, :, :, None] * kept) @ x
     beside = (x * kept[..., -1, :, None]).transpose(3, 4).flatten(-2)  # (chunks, B, G, size, heads of a group · P)
