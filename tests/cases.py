@@ -418,7 +418,7 @@ TEXT = {
         "deepseek_v32",
         n_routed_experts=6,
         n_shared_experts=1,
-        first_k_dense_replace=1,
+        first_k_dense_replace=2,
         n_group=2,
         topk_group=1,
         norm_topk_prob=True,
@@ -470,7 +470,7 @@ TEXT = {
     "glm4_moe": glm4_moe(
         attention_bias=True,
         n_shared_experts=2,
-        first_k_dense_replace=1,
+        first_k_dense_replace=2,
         n_group=2,
         topk_group=1,
         use_qk_norm=True,
@@ -478,11 +478,10 @@ TEXT = {
         partial_rotary_factor=0.5,
     ),
     "glm4_moe_plain": glm4_moe(
-        n_shared_experts=1,
-        first_k_dense_replace=0,
-        norm_topk_prob=False,
-        tie_word_embeddings=True,
-        rope_parameters=rope(partial_rotary_factor=0.25),
+        attention_bias=True, n_shared_experts=1, first_k_dense_replace=1, rope_parameters=rope(partial_rotary_factor=0.25)
+    ),
+    "glm4_moe_tied": glm4_moe(
+        n_shared_experts=1, first_k_dense_replace=0, norm_topk_prob=False, tie_word_embeddings=True, rope_theta=100.0
     ),
     "minimax_m2": llama(
         "minimax_m2", head_dim=12, num_local_experts=6, num_experts_per_tok=3, rotary_dim=4, rope_theta=100.0
@@ -509,6 +508,33 @@ TEXT = {
         attn_scale=0.4,
         rope_theta=150.0,
         rope_scaling=llama3(),
+    ),
+    "llama4_all_sparse": llama(
+        "llama4_text",
+        head_dim=10,
+        num_hidden_layers=6,
+        intermediate_size_mlp=34,
+        num_local_experts=4,
+        num_experts_per_tok=1,
+        no_rope_layer_interval=3,
+        attention_chunk_size=8,
+        floor_scale=5,
+        attn_scale=0.4,
+        rope_theta=150.0,
+        rope_scaling=llama3(),
+    ),
+    "llama4_every_second": llama(
+        "llama4_text",
+        head_dim=10,
+        num_hidden_layers=8,
+        intermediate_size_mlp=34,
+        num_local_experts=4,
+        num_experts_per_tok=1,
+        interleave_moe_layer_step=2,
+        attention_chunk_size=8,
+        use_qk_norm=False,
+        floor_scale=6,
+        rope_theta=150.0,
     ),
     "llama4_no_norm": llama(
         "llama4_text",
@@ -541,8 +567,8 @@ TEXT = {
     "afmoe": llama(
         "afmoe",
         head_dim=12,
-        num_hidden_layers=6,
-        num_dense_layers=2,
+        num_hidden_layers=9,
+        num_dense_layers=4,
         moe_intermediate_size=16,
         num_experts=6,
         num_experts_per_tok=3,
@@ -569,7 +595,7 @@ TEXT = {
         rope_parameters=rope(),
     ),
     "mimo_v2_flash": mimo(
-        num_hidden_layers=7,
+        num_hidden_layers=12,
         attention_value_scale=0.6,
         sliding_window=8,
         rope_parameters={
@@ -678,6 +704,18 @@ TEXT = {
         index_head_dim=10,
         index_n_heads=8,
         indexer_types=["full", "shared", "full", "full", "shared", "shared"],
+        rope_theta=200.0,
+    ),
+    "glm_moe_dsa_all_full": deepseek(
+        "glm_moe_dsa",
+        n_routed_experts=6,
+        n_shared_experts=1,
+        first_k_dense_replace=2,
+        n_group=1,
+        topk_group=1,
+        index_topk=8,
+        index_head_dim=10,
+        index_n_heads=8,
         rope_theta=200.0,
     ),
     "glm_moe_dsa_biases": deepseek(

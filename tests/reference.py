@@ -37,6 +37,7 @@ class Reference:
 def make(config: Mapping[str, Any], folder: Path, seed: int = 0) -> Reference:
     """Writes a checkpoint of a tiny model into `folder`, as transformers writes it, and runs it there."""
     with offline():
+        torch.manual_seed(seed)  # what transformers begins with is random for some vectors (decays)
         model = transformers_model(config)
         randomize(model, torch.Generator().manual_seed(seed))
         model.save_pretrained(folder)
@@ -76,13 +77,17 @@ def mend(folder: Path, model_type: str) -> None:
 
 def transformers_model(config: Mapping[str, Any]) -> nn.Module:
     """The model of that config in float32, its plain implementation."""
+    import transformers
     from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText
 
     values = copy.deepcopy(dict(config))
     model_type = values.pop("model_type")
     made = AutoConfig.for_model(ALIASES.get(model_type, model_type), **values)
     auto = AutoModelForImageTextToText if "text_config" in config else AutoModelForCausalLM
-    model: nn.Module = auto.from_config(made, attn_implementation="eager", experts_implementation="eager")
+    if model_type == "mistral4":  # which its automatic class does not know
+        auto = transformers.Mistral4ForCausalLM
+    build = auto._from_config if model_type == "mistral4" else auto.from_config
+    model: nn.Module = build(made, attn_implementation="eager", experts_implementation="eager")
     return model.float().eval()
 
 

@@ -25,7 +25,8 @@ known = cache(architecture)
 def _generator() -> ModuleType:
     """docs/generate.py, which is a script and no part of the package."""
     spec = spec_from_file_location("docs_generate", DOCS / "generate.py")
-    assert spec and spec.loader
+    assert spec is not None
+    assert spec.loader is not None
     module = module_from_spec(spec)
     sys.modules[spec.name] = module  # its dataclasses look themselves up there
     spec.loader.exec_module(module)
@@ -146,11 +147,11 @@ def test_claims_are_whole() -> None:
         assert all(check.what for check in claim.checks), claim.id
 
 
-def test_nothing_that_is_published_names_what_is_not() -> None:
+def test_no_page_points_to_somebodys_own_files() -> None:
     texts = [path.read_text("utf-8") for path in [*(DOCS / "gallery").iterdir(), DOCS / "claims.md"]]
     texts.append(resources.files(catalog).joinpath("claims.json").read_text("utf-8"))
     for text in texts:
-        assert not re.search(r"/work/|shared/|facts/|\.library|TRAPS|CLAIMS\.md|MMLU|GPQA|AIME", text)
+        assert not re.search(r"(^|[\s(\"`])([.~]{1,2})?/(work|home|tmp|opt|shared|Users)/", text)
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Gemma 3n and 4 beyond what every architecture is tested for: the smaller models nested in a MatFormer, per-layer embeddings,
+"""Gemma 3n and 4 beyond what every architecture is tested for: models nested in a MatFormer, per-layer embeddings,
 sparse activations, keys and values that layers share or that are one."""
 
 from __future__ import annotations
@@ -47,8 +47,8 @@ def test_e2b_is_the_slice_of_e4b_that_google_took() -> None:
 
 @pytest.mark.parametrize("name", EFFECTIVE)
 def test_the_published_effective_parameters_come_out(name: str) -> None:
-    """Without both embedding tables, and with the projections of keys and values that the files hold for layers which use
-    another's."""
+    """Without both embedding tables, and with the projections of keys and values that the files hold for layers which
+    use another's."""
     arch = vt.architecture(name)
     parts = cost(arch).parameters
     sharing = sum(isinstance(part.kv, LayerKeyValue) for part in attention_of(arch))

@@ -53,14 +53,12 @@ def nemotron_h(c: Config) -> Decoder:
 
 def layers(c: Config) -> list[str]:
     """The kind of each layer: a list, or a letter for each."""
-    pattern = c.raw("hybrid_override_pattern")
-    if c.raw("layers_block_type") is None and not (
-        isinstance(pattern, str) and pattern and set(pattern) <= set(LETTERS)
-    ):
-        raise ValueError(f"hybrid_override_pattern must be made of {' '.join(LETTERS)}, got {pattern!r}")
-    given = pattern if c.raw("layers_block_type") is None else c.items("layers_block_type")
-    otherwise = [LETTERS[letter] for letter in pattern or ""]
-    return layer_types(c, len(given), otherwise, tuple(LETTERS.values()), "layers_block_type")
+    letters = c.raw("hybrid_override_pattern") or ""
+    if not isinstance(letters, str) or not set(letters) <= set(LETTERS):
+        raise ValueError(f"hybrid_override_pattern must be made of {' '.join(LETTERS)}, got {letters!r}")
+    count = len(letters if c.raw("layers_block_type") is None else c.items("layers_block_type"))
+    otherwise = [LETTERS[letter] for letter in letters]
+    return layer_types(c, count, otherwise, tuple(LETTERS.values()), "layers_block_type")
 
 
 def body(c: Config, kind: str) -> Mamba2 | Attention | MoE | MLP:
@@ -88,10 +86,8 @@ def body(c: Config, kind: str) -> Mamba2 | Attention | MoE | MLP:
             router = noaux_tc_router(c)
             expert = MLP(dim=c.size("moe_intermediate_size"), act=act)
             shared = MLP(dim=c.size("moe_shared_expert_intermediate_size"), act=act, bias=bias)
-            if c.raw("moe_latent_size") is None:
-                return MoE(router=router, expert=expert, shared=shared)
-            latent = c.size("moe_latent_size")
-            return MoE(router=router, expert=expert, shared=shared, latent=latent, latent_bias=bias)
+            latent = None if c.raw("moe_latent_size") is None else c.size("moe_latent_size")
+            return MoE(router=router, expert=expert, shared=shared, latent=latent, latent_bias=bool(latent) and bias)
     return MLP(dim=c.size("intermediate_size"), act=act, bias=bias)
 
 
@@ -104,15 +100,19 @@ def irregular(decoder: Decoder) -> list[Irregular]:
     return ends + [Irregular(f"layers.*{ours}", f"backbone.layers.*{theirs}") for ours, theirs in lines.items()]
 
 
+# Of kinds of layers that a model may not have.
+OPTIONAL = frozenset(
+    """conv_kernel head_dim intermediate_size mamba_head_dim mamba_hidden_act mamba_num_heads mamba_ssm_cache_dtype
+    moe_intermediate_size moe_latent_size moe_shared_expert_intermediate_size n_group n_groups n_routed_experts
+    norm_topk_prob num_attention_heads num_experts_per_tok num_key_value_heads routed_scaling_factor ssm_state_size
+    time_step_min topk_group use_bias use_conv_bias""".split()
+)
+IGNORED = frozenset(
+    """attention_bias chunk_size expand mamba_proj_bias moe_shared_expert_overlap mtp_hybrid_override_pattern
+    mtp_layers_block_type n_shared_experts norm_eps num_hidden_layers num_logits_to_keep num_nextn_predict_layers
+    partial_rotary_factor rescale_prenorm_residual residual_in_fp32 rope_theta time_step_floor time_step_limit
+    time_step_max use_mamba_kernels""".split()
+)
 FAMILY = Family(
-    model_types=("nemotron_h",),
-    spec=nemotron_h,
-    irregular=irregular,
-    ignored=frozenset(
-        """attention_bias chunk_size expand head_dim hybrid_override_pattern intermediate_size mamba_proj_bias
-        moe_shared_expert_overlap mtp_hybrid_override_pattern mtp_layers_block_type n_shared_experts norm_eps
-        num_hidden_layers num_logits_to_keep num_nextn_predict_layers partial_rotary_factor rescale_prenorm_residual
-        residual_in_fp32 rope_theta time_step_floor time_step_limit time_step_max use_mamba_kernels""".split()
-    ),
-    unused=("mtp.*",),
+    model_types=("nemotron_h",), spec=nemotron_h, irregular=irregular, ignored=IGNORED | OPTIONAL, unused=("mtp.*",)
 )

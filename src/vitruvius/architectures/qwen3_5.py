@@ -112,6 +112,8 @@ FAMILY = Family(
     model_types=("qwen3_5_text", "qwen3_5_moe_text"),
     spec=qwen3_5,
     irregular=irregular,
-    ignored=frozenset(("mlp_only_layers", "mtp_num_hidden_layers", "mtp_use_dedicated_embeddings")),
+    ignored=frozenset(
+        ("intermediate_size", "mlp_only_layers", "mtp_num_hidden_layers", "mtp_use_dedicated_embeddings")
+    ),
     unused=("mtp.*",),
 )

@@ -13,7 +13,6 @@ from .. import catalog
 from ..architectures import read
 from ..errors import InputError
 from ..spec import Decoder
-from .gguf import GGUF
 
 LARGEST_CONFIG = 16 * 2**20  # bytes; a config.json is some kilobytes
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
@@ -188,6 +187,7 @@ def read_json(path: Path) -> dict[str, Any]:
 
 def gguf_config(path: Path, ignore: Collection[str] = ()) -> dict[str, Any]:
     """The config.json that a GGUF file's metadata amount to."""
+    from .gguf import GGUF  # with numpy, which `vitruvius cost deepseek-v3` can do without
     from .gguf_names import config
 
     return config(GGUF.open(path), ignore)
