@@ -41,6 +41,7 @@ from vitruvius.views.words import phrase, title
 HERE = Path(__file__).parent
 GENERATED = "<!-- Written by docs/generate.py: change the data, not this page. -->"
 ROUNDED, UNCONFIRMED = "†", "‡"
+SPACE = "\u00a0"  # where no line may end
 LEGEND = {
     ROUNDED: "the definition gives another figure than the published one: see the notes",
     UNCONFIRMED: "something in the configuration is not confirmed: see the notes",
@@ -51,8 +52,13 @@ SHORT = {
     "grouped-query attention": "GQA",
     "multi-head latent attention": "MLA",
 }
-# The page of a family shows its largest model, but for those whose typical one is another.
-DRAWN = {"Switch Transformer": "switch-base-8"}
+# The page of a family shows its largest model, but where another is more typical or there are two kinds.
+DRAWN = {
+    "Kimi": ("kimi-k2", "kimi-linear-48b-a3b"),
+    "Qwen3": ("qwen3-32b", "qwen3-235b-a22b"),
+    "Qwen3.5": ("qwen3.5-27b", "qwen3.5-397b-a17b"),
+    "Switch Transformer": ("switch-base-8",),
+}
 
 
 @dataclass(frozen=True)
@@ -66,7 +72,7 @@ class Model:
     @property
     def title(self) -> str:
         """Its name, marked if something in its configuration is not confirmed."""
-        return escaped(self.entry.name) + (f" {UNCONFIRMED}" if self.entry.unconfirmed else "")
+        return escaped(self.entry.name) + (f"{SPACE}{UNCONFIRMED}" if self.entry.unconfirmed else "")
 
 
 def generate(folder: Path) -> list[str]:
@@ -74,7 +80,9 @@ def generate(folder: Path) -> list[str]:
     models, unread = read()
     pages = {f"gallery/{name}": text for name, text in gallery(models)} | {"claims.md": claims_page(claims())}
     (folder / "gallery").mkdir(parents=True, exist_ok=True)
-    for stale in {path.name for path in (folder / "gallery").iterdir()} - {name[8:] for name in pages}:
+    for stale in {path.name for path in (folder / "gallery").iterdir()} - {
+        name.removeprefix("gallery/") for name in pages
+    }:
         (folder / "gallery" / stale).unlink()
     for name, text in pages.items():
         beside = folder / f"{name}.part"
@@ -107,8 +115,9 @@ def gallery(models: Sequence[Model]) -> Iterator[tuple[str, str]]:
         families.setdefault(model.entry.family, []).append(model)
     yield "README.md", index(families)
     for family, members in families.items():
-        drawn = known.get(DRAWN.get(family, "")) or max(members, key=lambda model: model.cost.parameters.total)
-        yield f"{slug(family)}.svg", draw(drawn.arch).svg
+        chosen = [known[name] for name in DRAWN.get(family, ()) if name in known]
+        drawn = chosen or [max(members, key=lambda model: model.cost.parameters.total)]
+        yield from ((f"{model.entry.id}.svg", draw(model.arch).svg) for model in drawn)
         yield f"{slug(family)}.md", page(family, members, drawn, known)
 
 
@@ -133,18 +142,16 @@ def index(families: Mapping[str, Sequence[Model]]) -> str:
     )
 
 
-def page(family: str, members: Sequence[Model], drawn: Model, known: Mapping[str, Model]) -> str:
-    """One family: drawing, figures, text, differences, licence and sources."""
-    name = escaped(drawn.entry.name)
+def page(family: str, members: Sequence[Model], drawn: Sequence[Model], known: Mapping[str, Model]) -> str:
+    """One family: drawings, figures, text, differences, licence and sources."""
     return joined(
         f"# {escaped(family)}",
         GENERATED,
-        f"![The architecture of {name}]({slug(family)}.svg)",
-        f"*{name}. The same as text [below](#in-text).*",
+        *map(_drawing, drawn),
         "## Sizes",
         _sizes(members),
         "## In text",
-        code(tree(drawn.arch)),
+        *(code(tree(model.arch)) for model in drawn),
         *_differences(members, known),
         "## Release, licence, weights",
         _releases(members),
@@ -155,11 +162,16 @@ def page(family: str, members: Sequence[Model], drawn: Model, known: Mapping[str
     )
 
 
+def _drawing(model: Model) -> str:
+    name, file = escaped(model.entry.name), f"{model.entry.id}.svg"
+    return f"[![The architecture of {name}]({file})]({file})\n\n*{name}. The same as text [below](#in-text).*"
+
+
 def _figures(model: Model) -> list[str]:
     c = model.cost
     p = c.parameters
     active = "" if p.active == p.total else count(p.active)
-    return [count(p.total), active, size(c.state.bytes_per_token), number(c.state.context)]
+    return [*map(unbroken, (count(p.total), active, size(c.state.bytes_per_token))), number(c.state.context)]
 
 
 def _conventions() -> str:
@@ -171,37 +183,33 @@ def _conventions() -> str:
 
 
 def _sizes(members: Sequence[Model]) -> str:
-    """Exact and published figures; a published one that no way of counting gives is marked."""
-    heads = ["model", "layers × width", "parameters", "published", "active", "published"]
+    """Exact figures above published ones; of these, one that no way of counting gives is marked."""
+    sparse = any(model.cost.parameters.active < model.cost.parameters.total for model in members)
+    heads = ["model", "layers × width", "parameters", *(["active"] if sparse else [])]
     heads += ["state per token", "at full context", "context"]
     rows = []
     for model in members:
-        c, published = model.cost, model.entry.published
-        p = c.parameters
-        sparse = p.active != p.total
+        p, published = model.cost.parameters, model.entry.published
+        active = stated(p.active, published["active"], active_figures(model)) if p.active < p.total else ""
         rows.append(
             [
                 model.title,
-                f"{len(model.arch.layers)} × {number(model.arch.width)}",
-                number(p.total),
-                marked(published["total"], total_figures(model)),
-                number(p.active) if sparse else "",
-                marked(published["active"], active_figures(model)) if published["active"] else "",
-                size(c.state.bytes_per_token),
-                size(c.state.bytes),
-                number(c.state.context),
+                unbroken(f"{len(model.arch.layers)} × {number(model.arch.width)}"),
+                stated(p.total, published["total"], [p.total]),
+                *([active] if sparse else []),
+                unbroken(size(model.cost.state.bytes_per_token)),
+                unbroken(size(model.cost.state.bytes)),
+                number(model.cost.state.context),
             ]
         )
-    if not any(row[4] for row in rows):
-        heads, rows = heads[:4] + heads[6:], [row[:4] + row[6:] for row in rows]
     shown = table(heads, rows, right=range(1, len(heads)))
     used = [mark for mark in LEGEND if mark in shown]
     return joined(_conventions(), shown, *([legend(used, LEGEND)] if used else []))
 
 
-def total_figures(model: Model) -> list[int]:
-    """What a published total may count."""
-    return [model.cost.parameters.total]
+def stated(exact: int, published: str | None, figures: Sequence[int]) -> str:
+    """An exact figure, and below it the published one."""
+    return number(exact) + (f"<br>{unbroken(f'published: {marked(published, figures)}')}" if published else "")
 
 
 def active_figures(model: Model) -> list[int]:
@@ -212,35 +220,31 @@ def active_figures(model: Model) -> list[int]:
 
 def marked(published: str, figures: Sequence[int]) -> str:
     """The published figure, marked where no figure of ours rounds to it."""
-    return published if published in {as_precise(published, f) for f in figures} else f"{published} {ROUNDED}"
+    return published if published in {as_precise(published, f) for f in figures} else f"{published}{SPACE}{ROUNDED}"
 
 
 def _differences(members: Sequence[Model], known: Mapping[str, Model]) -> Iterator[str]:
     """What differs from the predecessor, in full where a part differs, in a line where only numbers do."""
+    pairs = [(model, known[model.entry.predecessor]) for model in members if model.entry.predecessor in known]
+    pairs.sort(key=lambda pair: pair[0].entry.family == pair[1].entry.family)  # other families first
     told: list[str] = []
-    only_sizes: list[str] = []
-    for model in members:
-        before = known.get(model.entry.predecessor or "")
-        if before is None:
-            continue
+    alike: list[str] = []
+    for model, before in pairs:
         difference = compare(before.arch, model.arch)
         pair = f"{escaped(model.entry.name)} against {escaped(before.entry.name)}"
         if difference.same:
-            only_sizes.append(f"- {pair}: the same architecture.")
-        elif before.entry.family == model.entry.family and not _of_kind(difference):
-            only_sizes.append(f"- {pair}: {_numbers(difference)}.")
+            alike.append(f"- {pair}: the same architecture.")
+        elif before.entry.family == model.entry.family and not difference.nouns:
+            alike.append(f"- {pair}: {_numbers(difference)}.")
         else:
             told += [f"### {pair}", code(str(difference))]
-    if told or only_sizes:
+    if told or alike:
         yield "## What differs from the predecessor"
-        yield from told
-        yield from (["### Otherwise the same"] if told else [])[: len(only_sizes)]
-        yield from ["\n".join(only_sizes)] if only_sizes else []
-
-
-def _of_kind(difference: Difference) -> bool:
-    """Whether more than sizes differs."""
-    return bool(difference.nouns)
+    yield from told
+    if told and alike:
+        yield "### Otherwise the same"
+    if alike:
+        yield "\n".join(alike)
 
 
 def _numbers(difference: Difference) -> str:
@@ -261,26 +265,29 @@ def _releases(members: Sequence[Model]) -> str:
 
 
 def _notes(members: Sequence[Model]) -> Iterator[str]:
-    """What is not confirmed, what the published figures do not agree with, and what they count."""
-    lines = []
-    for model in members:
-        published = model.entry.published
-        for label, stated, figures in (
-            ("parameters", published["total"], total_figures(model)),
-            ("active parameters", published["active"], active_figures(model)),
-        ):
-            if stated and ROUNDED in marked(stated, figures):
-                ours = " or ".join(dict.fromkeys(as_precise(stated, figure) for figure in figures))
-                lines.append(f"- {model.title}: {stated} {label} are published, the definition gives {ours} {ROUNDED}.")
-        if published["note"]:
-            lines.append(f"- {model.title}: {escaped(published['note'])}")
-        if model.entry.exact["with_vision"]:
-            vision = number(model.entry.exact["with_vision"])
-            lines.append(f"- {model.title}: {vision} parameters with vision, recorded from transformers 5.23.0.")
-        lines += [f"- {model.title}, not confirmed: {escaped(text)}" for text in model.entry.unconfirmed]
+    """What the published figures do not agree with, what they count, and what is not confirmed."""
+    lines = [f"- {model.title}: {text}" for model in members for text in _remarks(model)]
     if lines:
         yield "## Notes"
         yield "\n".join(lines)
+
+
+def _remarks(model: Model) -> Iterator[str]:
+    published, vision = model.entry.published, model.entry.exact["with_vision"]
+    for label, given, figures in (
+        ("parameters", published["total"], [model.cost.parameters.total]),
+        ("active parameters", published["active"], active_figures(model)),
+    ):
+        if given and ROUNDED in marked(given, figures):
+            ours = " or ".join(dict.fromkeys(as_precise(given, figure) for figure in figures))
+            yield f"{given} {label} are published, the definition gives {ours}{SPACE}{ROUNDED}."
+    if published["note"]:
+        yield escaped(published["note"])
+    if vision:
+        rounded = as_precise(published["total"], vision)
+        yield f"with vision {number(vision)} parameters ({rounded}), recorded from transformers 5.23.0."
+    for text in model.entry.unconfirmed:
+        yield f"not confirmed: {escaped(text)}"
 
 
 def _sources(members: Sequence[Model]) -> Iterator[str]:
@@ -353,6 +360,7 @@ def claims_page(all_claims: Sequence[Claim]) -> str:
     verdicts = Counter(claim.verdict for claim in all_claims)
     computed = sum(bool(claim.checks) for claim in all_claims)
     known = cache(architecture)
+    heads = ["claim", "verdict", "what is right, and who says so", "computed here"]
     parts = [
         "# Claims, checked",
         GENERATED,
@@ -368,19 +376,18 @@ def claims_page(all_claims: Sequence[Claim]) -> str:
         rows = [
             [
                 f'<a id="{claim.id}"></a>{escaped(claim.claim)}',
-                f"**{claim.verdict}**",
-                escaped(claim.right),
+                f"**{unbroken(claim.verdict)}**",
+                f"{escaped(claim.right)}<br><sub>{escaped('; '.join(claim.sources))}</sub>",
                 "<br>".join(_shown(check, known) for check in claim.checks),
-                "<br>".join(escaped(source) for source in claim.sources),
             ]
             for claim in some
         ]
-        parts += [f"## {escaped(topic)}", table(["claim", "verdict", "what is right", "computed here", "source"], rows)]
+        parts += [f"## {escaped(topic)}", table(heads, rows)]
     return joined(*parts)
 
 
 def _shown(check: Check, known: Architecture) -> str:
-    return f"{escaped(check.what)}: **{escaped(check.shown(known))}**"
+    return f"{escaped(check.what)}: **{unbroken(escaped(check.shown(known)))}**"
 
 
 # ------------------------------------------------------------------ Markdown
@@ -394,6 +401,11 @@ def slug(family: str) -> str:
 def escaped(text: str) -> str:
     """Text in which nothing is taken for Markdown, on one line."""
     return re.sub(r"([\\|<*_$`\[\]])", r"\\\1", " ".join(text.split()))
+
+
+def unbroken(text: str) -> str:
+    """Text that stays on one line."""
+    return text.replace(" ", SPACE)
 
 
 def table(heads: Sequence[str], rows: Sequence[Sequence[str]], right: Iterable[int] = ()) -> str:

@@ -146,7 +146,13 @@ def lfm2(model_type: str = "lfm2", **keys: Any) -> Config:
 
 FULL, SLIDING = "full_attention", "sliding_attention"
 LINEAR = "linear_attention"
-VISION = {"hidden_size": 16, "intermediate_size": 20, "num_hidden_layers": 1, "num_attention_heads": 2, "image_size": 16}
+VISION = {
+    "hidden_size": 16,
+    "intermediate_size": 20,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 2,
+    "image_size": 16,
+}
 GEMMA = {"head_dim": 10, "query_pre_attn_scalar": 7, "sliding_window": 6, "tie_word_embeddings": True}
 
 TEXT = {
@@ -315,7 +321,9 @@ TEXT = {
         tie_word_embeddings=True,
         rope_parameters={FULL: yarn(rope_theta=300.0), SLIDING: rope(70.0)},
     ),
-    "smollm3": llama("smollm3", num_hidden_layers=6, no_rope_layer_interval=3, rope_theta=5e3, tie_word_embeddings=True),
+    "smollm3": llama(
+        "smollm3", num_hidden_layers=6, no_rope_layer_interval=3, rope_theta=5e3, tie_word_embeddings=True
+    ),
     "smollm3_windows": llama(
         "smollm3",
         num_hidden_layers=6,
@@ -374,7 +382,10 @@ TEXT = {
         norm_topk_prob=True,
         num_nextn_predict_layers=0,
         rope_theta=200.0,
-        rope_scaling={**{k: v for k, v in yarn(mscale=1.0, mscale_all_dim=1.0).items() if k != "rope_type"}, "type": "yarn"},
+        rope_scaling={
+            **{k: v for k, v in yarn(mscale=1.0, mscale_all_dim=1.0).items() if k != "rope_type"},
+            "type": "yarn",
+        },
     ),
     "deepseek_v3_half": deepseek(
         "deepseek_v3",
@@ -478,7 +489,10 @@ TEXT = {
         partial_rotary_factor=0.5,
     ),
     "glm4_moe_plain": glm4_moe(
-        attention_bias=True, n_shared_experts=1, first_k_dense_replace=1, rope_parameters=rope(partial_rotary_factor=0.25)
+        attention_bias=True,
+        n_shared_experts=1,
+        first_k_dense_replace=1,
+        rope_parameters=rope(partial_rotary_factor=0.25),
     ),
     "glm4_moe_tied": glm4_moe(
         n_shared_experts=1, first_k_dense_replace=0, norm_topk_prob=False, tie_word_embeddings=True, rope_theta=100.0
@@ -790,8 +804,8 @@ TEXT = {
     ),
     "qwen3_next": qwen_delta(
         "qwen3_next",
-        num_hidden_layers=6,
-        full_attention_interval=3,
+        num_hidden_layers=5,
+        layer_types=[LINEAR, LINEAR, FULL, LINEAR, FULL],
         norm_topk_prob=True,
         decoder_sparse_step=1,
         mlp_only_layers=[],
@@ -835,13 +849,13 @@ TEXT = {
         rope_parameters=rope(),
     ),
     "kimi_linear": kimi_linear(
-        num_hidden_layers=7,
+        num_hidden_layers=6,
         linear_attn_config={
-            "head_dim": 10,
-            "num_heads": 3,
+            "head_dim": 8,
+            "num_heads": 2,
             "short_conv_kernel_size": 4,
-            "kda_layers": [1, 2, 4, 6],
-            "full_attn_layers": [3, 5, 7],
+            "kda_layers": [1, 2, 3, 5],
+            "full_attn_layers": [4, 6],
         },
         first_k_dense_replace=1,
         moe_router_activation_func="sigmoid",
@@ -874,12 +888,12 @@ TEXT = {
         moe_latent_size=16,
         n_group=4,
         topk_group=2,
-        norm_topk_prob=False,
-        time_step_min=0.3,
+        time_step_min=0.008,
     ),
     "nemotron_h_biases": nemotron_h(
         layers_block_type=[LINEAR, "moe", "mlp"],
         moe_latent_size=12,
+        norm_topk_prob=False,
         mlp_bias=True,
         use_bias=True,
         use_conv_bias=False,
@@ -964,12 +978,13 @@ TEXT = {
     ),
     "olmo_hybrid": llama(
         "olmo_hybrid",
-        num_hidden_layers=8,
+        num_hidden_layers=3,
+        layer_types=[LINEAR, FULL, LINEAR],
         num_key_value_heads=6,
         linear_allow_neg_eigval=True,
-        linear_num_key_heads=3,
-        linear_num_value_heads=3,
-        linear_key_head_dim=8,
+        linear_num_key_heads=2,
+        linear_num_value_heads=2,
+        linear_key_head_dim=6,
         linear_value_head_dim=16,
         rope_parameters={"rope_theta": None, "rope_type": "default"},
     ),
@@ -1049,7 +1064,7 @@ WRAPPED = {
     ),
     "qwen3_5_moe_multimodal": wrapper(
         "qwen3_5_moe",
-        TEXT["qwen3_5_moe"],
+        TEXT["qwen3_5_moe"] | {"tie_word_embeddings": True},
         vision_config={"model_type": "qwen3_5_moe", **QWEN_VISION},
         **QWEN_TOKENS,
         tie_word_embeddings=True,

@@ -70,7 +70,9 @@ def mend(folder: Path, model_type: str) -> None:
     def hub(name: str) -> str:
         if model_type == "kimi_linear":  # in a dense layer nothing is sparse
             return re.sub(r"block_sparse_moe(\.\w+_proj\.)", r"mlp\1", name)
-        return name.replace("feedforward_layer_norm", "post_attention_layernorm") if name.startswith(attention) else name
+        return (
+            name.replace("feedforward_layer_norm", "post_attention_layernorm") if name.startswith(attention) else name
+        )
 
     save_file({hub(name): value for name, value in tensors.items()}, folder / "model.safetensors", {"format": "pt"})
 

@@ -22,6 +22,7 @@ import pytest
 import reference
 import torch
 from cases import CASES, TOKENS
+from random_configs import random_config
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.nn import functional as F
@@ -229,7 +230,9 @@ class Counter(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         name = func.overloadpacket.__name__
-        assert name in self.PRODUCTS or not any(word in name.split("_") for word in self.OTHERS), f"{name} is not counted"
+        assert name in self.PRODUCTS or not any(word in name.split("_") for word in self.OTHERS), (
+            f"{name} is not counted"
+        )
         result = func(*args, **(kwargs or {}))
         if name in self.PRODUCTS:
             flops = 2 * result.numel() * args[name in ("addmm", "baddbmm")].shape[-1]
@@ -339,6 +342,25 @@ def test_transformers_reads_what_is_saved(case: str, tmp_path: Path) -> None:
     assert_close(model(ids), expected, TOLERANCE, case)
 
 
+@pytest.mark.parametrize("seed", [*range(20), *(pytest.param(n, marks=pytest.mark.slow) for n in range(20, 400))])
+@torch.no_grad()
+def test_random_configs_equal_transformers(seed: int, tmp_path: Path) -> None:
+    """Read, run in chunks through the state, and saved: what `cases.py` has not thought of."""
+    choose = random.Random(seed)
+    config = random_config(choose)
+    expected = reference.make(config, tmp_path / "theirs", seed)
+    assert vt.architecture(config) == vt.architecture(expected.folder), config
+    model = vt.load(expected.folder)
+    state = model.new_state(batch=2, capacity=TOKENS)
+    sizes = list(chunks(TOKENS, choose))
+    parts = [model(new, state) for new in expected.input_ids.split(sizes, 1)]
+    assert_close(model(expected.input_ids), expected.logits, TOLERANCE, str(config))
+    assert_close(torch.cat(parts, 1), expected.logits, TOLERANCE, f"{sizes} {config}")
+    vt.save(model, tmp_path / "ours")
+    again = reference.logits(tmp_path / "ours", expected.input_ids)
+    assert_close(again, expected.logits, 1e-6, str(config))
+
+
 # ------------------------------------------------------------------ 6. chunks, rewinding, batches
 
 
@@ -377,10 +399,12 @@ def test_any_chunking_with_any_rewinding_equals_one_forward(case: str, seed: int
         farthest = max(farthest, at)
         # A window keeps itself and the slack, and of the window one place is the next query's own; a recurrence keeps
         # what it was when a snapshot was taken.
-        kept = [n for n in range(min(at, max(0, farthest - slack - 1)), at + 1) if not state.fixed or n in (*snapshots, at)]
+        kept = [
+            n for n in range(min(at, max(0, farthest - slack - 1)), at + 1) if not state.fixed or n in (*snapshots, at)
+        ]
         near = choose.choice(kept)
         assert state.reach(near) == near
-        wanted = choose.choice([near, choose.randint(0, at)])
+        wanted = choose.choice([near, min(at, max(0, farthest - slack - 2)), choose.randint(0, at)])
         back = state.reach(wanted)
         assert back <= wanted
         assert state.reach(back) == back
@@ -505,9 +529,7 @@ def test_loading_and_saving_changes_no_byte(case: str, checkpoint: Checkpoint, t
 
 
 @pytest.mark.parametrize("case", cases.WRAPPED)
-def test_what_a_saved_text_model_leaves_out_is_named(
-    case: str, checkpoint: Checkpoint, tmp_path: Path
-) -> None:
+def test_what_a_saved_text_model_leaves_out_is_named(case: str, checkpoint: Checkpoint, tmp_path: Path) -> None:
     source, moved, target = checkpoint(case).folder, tmp_path / "source", tmp_path / "target"
     moved.mkdir()
     for file in source.iterdir():
@@ -562,7 +584,9 @@ def test_one_step_lowers_the_loss_as_much_as_the_gradient_promises(case: str) ->
         squares += float(grad.square().sum())
         path, expert, _ = name.partition(".experts.")
         if expert:
-            used = torch.zeros(parameter.shape[0], dtype=torch.bool).index_fill(0, routed[f"{path}.router"].unique(), True)
+            used = torch.zeros(parameter.shape[0], dtype=torch.bool).index_fill(
+                0, routed[f"{path}.router"].unique(), True
+            )
             assert grad.flatten(1).abs().amax(1).gt(0).tolist() == used.tolist(), name
         else:
             assert bool(grad.abs().max() > 0), name

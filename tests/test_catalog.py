@@ -91,7 +91,7 @@ def test_the_published_total_is_the_recorded_one_rounded(entry: catalog.Entry) -
 def test_active_parameters_are_recorded_for_mixtures_only(entry: catalog.Entry) -> None:
     exact = entry.exact
     c = text_config(entry)
-    mixture = bool(c.get("num_experts_per_tok") or c.get("top_k_experts"))
+    mixture = any(c.get(key) for key in ("num_experts_per_tok", "num_experts_per_token", "top_k_experts"))
     assert (entry.published["active"] is not None) == mixture
     active = (exact["active_without_embeddings"], exact["active_without_input_embedding"], exact["active"])
     if not mixture:

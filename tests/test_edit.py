@@ -161,7 +161,12 @@ def test_replacing_a_part_by_itself_changes_nothing() -> None:
     ("pattern", "new", "read", "expected"),
     [
         ("layers.1.mlp.body.dim", 7, lambda a: [layer.branches[1].body.dim for layer in a.layers], [58, 7, 58, 58, 58]),
-        ("layers.0,3.mlp.body.dim", 7, lambda a: [layer.branches[1].body.dim for layer in a.layers], [7, 58, 58, 7, 58]),
+        (
+            "layers.0,3.mlp.body.dim",
+            7,
+            lambda a: [layer.branches[1].body.dim for layer in a.layers],
+            [7, 58, 58, 7, 58],
+        ),
         ("layers.*.mlp.body.dim", lambda d: 2 * d, lambda a: {layer.branches[1].body.dim for layer in a.layers}, {116}),
         ("layers.*.branches.0.skip", 0.5, lambda a: {layer.branches[0].skip for layer in a.layers}, {0.5}),
         ("layers.*.*.post", None, lambda a: {branch.post for layer in a.layers for branch in layer.branches}, {None}),
@@ -180,7 +185,9 @@ def test_patterns(pattern: str, new: Any, read: Any, expected: Any) -> None:
 
 
 def test_edits_can_follow_each_other() -> None:
-    arch = vt.replace(vt.replace(CASES["llama"], "layers.0.mixer.body.sees", Window(size=4)), "layers.2.mlp.body", mixture)
+    arch = vt.replace(
+        vt.replace(CASES["llama"], "layers.0.mixer.body.sees", Window(size=4)), "layers.2.mlp.body", mixture
+    )
     assert isinstance(arch.layers[0].branches[0].body.sees, Window)
     assert [type(layer.branches[1].body) for layer in arch.layers] == [GatedMLP, GatedMLP, MoE]
 
@@ -271,4 +278,6 @@ def test_plain_mlps_and_windows_build_too() -> None:
     model = vt.build(arch)
     ids, state = tokens(model), model.new_state(2, TOKENS)
     with torch.no_grad():
-        torch.testing.assert_close(torch.cat([model(i, state) for i in ids.split(3, 1)], 1), model(ids), atol=3e-5, rtol=0)
+        torch.testing.assert_close(
+            torch.cat([model(i, state) for i in ids.split(3, 1)], 1), model(ids), atol=3e-5, rtol=0
+        )

@@ -269,7 +269,9 @@ def broad(file: File) -> list[str]:
     found, lines = [], file.text.splitlines()
     for node in ast.walk(file.tree):
         if isinstance(node, ast.ExceptHandler):
-            caught = {name.id for name in ast.walk(node.type) if isinstance(name, ast.Name)} if node.type else {"Exception"}
+            caught = (
+                {name.id for name in ast.walk(node.type) if isinstance(name, ast.Name)} if node.type else {"Exception"}
+            )
             if caught & {"Exception", "BaseException"} and "#" not in lines[node.lineno - 1]:
                 found.append(f"line {node.lineno}")
     return found

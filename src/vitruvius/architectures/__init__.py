@@ -49,6 +49,10 @@ def families() -> dict[str, Family]:
     return {model_type: family for family in (*found, *_added()) for model_type in family.model_types}
 
 
+# What a text model would do and its multimodal wrapper does not (transformers, Gemma3ForConditionalGeneration; in all
+# published files the value is null).
+NOT_IN_WRAPPER = {"gemma3": {"final_logit_softcapping": None}}
+
 Implicit = Callable[[str], Mapping[str, Any]]
 
 
@@ -62,6 +66,7 @@ def text_config(config: Mapping[str, Any], implicit: Implicit, ignore: Collectio
         raise ValueError("text_config must be an object")
     if unread := sorted(set(config) - spec.EVERYDAY - WRAPPER - set(ignore)):
         raise ValueError(f"the wrapper holds {', '.join(unread)}, which would be ignored")
+    text = {**text, **NOT_IN_WRAPPER.get(str(config.get("model_type")), {})}
     for values in (config, text, implicit(str(config.get("model_type")))):
         if "tie_word_embeddings" in values:
             return {**text, "tie_word_embeddings": values["tie_word_embeddings"]}

@@ -37,6 +37,7 @@ def smollm3(c: Config) -> Decoder:
     norm = RMSNorm(eps=c.number("rms_norm_eps"))
     mlp = GatedMLP(dim=c.size("intermediate_size"), act=c.activation("hidden_act"), bias=c.flag("mlp_bias"))
     rotates = no_rope_layers(c, count)
+    positions = rope(c, dim)
     sliding = c.flag("use_sliding_window")
     kinds = layer_types(c, count, ["full_attention" if r else "sliding_attention" for r in rotates])
 
@@ -48,7 +49,7 @@ def smollm3(c: Config) -> Decoder:
             o_bias=bias,
             kv=KeyValue(heads=c.size_or("num_key_value_heads", heads), head_dim=dim, v_dim=dim, bias=bias),
             sees=window(c, sliding and kinds[i] == "sliding_attention"),
-            positions=rope(c, dim) if rotates[i] else None,
+            positions=positions if rotates[i] else None,
             softmax=Softmax(scale=dim**-0.5),
         )
         return Layer(branches=(Branch(name="mixer", pre=norm, body=attention), Branch(name="mlp", pre=norm, body=mlp)))

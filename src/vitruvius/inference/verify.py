@@ -277,6 +277,7 @@ def reference_model(folder: Path, dtype: str = "float32", attention: str = "eage
     """transformers' model of a checkpoint's folder; "eager" is its plain implementation of attention."""
     version = _installed()
     import transformers
+    from huggingface_hub.errors import StrictDataclassError
     from transformers.models.auto import modeling_auto
 
     transformers.utils.logging.set_verbosity_error()
@@ -296,14 +297,20 @@ def reference_model(folder: Path, dtype: str = "float32", attention: str = "eage
     found = next((name for name in names if name in dir(transformers)), None)
     if kind not in transformers.CONFIG_MAPPING or found is None:
         raise InputError(f"{folder}: transformers {version} has no class for the model_type {kind!r}")
-    model: nn.Module = getattr(transformers, found).from_pretrained(
-        folder,
-        config=transformers.AutoConfig.for_model(kind, **values),
-        dtype=dtype,
-        attn_implementation=attention,
-        experts_implementation="eager",
-        local_files_only=True,
-    )
+    try:
+        config = transformers.CONFIG_MAPPING[kind].from_pretrained(folder, local_files_only=True)
+        config.model_type = kind  # by which it knows how to read the experts
+        model: nn.Module = getattr(transformers, found).from_pretrained(
+            folder,
+            config=config,
+            dtype=dtype,
+            attn_implementation=attention,
+            experts_implementation="eager",
+            local_files_only=True,
+        )
+    except (ValueError, RuntimeError, OSError, KeyError, StrictDataclassError) as error:
+        reason = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
+        raise InputError(f"{folder}: transformers {version} cannot load it: {reason}") from error
     return model.eval()
 
 

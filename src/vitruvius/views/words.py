@@ -661,9 +661,18 @@ def _(spec: s.MTP) -> list[str]:
 
 
 @title.register
+def _(spec: s.Encoder) -> str:
+    return "encoder"
+
+
+@facts.register
+def _(spec: s.Encoder) -> list[str]:
+    return [f"of {len(spec.layers)} layers"]
+
+
+@title.register
 def _(spec: s.Decoder) -> str:
     return spec.name
-
 
 @facts.register
 def _(spec: s.Decoder) -> list[str]:
