@@ -2,8 +2,8 @@
 
     python benchmarks/moe.py [--json] [--turns N]
 
-One MoE layer (float32, inference) at 8 to 512 experts: prefill of 512 tokens and decoding of single tokens. Prints the median
-time of each and the ratio, reference ÷ ours: above 1 is faster than the reference.
+One MoE layer (float32, inference) at 8 to 512 experts: prefill of 512 tokens and decoding of single tokens. Prints the
+median time of each and the ratio, reference ÷ ours: above 1 is faster than the reference.
 """
 
 from __future__ import annotations

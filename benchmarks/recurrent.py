@@ -2,10 +2,11 @@
 
     python benchmarks/recurrent.py [--json] [--turns N] [--large]
 
-Prefill of 1,024 and 4,096 tokens through one layer (float32, inference, projections and convolution included): Gated DeltaNet,
-Kimi Delta Attention and Mamba-2, small as in transformers' tests of speed (4 heads of 128 channels in a width of 512) and, with
---large, as in Qwen3-Next 80B-A3B, Kimi Linear 48B-A3B and Nemotron 3 Nano. Prints the median time of each and the ratio,
-reference ÷ ours: above 1 is faster than the reference. transformers runs what it has for a CPU without further packages.
+Prefill of 1,024 and 4,096 tokens through one layer (float32, inference, projections and convolution included): Gated
+DeltaNet, Kimi Delta Attention and Mamba-2, small as in transformers' tests of speed (4 heads of 128 channels in a width
+of 512) and, with --large, as in Qwen3-Next 80B-A3B, Kimi Linear 48B-A3B and Nemotron 3 Nano. Prints the median time of
+each and the ratio, reference ÷ ours: above 1 is faster than the reference. transformers runs what it has for a CPU
+without further packages.
 """
 
 from __future__ import annotations
@@ -50,9 +51,7 @@ def gated_delta_net(width: int, k_heads: int, v_heads: int) -> Pair:
     )
     theirs = random(Qwen3_5GatedDeltaNet(config, 0))
     norm = spec.GatedNorm(eps=1e-6)
-    ours = make(
-        spec.GatedDeltaNet(k_heads=k_heads, v_heads=v_heads, k_dim=128, v_dim=128, conv=CONV, norm=norm), width
-    )
+    ours = make(spec.GatedDeltaNet(k_heads=k_heads, v_heads=v_heads, k_dim=128, v_dim=128, conv=CONV, norm=norm), width)
     q, k, v = theirs.in_proj_qkv.weight.split([k_heads * 128, k_heads * 128, v_heads * 128])
     fill(ours, {"q.weight": q, "k.weight": k, "v.weight": v, "gate.weight": theirs.in_proj_z.weight})
     fill(ours, {"beta.weight": theirs.in_proj_b.weight, "decay.weight": theirs.in_proj_a.weight})

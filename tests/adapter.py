@@ -1,8 +1,8 @@
 """A loaded model behind the few calls by which one implementation is compared with another, given as `adapter:load`.
 
-`load(folder)` returns an object that is called on token ids (B, T) and gives logits (B, T, V). Its `greedy(input_ids, n)` gives the n
-most probable tokens, read through the state one token at a time from the first one on, with their logits; `hidden_states(input_ids)`
-the residual stream after the embedding and after every layer, the last one normed.
+`load(folder)` returns an object that is called on token ids (B, T) and gives logits (B, T, V). Its `greedy(input_ids,
+n)` gives the n most probable tokens, read through the state one token at a time from the first one on, with their
+logits; `hidden_states(input_ids)` the residual stream after the embedding and after every layer, the last one normed.
 """
 
 from __future__ import annotations

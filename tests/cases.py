@@ -1,8 +1,8 @@
 """Tiny configs: every option of every family, every kind of layer, every transition between kinds.
 
-Each is a config.json as it could stand in a checkpoint's folder, in the old spelling of RoPE or the new, with keys left out where
-files leave them out. Windows are shorter than half of a test's sequence and contexts of RoPE scalings shorter than all of it; eps is
-large enough that a misplaced one shows.
+Each is a config.json as it could stand in a checkpoint's folder, in the old spelling of RoPE or the new, with keys left
+out where files leave them out. Windows are shorter than half of a test's sequence and contexts of RoPE scalings shorter
+than all of it; eps is large enough that a misplaced one shows.
 """
 
 from __future__ import annotations

@@ -1,4 +1,5 @@
-"""transformers as the reference: a tiny model of a config with random weights, as a checkpoint's folder, and its logits."""
+"""transformers as the reference: a tiny model of a config with random weights, as a checkpoint's folder, and its
+logits."""
 
 from __future__ import annotations
 
@@ -13,11 +14,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from cases import TOKENS
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
-
-from cases import TOKENS
 
 ALIASES = {"kimi_k2": "deepseek_v3"}  # transformers has no class of its own for it
 SMALLEST_MARGIN = 1e-4  # between the last chosen and the first rejected score: float32 must not decide
@@ -26,7 +26,8 @@ ATTEMPTS = 40
 
 @dataclass(frozen=True)
 class Reference:
-    """A checkpoint's folder, token ids (2, TOKENS), and what transformers computes: the logits, and every hidden state."""
+    """A checkpoint's folder, token ids (2, TOKENS), and what transformers computes: the logits, and every hidden
+    state."""
 
     folder: Path
     input_ids: Tensor
@@ -95,8 +96,8 @@ def transformers_model(config: Mapping[str, Any]) -> nn.Module:
 
 @torch.no_grad()
 def randomize(model: nn.Module, generator: torch.Generator, gain: float = 1.3) -> None:
-    """Random values for every parameter and stored buffer: vectors around what they start from (norms, biases, selection biases),
-    matrices such that what they give is about as large as what they get."""
+    """Random values for every parameter and stored buffer: vectors around what they start from (norms, biases,
+    selection biases), matrices such that what they give is about as large as what they get."""
     transposed = {f"{name}.weight" for name, module in model.named_modules() if type(module).__name__ == "Conv1D"}
     for name, tensor in model.state_dict(keep_vars=True).items():
         noise = torch.randn(tensor.shape, generator=generator)

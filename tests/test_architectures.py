@@ -1,8 +1,8 @@
 """Every architecture through every check.
 
-Each tiny config of `cases.py`, and each model of the catalog where no weights are needed: names and shapes at full size, bytes of the
-state, FLOPs of a real forward, logits against transformers, any chunking, rewinding and batching, names both ways, one step of
-training. Parameter totals and drawings have their own files.
+Each tiny config of `cases.py`, and each model of the catalog where no weights are needed: names and shapes at full
+size, bytes of the state, FLOPs of a real forward, logits against transformers, any chunking, rewinding and batching,
+names both ways, one step of training. Parameter totals and drawings have their own files.
 """
 
 from __future__ import annotations
@@ -214,8 +214,8 @@ class Counter(TorchDispatchMode):
     """Counts 2 for each multiply-add of the matrix products that run, less those of scores that a mask hides. It sees
     tensors only.
 
-    A mask on scores (B, H, T, S) hides the last batched product and the next, with the values; one on an indexer's scores
-    (B, T, S) the last two, with the keys and over the heads.
+    A mask on scores (B, H, T, S) hides the last batched product and the next, with the values; one on an indexer's
+    scores (B, T, S) the last two, with the keys and over the heads.
     """
 
     PRODUCTS = ("mm", "addmm", "bmm", "baddbmm")
@@ -328,7 +328,8 @@ def test_hidden_states_equal_those_of_transformers(case: str, checkpoint: Checkp
 
 @BY_COMPARED_CASE
 def test_a_config_means_what_transformers_makes_of_it(case: str, checkpoint: Checkpoint) -> None:
-    """transformers writes every key, and RoPE in the new spelling: the tree is that of the shorter file it was made from."""
+    """transformers writes every key, and RoPE in the new spelling: the tree is that of the shorter file it was made
+    from."""
     assert vt.architecture(checkpoint(case).folder) == vt.architecture(CASES[case])
 
 
@@ -421,7 +422,8 @@ def test_any_chunking_with_any_rewinding_equals_one_forward(case: str, seed: int
 @BY_CASE
 @torch.no_grad()
 def test_rows_of_different_lengths_equal_each_on_its_own(case: str, seed: int) -> None:
-    """Chunks padded on the right, each row with its own share of the chunk; then all go back to a common length, and on."""
+    """Chunks padded on the right, each row with its own share of the chunk; then all go back to a common length, and
+    on."""
     model, choose = model_of(case), random.Random(f"{case} {seed}")
     batch = 3
     ids = tokens(model, batch, seed=seed)

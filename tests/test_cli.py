@@ -99,9 +99,7 @@ def test_catalog_lists_every_model() -> None:
     lines = output("catalog").splitlines()
     rows = {line.split()[0]: line for line in lines[1:-2]}
     assert list(rows) == list(catalog.names())
-    assert re.fullmatch(
-        r"deepseek-v3 +DeepSeek +2024-12 +671 B +37.6 B +68.6 KiB +163,840", rows["deepseek-v3"]
-    )
+    assert re.fullmatch(r"deepseek-v3 +DeepSeek +2024-12 +671 B +37.6 B +68.6 KiB +163,840", rows["deepseek-v3"])
     assert rows["smollm3-3b"].split()[1] == "*"  # something is not confirmed
     assert max(map(len, lines)) <= 100
 

@@ -1,7 +1,8 @@
 """Grok 2.5 against a plain transcription of the published computation.
 
-No library at hand has it, so the reference is written out here, one position at a time, from xai-org/grok-1's model.py and sglang's
-grok.py, with the decisions that `architectures/grok.py` states. Nothing of the project is used in it but the weights.
+No library at hand has it, so the reference is written out here, one position at a time, from xai-org/grok-1's model.py
+and sglang's grok.py, with the decisions that `architectures/grok.py` states. Nothing of the project is used in it but
+the weights.
 """
 
 from __future__ import annotations

@@ -21,7 +21,8 @@ from vitruvius import spec
 ROOT = Path(__file__).parent.parent
 SOURCE = ROOT / "src" / "vitruvius"
 
-# Part of the package -> the other parts that it may import. `models` and `edit` are glue: they join specs, files and modules.
+# Part of the package -> the other parts that it may import. `models` and `edit` are glue: they join specs, files and
+# modules.
 ARROWS = {
     "errors": "",
     "spec": "",

@@ -1,4 +1,5 @@
-"""Qwen3-Next: three layers of Gated DeltaNet to one of gated attention, hundreds of small experts, one shared and gated.
+"""Qwen3-Next: three layers of Gated DeltaNet to one of gated attention, hundreds of small experts, one shared and
+gated.
 
 Qwen Team 2025, "Qwen3-Next" (blog, model card); Yang et al. 2024, arXiv 2412.06464; Qiu et al. 2025, arXiv 2505.06708.
 """

@@ -60,8 +60,8 @@ def match(decoder: Decoder, checkpoint: Checkpoint, ignore: Collection[str] = ()
 
 
 def _as_cut(entry: Tensors, have: Mapping[str, Shape]) -> Tensors:
-    """The entry, a join with the sizes that the file has. What transformers has joined it saves in equal parts, whatever
-    they were (Olmo Hybrid's convolutions), and joins again."""
+    """The entry, a join with the sizes that the file has. What transformers has joined it saves in equal parts,
+    whatever they were (Olmo Hybrid's convolutions), and joins again."""
     match entry.steps:
         case (Join(sizes=sizes, axis=axis),):
             cut = tuple(have[name][axis] for name in entry.theirs if name in have and len(have[name]) > axis)

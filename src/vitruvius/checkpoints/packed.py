@@ -2,7 +2,8 @@
 
 - FP8: E4M3 values with one float32 scale for each block of 128 × 128, in `NAME_scale_inv` (deepseek-ai/DeepSeek-V3,
   README_WEIGHTS.md and inference/fp8_cast_bf16.py).
-- MXFP4: E2M1 values, two in a byte, with one power of two for each 32 along a row, in `NAME_blocks` and `NAME_scales` (OCP
+- MXFP4: E2M1 values, two in a byte, with one power of two for each 32 along a row, in `NAME_blocks` and `NAME_scales`
+(OCP
   Microscaling Formats 1.0; openai/gpt-oss, gpt_oss/torch/weights.py).
 
 Unpacking loses the packed form, so a model that was loaded so is saved unpacked.
@@ -58,13 +59,13 @@ class Unpacked:
         return unpack_mxfp4(read(f"{name}_blocks"), read(f"{name}_scales")).transpose(-1, -2)
 
     def _blocks_shape(self, shape: Shape, name: str) -> Shape:
-        if len(shape) < 3 or shape[-1] != 16:  # noqa: PLR2004
+        if len(shape) < 3 or shape[-1] != 16:
             raise InputError(f"{self.path}: {name}_blocks has the shape {shape}; MXFP4 has 16 bytes for each 32 values")
         return shape
 
     def _check_scales(self, name: str, shape: Shape, scales: Shape) -> None:
         needed = tuple(-(-size // BLOCK) for size in shape)
-        if len(shape) != 2 or scales != needed:  # noqa: PLR2004
+        if len(shape) != 2 or scales != needed:
             raise InputError(f"{self.path}: {name} {shape} needs scales {needed} for blocks of {BLOCK}, got {scales}")
 
 
@@ -76,8 +77,8 @@ def unpack_fp8(values: torch.Tensor, scales: torch.Tensor) -> torch.Tensor:
 
 
 def unpack_mxfp4(blocks: torch.Tensor, scales: torch.Tensor) -> torch.Tensor:
-    """Bytes (…, rows, groups, 16), the low half of each first, and exponents (…, rows, groups) biased by 127 -> (…, rows,
-    groups · 32) in float32."""
+    """Bytes (…, rows, groups, 16), the low half of each first, and exponents (…, rows, groups) biased by 127 -> (…,
+    rows, groups · 32) in float32."""
     import torch
 
     table = torch.tensor((*E2M1, *(-value for value in E2M1)))

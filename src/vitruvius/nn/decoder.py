@@ -233,8 +233,8 @@ class Decoder(Twin[spec.Decoder]):
         return final
 
     def ahead(self, input_ids: Tensor) -> list[Tensor]:
-        """What the layers for multi-token prediction say: logits (B, T − 1 − k, V) of module k, whose entry t is for the
-        token t + 2 + k. It sees the tokens up to t + 1 + k and the hidden states of the module before it."""
+        """What the layers for multi-token prediction say: logits (B, T − 1 − k, V) of module k, whose entry t is for
+        the token t + 2 + k. It sees the tokens up to t + 1 + k and the hidden states of the module before it."""
         hidden, logits = self.hidden(input_ids), []
         for k, module in enumerate(self.mtp if self.spec.mtp else ()):
             ids, hidden = input_ids[:, k + 1 :], hidden[:, :-1]
@@ -245,8 +245,8 @@ class Decoder(Twin[spec.Decoder]):
 
     @torch.no_grad()
     def hidden_states(self, input_ids: Tensor, encoded: Encoded | None = None) -> list[Tensor]:
-        """The residual stream (B, T, W) after the embedding and after each layer, the last one normed; several streams (n,
-        B, T, W) are left as they are."""
+        """The residual stream (B, T, W) after the embedding and after each layer, the last one normed; several streams
+        (n, B, T, W) are left as they are."""
         *before, raw, last = self.stream(input_ids, encoded=encoded)
         return [*before, raw if self.spec.ends else last]
 

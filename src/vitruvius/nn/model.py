@@ -59,9 +59,7 @@ def check_memory(decoder: spec.Decoder, dtype: torch.dtype, device: str) -> None
         )
 
 
-def build(
-    arch: spec.Decoder, seed: int = 0, dtype: str | torch.dtype = "float32", device: str = "cpu"
-) -> Decoder:
+def build(arch: spec.Decoder, seed: int = 0, dtype: str | torch.dtype = "float32", device: str = "cpu") -> Decoder:
     """A model with random weights: matrices normal with deviation 0.02, norms at one, biases at zero.
 
     Args:

@@ -674,6 +674,7 @@ def _(spec: s.Encoder) -> list[str]:
 def _(spec: s.Decoder) -> str:
     return spec.name
 
+
 @facts.register
 def _(spec: s.Decoder) -> list[str]:
     return [

@@ -1,8 +1,8 @@
 """Linear layers of experts, over rows that are grouped by expert.
 
-One matrix product for each expert that has rows. PyTorch's `grouped_mm` is no faster on a CPU: 23.3 against 22.8 ms with 8
-experts of 128 rows, 30.1 against 29.9 ms with 128 of 32 (float32, 2 threads, torch 2.13, 2026-11), and in bfloat16 it is far
-slower; so there is no second form.
+One matrix product for each expert that has rows. PyTorch's `grouped_mm` is no faster on a CPU: 23.3 against 22.8 ms
+with 8 experts of 128 rows, 30.1 against 29.9 ms with 128 of 32 (float32, 2 threads, torch 2.13, 2026-11), and in
+bfloat16 it is far slower; so there is no second form.
 """
 
 from __future__ import annotations
