@@ -102,7 +102,7 @@ def randomize(model: nn.Module, generator: torch.Generator, gain: float = 1.3) -
     for name, tensor in model.state_dict(keep_vars=True).items():
         noise = torch.randn(tensor.shape, generator=generator)
         if tensor.ndim < 2:
-            tensor += 0.3 * noise
+            tensor.add_(noise, alpha=0.3)
         else:
             fan = tensor.shape[0 if name in transposed else -1]
             tensor.copy_(gain / fan**0.5 * noise)

@@ -14,6 +14,7 @@ import re
 from collections.abc import Callable, Iterator
 from dataclasses import fields, replace
 from functools import cache, lru_cache
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -121,7 +122,7 @@ def kind(value: Any) -> Any:
 def changes(arch: Decoder) -> set[Any]:
     """Every pair of kinds of layers that follow each other, the ends included."""
     kinds = ["first", *map(kind, arch.layers), "last"]
-    return set(zip(kinds, kinds[1:], strict=False)) | {kind(arch.head), kind(arch.embedding), kind(arch.final_norm)}
+    return set(pairwise(kinds)) | {kind(arch.head), kind(arch.embedding), kind(arch.final_norm)}
 
 
 @BY_ENTRY
@@ -597,6 +598,6 @@ def test_one_step_lowers_the_loss_as_much_as_the_gradient_promises(case: str) ->
     with torch.no_grad():
         for parameter in model.parameters():
             if parameter.grad is not None:
-                parameter -= promised / squares * parameter.grad
+                parameter.sub_(promised / squares * parameter.grad)
         gained = float(before - loss())
     assert 0.7 * promised < gained < 1.3 * promised

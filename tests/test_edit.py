@@ -93,7 +93,7 @@ def test_a_model_of_the_catalog_is_edited_by_its_name() -> None:
 
 
 def parameters(part: Attention | LatentAttention, width: int) -> int:
-    parts = [p for p in part.parts(width).values()]
+    parts = list(part.parts(width).values())
     own = sum(weight.size for weight in part.weights(width).values())
     return own + sum(sum(w.size for w in p.spec.weights(p.width).values()) for p in parts)
 
