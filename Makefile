@@ -15,10 +15,10 @@ demo: .venv/demo
 	$(BIN)/vitruvius generate smollm2-135m-instruct -p "The capital of France is" --max-new-tokens 32
 
 test: lint
-	$(BIN)/python -m pytest -n auto
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto
 
 test-slow: .venv/dev
-	$(BIN)/python -m pytest -n auto -m slow
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto -m slow
 
 lint: .venv/dev
 	$(BIN)/ruff format --check --quiet .

@@ -225,16 +225,17 @@ def marked(published: str, figures: Sequence[int]) -> str:
 
 def _differences(members: Sequence[Model], known: Mapping[str, Model]) -> Iterator[str]:
     """What differs from the predecessor, in full where a part differs, in a line where only numbers do."""
-    pairs = [(model, known[model.entry.predecessor]) for model in members if model.entry.predecessor in known]
+    before = ((model, known.get(model.entry.predecessor or "")) for model in members)
+    pairs = [(model, other) for model, other in before if other]
     pairs.sort(key=lambda pair: pair[0].entry.family == pair[1].entry.family)  # other families first
     told: list[str] = []
     alike: list[str] = []
-    for model, before in pairs:
-        difference = compare(before.arch, model.arch)
-        pair = f"{escaped(model.entry.name)} against {escaped(before.entry.name)}"
+    for model, other in pairs:
+        difference = compare(other.arch, model.arch)
+        pair = f"{escaped(model.entry.name)} against {escaped(other.entry.name)}"
         if difference.same:
             alike.append(f"- {pair}: the same architecture.")
-        elif before.entry.family == model.entry.family and not difference.nouns:
+        elif other.entry.family == model.entry.family and not difference.nouns:
             alike.append(f"- {pair}: {_numbers(difference)}.")
         else:
             told += [f"### {pair}", code(str(difference))]

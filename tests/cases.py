@@ -75,7 +75,10 @@ def gpt2(**keys: Any) -> Config:
 
 def glm4_moe(**keys: Any) -> Config:
     sizes = {"head_dim": 16, "moe_intermediate_size": 18, "n_routed_experts": 6, "num_experts_per_tok": 2}
-    return llama("glm4_moe", **{**sizes, "routed_scaling_factor": 1.7, "num_nextn_predict_layers": 0, **keys})
+    return llama(
+        "glm4_moe",
+        **{**sizes, "num_hidden_layers": 4, "routed_scaling_factor": 1.7, "num_nextn_predict_layers": 0, **keys},
+    )
 
 
 def mimo(**keys: Any) -> Config:
@@ -708,16 +711,16 @@ TEXT = {
     ),
     "glm_moe_dsa": deepseek(
         "glm_moe_dsa",
-        num_hidden_layers=6,
+        num_hidden_layers=8,
         n_routed_experts=6,
         n_shared_experts=1,
-        first_k_dense_replace=2,
+        first_k_dense_replace=3,
         n_group=1,
         topk_group=1,
         index_topk=7,
         index_head_dim=10,
         index_n_heads=8,
-        indexer_types=["full", "shared", "full", "full", "shared", "shared"],
+        indexer_types=["full", "full", "full", "shared", "shared", "full", "shared", "shared"],
         rope_theta=200.0,
     ),
     "glm_moe_dsa_all_full": deepseek(

@@ -558,7 +558,11 @@ def test_what_a_saved_text_model_leaves_out_is_named(case: str, checkpoint: Chec
 @BY_CASE
 def test_one_step_lowers_the_loss_as_much_as_the_gradient_promises(case: str) -> None:
     model = copy.deepcopy(model_of(case))
-    ids = tokens(model, 2, seed=5)
+    for seed in range(5, 100):  # until no token is about to change its experts
+        with torch.no_grad(), reference.Margins() as margins:
+            model(ids := tokens(model, 2, seed=seed))
+        if margins.smallest > 1e-3:
+            break
     chosen: dict[str, Tensor] = {}
     untrained: set[str] = set()  # an indexer learns from attention's weights, not from this loss
     for path, module in model.named_modules():
@@ -568,9 +572,11 @@ def test_one_step_lowers_the_loss_as_much_as_the_gradient_promises(case: str) ->
             untrained.add(path)
 
     def loss() -> Tensor:
-        ahead = [model(ids)[:, :-1], *(logits[:, :-1] for logits in model.ahead(ids))]
+        seen = ids[:, :-1]  # every token that is seen has one to predict, so every chosen expert learns
+        predicted = [model(seen), *model.ahead(seen)]
         return sum(
-            F.cross_entropy(logits.flatten(0, 1).double(), ids[:, k + 1 :].flatten()) for k, logits in enumerate(ahead)
+            F.cross_entropy(logits.flatten(0, 1).double(), ids[:, k + 1 :].flatten())
+            for k, logits in enumerate(predicted)
         )
 
     before = loss()

@@ -119,4 +119,4 @@ class GGUFTensors:
             return array
         import torch
 
-        return torch.tensor(array)
+        return torch.from_numpy(array if array.flags.writeable else array.copy())

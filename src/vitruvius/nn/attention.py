@@ -129,7 +129,8 @@ class Attention(Twin[spec.Attention]):
                 (k, v), keys = call.kept_by(layer)
             case spec.EncoderKeyValue():
                 (k, v), keys = call.encoder(self.path, self.kv)
-        how = replace(how, bias=self.relative(keys, call))
+        if (bias := self.relative(keys, call)) is not None:
+            how = replace(how, bias=bias)
         y = merge_heads(attention(q, k, v, call.mask(s.sees, keys), how))
         return self.o(self.gated(x, y, s.gate) if s.gate else y)
 

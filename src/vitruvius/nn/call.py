@@ -30,7 +30,7 @@ class Encoded:
         positions = torch.arange(max(lengths), device=device)[None]
         even = len(set(lengths)) == 1
         real = None if even else positions < torch.tensor(lengths, device=device)[:, None]
-        self.keys = Keys(positions, (0, max(lengths)), real=real)
+        self.keys = Keys(lambda: positions, (0, max(lengths)), real=real)
 
 
 class Call:
@@ -49,7 +49,7 @@ class Call:
         self.positions, self.state, self.lengths, self.encoded = positions, state, lengths, encoded
         self._relative: dict[int, Callable[[Tensor, Tensor], Tensor]] = {}
         self._biases: dict[tuple[int, object], Tensor] = {}
-        self._tables: dict[spec.RoPE, tuple[Tensor, Tensor]] = {}
+        self._tables: dict[tuple[spec.RoPE, torch.dtype], tuple[Tensor, Tensor]] = {}
         self._kept_tables: dict[tuple[spec.RoPE, object], tuple[Tensor, Tensor]] = {}
         self._masks: dict[tuple[spec.Sees, object], Mask] = {}
         self.layer_inputs: Tensor | None = None  # (B, T, layers, channels), each layer's own input where there are such
@@ -58,15 +58,15 @@ class Call:
 
     def rotate(self, rope: spec.RoPE, x: Tensor) -> Tensor:
         """Rotary positions on x (B, heads, T, D)."""
-        if rope not in self._tables:
-            self._tables[rope] = rotation(rope, self.positions)
-        return rotate(rope, x, self._tables[rope])
+        if (rope, x.dtype) not in self._tables:
+            self._tables[rope, x.dtype] = rotation(rope, self.positions, x.dtype)
+        return rotate(rope, x, self._tables[rope, x.dtype])
 
     def remember(self, path: str, **new: Tensor) -> tuple[tuple[Tensor, ...], Keys]:
         """Adds the new tokens' entries (…, T, channels) to the state of the part at `path`; returns all that may be
         seen, in the same order, and where it stands."""
         if self.state is None:
-            kept = tuple(new.values()), Keys(self.positions, (0, self.positions.shape[1]), real=self.real)
+            kept = tuple(new.values()), Keys(lambda: self.positions, (0, self.positions.shape[1]), real=self.real)
         else:
             kept = self.state.tokens[path].append(new, self.state.lengths, self.lengths)
         if "v" in new:
@@ -77,7 +77,7 @@ class Call:
         """Rotary positions on what is kept, x (B, heads, S, D)."""
         place = (rope, where.geometry)
         if place not in self._kept_tables:
-            self._kept_tables[place] = rotation(rope, where.positions)
+            self._kept_tables[place] = rotation(rope, where.positions, x.dtype)
         return rotate(rope, x, self._kept_tables[place])
 
     def choose(self, path: str, mask: Mask) -> Mask:

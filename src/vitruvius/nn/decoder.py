@@ -78,7 +78,7 @@ class Layer(Twin[spec.Layer]):
     def inside(self, x: Tensor, call: Call) -> Tensor:
         """The branches: (B, T, W) -> (B, T, W)."""
         for branch in self.spec.branches:
-            x = self.get_submodule(branch.name)(x, call)
+            x = getattr(self, branch.name)(x, call)
         return x
 
 
@@ -295,7 +295,7 @@ class Decoder(Twin[spec.Decoder]):
         fixed: dict[str, FixedState] = {}
         static: dict[str, dict[str, spec.Static]] = {}
         for module in self.modules():
-            if not isinstance(module, Twin):
+            if not isinstance(module, Twin) or module.path.startswith("mtp."):
                 continue
             declared = module.spec.state()
             growing = {name: entry for name, entry in declared.items() if isinstance(entry, spec.PerToken)}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -30,8 +31,9 @@ class RMSNorm(Twin[spec.RMSNorm]):
 
     def forward(self, x: Tensor) -> Tensor:
         """(…, width) -> (…, width)."""
-        weight = self.weight if self.spec.offset == 0 else self.spec.offset + self.weight.float()
-        return F.rms_norm(x.float(), x.shape[-1:], weight.float(), self.spec.eps).to(x.dtype)
+        y, weight = x.float(), self.weight.float()
+        y = y * torch.rsqrt(y.square().mean(-1, keepdim=True) + self.spec.eps)
+        return (y * (weight if self.spec.offset == 0 else self.spec.offset + weight)).to(x.dtype)
 
 
 @twin(spec.WeightlessNorm)

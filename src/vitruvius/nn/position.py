@@ -60,21 +60,25 @@ def _yarn_range(rope: spec.RoPE, yarn: spec.YaRN) -> tuple[float, float]:
     return low, high if high != low else high + 0.001
 
 
-def rotation(rope: spec.RoPE, positions: Tensor) -> tuple[Tensor, Tensor]:
-    """Cosines and sines (…, 1, T, dim / 2) for positions (…, T)."""
+def rotation(rope: spec.RoPE, positions: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """For positions (…, T), what each of the first `dim` channels and its partner are multiplied by, (…, 1, T, dim):
+    cosines, and sines that are negative for the first of a pair."""
     angles = positions[..., None, :, None].float() * frequencies(rope, positions.device)
     scale = rope.scaling.attention_factor if isinstance(rope.scaling, spec.YaRN) else 1.0
-    return angles.cos() * scale, angles.sin() * scale
+    cos, sin = angles.cos() * scale, angles.sin() * scale
+    if rope.interleaved:
+        return torch.stack((cos, cos), -1).flatten(-2).to(dtype), torch.stack((-sin, sin), -1).flatten(-2).to(dtype)
+    return torch.cat((cos, cos), -1).to(dtype), torch.cat((-sin, sin), -1).to(dtype)
 
 
 def rotate(rope: spec.RoPE, x: Tensor, table: tuple[Tensor, Tensor]) -> Tensor:
-    """Turns each pair of the first `dim` channels by its angle; x (B, heads, T, D) -> the same."""
-    cos, sin = (part.to(x.dtype) for part in table)
-    turned, rest = x[..., : rope.dim], x[..., rope.dim :]
+    """Turns each pair of the first `dim` channels by its angle: x · cos + partner · sin; x (B, heads, T, D) -> the same."""
+    cos, sin = table
+    whole = rope.dim == x.shape[-1]
+    turned = x if whole else x[..., : rope.dim]
     if rope.interleaved:
-        a, b = turned[..., 0::2], turned[..., 1::2]
-        turned = torch.stack((a * cos - b * sin, b * cos + a * sin), -1).flatten(-2)
+        partner = turned.unflatten(-1, (-1, 2)).flip(-1).flatten(-2)
     else:
-        a, b = turned.chunk(2, -1)
-        turned = torch.cat((a * cos - b * sin, b * cos + a * sin), -1)
-    return torch.cat((turned, rest), -1) if rest.shape[-1] else turned
+        partner = torch.cat(turned.chunk(2, -1)[::-1], -1)
+    turned = torch.addcmul(turned * cos, partner, sin)
+    return turned if whole else torch.cat((turned, x[..., rope.dim :]), -1)

@@ -7,8 +7,9 @@ positions.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property, partial
 
 import torch
 from torch import Tensor
@@ -19,22 +20,27 @@ from ..errors import InputError
 NOWHERE = 2**62  # the position of an entry that holds nothing: after every query, so no query sees it
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False)
 class Keys:
     """Where the entries stand that a call may see.
 
     Args:
-        positions: (B or 1, S), the absolute position of each.
-        span: (first, last + 1) where every row holds exactly these positions, in order (in any order if there is one
-        query). slots: with `span`, tells the geometries of one call apart.
+        place: makes `positions`, the absolute position of each, (B or 1, S). In the common case nobody asks.
+        span: (first, last + 1) where every row holds exactly these positions, in order (in any order for one query).
+        slots: with `span`, tells the geometries of one call apart.
         real: (B, S), which are not padding, None if all are: for queries that see later keys too. From others padding
-        on the right is hidden in any case.
+            on the right is hidden in any case.
     """
 
-    positions: Tensor
+    place: Callable[[], Tensor]
     span: tuple[int, int] | None
     slots: int = 0
     real: Tensor | None = None
+
+    @cached_property
+    def positions(self) -> Tensor:
+        """(B or 1, S)."""
+        return self.place()
 
     @property
     def geometry(self) -> tuple[object, ...]:
@@ -77,13 +83,12 @@ class TokenState:
         Returns everything that the new tokens may see, in the order of `new`, and where it stands.
         """
         tokens = next(iter(new.values())).shape[-2]
+        if self.window is not None:  # said before it is done: an interruption must not leave a ring that `reach` trusts
+            ends = [length + (valid[row] if valid else tokens) for row, length in enumerate(lengths)]
+            self.oldest = [max(old, end - self.slots) for old, end in zip(self.oldest, ends, strict=True)]
         if valid is None and len(set(lengths)) == 1:
-            seen = self._append_even(new, lengths[0], tokens)
-        else:
-            seen = self._append_ragged(new, lengths, valid or [tokens] * len(lengths), tokens)
-        ends = [length + (valid[row] if valid else tokens) for row, length in enumerate(lengths)]
-        self.oldest = [max(old, end - self.slots) for old, end in zip(self.oldest, ends, strict=True)]
-        return seen
+            return self._append_even(new, lengths[0], tokens)
+        return self._append_ragged(new, lengths, valid or [tokens] * len(lengths), tokens)
 
     def _append_even(self, new: Mapping[str, Tensor], start: int, tokens: int) -> tuple[tuple[Tensor, ...], Keys]:
         """All rows have the same length."""
@@ -95,7 +100,8 @@ class TokenState:
                 self.tensors[name][..., slot : slot + tokens, :] = entries
             filled = min(end, slots)
             kept = tuple(self.tensors[name][..., :filled, :] for name in new)
-            return kept, Keys(self._positions([end], filled, device), (end - filled, end), self.slots)
+            where = partial(self._positions, [end], filled, device)
+            return kept, Keys(where, (end - filled, end), self.slots)
         assert self.window is not None, "capacity is checked by the model"
         first = max(0, start - self.window + 1)
         before = torch.arange(first, start, device=device) % slots
@@ -105,7 +111,7 @@ class TokenState:
             tensor = self.tensors[name]
             seen.append(torch.cat((tensor[..., before, :], entries), -2))
             tensor[..., after % slots, :] = entries[..., after - start, :]
-        return tuple(seen), Keys(torch.arange(first, end, device=device)[None], (first, end), self.slots)
+        return tuple(seen), Keys(lambda: torch.arange(first, end, device=device)[None], (first, end), self.slots)
 
     def _append_ragged(
         self, new: Mapping[str, Tensor], lengths: Sequence[int], valid: Sequence[int], tokens: int
@@ -130,8 +136,8 @@ class TokenState:
             if self.window is None:
                 seen.append(tensor[..., :longest, :])
         if self.window is None:
-            return tuple(seen), Keys(torch.arange(longest, device=device)[None], None, self.slots)
-        return tuple(seen), Keys(torch.cat((old, starts + steps), 1), None, self.slots)
+            return tuple(seen), Keys(lambda: torch.arange(longest, device=device)[None], None, self.slots)
+        return tuple(seen), Keys(lambda: torch.cat((old, starts + steps), 1), None, self.slots)
 
     def _positions(self, ends: Sequence[int], slots: int, device: torch.device) -> Tensor:
         """(rows, slots): the position that each slot holds once a row has `ends` tokens, NOWHERE if none."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -79,7 +79,7 @@ def naive_attention(q: Tensor, k: Tensor, v: Tensor, mask: Mask, how: Scores) ->
 
 def fast_attention(q: Tensor, k: Tensor, v: Tensor, mask: Mask, how: Scores) -> Tensor:
     """As `naive_attention`, by PyTorch's fused kernels where they can."""
-    if replace(how, bias=None) != Scores(how.scale):  # the fused kernels know neither caps nor sinks
+    if not (how.softcap is how.sharpen is how.sinks is None):  # which the fused kernels do not know
         return naive_attention(q, k, v, mask, how)
     batch, heads, queries, _ = q.shape
     groups = k.shape[1]

@@ -25,7 +25,7 @@ def naive_causal_conv(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
 
 def fast_causal_conv(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """As `naive_causal_conv`, by one pass over the inputs for each place of the kernel."""
-    first, *others = weight[:, 0].unbind(-1)
+    first, *others = weight[:, 0].T.contiguous()  # a row of channels for each place of the kernel
     tokens = x.shape[1] - len(others)
     y = x[:, :tokens] * first if bias is None else torch.addcmul(bias, x[:, :tokens], first)
     for i, w in enumerate(others, 1):
