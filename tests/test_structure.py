@@ -32,7 +32,7 @@ ARROWS = {
     "views": "errors spec catalog cost",
     "nn": "errors spec",
     "checkpoints": "errors spec architectures catalog",
-    "models": "errors spec checkpoints nn",
+    "models": "errors spec architectures catalog checkpoints nn",
     "edit": "errors spec checkpoints",
     "slicing": "errors spec checkpoints models nn",
     "native": "errors spec checkpoints",

@@ -11,6 +11,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from . import catalog
+from .architectures import text_config
 from .checkpoints import matching
 from .checkpoints.packed import SUPPORTED
 from .checkpoints.sources import Source, architecture, eos_ids, weights
@@ -172,10 +174,8 @@ def _described(decoder: Spec, origin: Origin | None) -> tuple[Mapping[str, Any],
         assert decoder.config is not None
         if origin:
             return decoder.config, origin.plan.entries
-        text = decoder.config.get("text_config")
-        described = architecture(text if isinstance(text, Mapping) else decoder.config)
-        assert described.config is not None
-        return described.config, matching.plain(described)
+        text = text_config(decoder.config, catalog.implicit)  # of a wrapper, whose vision is not there
+        return text, matching.plain(decoder)
     return {"model_type": "vitruvius", "tree": to_json(decoder)}, matching.canonical(decoder)
 
 

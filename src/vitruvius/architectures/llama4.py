@@ -106,5 +106,5 @@ FAMILY = Family(
     model_types=("llama4_text",),
     spec=llama4,
     irregular=irregular,
-    ignored=frozenset(("for_llm_compressor", "interleave_moe_layer_step")),
+    ignored=frozenset(("for_llm_compressor", "attn_scale", "floor_scale")),
 )

@@ -96,9 +96,8 @@ def irregular(decoder: Decoder) -> list[Irregular]:
         Irregular("mtp.*.final_norm", "mtp.norm"),
     ]
     for ours, theirs in (("layers.*", "model.layers.*"), ("mtp.*.layer", "mtp.layers.*")):
-        shared, gate = f"{ours}.mlp.body.shared", f"{ours}.mlp.body.shared.gate.weight"
-        named = f"{theirs}.mlp.shared_expert"
-        lines += [Irregular(shared, named), Irregular(gate, f"{named}_gate.weight")]
+        shared, named = f"{ours}.mlp.body.shared", f"{theirs}.mlp.shared_expert"
+        lines += [Irregular(shared, named), Irregular(f"{shared}.gate.weight", f"{named}_gate.weight")]
 
     def fused(body: str, parts: str, theirs: str, groups: int, kind: str = "weight") -> None:
         names = tuple(f"{body}.{part}.{kind}" for part in parts.split())

@@ -216,7 +216,7 @@ def _words(a: list[Place], b: list[Place]) -> dict[Any, str]:
                 inline = _is_new(value, other) and not _is_long(value)
                 words[_key(value)] = _short(value, place.aspect.label) if inline else title(value)
     if len(set(words.values())) < len(words):
-        words |= {key: repr(key) for key in words if not isinstance(key, tuple)}
+        words |= {key: repr(key) for key in words if isinstance(key, (int, float))}
     return words
 
 
