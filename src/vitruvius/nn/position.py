@@ -72,7 +72,8 @@ def rotation(rope: spec.RoPE, positions: Tensor, dtype: torch.dtype) -> tuple[Te
 
 
 def rotate(rope: spec.RoPE, x: Tensor, table: tuple[Tensor, Tensor]) -> Tensor:
-    """Turns each pair of the first `dim` channels by its angle: x · cos + partner · sin; x (B, heads, T, D) -> the same."""
+    """Turns each pair of the first `dim` channels by its angle: x · cos + partner · sin; x (B, heads, T, D) -> the
+    same."""
     cos, sin = table
     whole = rope.dim == x.shape[-1]
     turned = x if whole else x[..., : rope.dim]

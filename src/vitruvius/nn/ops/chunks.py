@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-CHUNK = 64  # tokens: longer chunks mean more work within them, shorter ones more steps between them
+CHUNK = 32  # tokens: longer chunks mean more work within them, shorter ones more steps between them
 
 
 def chunk_size(tokens: int, most: int = CHUNK) -> int:

@@ -91,6 +91,7 @@ def _by_channel(q: Tensor, k: Tensor, decay: Tensor) -> Products:
     until = torch.ones_like(since)  # to the end of the token's block, its own excluded
     qk = torch.diag_embed((q * k).sum(-1))
     kk = torch.zeros_like(qk)
+    later = torch.tensor([False, True], device=q.device)[:, None, None]  # which of a pair of blocks
     size = 1
     while size < decay.shape[-2]:
         left, right = (x.unflatten(-2, (-1, 2, size)) for x in (since, until))
@@ -99,10 +100,9 @@ def _by_channel(q: Tensor, k: Tensor, decay: Tensor) -> Products:
             new = x.unflatten(-2, (-1, 2, size))[..., 1, :, :] * left[..., 1, :, :]
             blocks = result.unflatten(-1, (-1, 2, size)).unflatten(-4, (-1, 2, size))[..., 1, :, :, 0, :]
             torch.diagonal(blocks, dim1=-4, dim2=-2).copy_((new @ old).movedim(-3, -1))
-        whole = left[..., -1:, :]  # what a block leaves
-        one = torch.ones_like(whole[..., :1, :, :])
-        since = (left * torch.cat((one, whole[..., :1, :, :]), -3)).flatten(-4, -2)
-        until = (right * torch.cat((whole[..., 1:, :, :], one), -3)).flatten(-4, -2)
+        other = left[..., -1:, :].flip(-3)  # what is left by all of the other block of the pair
+        since = torch.where(later, left * other, left).flatten(-4, -2)
+        until = torch.where(later, right, right * other).flatten(-4, -2)
         size *= 2
     return qk, kk, since, until
 
