@@ -91,18 +91,18 @@ def _by_channel(q: Tensor, k: Tensor, decay: Tensor) -> Products:
     until = torch.ones_like(since)  # to the end of the token's block, its own excluded
     qk = torch.diag_embed((q * k).sum(-1))
     kk = torch.zeros_like(qk)
-    later = torch.tensor([False, True], device=q.device)[:, None, None]  # which of a pair of blocks
     size = 1
     while size < decay.shape[-2]:
-        left, right = (x.unflatten(-2, (-1, 2, size)) for x in (since, until))
-        old = (k.unflatten(-2, (-1, 2, size))[..., 0, :, :] * right[..., 0, :, :]).mT
-        for x, result in ((q, qk), (k, kk)):
-            new = x.unflatten(-2, (-1, 2, size))[..., 1, :, :] * left[..., 1, :, :]
-            blocks = result.unflatten(-1, (-1, 2, size)).unflatten(-4, (-1, 2, size))[..., 1, :, :, 0, :]
-            torch.diagonal(blocks, dim1=-4, dim2=-2).copy_((new @ old).movedim(-3, -1))
-        other = left[..., -1:, :].flip(-3)  # what is left by all of the other block of the pair
-        since = torch.where(later, left * other, left).flatten(-4, -2)
-        until = torch.where(later, right, right * other).flatten(-4, -2)
+        pairs = (-1, 2, size)
+        (since_a, since_b), (until_a, until_b) = (x.unflatten(-2, pairs).unbind(-3) for x in (since, until))
+        k_a, k_b = k.unflatten(-2, pairs).unbind(-3)
+        earlier = (k_a * until_a).mT
+        for later, result in ((q.unflatten(-2, pairs)[..., 1, :, :], qk), (k_b, kk)):
+            blocks = result.unflatten(-1, pairs).unflatten(-4, pairs)[..., 1, :, :, 0, :]
+            torch.diagonal(blocks, dim1=-4, dim2=-2).copy_((later * since_b @ earlier).movedim(-3, -1))
+        all_a, all_b = since_a[..., -1:, :], since_b[..., -1:, :]  # what is left by a whole block
+        since = torch.stack((since_a, since_b * all_a), -3).flatten(-4, -2)
+        until = torch.stack((until_a * all_b, until_b), -3).flatten(-4, -2)
         size *= 2
     return qk, kk, since, until
 
