@@ -1,12 +1,13 @@
-"""Recurrent layers against transformers', in turn, on the same weights.
+"""Recurrences, and the layers around them, against transformers', in turn, on the same numbers.
 
     python benchmarks/recurrent.py [--json] [--turns N] [--large]
 
-Prefill of 1,024 and 4,096 tokens through one layer (float32, inference, projections and convolution included): Gated
-DeltaNet, Kimi Delta Attention and Mamba-2, small as in transformers' tests of speed (4 heads of 128 channels in a width
-of 512) and, with --large, as in Qwen3-Next 80B-A3B, Kimi Linear 48B-A3B and Nemotron 3 Nano. Prints the median time of
-each and the ratio, reference ÷ ours: above 1 is faster than the reference. transformers runs what it has for a CPU
-without further packages.
+Prefill of 1,024 and 4,096 tokens (float32, inference) through Gated DeltaNet, Kimi Delta Attention and Mamba-2: the
+recurrence alone, with 4 heads of 128 channels (16 of 64 for Mamba-2); the whole layer in a width of 512, projections
+and convolution included; with --large the layers of Qwen3-Next 80B-A3B, Kimi Linear 48B-A3B and Nemotron 3 Nano, most
+of whose time goes into matrix products that both sides do alike. Prints the median time of each and the ratio,
+reference ÷ ours: above 1 is faster than the reference. transformers runs what it has for a CPU without further
+packages.
 """
 
 from __future__ import annotations
@@ -21,21 +22,24 @@ from collections.abc import Callable
 import torch
 import transformers
 from torch import Tensor, nn
+from torch.nn import functional as F
 from transformers.models.kimi_linear.configuration_kimi_linear import KimiLinearConfig
-from transformers.models.kimi_linear.modeling_kimi_linear import KimiLinearDeltaAttention
+from transformers.models.kimi_linear.modeling_kimi_linear import KimiLinearDeltaAttention, chunk_kimi_delta_attention
 from transformers.models.mamba2.configuration_mamba2 import Mamba2Config
-from transformers.models.mamba2.modeling_mamba2 import Mamba2Mixer
+from transformers.models.mamba2.modeling_mamba2 import Mamba2Mixer, mamba2_chunk_scan
 from transformers.models.nemotron_h.configuration_nemotron_h import NemotronHConfig
 from transformers.models.nemotron_h.modeling_nemotron_h import NemotronHMamba2Mixer
 from transformers.models.qwen3_5.configuration_qwen3_5 import Qwen3_5TextConfig
-from transformers.models.qwen3_5.modeling_qwen3_5 import Qwen3_5GatedDeltaNet
+from transformers.models.qwen3_5.modeling_qwen3_5 import Qwen3_5GatedDeltaNet, torch_chunk_gated_delta_rule
 
 from vitruvius import spec
 from vitruvius.nn.call import Call, new_positions
 from vitruvius.nn.model import build  # noqa: F401  (importing it registers every module)
+from vitruvius.nn.ops import delta_rule, state_space
 from vitruvius.nn.twin import make
 
 Pair = tuple[nn.Module, nn.Module]
+Runs = tuple[Callable[[], Tensor], Callable[[], Tensor]]
 TOKENS = (1024, 4096)
 CONV = spec.Convolution(kernel=4, act="silu")
 
@@ -145,10 +149,40 @@ def fill(module: nn.Module, values: dict[str, Tensor]) -> nn.Module:
     return module
 
 
-def measure(pair: Pair, width: int, tokens: int, turns: int) -> dict[str, float]:
+def delta_rules(tokens: int, per_channel: bool) -> Runs:
+    """The delta rule alone, with a decay for each head or for each channel."""
+    q, k = (F.normalize(torch.randn(1, tokens, 4, 128), dim=-1) for _ in range(2))
+    v, beta = torch.randn(1, tokens, 4, 128), torch.rand(1, tokens, 4)
+    decay = -torch.rand(1, tokens, 4, *[128] * per_channel)
+    theirs = chunk_kimi_delta_attention if per_channel else torch_chunk_gated_delta_rule
+    given = [x.transpose(1, 2) for x in (q * 128**-0.5, k, v, decay, beta)]
+    memory = torch.zeros(1, 4, 128, 128)
+    return lambda: delta_rule(*given, memory)[0].transpose(1, 2), lambda: theirs(q, k, v, decay, beta)[0]
+
+
+def state_spaces(tokens: int) -> Runs:
+    """The state space alone."""
+    x, dt, a = torch.randn(1, tokens, 16, 64), torch.rand(1, tokens, 16), -torch.rand(16)
+    b, c = torch.randn(1, tokens, 1, 128), torch.randn(1, tokens, 1, 128)
+    given = [y.transpose(1, 2) for y in (c, b, x * dt[..., None], a * dt)]
+    memory = torch.zeros(1, 16, 128, 64)
+    return lambda: state_space(*given, memory)[0].transpose(1, 2), lambda: mamba2_chunk_scan(x, dt, a, b, c, 256)
+
+
+RECURRENCES: dict[str, Callable[[int], Runs]] = {
+    "Gated delta rule alone": lambda tokens: delta_rules(tokens, per_channel=False),
+    "Kimi's delta rule alone": lambda tokens: delta_rules(tokens, per_channel=True),
+    "Mamba-2's state space alone": state_spaces,
+}
+
+
+def layers(pair: Pair, tokens: int) -> Runs:
     ours, theirs = pair
-    x = torch.randn(1, tokens, width)
-    runs = (lambda: ours(x, Call(new_positions(tokens, None, x.device), None, None)), lambda: theirs(x))
+    x = torch.randn(1, tokens, ours.width)
+    return lambda: ours(x, Call(new_positions(tokens, None, x.device), None, None)), lambda: theirs(x)
+
+
+def measure(runs: Runs, turns: int) -> dict[str, float]:
     with torch.inference_mode():
         a, b = (run() for run in runs)
         gap = float((a - b).abs().max() / b.abs().max())
@@ -170,11 +204,15 @@ def main() -> None:
     parser.add_argument("--large", action="store_true", help="layers of real models too (minutes, 20 GB of memory)")
     arguments = parser.parse_args()
     torch.manual_seed(0)
-    rows = []
+    rows = [
+        {"layer": name, "tokens": tokens} | measure(make_runs(tokens), arguments.turns)
+        for name, make_runs in RECURRENCES.items()
+        for tokens in TOKENS
+    ]
     for name, layer in (SMALL | (LARGE if arguments.large else {})).items():
         pair = layer()
         for tokens in TOKENS:
-            rows.append({"layer": name, "tokens": tokens} | measure(pair, pair[0].width, tokens, arguments.turns))
+            rows.append({"layer": name, "tokens": tokens} | measure(layers(pair, tokens), arguments.turns))
     about = {"python": platform.python_version(), "torch": torch.__version__, "transformers": transformers.__version__}
     about |= {"threads": torch.get_num_threads(), "dtype": "float32", "turns": arguments.turns}
     if arguments.json:
