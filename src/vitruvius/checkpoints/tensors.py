@@ -86,14 +86,11 @@ def _index(folder: Path) -> dict[str, str]:
 
 def _alone(folder: Path) -> list[str]:
     """The one safetensors file of a folder without an index."""
-    found = sorted(path.name for path in folder.glob("*.safetensors"))
-    if len(found) == 1 or "model.safetensors" in found:
-        return ["model.safetensors"] if "model.safetensors" in found else found
-    if found:
-        raise InputError(f"{folder}: several safetensors files and no {INDEX} that says what is where")
+    if (folder / "model.safetensors").exists():
+        return ["model.safetensors"]
     if pickles := sorted(path for path in folder.iterdir() if path.suffix in PICKLES):
         raise InputError(pickle_refused(pickles[0]))
-    raise InputError(f"{folder}: no model.safetensors in it")
+    raise InputError(f"{folder}: no model.safetensors in it, and no {INDEX} that says what is where")
 
 
 class GGUFTensors:

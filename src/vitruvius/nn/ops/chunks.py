@@ -22,18 +22,14 @@ def cut(x: Tensor, size: int) -> Tensor:
     return x.unflatten(2, (-1, size)).movedim(2, 0).contiguous()
 
 
-def join(chunks: list[Tensor], tokens: int) -> Tensor:
-    """`cut` backwards: chunks of (B, H, size, …) -> (B, H, T, …)."""
-    return torch.cat(chunks, 2)[:, :, :tokens]
-
-
-def segment_sums(x: Tensor) -> Tensor:
-    """(…, C) -> (…, C, C): at (i, j) the sum of x over j + 1 … i, −∞ where j > i.
+def kept_between(decay: Tensor) -> Tensor:
+    """Log decays (…, C) -> (…, C, C): at (i, j) what token i still has of token j, exp of their sum over j + 1 … i, and
+    0 for a later j.
 
     Each is summed on its own: a difference of running sums would lose the small ones beside a large one (Dao and Gu
     2024, arXiv 2405.21060, listing 1).
     """
-    size = x.shape[-1]
-    below = torch.ones(size, size, dtype=torch.bool, device=x.device).tril(-1)
-    sums = torch.where(below, x[..., None], 0).cumsum(-2)
-    return sums.masked_fill(below.mT, -torch.inf)
+    size = decay.shape[-1]
+    upto = torch.ones(size, size, dtype=decay.dtype, device=decay.device).triu()
+    sums = (decay[..., None, :] * upto.triu(1)) @ upto  # at (j, i)
+    return sums.exp().triu().mT

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from .choice import is_naive
-from .chunks import chunk_size, cut, join, segment_sums
+from .chunks import chunk_size, cut, kept_between
 
 
 def naive_delta_rule(
@@ -46,26 +46,26 @@ def fast_delta_rule(
     earlier to the later one, u = β (v − k S₀ − ⟨k, k⟩ u) is a triangular system: its inverse is found for all chunks at
     once, and only the memory goes from chunk to chunk (Yang et al. 2024, arXiv 2406.06484, section 3).
     """
-    heads, tokens = v.shape[1:3]
+    batch, heads, tokens, _ = v.shape
     if tokens == 1:
         return naive_delta_rule(q, k, v, decay, beta, memory)
     size, share = chunk_size(tokens), heads // k.shape[1]
-    q, k, v, decay, beta = (cut(x, size) for x in (q, k, v, decay, beta))
-    q, k = (x.repeat_interleave(share, 2) for x in (q, k))
-    products = _by_head if decay.ndim == 4 else _by_channel
-    qk, kk, since, until = products(q, k, decay)
+    q, k = (x.repeat_interleave(share, 1) for x in (q, k))
+    q, k, v, decay, beta = (cut(x, size).flatten(1, 2) for x in (q, k, v, decay, beta))  # (chunks, B · H, size, …)
+    qk, kk, since, until = (_by_head if decay.ndim == 3 else _by_channel)(q, k, decay)
     system = torch.linalg.solve_triangular(
         kk * beta[..., None], torch.eye(size, dtype=kk.dtype, device=kk.device), upper=False, unitriangular=True
     )
     system = system * beta[..., None, :]
     new, erase, read, write = system @ v, system @ (k * since), q * since, (k * until).mT
-    kept = since[..., -1, :, None]  # of the old memory, at the end of a chunk
+    kept, memory = since[..., -1, :, None], memory.flatten(0, 1)
     outputs = []
     for n in range(len(v)):
-        u = new[n] - erase[n] @ memory
-        outputs.append(read[n] @ memory + qk[n] @ u)
-        memory = kept[n] * memory + write[n] @ u
-    return join(outputs, tokens), memory
+        u = torch.baddbmm(new[n], erase[n], memory, alpha=-1)
+        outputs.append(torch.baddbmm(read[n] @ memory, qk[n], u))
+        memory = torch.baddbmm(kept[n] * memory, write[n], u)
+    y = torch.cat(outputs, 1)[:, :tokens]
+    return y.unflatten(0, (batch, heads)), memory.unflatten(0, (batch, heads))
 
 
 Products = tuple[Tensor, Tensor, Tensor, Tensor]
@@ -75,7 +75,7 @@ kept since the chunk began, and what will be until it ends, (…, C, K or 1)."""
 
 def _by_head(q: Tensor, k: Tensor, decay: Tensor) -> Products:
     """q, k (…, C, K) and one decay for each token (…, C)."""
-    kept = segment_sums(decay).exp()
+    kept = kept_between(decay)
     since = decay.cumsum(-1).exp()[..., None]
     return q @ k.mT * kept, k @ k.mT * kept, since, kept[..., -1, :, None]
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from .choice import is_naive
-from .chunks import chunk_size, cut, join, segment_sums
+from .chunks import chunk_size, cut, kept_between
 
 
 def naive_state_space(c: Tensor, b: Tensor, x: Tensor, decay: Tensor, memory: Tensor) -> tuple[Tensor, Tensor]:
@@ -36,20 +36,23 @@ def fast_state_space(c: Tensor, b: Tensor, x: Tensor, decay: Tensor, memory: Ten
     tokens, groups = x.shape[2], b.shape[1]
     if tokens == 1:
         return naive_state_space(c, b, x, decay, memory)
-    size = chunk_size(tokens)
-    c, b, x, decay = (cut(y, size) for y in (c, b, x, decay))
+    c, b, x, decay = (cut(y, chunk_size(tokens)) for y in (c, b, x, decay))
     x, decay = (y.unflatten(2, (groups, -1)) for y in (x, decay))  # (chunks, B, G, heads of a group, size, …)
-    kept = segment_sums(decay).exp()
-    within = ((c @ b.mT)[:, :, :, None] * kept) @ x
-    beside = (x * kept[..., -1, :, None]).transpose(3, 4).flatten(-2)  # (chunks, B, G, size, heads of a group · P)
-    since = decay.cumsum(-1).exp()[..., None]
+    kept = kept_between(decay)
+    within = ((c @ b.mT)[:, :, :, None] * kept @ x).transpose(3, 4)
+    written = (x * kept[..., -1, :, None]).transpose(3, 4).flatten(-2)  # what is left of x at the end of its chunk
+    since = (
+        decay.cumsum(-1).exp().mT[..., None]
+    )  # what is left of the memory, (chunks, B, G, size, heads of a group, 1)
     memory = memory.unflatten(1, (groups, -1)).transpose(2, 3)  # (B, G, N, heads of a group, P)
     outputs = []
     for n in range(len(x)):
-        before = (c[n] @ memory.flatten(-2)).unflatten(-1, memory.shape[-2:]).transpose(2, 3)
-        outputs.append((within[n] + since[n] * before).flatten(1, 2))
-        memory = since[n][:, :, None, :, -1] * memory + (b[n].mT @ beside[n]).unflatten(-1, memory.shape[-2:])
-    return join(outputs, tokens), memory.transpose(2, 3).flatten(1, 2)
+        before = (c[n] @ memory.flatten(-2)).unflatten(-1, memory.shape[-2:])
+        outputs.append(torch.addcmul(within[n], since[n], before).transpose(1, 2))
+        added = (b[n].mT @ written[n]).unflatten(-1, memory.shape[-2:])
+        memory = torch.addcmul(added, since[n][:, :, -1:], memory)
+    y = torch.cat(outputs, 1)[:, :tokens].flatten(2, 3)
+    return y.transpose(1, 2), memory.transpose(2, 3).flatten(1, 2)
 
 
 def state_space(c: Tensor, b: Tensor, x: Tensor, decay: Tensor, memory: Tensor) -> tuple[Tensor, Tensor]:
