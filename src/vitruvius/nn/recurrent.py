@@ -162,7 +162,7 @@ class Mamba2(Recurrent[spec.Mamba2]):
         decay = -self.A_log.float().exp()[:, None] * dt
         y, memory = state_space(c, b, values * dt[..., None], decay, self.memory(x, call))
         self.remember(memory, call)
-        y = merge_heads(y + self.D.float()[:, None, None] * values).to(x.dtype)
+        y = merge_heads(torch.addcmul(y, self.D.float()[:, None, None], values)).to(x.dtype)
         return self.out_proj(self.norm(y, gate) if s.norm else y * F.silu(gate))
 
     def scaled(self, projected: Tensor, sizes: list[int]) -> Tensor:

@@ -29,7 +29,7 @@ def fast_causal_conv(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     tokens = x.shape[1] - len(others)
     y = x[:, :tokens] * first if bias is None else torch.addcmul(bias, x[:, :tokens], first)
     for i, w in enumerate(others, 1):
-        y = torch.addcmul(y, x[:, i : i + tokens], w)
+        y.addcmul_(x[:, i : i + tokens], w)  # in place: no gradient needs what y was before
     return y
 
 
