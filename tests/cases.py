@@ -1019,6 +1019,19 @@ TEXT = {
         rope_parameters=rope(),
     ),
     "lfm2_factor": lfm2(block_ffn_dim_multiplier=1.3, block_ff_dim=70, tie_embedding=False),
+    "lfm2_as_published": lfm2(  # with the keys of the authors' own code, which repeat others or begin the training
+        block_dim=lfm2()["hidden_size"],
+        conv_dim=lfm2()["hidden_size"],
+        conv_dim_out=lfm2()["hidden_size"],
+        num_heads=lfm2()["num_attention_heads"],
+        block_use_swiglu=True,
+        use_pos_enc=True,
+        block_mlp_init_scale=1.0,
+        block_norm_eps=1e-5,
+        block_out_init_scale=1.0,
+        block_use_xavier_init=True,
+        conv_use_xavier_init=True,
+    ),
     "lfm2_moe": lfm2(
         "lfm2_moe", moe_intermediate_size=14, num_dense_layers=2, routed_scaling_factor=1.5, rope_theta=300.0
     ),

@@ -49,6 +49,9 @@ def lfm2(c: Config) -> Decoder:
     pattern = ["full_attention" if i in full else "conv" for i in range(count)]
     kinds = layer_types(c, count, pattern, ("conv", "full_attention"))
     bodies = feedforward(c, count)
+    repeated = {"block_dim": width, "conv_dim": width, "conv_dim_out": width, "num_heads": heads}
+    for key, value in (repeated | {"block_use_swiglu": True, "use_pos_enc": True}).items():
+        c.expect(key, None, value)
 
     def layer(i: int) -> Layer:
         mixer = Branch(name="mixer", pre=norm, body=attention if kinds[i] == "full_attention" else conv)
@@ -68,11 +71,10 @@ def lfm2(c: Config) -> Decoder:
 
 
 def feedforward(c: Config, count: int) -> list[GatedMLP | MoE]:
-    """The second branch of each layer. Dense models may round two thirds of the width up to a multiple."""
     size = c.size("block_ff_dim" if "block_ff_dim" in c else "intermediate_size")
     if c.raw("model_type") == "lfm2":
         if c.flag("block_auto_adjust_ff_dim"):
-            size = int(2 * size / 3)
+            size = int(2 * size / 3)  # and rounded up to a multiple
             if (factor := c.number_or_none("block_ffn_dim_multiplier")) is not None:
                 size = -(-int(factor * size) // c.size("block_multiple_of")) * c.size("block_multiple_of")
         return [GatedMLP(dim=size, act="silu")] * count
@@ -85,8 +87,7 @@ def feedforward(c: Config, count: int) -> list[GatedMLP | MoE]:
         scale=c.number("routed_scaling_factor"),
     )
     moe = MoE(router=router, expert=GatedMLP(dim=c.size("moe_intermediate_size"), act="silu"))
-    dense = c.count("num_dense_layers")
-    return [GatedMLP(dim=size, act="silu") if i < dense else moe for i in range(count)]
+    return [GatedMLP(dim=size, act="silu") if i < c.count("num_dense_layers") else moe for i in range(count)]
 
 
 def irregular(decoder: Decoder) -> list[Irregular]:
@@ -99,14 +100,12 @@ def irregular(decoder: Decoder) -> list[Irregular]:
         "mlp.body": "feed_forward",
         "mlp.body.router.correction": "feed_forward.expert_bias",
     }
-    for part, place in (("mlp.body", "feed_forward"), ("mlp.body.experts", "feed_forward.experts.{}")):
-        names |= {
-            f"{part}.{a}.weight": f"{place}.{b}.weight" for a, b in (("gate", "w1"), ("up", "w3"), ("down", "w2"))
-        }
+    for ours, theirs in (("gate", "w1"), ("up", "w3"), ("down", "w2")):
+        names[f"mlp.body.{ours}.weight"] = f"feed_forward.{theirs}.weight"
+        names[f"mlp.body.experts.{ours}.weight"] = f"feed_forward.experts.{{}}.{theirs}.weight"
     lines = [Irregular(f"layers.*.{ours}", f"model.layers.*.{theirs}") for ours, theirs in names.items()]
-    for i, layer in enumerate(decoder.layers):
-        if isinstance(layer.branches[0].body, ShortConv):
-            lines.append(Irregular(f"layers.{i}.mixer.body", f"model.layers.{i}.conv"))
+    convs = [i for i, layer in enumerate(decoder.layers) if isinstance(layer.branches[0].body, ShortConv)]
+    lines += [Irregular(f"layers.{i}.mixer.body", f"model.layers.{i}.conv") for i in convs]
     return [*lines, Irregular("final_norm", "model.embedding_norm")]
 
 
@@ -114,7 +113,8 @@ FAMILY = Family(
     model_types=("lfm2", "lfm2_moe"),
     spec=lfm2,
     irregular=irregular,
-    ignored=frozenset(
-        ("block_ffn_dim_multiplier", "block_multiple_of", "full_attn_idxs", "intermediate_size", "tie_word_embeddings")
+    ignored=frozenset(  # the last five say how to begin training, and repeat norm_eps
+        """block_ffn_dim_multiplier block_multiple_of full_attn_idxs intermediate_size tie_word_embeddings
+        block_mlp_init_scale block_norm_eps block_out_init_scale block_use_xavier_init conv_use_xavier_init""".split()
     ),
 )
