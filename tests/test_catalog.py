@@ -12,8 +12,9 @@ from typing import Any
 
 import pytest
 
-from vitruvius import catalog
+from vitruvius import architecture, catalog
 from vitruvius.errors import InputError
+from vitruvius.views.diff import changes
 
 ENTRIES = catalog.entries()
 FOLDER = resources.files(catalog).joinpath("models")
@@ -297,3 +298,47 @@ def test_listing_everything_imports_no_torch() -> None:
     code = "import sys; from vitruvius import catalog; catalog.entries(); print({'torch', 'numpy'} & set(sys.modules))"
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert out.strip() == "set()"
+
+
+# ------------------------------------------------------------------ when, under which licence, from whom
+
+
+@BY_ENTRY
+def test_what_is_known_of_a_release_has_its_source_and_nothing_else_has(entry: catalog.Entry) -> None:
+    assert (entry.released is None) == (entry.released_source is None)
+    assert (entry.license is None) == (entry.license_source is None)
+    assert entry.released is None or re.fullmatch(r"20\d\d-(0[1-9]|1[0-2])", entry.released)
+
+
+@BY_ENTRY
+def test_a_model_derives_from_an_earlier_one_that_is_known(entry: catalog.Entry) -> None:
+    if entry.derives is None:
+        return
+    parent = catalog.entry(entry.derives["parent"])
+    assert entry.derives["takes"] in ("weights", "design")
+    assert entry.derives["source"]
+    assert parent.released is not None
+    assert entry.released is not None
+    assert parent.released <= entry.released
+
+
+def test_the_lineage_as_its_sources_tell_it() -> None:
+    """Spot checks against what the sources say, so that a slip in the data shows."""
+    derived = {e.id: (e.derives["parent"], e.derives["takes"]) for e in ENTRIES if e.derives}
+    assert derived["deepseek-r1"] == ("deepseek-v3", "weights")
+    assert derived["kimi-k2"] == derived["mistral-large-3-675b"] == ("deepseek-v3", "design")
+    assert derived["ministral-3-14b"] == ("mistral-small-3.1-24b", "weights")
+    assert derived["gemma-3n-e2b"] == ("gemma-3n-e4b", "weights")
+    assert "nemotron-3.5-lightning-30b-a3b" not in derived
+    lightning = catalog.entry("nemotron-3.5-lightning-30b-a3b")
+    assert (lightning.released, lightning.license) == (None, None)
+    assert catalog.entry("minimax-m2").license == "Modified MIT"
+
+
+def test_weights_are_taken_over_with_the_design() -> None:
+    """What goes on from another's weights, or is a slice of them, keeps its layers; what changes is named here."""
+    changeable = {"keys and values", "RoPE scaling", "temperature", "head's matrix"}
+    for entry in ENTRIES:
+        if entry.derives and entry.derives["takes"] == "weights":
+            nouns, _ = changes(architecture(entry.derives["parent"]), architecture(entry.id))
+            assert {change.what for change in nouns} <= changeable, entry.id

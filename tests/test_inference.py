@@ -28,7 +28,7 @@ from transformers.generation.logits_process import (
 
 import vitruvius as vt
 from vitruvius.errors import InputError
-from vitruvius.inference import generation, verify
+from vitruvius.inference import generation, torch_runner, verify
 from vitruvius.inference.sampling import Sampler, penalize
 from vitruvius.inference.streaming import StopStrings, Timing
 from vitruvius.spec import RMSNorm, Window
@@ -200,9 +200,9 @@ def test_generate_is_greedy_decoding(model: Any) -> None:
     assert new.tolist() == [greedy(model, PROMPTS[0], 12)]
 
 
-@pytest.mark.parametrize("chunk", [generation.CHUNK, 4, 1])
+@pytest.mark.parametrize("chunk", [torch_runner.CHUNK, 4, 1])
 def test_batches_of_different_lengths_in_any_chunks(model: Any, chunk: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(generation, "CHUNK", chunk)
+    monkeypatch.setattr(torch_runner, "CHUNK", chunk)
     wanted = [greedy(model, prompt, 10) for prompt in PROMPTS]
     assert vt.generate(model, PROMPTS, max_new_tokens=10).tolist() == wanted
     longer = PROMPTS[::2]  # without the prompt of one token, which forbids to divide the others
@@ -214,7 +214,7 @@ def test_prefill_goes_in_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     model, sizes = model_of("gemma3"), []
     hidden = model.hidden
     monkeypatch.setattr(model, "hidden", lambda ids, *rest: sizes.append(ids.shape[1]) or hidden(ids, *rest))
-    monkeypatch.setattr(generation, "CHUNK", 5)
+    monkeypatch.setattr(torch_runner, "CHUNK", 5)
     vt.generate(model, PROMPTS[:1], max_new_tokens=3)
     assert sizes == [4, 4, 5, 1, 1]
 
@@ -314,13 +314,13 @@ class Fed:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.counts: list[int] = []
-        feed = generation.feed
+        feed = torch_runner.TorchRunner.feed
 
-        def noted(model: Any, rows: Any, state: Any) -> Any:
+        def noted(runner: Any, rows: Any, state: Any) -> Any:
             self.counts.append(len(rows[0]))
-            return feed(model, rows, state)
+            return feed(runner, rows, state)
 
-        monkeypatch.setattr(generation, "feed", noted)
+        monkeypatch.setattr(torch_runner.TorchRunner, "feed", noted)
 
 
 @pytest.mark.parametrize("name", MODELS)

@@ -2,6 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 
 class InputError(ValueError):
     """Unusable input; the message is one line: what was wrong, the value, what to do. The command line exits with 2."""
+
+
+class UnknownKeysError(InputError):
+    """Something in the input would have to be ignored: `keys`."""
+
+    def __init__(self, message: str, keys: Iterable[str]) -> None:
+        super().__init__(message)
+        self.keys = tuple(keys)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from . import catalog
 from .architectures import text_config
 from .checkpoints import matching
-from .checkpoints.packed import SUPPORTED
+from .checkpoints.packed import refuse_quantized
 from .checkpoints.sources import Source, architecture, eos_ids, weights
 from .checkpoints.tensors import INDEX, Checkpoint, open_checkpoint
 from .errors import InputError
@@ -118,22 +118,6 @@ def build(
 
     decoder = architecture(source)
     return build_spec(decoder if mtp else replace(decoder, mtp=()), seed, dtype, device)
-
-
-def refuse_quantized(decoder: Spec) -> None:
-    """Formats that can be costed but not loaded are named."""
-    config = decoder.config or {}
-    text = config.get("text_config")
-    for part in (config, text if isinstance(text, Mapping) else {}):
-        method = part.get("quantization_config")
-        if isinstance(method, Mapping):
-            name = method.get("quant_method", "an unnamed method")
-            if name in SUPPORTED:
-                continue
-            raise InputError(
-                f"{decoder.name} is quantized with {name}, which cannot be loaded: "
-                "take the original checkpoint or a GGUF file (cost, show and compare work)"
-            )
 
 
 def save(model: Decoder, folder: str | os.PathLike[str], max_shard_size: str = "5GB") -> list[str]:

@@ -56,6 +56,14 @@ NOT_IN_WRAPPER = {"gemma3": {"final_logit_softcapping": None}}
 Implicit = Callable[[str], Mapping[str, Any]]
 
 
+class UnreadKeysError(ValueError):
+    """A config holds `keys` that nothing reads."""
+
+    def __init__(self, message: str, keys: list[str]) -> None:
+        super().__init__(message)
+        self.keys = keys
+
+
 def text_config(config: Mapping[str, Any], implicit: Implicit, ignore: Collection[str] = ()) -> dict[str, Any]:
     """The text model's own config.json: that of a multimodal wrapper, whose `tie_word_embeddings` decides, or
     itself."""
@@ -65,7 +73,7 @@ def text_config(config: Mapping[str, Any], implicit: Implicit, ignore: Collectio
     if not isinstance(text, Mapping):
         raise ValueError("text_config must be an object")
     if unread := sorted(set(config) - spec.EVERYDAY - WRAPPER - set(ignore)):
-        raise ValueError(f"the wrapper holds {', '.join(unread)}, which would be ignored")
+        raise UnreadKeysError(f"the wrapper holds {', '.join(unread)}, which would be ignored", unread)
     text = {**text, **NOT_IN_WRAPPER.get(str(config.get("model_type")), {})}
     for values in (config, text, implicit(str(config.get("model_type")))):
         if "tie_word_embeddings" in values:
@@ -106,7 +114,8 @@ def read(
     c.ignore("model_type", *known.ignored, *ignore)
     if unread := c.unread():
         plural = "keys" if len(unread) > 1 else "key"
-        raise ValueError(f"unknown {plural} {', '.join(unread)} (model_type {kind}): nothing is ignored in silence")
+        told = f"unknown {plural} {', '.join(unread)} (model_type {kind}): nothing is ignored in silence"
+        raise UnreadKeysError(told, unread)
     return replace(decoder, name=name, config=config)
 
 

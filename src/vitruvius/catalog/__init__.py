@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from importlib import resources
 from types import ModuleType
-from typing import TYPE_CHECKING, Any, TypedDict
+from typing import TYPE_CHECKING, Any, Literal, TypedDict
 
 from vitruvius.errors import InputError
 
@@ -62,18 +62,30 @@ class Weights(TypedDict):
     install: str
 
 
+class Derivation(TypedDict):
+    """From which known model another comes, as `source` says: trained on from its weights, or its design taken over."""
+
+    parent: str
+    takes: Literal["weights", "design"]
+    source: str
+
+
 @dataclass(frozen=True, eq=False)
 class Entry:
-    """One known model. `released` is a year and month; `predecessor` the id of the model it is best compared with;
-    `repository` where its weights are, None if they were never released."""
+    """One known model. `released` is a year and month; `predecessor` the id of the model it is best compared with,
+    whether it `derives` from it or not; `repository` where its weights are, None if they were never released. What is
+    not known is None; what is known has its source beside it."""
 
     id: str
     name: str
     family: str
     repository: str | None
-    released: str
+    released: str | None
+    released_source: str | None
     license: str | None
+    license_source: str | None
     predecessor: str | None
+    derives: Derivation | None
     sources: tuple[str, ...]
     published: Published
     exact: Exact

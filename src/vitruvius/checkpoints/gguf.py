@@ -69,6 +69,14 @@ class TensorInfo:
     nbytes: int
 
 
+class Incomplete(InputError):
+    """More of the file is needed: at least its first `needs` bytes."""
+
+    def __init__(self, message: str, needs: int) -> None:
+        super().__init__(message)
+        self.needs = needs
+
+
 class GGUF:
     """An open GGUF file.
 
@@ -78,10 +86,10 @@ class GGUF:
         InputError: the file is missing, is not GGUF, is damaged, or is of another version or byte order.
     """
 
-    def __init__(self, path: Path, data: NDArray[np.uint8]) -> None:
+    def __init__(self, path: Path, data: NDArray[np.uint8], size: int | None = None) -> None:
         self.path = path
         self._data = data
-        header = _Header(path, data)
+        header = _Header(path, data, len(data) if size is None else size)
         version = header.version()
         if version not in VERSIONS:
             raise InputError(f"{path}: GGUF version {version} is not supported (only 2 and 3); convert it again")
@@ -104,9 +112,17 @@ class GGUF:
             raise InputError(f"{path}: cannot be read ({error.strerror})") from None
         return cls(path, data)
 
+    @classmethod
+    def header(cls, name: str, first: bytes, size: int) -> GGUF:
+        """What the first bytes of a file of `size` bytes say. Raises Incomplete where they end inside the header, or
+        when a tensor that lies beyond them is read."""
+        return cls(Path(name), np.frombuffer(first[:size], np.uint8), size)
+
     def raw(self, name: str) -> NDArray[np.uint8]:
         """The bytes of a tensor, (nbytes,) uint8, mapped and read-only."""
         info = self._info(name)
+        if info.offset + info.nbytes > len(self._data):
+            raise Incomplete(f"{self.path}: tensor {name!r} lies beyond what was read", info.offset + info.nbytes)
         return self._data[info.offset : info.offset + info.nbytes]
 
     def packed(self, name: str) -> NDArray[np.uint8]:
@@ -137,11 +153,15 @@ class GGUF:
 
 
 class _Header:
-    """Reads the header in order, comparing every length with the bytes that are left."""
+    """Reads the header in order, comparing every length with the bytes that are left.
 
-    def __init__(self, path: Path, data: NDArray[np.uint8]) -> None:
+    `size` is that of the file, of which `data` may be the beginning only.
+    """
+
+    def __init__(self, path: Path, data: NDArray[np.uint8], size: int) -> None:
         self.path = path
-        self.size = len(data)
+        self.size = size
+        self.end = min(size, MOST_HEADER_BYTES)
         self.buffer = data[:MOST_HEADER_BYTES].data
         self.at = 0
         self.elements = MOST_ELEMENTS
@@ -151,12 +171,18 @@ class _Header:
 
     def take(self, count: int, what: str) -> memoryview:
         """The next `count` bytes."""
-        left = len(self.buffer) - self.at
+        left = self.end - self.at
         if count > left:
-            end = f"byte {len(self.buffer):,}" if self.size > len(self.buffer) else "its end"
+            end = f"byte {self.end:,}" if self.size > self.end else "its end"
             raise self.fail(f"{what} needs {count:,} bytes at byte {self.at:,}, {left:,} are left before {end}")
+        self.within(self.at + count)
         self.at += count
         return self.buffer[self.at - count : self.at]
+
+    def within(self, end: int) -> None:
+        """Refuses to go on beyond the part of the file that is there."""
+        if end > len(self.buffer):
+            raise Incomplete(f"{self.path}: the header goes on after byte {len(self.buffer):,}", end)
 
     def u32(self, what: str) -> int:
         return int(U32.unpack(self.take(4, what))[0])
@@ -201,7 +227,7 @@ class _Header:
 
     def check_count(self, count: int, least: int, what: str) -> None:
         """Refuses a count of items of at least `least` bytes each that cannot fit in what is left."""
-        left = len(self.buffer) - self.at
+        left = self.end - self.at
         if count > left // least:
             raise self.fail(f"{count:,} {what} cannot fit in the {left:,} bytes that are left")
 
@@ -240,9 +266,11 @@ class _Header:
         try:
             for _ in range(count):
                 start = at + 8
-                (length,) = length_at(buffer, at) if start <= end else (end,)
+                (length,) = length_at(buffer, at) if start <= end else (0,)
                 at = start + length
                 if at > end:
+                    if at <= self.end:
+                        self.within(at)
                     raise self.fail(f"item {len(result):,} of metadata entry {key!r} reaches beyond the file")
                 result.append(str(buffer[start:at], "utf-8"))
         except UnicodeDecodeError:

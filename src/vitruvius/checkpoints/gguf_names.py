@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..errors import InputError
+from ..errors import InputError, UnknownKeysError
 from .dequantize import dequantize
+from .stored import Stored, element
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
@@ -78,6 +79,20 @@ class Tensors(Mapping[str, "NDArray[np.float32]"]):
         packed = np.ascontiguousarray(self._gguf.packed(source)[transform.rows])
         array = dequantize(packed.reshape(-1), info.kind).reshape(self.shape(name))
         return Transform(add=transform.add)(array)
+
+    def stored(self, name: str) -> Stored:
+        """A tensor in the blocks that it has on disk; what must be changed, and not only moved, is in float32."""
+        source, transform = self._names[name]
+        info = self._gguf.tensors[source]
+        if transform.add:
+            return Stored("F32", self[name])
+        array = self._gguf.packed(source).view(element(info.kind))
+        return Stored(info.kind, array.reshape(*info.shape[:-1], -1)[transform.rows])
+
+    def kind(self, name: str) -> str:
+        """The kind of what `stored` gives."""
+        source, transform = self._names[name]
+        return "F32" if transform.add else self._gguf.tensors[source].kind
 
     def shape(self, name: str) -> tuple[int, ...]:
         """The shape of a tensor, without reading it."""
@@ -163,7 +178,9 @@ def config(gguf: GGUF, ignored: Collection[str] = ()) -> dict[str, Any]:
         if (token := gguf.metadata.get(f"tokenizer.ggml.{key}_token_id")) is not None:
             result[f"{key}_token_id"] = token
     if unread := sorted(meta.unread() - set(ignored)):
-        raise InputError(f"{gguf.path}: {', '.join(unread)} would be ignored; allow that with --ignore-key")
+        raise UnknownKeysError(
+            f"{gguf.path}: {', '.join(unread)} would be ignored; allow that with --ignore-key", unread
+        )
     return result
 
 

@@ -15,10 +15,14 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from ..errors import InputError
+from ..spec import Decoder
 
 if TYPE_CHECKING:
+    import numpy as np
     import torch
+    from numpy.typing import NDArray
 
+    from .stored import Stored
     from .tensors import Checkpoint
 
 Shape = tuple[int, ...]
@@ -58,6 +62,27 @@ class Unpacked:
         # the file's rows are outputs; the unpacked checkpoints of this model store (in, out)
         return unpack_mxfp4(read(f"{name}_blocks"), read(f"{name}_scales")).transpose(-1, -2)
 
+    def stored(self, name: str) -> Stored:
+        """A tensor in the form that the file has: MXFP4 in the order that GGUF has, FP8 in float32."""
+        import numpy as np
+
+        from .stored import Stored
+
+        stored = self._checkpoint.stored
+        if name not in self.packed:
+            return stored(name)
+        if name in self._checkpoint.shapes():
+            return Stored("F32", scaled_fp8(stored(name).array, stored(f"{name}_scale_inv").floats()))
+        blocks, scales = stored(f"{name}_blocks").array, stored(f"{name}_scales").array
+        nibbles = np.stack((blocks & 15, blocks >> 4), -1).reshape(*blocks.shape[:-1], 2, 16)
+        packed = np.concatenate((scales[..., None], nibbles[..., 0, :] | nibbles[..., 1, :] << 4), -1)
+        return Stored("MXFP4", packed.view(np.dtype((np.void, 17)))[..., 0], turned=True)
+
+    def kind(self, name: str) -> str:
+        """The kind of what is packed."""
+        packed = name in self.packed and name not in self._checkpoint.shapes()
+        return "MXFP4" if packed else self._checkpoint.kind(name)
+
     def _blocks_shape(self, shape: Shape, name: str) -> Shape:
         if len(shape) < 3 or shape[-1] != 16:
             raise InputError(f"{self.path}: {name}_blocks has the shape {shape}; MXFP4 has 16 bytes for each 32 values")
@@ -67,6 +92,22 @@ class Unpacked:
         needed = tuple(-(-size // BLOCK) for size in shape)
         if len(shape) != 2 or scales != needed:
             raise InputError(f"{self.path}: {name} {shape} needs scales {needed} for blocks of {BLOCK}, got {scales}")
+
+
+def refuse_quantized(decoder: Decoder) -> None:
+    """Formats that can be costed but not loaded are named."""
+    config = decoder.config or {}
+    text = config.get("text_config")
+    for part in (config, text if isinstance(text, Mapping) else {}):
+        method = part.get("quantization_config")
+        if isinstance(method, Mapping):
+            name = method.get("quant_method", "an unnamed method")
+            if name in SUPPORTED:
+                continue
+            raise InputError(
+                f"{decoder.name} is quantized with {name}, which cannot be loaded: "
+                "take the original checkpoint or a GGUF file (cost, show and compare work)"
+            )
 
 
 def unpack_fp8(values: torch.Tensor, scales: torch.Tensor) -> torch.Tensor:
@@ -85,3 +126,16 @@ def unpack_mxfp4(blocks: torch.Tensor, scales: torch.Tensor) -> torch.Tensor:
     halves = torch.stack((blocks & 15, blocks >> 4), -1).flatten(-2)
     values = table[halves.int()]
     return torch.ldexp(values, scales.int()[..., None] - 127).flatten(-2)
+
+
+def scaled_fp8(values: NDArray[np.uint8], scales: NDArray[np.float32]) -> NDArray[np.float32]:
+    """As `unpack_fp8`, of the bytes of E4M3 (Micikevicius et al. 2022, arXiv 2209.05433, table 1)."""
+    import numpy as np
+
+    byte = np.arange(256)
+    exponent, mantissa = byte >> 3 & 15, byte & 7
+    sizes = np.where(exponent == 0, mantissa / 8 * 2.0**-6, (1 + mantissa / 8) * 2.0 ** (exponent - 7.0))
+    sizes[byte & 127 == 127] = np.nan
+    table = np.where(byte < 128, sizes, -sizes).astype(np.float32)
+    rows, columns = values.shape
+    return table[values] * scales.repeat(BLOCK, 0)[:rows].repeat(BLOCK, 1)[:, :columns]

@@ -5,11 +5,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from ..errors import InputError
 from .packed import Unpacked
 from .sources import PICKLES, pickle_refused, read_json
+
+if TYPE_CHECKING:
+    from .mapped import Mapped
+    from .stored import Stored
 
 Framework = Literal["pt", "np"]
 INDEX = "model.safetensors.index.json"
@@ -26,6 +30,12 @@ class Checkpoint(Protocol):
 
     def read(self, name: str) -> Any:
         """A tensor, as an array of the framework that the checkpoint was opened for."""
+
+    def stored(self, name: str) -> Stored:
+        """A tensor in the form that the file has, mapped and read-only where nothing must be moved."""
+
+    def kind(self, name: str) -> str:
+        """The kind of what `stored` gives, from the headers alone; F8_E4M3 where that is unpacked."""
 
 
 def open_checkpoint(path: Path, framework: Framework = "pt") -> Checkpoint:
@@ -44,6 +54,8 @@ class Safetensors:
         self.path = folder
         self._files: dict[str, Any] = {}  # tensor name -> open file
         self._shapes: dict[str, tuple[int, ...]] = {}
+        self._paths: dict[str, Path] = {}
+        self._maps: dict[Path, Mapped] = {}
         index = _index(folder)
         for file in sorted(set(index.values())) if index else _alone(folder):
             try:
@@ -55,6 +67,7 @@ class Safetensors:
                 raise InputError(f"{folder / file}: {doubled[0]} is in another file too")
             self._shapes |= found
             self._files |= dict.fromkeys(found, opened)
+            self._paths |= dict.fromkeys(found, folder / file)
         for name, file in index.items():
             if name not in self._files:
                 raise InputError(f"{folder / INDEX}: {name} should be in {file}, and is not")
@@ -66,6 +79,23 @@ class Safetensors:
     def read(self, name: str) -> Any:
         """A tensor, still in the file's memory where the framework allows it."""
         return self._files[name].get_tensor(name)
+
+    def stored(self, name: str) -> Stored:
+        """A tensor in the form that the file has, mapped and read-only."""
+        return self._mapped(name).stored(name)
+
+    def kind(self, name: str) -> str:
+        """The file's dtype."""
+        return self._mapped(name).kind(name)
+
+    def _mapped(self, name: str) -> Mapped:
+        """The file that holds a tensor."""
+        from .mapped import Mapped  # with numpy, which matching names can do without
+
+        path = self._paths[name]
+        if path not in self._maps:
+            self._maps[path] = Mapped(path)
+        return self._maps[path]
 
 
 def _index(folder: Path) -> dict[str, str]:
@@ -117,3 +147,11 @@ class GGUFTensors:
         import torch
 
         return torch.from_numpy(array if array.flags.writeable else array.copy())
+
+    def stored(self, name: str) -> Stored:
+        """A tensor in the blocks that the file has."""
+        return self._tensors.stored(name)
+
+    def kind(self, name: str) -> str:
+        """As GGUF calls it."""
+        return self._tensors.kind(name)

@@ -101,7 +101,7 @@ class Conversation:
         except KeyboardInterrupt:
             pass
         click.echo()
-        click.echo(click.style(running.speed(answer, self._session.model.spec.context), dim=True), err=True)
+        click.echo(click.style(running.speed(answer, self._session.runner.spec.context), dim=True), err=True)
         self.messages = [*asked, {"role": "assistant", "content": "".join(pieces)}]
 
 

@@ -2,10 +2,26 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
 import click
 
 from . import options
 from .output import emit, emit_json
+
+if TYPE_CHECKING:
+    from ..cost import Cost
+    from ..cost.setting import Attained
+
+
+def _list_devices(ctx: click.Context, parameter: click.Parameter, wanted: bool) -> None:
+    if wanted:
+        from ..cost.devices import devices
+        from ..views.devices import devices_table
+
+        emit(devices_table(devices(ctx.params.get("devices_file"))))
+        ctx.exit()
 
 
 @click.command()
@@ -13,7 +29,22 @@ from .output import emit, emit_json
 @options.context
 @options.batch
 @options.dtype
-@click.option("--device", help="A device to judge memory and time by (not there yet).")
+@click.option("--weights", help="Format of the weights: fp8-block, int4-g128, mxfp4, q4_k_m … Default: the dtype.")
+@click.option("--state-dtype", help="dtype of the state (the KV cache). Default: the dtype.")
+@click.option("--policy", default="minimum", show_default=True, help="Whose accounting of state: vllm, llama.cpp …")
+@click.option("--device", help="A device to judge memory and time by: h100-sxm, m4-max, this-machine …")
+@click.option("--devices", type=click.IntRange(1), help="How many of them, matrices and heads cut among all.")
+@click.option("--tensor", type=click.IntRange(1), help="Devices that matrices and heads are cut among.")
+@click.option("--data", type=click.IntRange(1), help="Groups of these that share the batch.")
+@click.option(
+    "--experts", type=click.Choice(["cut", "spread"]), help="Experts cut as well, or whole, over all devices."
+)
+@click.option("--chunk", type=options.Tokens(), help="The most tokens that pass through the layers at once.")
+@click.option("--attained", multiple=True, metavar="NAME=FRACTION", help="Of the peak: compute, bandwidth, network.")
+@click.option("--devices-file", type=click.Path(), is_eager=True, help="Devices of your own, as JSON.")
+@click.option("--list-devices", is_flag=True, is_eager=True, expose_value=False, callback=_list_devices)
+@click.option("--measure", is_flag=True, help="Measure this machine anew, and take it as the device.")
+@click.option("--fits", is_flag=True, help="Also the longest context, the largest batch, the fewest devices.")
 @options.as_json
 @options.output
 def command(
@@ -21,25 +52,72 @@ def command(
     context: int | None,
     batch: int,
     dtype: str,
-    device: str | None,
+    state_dtype: str | None,
     as_json: bool,
     output: str | None,
+    fits: bool,
+    measure: bool,
+    **asked: Any,
 ) -> None:
-    """Parameters, state, FLOPs and memory of MODEL.
+    """Parameters, state, FLOPs, memory and time of MODEL.
 
     Prefill is BATCH prompts of CONTEXT tokens, the head computed for every token; decoding is one new token of one
     sequence at that position. A multiply-add is 2 FLOPs, scores count visible pairs, k = 1,024. State is the
     architectural minimum: windows keep their window. Multi-token prediction stands apart.
     """
     from ..checkpoints.sources import architecture
-    from ..cost import cost
-    from ..views.table import cost_table
+    from ..cost import cost, fitting
 
     arch = architecture(model)
-    found = cost(arch, context, batch, dtype, device)
+    if measure:
+        from ..cost.this_machine import this_machine
+
+        asked["device"] = this_machine(again=True)
+    found = cost(arch, context, batch, dtype, state=state_dtype, **_spread(asked))
+    fit = fitting.fit(arch, found.setting) if fits else None
     if as_json:
-        return emit_json(found.to_dict(), output)
-    text = cost_table(found)
-    if found.state.context > arch.context:
-        text += f"\n\nnote: {arch.name} is made for {arch.context:,} tokens"
-    return emit(text, output)
+        return emit_json(found.to_dict() | ({"fits": asdict(fit)} if fit else {}), output)
+    return emit("\n\n".join(_text(found, arch.context, fit)), output)
+
+
+def _text(found: Cost, made_for: int, fit: Any) -> list[str]:
+    from ..views.devices import device_table, fits_table
+    from ..views.table import cost_table
+
+    parts = [cost_table(found), device_table(found)]
+    if fit:
+        parts.append(fits_table(found, fit))
+    if found.state.context > made_for:
+        parts.append(f"note: {found.model} is made for {made_for:,} tokens")
+    return [part for part in parts if part]
+
+
+def _spread(asked: dict[str, Any]) -> dict[str, Any]:
+    """The options as `cost` takes them: those of the layout and the attained fractions together."""
+    from ..cost.setting import Layout
+
+    tensor, data, experts = (asked.pop(key) for key in ("tensor", "data", "experts"))
+    fractions = asked.pop("attained")
+    if fractions:
+        asked["attained"] = _attained(fractions)
+    if tensor or data or experts:
+        data = data or 1
+        devices = asked.pop("devices")
+        asked["layout"] = Layout(tensor or max(1, (devices or 1) // data), data, experts or "cut")
+        asked["devices"] = devices
+    return asked
+
+
+def _attained(fractions: tuple[str, ...]) -> Attained:
+    from ..cost.setting import Attained
+
+    found = {}
+    for text in fractions:
+        name, _, value = text.partition("=")
+        if name not in ("compute", "bandwidth", "network"):
+            raise click.UsageError(f"--attained {text!r}: say compute=, bandwidth= or network= and a fraction")
+        try:
+            found[name] = float(value)
+        except ValueError:
+            raise click.UsageError(f"--attained {text!r}: {value!r} is not a fraction") from None
+    return Attained(**found)

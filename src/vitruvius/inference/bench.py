@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from .. import __version__
 from ..errors import InputError
-from .generation import feed
+from .torch_runner import TorchRunner
 from .verify import reference_folder, reference_model
 
 if TYPE_CHECKING:
@@ -47,16 +47,16 @@ class Ours:
     name = "vitruvius"
 
     def __init__(self, model: Decoder) -> None:
-        self._model = model
+        self._runner = TorchRunner(model)
 
     def prefill(self, prompt: Sequence[int], new: int) -> int:
         """See `Engine`."""
-        self._state = self._model.new_state(1, len(prompt) + new)
-        return int(feed(self._model, [prompt], self._state).argmax())
+        self._state = self._runner.new_state(1, len(prompt) + new)
+        return int(self._runner.feed([prompt], self._state).argmax())
 
     def decode(self, token: int) -> int:
         """See `Engine`."""
-        return int(feed(self._model, [[token]], self._state).argmax())
+        return int(self._runner.feed([[token]], self._state).argmax())
 
 
 class Transformers:

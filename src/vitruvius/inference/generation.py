@@ -1,10 +1,9 @@
-"""Generation with the torch models: the prompt in chunks, then one token at a time, with the state."""
+"""Generation: tokens and text from a model, whatever runs it."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
 from itertools import islice
-from math import ceil
 from numbers import Integral
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -12,16 +11,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import InputError
+from .runner import Memory, Runner
 from .sampling import Sampler
 from .streaming import Answer, Stream, Timing
 from .streaming import Decoder as TextDecoder
+from .torch_runner import TorchRunner
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from ..nn import Decoder, State
+    from ..nn import Decoder
+    from ..spec import Decoder as Spec
 
-CHUNK = 512  # tokens of a prompt that go through the model together: enough to be fast, and memory stays bounded
 BEFORE = 4  # tokens of the prompt that a decoder has seen: whether a space follows it depends on them
 ROOM = 1024  # tokens that a session has room for at first
 SLACK = 64  # tokens beyond the window that a conversation can go back without reading it anew
@@ -78,89 +79,61 @@ def generate(
         repetition_penalty=repetition_penalty,
         seed=seed,
     )
-    prompts = _prompts(model, input_ids)
+    rows = input_ids.tolist() if isinstance(input_ids, torch.Tensor) else input_ids
+    new = write(TorchRunner(model), rows, max_new_tokens, sampler, ignore_eos)
+    return torch.from_numpy(new).to(model.head.weight.device)
+
+
+def write(
+    runner: Runner,
+    input_ids: NDArray[np.integer] | Sequence[Sequence[int]],
+    max_new_tokens: int,
+    sampler: Sampler,
+    ignore_eos: bool,
+) -> NDArray[np.int64]:
+    """As `generate`, by whatever runs the model."""
+    prompts = _prompts(runner.spec, input_ids)
     longest = max(map(len, prompts))
-    begun = 1 if model.spec.encoder else longest
-    count = _room(model, begun, max_new_tokens)
-    state = model.new_state(len(prompts), begun + count - 1, encoder_capacity=longest)
-    if model.spec.encoder:
-        prompts = encode(model, prompts, state)
-    eos = frozenset() if ignore_eos else model.eos
+    begun = 1 if runner.spec.encoder else longest
+    count = _room(runner.spec, begun, max_new_tokens)
+    state = runner.new_state(len(prompts), begun + count - 1, encoder_capacity=longest)
+    if runner.spec.encoder:
+        prompts = runner.encode(prompts, state)
+    eos = frozenset() if ignore_eos else runner.eos
     new = np.zeros((len(prompts), count), np.int64)
     ended = np.zeros(len(prompts), bool)
-    for i, chosen in enumerate(islice(_steps(model, prompts, sampler, state), count)):
+    for i, chosen in enumerate(islice(_steps(runner, prompts, sampler, state), count)):
         new[:, i] = np.where(ended, new[:, i - 1], chosen)
         ended |= np.isin(chosen, list(eos))
         if ended.all():
             new[:, i:] = new[:, i, None]
             break
-    return torch.from_numpy(new).to(model.head.weight.device)
+    return new
 
 
-def _steps(model: Decoder, prompts: list[list[int]], sampler: Sampler, state: State) -> Iterator[NDArray[np.int64]]:
+def _steps(runner: Runner, prompts: list[list[int]], sampler: Sampler, state: Memory) -> Iterator[NDArray[np.int64]]:
     """The next token of every row (B,), again and again."""
     history = [list(prompt) for prompt in prompts]
-    logits = feed(model, prompts, state)
+    logits = runner.feed(prompts, state)
     while True:
         chosen = sampler.choose(logits, history)
         for row, token in zip(history, chosen.tolist(), strict=True):
             row.append(token)
         yield chosen
-        logits = feed(model, chosen[:, None].tolist(), state)
+        logits = runner.feed(chosen[:, None].tolist(), state)
 
 
-def feed(model: Decoder, rows: Sequence[Sequence[int]], state: State) -> NDArray[np.float32]:
-    """Adds new tokens to the state of each row, a chunk at a time; only the last goes through the head.
-
-    Args:
-        rows: B lists of at least one token each.
-
-    Returns the logits after the last token of each row, (B, V).
-    """
-    import torch
-
-    lengths = np.array([len(row) for row in rows])
-    # every row takes part in every chunk, so that all end with the last one
-    chunks = min(ceil(lengths.max() / CHUNK), lengths.min())
-    device = model.head.weight.device
-    with torch.inference_mode():
-        for i in range(chunks):
-            begins, ends = lengths * i // chunks, lengths * (i + 1) // chunks
-            counts = ends - begins
-            ids = np.zeros((len(rows), counts.max()), np.int64)
-            for row, tokens in enumerate(rows):
-                ids[row, : counts[row]] = tokens[begins[row] : ends[row]]
-            even = bool((counts == counts[0]).all())
-            x = model.hidden(torch.from_numpy(ids).to(device), state, None if even else torch.from_numpy(counts))
-        last = x[torch.arange(len(rows)), torch.from_numpy(counts - 1)]
-        logits: NDArray[np.float32] = model.head(last).float().cpu().numpy()
-    return logits
+def runner_of(model: Decoder | Runner) -> Runner:
+    """What runs a model."""
+    return model if isinstance(model, Runner) else TorchRunner(model)
 
 
-def encode(model: Decoder, prompts: Sequence[Sequence[int]], state: State) -> list[list[int]]:
-    """Gives the prompts to the encoder; returns what the decoder goes on from, its first token in every row."""
-    import torch
-
-    start, vocab = (model.spec.config or {}).get("decoder_start_token_id"), model.spec.embedding.vocab
-    if type(start) is not int or not 0 <= start < vocab:
-        raise InputError(f"decoder_start_token_id says what the decoder of {model.spec.name} begins with, got {start}")
-    lengths = torch.tensor([len(prompt) for prompt in prompts])
-    ids = torch.zeros(len(prompts), int(lengths.max()), dtype=torch.long)
-    for row, prompt in enumerate(prompts):
-        ids[row, : len(prompt)] = torch.tensor(prompt)
-    with torch.inference_mode():
-        model.encode(ids.to(model.head.weight.device), lengths, state)
-    return [[start] for _ in prompts]
-
-
-def _prompts(model: Decoder, input_ids: Tensor | Sequence[Sequence[int]]) -> list[list[int]]:
+def _prompts(spec: Spec, input_ids: NDArray[np.integer] | Sequence[Sequence[int]]) -> list[list[int]]:
     """The prompts as lists. Raises InputError for what the model cannot read."""
-    import torch
-
-    rows = input_ids.tolist() if isinstance(input_ids, torch.Tensor | np.ndarray) else input_ids
+    rows = input_ids.tolist() if isinstance(input_ids, np.ndarray) else input_ids
     if not rows or not all(isinstance(row, Sequence) for row in rows):
         raise InputError("input_ids must be integers (B, T), or a list of lists of them")
-    vocab, context = model.spec.embedding.vocab, model.spec.context
+    vocab, context = spec.embedding.vocab, spec.context
     for row in rows:
         if not row:
             raise InputError("the prompt is empty: give at least one token")
@@ -173,11 +146,11 @@ def _prompts(model: Decoder, input_ids: Tensor | Sequence[Sequence[int]]) -> lis
     return [list(map(int, row)) for row in rows]
 
 
-def _room(model: Decoder, prompt: int, wanted: int) -> int:
+def _room(spec: Spec, prompt: int, wanted: int) -> int:
     """How many tokens can be written after a prompt. The last of them is not read, so it may lie beyond the context."""
     if not isinstance(wanted, Integral) or wanted < 1:
         raise InputError(f"max_new_tokens must be a whole number of at least 1, got {wanted!r}")
-    return min(int(wanted), model.spec.context - prompt + 1)
+    return min(int(wanted), spec.context - prompt + 1)
 
 
 class Session:
@@ -186,13 +159,13 @@ class Session:
     It makes one answer at a time: asking for the next ends the one before.
 
     Args:
-        model: the model.
+        model: the model, or what runs it.
         slack: see `Decoder.new_state`.
     """
 
-    def __init__(self, model: Decoder, slack: int = SLACK) -> None:
-        self.model, self._slack = model, slack
-        self._state = model.new_state(1, 1)
+    def __init__(self, model: Decoder | Runner, slack: int = SLACK) -> None:
+        self.runner, self._slack = runner_of(model), slack
+        self._state = self.runner.new_state(1, 1)
         self._ids: list[int] = []  # what the state holds
 
     def stream(
@@ -206,16 +179,16 @@ class Session:
 
         Errors as those of `generate`.
         """
-        (prompt,) = _prompts(self.model, [input_ids])
-        if self.model.spec.encoder:  # another prompt is another text for the encoder
-            count, kept = _room(self.model, 1, max_new_tokens), 0
-            self._state, self._ids = self.model.new_state(1, count, encoder_capacity=len(prompt)), []
-            (begun,) = encode(self.model, [prompt], self._state)
+        (prompt,) = _prompts(self.runner.spec, [input_ids])
+        if self.runner.spec.encoder:  # another prompt is another text for the encoder
+            count, kept = _room(self.runner.spec, 1, max_new_tokens), 0
+            self._state, self._ids = self.runner.new_state(1, count, encoder_capacity=len(prompt)), []
+            (begun,) = self.runner.encode([prompt], self._state)
         else:
-            begun, count = prompt, _room(self.model, len(prompt), max_new_tokens)
+            begun, count = prompt, _room(self.runner.spec, len(prompt), max_new_tokens)
             kept = self._return(prompt, len(prompt) + count - 1)
         tokens = self._tokens(begun, kept, sampler or Sampler())
-        ends = self.model.eos if eos is None else frozenset(eos)
+        ends = self.runner.eos if eos is None else frozenset(eos)
         return Stream(
             tokens, (count, "length" if count == max_new_tokens else "context"), ends, Timing(len(prompt), kept)
         )
@@ -233,8 +206,8 @@ class Session:
     def _return(self, ids: list[int], capacity: int) -> int:
         """Makes the state hold as much of the beginning of `ids` as it can, with room for `capacity` tokens in all."""
         if self._state.capacity < capacity:  # twice as much, so that a long conversation is not read anew at each turn
-            room = max(capacity, min(max(2 * self._state.capacity, ROOM), self.model.spec.context))
-            self._state, self._ids = self.model.new_state(1, room, self._slack), []
+            room = max(capacity, min(max(2 * self._state.capacity, ROOM), self.runner.spec.context))
+            self._state, self._ids = self.runner.new_state(1, room, self._slack), []
         shared = 0
         for old, new in zip(self._ids, ids[:-1], strict=False):  # the last token is read in any case, for its logits
             if old != new:
@@ -248,15 +221,15 @@ class Session:
     def _feed(self, ids: list[int]) -> NDArray[np.float32]:
         """Logits (1, V) after these new tokens."""
         before = self._ids
-        if self._state.fixed:  # an interrupted call would leave recurrent states between two tokens
+        if self._state.recurrent:  # an interrupted call would leave recurrent states between two tokens
             self._ids = []
-        logits = feed(self.model, [ids], self._state)
+        logits = self.runner.feed([ids], self._state)
         self._ids = [*before, *ids]
         return logits
 
 
 def stream(
-    model: Decoder,
+    model: Decoder | Runner,
     input_ids: Sequence[int],
     max_new_tokens: int = 16,
     sampler: Sampler | None = None,
@@ -267,7 +240,7 @@ def stream(
 
 
 def stream_text(
-    model: Decoder | Session,
+    model: Decoder | Runner | Session,
     tokenizer: Tokenizer,
     prompt: str | list[dict[str, Any]],
     max_new_tokens: int = 256,
@@ -278,7 +251,7 @@ def stream_text(
     """What a model writes, as text, piece by piece.
 
     Args:
-        model: a model, or the session of one whose memory is to be used again.
+        model: a model, what runs one, or the session of one whose memory is to be used again.
         prompt: a text to continue, or the messages of a conversation to answer ({"role": …, "content": …}).
         stop: strings that end the answer; they are not part of it.
         ignore_eos: goes on after the end of a text or a turn, which the model's files and its tokenizer name.
@@ -287,9 +260,9 @@ def stream_text(
     """
     ids = tokenizer.encode(prompt) if isinstance(prompt, str) else tokenizer.chat(prompt)
     session = model if isinstance(model, Session) else Session(model)
-    eos = () if ignore_eos else {*session.model.eos, *tokenizer.eos_ids}
+    eos = () if ignore_eos else {*session.runner.eos, *tokenizer.eos_ids}
     tokens = session.stream(ids, max_new_tokens, sampler, eos)
     decoder = tokenizer.stream()
-    for token in () if session.model.spec.encoder else ids[-BEFORE:]:
+    for token in () if session.runner.spec.encoder else ids[-BEFORE:]:
         decoder.push(token)
     return Answer(tokens, decoder, stop)

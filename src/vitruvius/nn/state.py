@@ -270,6 +270,11 @@ class State:
         """Tokens remembered, of the longest sequence."""
         return max(self.lengths)
 
+    @property
+    def recurrent(self) -> bool:
+        """Whether it can only return to snapshots and to the beginning."""
+        return bool(self.fixed)
+
     def advance(self, counts: Sequence[int]) -> None:
         """Counts the tokens that all parts have kept."""
         self.lengths = [length + count for length, count in zip(self.lengths, counts, strict=True)]

@@ -86,21 +86,50 @@ def compare(a: Decoder, b: Decoder, context: int | None = None, batch: int = 1, 
     Costs are for sequences of `context` tokens, by default the longest that both models are made for.
     """
     context = min(a.context, b.context) if context is None else context
-    costs = cost(a, context, batch, dtype), cost(b, context, batch, dtype)
     seen = list(_decoders(a, b))
-    changes = [(pair.numeric, change) for pair, change in _named(seen)]
-    numbers = [change for numeric, change in changes if numeric]
-    nouns = [change for numeric, change in changes if not numeric]
-    numbers.sort(key=lambda change: FIRST.index(change.what) if change.what in FIRST else len(FIRST))
+    nouns, numbers = _sorted(seen)
     return Difference(
         a=a.name,
         b=b.name,
-        nouns=tuple(nouns),
-        numbers=tuple(numbers),
-        costs=costs,
+        nouns=nouns,
+        numbers=numbers,
+        costs=(cost(a, context, batch, dtype), cost(b, context, batch, dtype)),
         paths_a=frozenset(path for pair in seen for path in pair.paths_a),
         paths_b=frozenset(path for pair in seen for path in pair.paths_b),
     )
+
+
+def changes(a: Decoder, b: Decoder) -> tuple[tuple[Change, ...], tuple[Change, ...]]:
+    """What differs between `a` and `b`, as `compare` has it: the nouns and the numbers, without costs."""
+    return _sorted(_decoders(a, b))
+
+
+def _sorted(seen: Iterable[Pair]) -> tuple[tuple[Change, ...], tuple[Change, ...]]:
+    told = [(pair.numeric, change) for pair, change in _named(seen)]
+    numbers = [change for numeric, change in told if numeric]
+    numbers.sort(key=lambda change: FIRST.index(change.what) if change.what in FIRST else len(FIRST))
+    return tuple(change for numeric, change in told if not numeric), tuple(numbers)
+
+
+@dataclass(frozen=True)
+class Described:
+    """One property of an architecture: what it is called and, where several parts have it, whose it is ("query"); its
+    value over all layers; and the places that hold it."""
+
+    label: str
+    role: str
+    value: str | float
+    paths: tuple[str, ...]
+
+
+def describe(arch: Decoder) -> list[Described]:
+    """Every property that `compare` looks at, in its order and words. Two architectures that hold all in common differ
+    in nothing that a comparison would tell."""
+    found: dict[tuple[str, str, str | float], list[str]] = {}
+    for pair in _decoders(arch, arch):
+        if pair.label and pair.a != "none":
+            found.setdefault((pair.label, pair.role, pair.a), []).extend(pair.places)
+    return [Described(*key, tuple(dict.fromkeys(paths))) for key, paths in found.items()]
 
 
 @dataclass(frozen=True)
@@ -118,13 +147,15 @@ class Place:
 
 @dataclass(frozen=True)
 class Pair:
-    """One aspect over all places of either side; `a` and `b` are what to say of it."""
+    """One aspect over all places of either side; `a` and `b` are what to say of it, `places` where `a` has it, and
+    `paths_a` and `paths_b` where it differs."""
 
     label: str
     role: str
     a: str | float
     b: str | float
     numeric: bool
+    places: tuple[str, ...]
     paths_a: tuple[str, ...] = ()
     paths_b: tuple[str, ...] = ()
 
@@ -186,17 +217,18 @@ def _pair(a: list[Place], b: list[Place]) -> Pair:
     told_a, told_b = (_arrangement([words[key] for _, key in side]) for side in sides)
     keys_a, keys_b = ({key for _, key in side} for side in sides)
     numeric = all(type(key) in (int, float) for key in keys_a | keys_b)
+    places = tuple(path for place in a for path in place.fields)
     if told_a == told_b:
-        return Pair(aspect.label, aspect.role, told_a, told_b, numeric)
+        return Pair(aspect.label, aspect.role, told_a, told_b, numeric, places)
     told_a += _details(a, b)
     told_b += _details(b, a)
     if keys_a == keys_b:
-        return Pair(aspect.label, aspect.role, told_a, told_b, numeric, ("layers",), ("layers",))
+        return Pair(aspect.label, aspect.role, told_a, told_b, numeric, places, ("layers",), ("layers",))
     paths_a, paths_b = (
         tuple(path for place, key in side if {key} != others for path in place.fields)
         for side, others in zip(sides, (keys_b, keys_a), strict=True)
     )
-    return Pair(aspect.label, aspect.role, _plain(a, told_a), _plain(b, told_b), numeric, paths_a, paths_b)
+    return Pair(aspect.label, aspect.role, _plain(a, told_a), _plain(b, told_b), numeric, places, paths_a, paths_b)
 
 
 def _key(value: Any) -> Any:

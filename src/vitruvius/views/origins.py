@@ -14,6 +14,18 @@ UNITS = {"M": 10**6, "B": 10**9, "T": 10**12}
 
 def origins(entry: Entry, cost: Cost) -> str:
     """Computed and published figures in a table, then what is not confirmed, and the sources."""
+    notes = {
+        "note": [entry.published["note"]] if entry.published["note"] else [],
+        "unconfirmed": list(entry.unconfirmed),
+        "license": [entry.license] if entry.license else [],
+        "sources": list(entry.sources),
+    }
+    lines = (line for label, said in notes.items() for line in _note(label, said))
+    return "\n".join([table(figures(entry, cost)), "", *lines])
+
+
+def figures(entry: Entry, cost: Cost) -> list[list[str]]:
+    """(what, figure, where it comes from); the first is empty where it is that of the row above."""
     p, published = cost.parameters, entry.published
     source = f"published, {published['source']}"
     exact = "exact, from the definition" + ("" if entry.exact["tested"] else ", which hangs on unconfirmed values")
@@ -25,14 +37,7 @@ def origins(entry: Entry, cost: Cost) -> str:
     vision = entry.exact["with_vision"]
     if vision:
         rows.append(["with vision", number(vision), "recorded from transformers 5.23.0"])
-    rows.append(["context", number(cost.state.context), "config.json"])
-    notes = {
-        "note": [published["note"]] if published["note"] else [],
-        "unconfirmed": list(entry.unconfirmed),
-        "license": [entry.license] if entry.license else [],
-        "sources": list(entry.sources),
-    }
-    return "\n".join([table(rows), "", *(line for label, said in notes.items() for line in _note(label, said))])
+    return [*rows, ["context", number(cost.state.context), "config.json"]]
 
 
 def as_precise(published: str, figure: int) -> str:

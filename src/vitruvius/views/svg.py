@@ -79,7 +79,7 @@ class Drawing:
         return self.svg
 
 
-def draw(arch: Decoder, highlight: Iterable[str] = frozenset(), theme: Theme = PAPER) -> Drawing:
+def draw(arch: Decoder, highlight: Iterable[str] = frozenset(), theme: Theme | None = PAPER) -> Drawing:
     """The drawing of an architecture.
 
     From bottom to top: token ids, the embedding, a panel for each distinct kind of layer with its branches, norms and
@@ -87,7 +87,7 @@ def draw(arch: Decoder, highlight: Iterable[str] = frozenset(), theme: Theme = P
 
     Args:
         highlight: canonical paths ("layers.0.mixer.body.sees"): what they name and what holds it gets another colour.
-        theme: the colours.
+        theme: the colours; None leaves them to the style sheet of the page that the drawing stands in.
     """
     drawn = figure(arch, Highlight.of(arch, highlight))
     content = _titled(drawn.header, arranged(drawn.body, drawn.cards))
@@ -161,7 +161,7 @@ def _legend(y: float) -> Part:
     return group("legend", tuple(parts))
 
 
-def _drawing(content: Part, theme: Theme, title: str, words: str, name: str) -> Drawing:
+def _drawing(content: Part, theme: Theme | None, title: str, words: str, name: str) -> Drawing:
     margin = 28.0
     box = content.rect
     view = Rect(box.x - margin, box.y - margin, box.width + 2 * margin, box.height + 2 * margin)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from math import hypot
 from xml.sax.saxutils import escape, quoteattr
 
@@ -14,22 +14,32 @@ CORNER = 7.0  # radius of a line's bends
 HEAD = 5.5  # length of an arrow's head
 
 
-def document(root: Part, view: Rect, theme: Theme, title: str, description: str, name: str) -> str:
-    """The SVG of what `view` shows of `root`. `name` is its id, and put before the ids of its parts."""
+IN_PAGE = "vitruvius-drawing"  # the class of a drawing that a page's style sheet paints
+
+
+def document(root: Part, view: Rect, theme: Theme | None, title: str, description: str, name: str) -> str:
+    """The SVG of what `view` shows of `root`. `name` is its id, and put before the ids of its parts. Without a theme
+    it has no style of its own and is painted by `stylesheet` in the page around it."""
     left, top, width, height = (num(value) for value in (view.x, view.y, view.width, view.height))
     texts = [text for part, _ in root.walk() for text in part.texts]
     size = f'width="{width}" height="{height}" viewBox="{left} {top} {width} {height}"'
-    labelled = f'role="img" aria-labelledby="{name}-title {name}-desc"'
+    role = 'role="img"' if theme else f'class="{IN_PAGE}" role="group"'
+    labelled = f'{role} aria-labelledby="{name}-title {name}-desc"'
     lines = [
         f'<svg xmlns="http://www.w3.org/2000/svg" id={quoteattr(name)} {size} {labelled}>',
         f'<title id="{name}-title">{escape(title)}</title>',
         f'<desc id="{name}-desc">{escape(description)}</desc>',
-        f"<style>{style(theme, name, texts)}</style>",
+        *([f"<style>{style(theme, name, texts)}</style>"] if theme else []),
         f'<rect class="paper" x="{left}" y="{top}" width="{width}" height="{height}"/>',
         *_part(root, name),
         "</svg>",
     ]
     return "\n".join(lines) + "\n"
+
+
+def stylesheet(theme: Theme, within: str = "") -> str:
+    """The rules for a page that holds drawings without a style; `within` is a selector of what they stand in."""
+    return _scoped(_rules(theme), f"{within} .{IN_PAGE}".strip())
 
 
 def num(value: float) -> str:
@@ -39,6 +49,21 @@ def num(value: float) -> str:
 
 def style(theme: Theme, name: str, texts: list[Text]) -> str:
     """The style sheet; every rule names the drawing, so that several can stand in one page."""
+    faces = []
+    for bold in (False, True):
+        if used := {c for text in texts if text.bold is bold for c in text.string}:
+            faces.append(font_face(used, bold))
+    return "\n".join([*faces, _scoped(_rules(theme), f"#{name}")])
+
+
+def _scoped(rules: Mapping[str, str], within: str) -> str:
+    return "\n".join(
+        ",".join(f"{within} {one}" for one in rule.split(",")) + f"{{{body}}}" for rule, body in rules.items()
+    )
+
+
+def _rules(theme: Theme) -> dict[str, str]:
+    """selector -> declarations."""
     stroke, experts = "stroke-width:1.5;stroke-linejoin:round;stroke-linecap:round", theme.roles["feed-forward"][1]
     rules = {
         "text": 'font-family:"Inter",system-ui,sans-serif;font-kerning:none;font-variant-ligatures:none',
@@ -48,8 +73,8 @@ def style(theme: Theme, name: str, texts: list[Text]) -> str:
         ".muted": f"fill:{theme.muted}",
         "text.paper": f"fill:{theme.paper}",
         "text.difference": f"fill:{theme.difference[1]}",
-        ".panel": _paint(theme.panel) + ";stroke-width:1.25",
-        ".sum": _paint((theme.paper, theme.line)) + ";stroke-width:1.5",
+        ".panel": paint(theme.panel) + ";stroke-width:1.25",
+        ".sum": paint((theme.paper, theme.line)) + ";stroke-width:1.5",
         ".dot": f"fill:{theme.line}",
         ".stream,.skip,.control,.sign": f"fill:none;stroke:{theme.line};{stroke}",
         ".control": "stroke-dasharray:4 3.5",
@@ -61,11 +86,12 @@ def style(theme: Theme, name: str, texts: list[Text]) -> str:
         ".expert-idle": f"fill:{theme.paper};stroke:{experts};stroke-width:0.6;stroke-opacity:0.55",
         ".expert-active": f"fill:{experts}",
     }
-    for role, paint in theme.roles.items():
-        rules[f".{role}"] = _paint(paint) + ";stroke-width:1.25"
-        rules[f".badge-{role}"] = f"fill:{paint[1]}"
-        rules[f".rule-{role}"] = f"fill:none;stroke:{paint[1]};stroke-width:2"
-        rules[f".card-{role}"] = f"fill:{theme.paper};stroke:{paint[1]};stroke-width:1.25"
+    for role, colors in theme.roles.items():
+        edge = colors[1]
+        rules[f".{role}"] = paint(colors) + ";stroke-width:1.25"
+        rules[f".badge-{role}"] = f"fill:{edge}"
+        rules[f".rule-{role}"] = f"fill:none;stroke:{edge};stroke-width:2"
+        rules[f".card-{role}"] = f"fill:{theme.paper};stroke:{edge};stroke-width:1.25"
     rules[".cache"] += ";stroke-dasharray:3 2.5"
     for i, color in enumerate(theme.kinds):
         rules[f".kind-{i}"] = f"fill:{color}"
@@ -74,16 +100,12 @@ def style(theme: Theme, name: str, texts: list[Text]) -> str:
     rules[".detail"] = f"stroke:{edge};stroke-width:2.25"
     rules |= {f".card-{role}.whole": f"fill:{theme.paper}" for role in theme.roles}
     rules[".rule-difference"] = f"fill:none;stroke:{edge};stroke-width:2"
-    faces = []
-    for bold in (False, True):
-        if used := {c for text in texts if text.bold is bold for c in text.string}:
-            faces.append(font_face(used, bold))
-    scoped = (",".join(f"#{name} {one}" for one in rule.split(",")) + f"{{{body}}}" for rule, body in rules.items())
-    return "\n".join([*faces, *scoped])
+    return rules
 
 
-def _paint(paint: Paint) -> str:
-    return f"fill:{paint[0]};stroke:{paint[1]}"
+def paint(colors: Paint) -> str:
+    """Fill and edge as declarations."""
+    return f"fill:{colors[0]};stroke:{colors[1]}"
 
 
 def _part(part: Part, name: str) -> Iterator[str]:

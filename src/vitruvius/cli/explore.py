@@ -1,0 +1,32 @@
+"""`vitruvius explore`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+
+@click.command()
+@click.option("--port", type=click.IntRange(0, 65535), default=8765, show_default=True, help="0 takes any free one.")
+@click.option("--host", default="127.0.0.1", show_default=True, help="Another address lets other machines in.")
+@click.option("--no-browser", is_flag=True, help="Do not open the page.")
+@click.option(
+    "--model", "models", multiple=True, metavar="MODEL", help="A checkpoint to try in the page; may be repeated."
+)
+@click.option("--export", "folder", type=click.Path(path_type=Path), metavar="DIR", help="Write static files instead.")
+def command(port: int, host: str, no_browser: bool, models: tuple[str, ...], folder: Path | None) -> None:
+    """The gallery in the browser: every architecture with its drawing, comparisons, and what it costs where.
+
+    With --export, the same as files that any web server can hand out, from any folder.
+    """
+    if folder is not None:
+        from ..server.export import export
+
+        files = export(folder)
+        size = sum(file.stat().st_size for file in files)
+        click.echo(f"wrote {len(files)} files, {size / 1e6:.1f} MB, to {folder}", err=True)
+        return
+    from ..server.explore import serve
+
+    serve(host, port, not no_browser, models)

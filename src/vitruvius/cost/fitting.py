@@ -1,0 +1,64 @@
+"""What fits on a device: the longest context, the most sequences, the fewest devices."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+
+from ..errors import InputError
+from ..spec import Decoder
+from .counting import counted
+from .memory import per_device, weights_on_one
+from .setting import Layout, Setting
+
+MOST = 1 << 30  # tokens or sequences; what still fits there is said to be unlimited
+MOST_NODES = 64
+
+
+@dataclass(frozen=True)
+class Fit:
+    """0 where nothing fits; None where there is no limit (context, batch), or no number of devices is enough."""
+
+    context_at_batch: int | None
+    batch_at_context: int | None
+    devices: int | None
+
+
+def fit(arch: Decoder, setting: Setting) -> Fit:
+    """The longest context at the setting's batch, the largest batch at its context, both in its layout, and the fewest
+    devices that hold its batch at its context, with matrices and heads cut among all of them."""
+    if setting.device is None:
+        raise InputError("what fits can only be said of a device; name one")
+    weights = counted(arch)
+    own: dict[Layout, int] = {}
+
+    def holds(setting: Setting) -> bool:
+        if setting.layout not in own:
+            own[setting.layout] = weights_on_one(weights, setting)
+        share = per_device(arch, setting, own[setting.layout])
+        return share.capacity_bytes is not None and share.needed_bytes <= share.capacity_bytes
+
+    return Fit(
+        context_at_batch=_largest(lambda context: holds(replace(setting, context=context))),
+        batch_at_context=_largest(lambda batch: holds(replace(setting, batch=batch * setting.layout.data))),
+        devices=next((n for n in _numbers(setting) if holds(replace(setting, layout=Layout(tensor=n)))), None),
+    )
+
+
+def _largest(holds: Callable[[int], bool]) -> int | None:
+    """The largest number that holds, given that all smaller ones do; 0 if none, None if `MOST` does."""
+    if holds(MOST):
+        return None
+    low, high = 0, MOST
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if holds(middle) else (low, middle)
+    return low
+
+
+def _numbers(setting: Setting) -> Iterator[int]:
+    """Powers of two within a node, then whole nodes."""
+    assert setting.device is not None
+    node = setting.device.devices_per_node
+    yield from (1 << k for k in range(node.bit_length()) if 1 << k < node)
+    yield from (node * k for k in range(1, MOST_NODES + 1))

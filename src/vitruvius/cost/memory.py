@@ -1,0 +1,156 @@
+"""How much memory a model needs: weights, state, activations; on one device or spread over several.
+
+*Weights* are exact, in the format that is asked for. Multi-token prediction and a vision tower stand apart: an engine
+loads them only where they are used. *State* is what the chosen policy reserves. *Activations* are estimated, as the
+most that is alive at once while `tokens` tokens pass through the layers together:
+
+    tokens · (2 · streams · width + outputs) · bytes + sequences · vocabulary · 4
+
+with the residual stream and its normed copy, `outputs` the results of all matrices of the widest branch (attention's
+scores are never written out: Dao et al. 2022, arXiv 2205.14135), and the last tokens' logits in float32. A program's
+own context, its workspaces and what its allocator wastes are not in it; devices' capacities leave room for that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from fractions import Fraction
+
+from .. import catalog
+from ..spec import AltUp, Branch, Decoder, Weight, walk
+from ..spec.base import Dimension
+from .counting import Counted, counted
+from .dtypes import bits, stored
+from .part import MTP
+from .policies import kept, reserved_by
+from .setting import Layout, Setting
+
+WHOLE = ("width", "latent", "q_latent", "rope_key", "index_key", "index_heads", "inputs", "kernel")
+WHOLE += ("embedding", "rank", "gates", "streams", "scalar", "layers", "layer_input", "positions", "buckets", "experts")
+
+
+@dataclass(frozen=True)
+class Share:
+    """Bytes that one device needs, of the fullest; `capacity_bytes` is what it has."""
+
+    devices: int
+    weights_bytes: int
+    state_bytes: int
+    activations_bytes: int
+    needed_bytes: int
+    capacity_bytes: int | None
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Bytes of weights and state. `fits` says whether every device holds its share, None without one.
+
+    `state_bytes` is what the policy reserves; `activations_bytes` is estimated, and in no total but `per_device`'s.
+    Multi-token prediction and vision are in none; `vision_bytes` is None where the catalog knows of no tower.
+    """
+
+    weights_bytes: int
+    state_bytes: int
+    total_bytes: int
+    fits: bool | None
+    weights_format: str
+    policy: str
+    activations_bytes: int
+    mtp_bytes: int
+    vision_bytes: int | None
+    per_device: Share
+
+
+def needed(arch: Decoder, setting: Setting) -> Memory:
+    """What `arch` needs in this setting."""
+    every = counted(arch)
+    sizes = [(weight.part, setting.weights.stored(weight, setting.dtype)) for weight in every]
+    weights = sum(size for part, size in sizes if part != MTP)
+    state = _state(arch, setting, 1, setting.batch)
+    share = per_device(arch, setting, weights_on_one(every, setting))
+    return Memory(
+        weights_bytes=weights,
+        state_bytes=state,
+        total_bytes=weights + state,
+        fits=None if share.capacity_bytes is None else share.needed_bytes <= share.capacity_bytes,
+        weights_format=setting.weights.name,
+        policy=setting.policy,
+        activations_bytes=activations(arch, setting, Layout(), setting.batch),
+        mtp_bytes=sum(size for part, size in sizes if part == MTP),
+        vision_bytes=vision(arch, setting.dtype),
+        per_device=share,
+    )
+
+
+def per_device(arch: Decoder, setting: Setting, weights: int) -> Share:
+    """What the fullest of the layout's devices needs beside `weights` bytes of weights."""
+    layout, sequences = setting.layout, -(-setting.batch // setting.layout.data)
+    state = _state(arch, setting, layout.tensor, sequences)
+    active = activations(arch, setting, layout, sequences)
+    capacity = setting.device.capacity if setting.device else None
+    return Share(layout.devices, weights, state, active, weights + state + active, capacity)
+
+
+def weights_on_one(weights: Iterable[Counted], setting: Setting) -> int:
+    """Bytes of weights on the fullest of the layout's devices, without multi-token prediction."""
+    return sum(_on_one(weight, setting, setting.layout) for weight in weights if weight.part != MTP)
+
+
+def activations(arch: Decoder, setting: Setting, layout: Layout, sequences: int) -> int:
+    """Estimated bytes while at most `setting.chunk` tokens of `sequences` sequences pass through; see the module."""
+    tokens = min(setting.chunk, sequences * setting.context)
+    streams = max(layer.around.streams if isinstance(layer.around, AltUp) else 1 for layer in arch.layers)
+    elements = tokens * (2 * streams * arch.width + _outputs(arch, layout.tensor))
+    logits = sequences * -(-arch.head.vocab // layout.tensor)
+    return -(-elements * bits(setting.dtype) // 8) + 4 * logits
+
+
+def vision(arch: Decoder, dtype: str) -> int | None:
+    """Bytes of the vision tower, at `dtype`, of a model of the catalog; the count is recorded from transformers."""
+    if arch.name not in catalog.names():
+        return None
+    exact = catalog.entry(arch.name).exact
+    return None if exact["with_vision"] is None else stored(exact["with_vision"] - exact["total"], dtype)
+
+
+def share(weight: Weight, tensor: int) -> Fraction:
+    """How much of a matrix one of `tensor` devices holds: heads, hidden channels and vocabulary are cut, whole units at
+    a time (fewer key heads than devices are copied); what all devices need whole is on each."""
+    shares = [_cut(dimension, tensor) for dimension in weight.dimensions]
+    return min(shares, default=Fraction(1))
+
+
+def _cut(dimension: Dimension, tensor: int) -> Fraction:
+    own = sum(axis.unit * (axis.count if axis.name in WHOLE else -(-axis.count // tensor)) for axis in dimension)
+    return Fraction(own, sum(axis.size for axis in dimension))
+
+
+def _on_one(weight: Counted, setting: Setting, layout: Layout) -> int:
+    size = setting.weights.stored(weight, setting.dtype)
+    if weight.copies > 1 and layout.experts == "spread":
+        part = Fraction(-(-weight.copies // layout.devices), weight.copies)
+    else:
+        part = share(weight.weight, layout.tensor)
+    return -(-size * part.numerator // part.denominator)
+
+
+def _state(arch: Decoder, setting: Setting, tensor: int, sequences: int) -> int:
+    return reserved_by(setting.policy, kept(arch, tensor), setting.context, setting.state, sequences, setting.chunk)
+
+
+def _outputs(arch: Decoder, tensor: int) -> int:
+    """Channels that the matrices of the widest branch give for one token, k of E experts counted."""
+    branches = {branch for layer in arch.layers for branch in layer.branches}
+    return max(_branch(branch, arch.width, tensor) for branch in branches)
+
+
+def _branch(branch: Branch, width: int, tensor: int) -> int:
+    total = Fraction(0)
+    for node in walk(branch, width):
+        for weight in node.spec.weights(node.width).values():
+            if weight.role == "matmul" and len(weight.shape) == 2:
+                copies = Counted("", "", weight, node).copies
+                rows = weight.shape[0] * _cut(weight.dimensions[0], tensor)
+                total += rows * copies * Fraction(node.uses * weight.uses).limit_denominator(1 << 20)
+    return -(-total.numerator // total.denominator)

@@ -1,0 +1,292 @@
+"""llama.cpp's file types: which kind of block each tensor of a GGUF file gets.
+
+The kinds and their blocks are ggml's (ggml/src/ggml-common.h). The rules are those of `llama-quantize`
+(ggml-org/llama.cpp, src/llama-quant.cpp at 007dbbf3, `llama_tensor_get_type_impl`), read and written down in our own
+order; for the published sizes of Llama 3.1 (tools/quantize/README.md) they give the published bits per weight. They
+are told by the roles of tensors, so for attention, feed-forward layers and experts the bytes are exact; recurrent
+mixers take a file type's plain kind here as there, but their converters rearrange a few small tensors.
+
+Kinds of up to three bits that need an importance matrix are taken to have one, those of four to have none.
+
+`NAME-pure` is `llama-quantize --pure`: one kind for all matrices.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import prod
+
+from ..spec import (
+    MLP,
+    Attention,
+    Decoder,
+    GatedMLP,
+    Head,
+    KeyValue,
+    LatentAttention,
+    LearnedPositions,
+    MoE,
+    RelativeBias,
+    Router,
+    UnifiedKeyValue,
+    walk,
+)
+from .counting import Counted
+
+# kind -> elements and bytes of a block
+BLOCKS: Mapping[str, tuple[int, int]] = {
+    "F32": (1, 4),
+    "F16": (1, 2),
+    "BF16": (1, 2),
+    "Q4_0": (32, 18),
+    "Q4_1": (32, 20),
+    "Q5_0": (32, 22),
+    "Q5_1": (32, 24),
+    "Q8_0": (32, 34),
+    "Q2_K": (256, 84),
+    "Q3_K": (256, 110),
+    "Q4_K": (256, 144),
+    "Q5_K": (256, 176),
+    "Q6_K": (256, 210),
+    "IQ1_S": (256, 50),
+    "IQ1_M": (256, 56),
+    "IQ2_XXS": (256, 66),
+    "IQ2_XS": (256, 74),
+    "IQ2_S": (256, 82),
+    "IQ3_XXS": (256, 98),
+    "IQ3_S": (256, 110),
+    "IQ4_NL": (32, 18),
+    "IQ4_XS": (256, 136),
+    "TQ1_0": (256, 54),
+    "TQ2_0": (256, 66),
+    "MXFP4": (32, 17),
+}
+# file type -> the kind that its tensors have where no rule says otherwise
+MIXTURES: Mapping[str, str] = {
+    **{kind: kind for kind in BLOCKS if kind not in ("Q3_K", "Q4_K", "Q5_K", "IQ2_S", "MXFP4")},
+    **{f"Q{n}_K_{size}": f"Q{n}_K" for n, sizes in ((2, "S"), (3, "SML"), (4, "SM"), (5, "SM")) for size in sizes},
+    "IQ2_S": "IQ2_XS",
+    "IQ2_M": "IQ2_S",
+    "IQ3_XS": "IQ3_S",
+    "IQ3_M": "IQ3_S",
+    "MXFP4_MOE": "MXFP4",
+}
+SHORT = {"Q3_K": "Q3_K_M", "Q4_K": "Q4_K_M", "Q5_K": "Q5_K_M"}  # as llama-quantize reads them
+NARROWER = {  # what a row that is no multiple of 256 gets instead
+    **dict.fromkeys(("Q2_K", "Q3_K", "TQ1_0", "TQ2_0"), "Q4_0"),
+    **dict.fromkeys(("IQ1_S", "IQ1_M", "IQ2_XXS", "IQ2_XS", "IQ2_S", "IQ3_XXS", "IQ3_S", "IQ4_XS"), "IQ4_NL"),
+    "Q4_K": "Q5_0",
+    "Q5_K": "Q5_1",
+    "Q6_K": "Q8_0",
+}
+SMALLEST = ("IQ1_S", "IQ1_M", "IQ2_XXS", "IQ2_XS", "IQ2_S", "IQ2_M")
+
+
+@dataclass(frozen=True)
+class Mixture:
+    """A file type for one architecture.
+
+    Args:
+        base: the kind of tensors that no rule names.
+        pure: whether no rule holds.
+        layers: how many, and `values` which of them have a matrix of values, in order.
+        group: query heads that share a key.
+        experts: 1 where there are none.
+        seventy: a model of 80 layers with grouped heads, whose values get more bits.
+    """
+
+    name: str
+    base: str
+    pure: bool
+    layers: int
+    values: tuple[int, ...]
+    group: int
+    experts: int
+    seventy: bool
+
+    def compute(self, dtype: str) -> str:
+        """The dtype of the factors of matrix products: the blocks are unpacked to that of the activations."""
+        return dtype
+
+    def stored(self, weight: Counted, dtype: str) -> int:
+        """Bytes of all copies. `dtype` is not asked: what is not packed is float32 here."""
+        *rows, columns = weight.weight.shape
+        if role(weight) == "kv_b":
+            return self._latent(weight)
+        return weight.copies * prod(rows) * _row(columns, self.kind(weight))
+
+    def kind(self, weight: Counted) -> str:
+        """The kind of block that a tensor has."""
+        what = role(weight)
+        if what is None:
+            return "F32"
+        if self.pure or self.base in ("F32", "F16", "BF16"):
+            return self.base
+        if what == "head" and weight.weight.shape[-1] % BLOCKS[self.base][0]:
+            return "Q8_0"
+        return self._mixed(what, _layer(weight.node.path), weight.copies > 1)
+
+    def _mixed(self, what: str, layer: int, expert: bool) -> str:
+        if what == "head":
+            return self._head()
+        if self.name == "MXFP4_MOE":
+            return "MXFP4" if expert else "Q8_0"
+        rules = {"embedding": self._embedding, "v": self._values, "k": self._keys, "q": self._queries}
+        if what in rules:
+            return rules[what](layer)
+        if what == "o":
+            return self._output()
+        return self._down(layer) if what == "down" else self._up(layer) if what in ("gate", "up") else self.base
+
+    def _head(self) -> str:
+        if self.name in (*SMALLEST, "IQ3_XXS"):
+            return "Q5_K"
+        return "Q8_0" if self.base in ("Q8_0", "MXFP4") else "Q6_K"
+
+    def _embedding(self, layer: int) -> str:
+        few = {**dict.fromkeys(SMALLEST, "Q2_K"), **dict.fromkeys(("IQ2_S", "IQ2_M", "IQ3_XXS"), "IQ3_S")}
+        return (few | {"TQ1_0": "Q4_K", "TQ2_0": "Q4_K"}).get(self.name, self.base)
+
+    def _values(self, layer: int) -> str:
+        i, shared = self.values.index(layer), self.group >= 4
+        if self.name in SMALLEST:
+            small = "IQ3_S" if self.name in ("IQ2_S", "IQ2_M") else "Q2_K"
+            return "Q4_K" if shared or self.experts >= 4 else small
+        if self.experts == 8:
+            return "Q8_0"
+        kind = {
+            "Q2_K": "Q4_K" if shared else "Q3_K",
+            "Q2_K_S": "Q4_K" if shared else self.base,
+            "IQ3_XXS": "Q4_K" if shared else "IQ3_XXS",
+            "IQ3_XS": "Q4_K" if shared else self.base,
+            "IQ3_S": "Q4_K" if shared else self.base,
+            "IQ3_M": "Q4_K",
+            "Q3_K_M": "Q5_K" if i < 2 else "Q4_K",
+            "Q3_K_L": "Q5_K",
+            "IQ4_NL": "Q5_K" if shared else self.base,
+            "IQ4_XS": "Q5_K" if shared else self.base,
+            "Q4_K_S": "Q5_K" if i < 4 else self.base,
+            "Q4_K_M": "Q6_K" if _more(i, len(self.values)) else self.base,
+            "Q5_K_M": "Q6_K" if _more(i, len(self.values)) else self.base,
+        }.get(self.name, self.base)
+        return "Q5_K" if self.seventy and kind in ("Q3_K", "Q4_K") else kind
+
+    def _keys(self, layer: int) -> str:
+        if self.experts == 8:
+            return "Q4_K" if self.name in SMALLEST else "Q8_0"
+        return self._queries(layer)
+
+    def _queries(self, layer: int) -> str:
+        return {"IQ3_XS": "IQ3_XXS", "IQ3_XXS": "IQ2_S"}.get(self.name, self.base)
+
+    def _output(self) -> str:
+        if self.experts == 8:
+            plain = ("Q2_K_S", "Q3_K_L", "Q5_K_S", "Q5_K_M")
+            return self.base if self.name in plain or not self.name.endswith(("K", "S", "M", "XS", "NL")) else "Q5_K"
+        return {
+            "IQ1_S": "IQ2_XXS",
+            "IQ1_M": "IQ2_XXS",
+            "IQ2_S": "IQ3_S",
+            "IQ2_M": "IQ3_S",
+            "IQ3_XXS": "IQ3_S",
+            "Q2_K": "Q3_K",
+            "Q3_K_M": "Q4_K",
+            "Q3_K_L": "Q5_K",
+            "IQ3_M": "Q4_K",
+        }.get(self.name, self.base)
+
+    def _down(self, layer: int) -> str:
+        first, sixteenth, more = layer < self.layers // 8, layer < self.layers // 16, _more(layer, self.layers)
+        if self.name in SMALLEST:
+            return ("IQ3_S" if self.name in ("IQ2_S", "IQ2_M") else "Q2_K") if first else self.base
+        return {
+            "Q2_K": "Q3_K",
+            "Q2_K_S": "Q4_K" if first else self.base,
+            "Q3_K_M": "Q5_K" if sixteenth else "Q4_K",
+            "IQ3_M": "Q4_K" if first or (self.experts == 8 and more) else self.base,
+            "Q3_K_L": "Q5_K",
+            "Q4_K_M": "Q6_K" if more else self.base,
+            "Q5_K_M": "Q6_K" if more else self.base,
+            **dict.fromkeys(("Q4_K_S", "IQ4_NL", "IQ4_XS"), "Q5_K" if first else self.base),
+        }.get(self.name, self.base)
+
+    def _up(self, layer: int) -> str:
+        middle = self.layers // 8 <= layer < 7 * self.layers // 8
+        return "IQ3_XXS" if self.name == "IQ3_XS" and middle else self.base
+
+    def _latent(self, weight: Counted) -> int:
+        """kv_b is stored as two tensors of heads: keys transposed, with rows of the heads' channels, and values."""
+        attention = weight.node.spec
+        assert isinstance(attention, LatentAttention)
+        kind = self.base if self.name != "MXFP4_MOE" else "Q8_0"
+        keys = attention.kv.rank * _row(attention.nope_dim, kind)
+        return attention.heads * (keys + attention.v_dim * _row(attention.kv.rank, kind))
+
+
+def mixture(name: str, arch: Decoder) -> Mixture | None:
+    """The file type of this name (any case) for `arch`, None if there is none."""
+    upper = name.upper()
+    pure = upper.endswith("-PURE")
+    upper = upper.removesuffix("-PURE")
+    base = upper if pure and upper in BLOCKS else MIXTURES.get(SHORT.get(upper, upper))
+    if base is None:
+        return None
+    grouped = [(node.path, node.spec) for node in walk(arch, arch.width) if isinstance(node.spec, Attention)]
+    own = [_layer(path) for path, spec in grouped if isinstance(spec.kv, KeyValue)]
+    group = max((spec.heads // spec.kv.heads for _, spec in grouped), default=1)
+    experts = {node.spec.router.experts for node in walk(arch, arch.width) if isinstance(node.spec, MoE)}
+    return Mixture(
+        name=SHORT.get(upper, upper),
+        base=base,
+        pure=pure,
+        layers=len(arch.layers),
+        values=tuple(own),
+        group=group,
+        experts=max(experts, default=1),
+        seventy=len(arch.layers) == 80 and group > 1 and arch.family in ("llama", "qwen2"),
+    )
+
+
+def role(weight: Counted) -> str | None:
+    """What llama.cpp's rules call a tensor, None for what they leave in float32: whatever is not a matrix, routers,
+    short convolutions and positions."""
+    spec, name = weight.node.spec, weight.name.removesuffix(".weight")
+    if len(weight.weight.shape) != 2 or isinstance(spec, (Router, LearnedPositions, RelativeBias)):
+        return None
+    match spec:
+        case Head():
+            return "head"
+        case _ if weight.weight.role == "table":
+            return "embedding"
+        case KeyValue() | UnifiedKeyValue() if name in ("k", "v"):
+            return name
+        case Attention() if name in ("q", "o"):
+            return name
+        case LatentAttention() if name in ("kv_b", "o"):
+            return name
+        case MLP() | GatedMLP():
+            return name
+    return "other"
+
+
+def _row(columns: int, kind: str) -> int:
+    """Bytes of a row."""
+    if columns % BLOCKS[kind][0]:
+        kind = NARROWER.get(kind, "F16")
+    if columns % BLOCKS[kind][0]:
+        kind = "F16"
+    elements, size = BLOCKS[kind]
+    return columns // elements * size
+
+
+def _more(i: int, n: int) -> bool:
+    """The first and last eighth, and every third between, are given more bits."""
+    return i < n // 8 or i >= 7 * n // 8 or (i - n // 8) % 3 == 2
+
+
+def _layer(path: str) -> int:
+    """0 for what is in no layer."""
+    _, _, rest = path.partition("layers.")
+    number = rest.partition(".")[0]
+    return int(number) if number.isdigit() else 0

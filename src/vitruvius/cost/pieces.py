@@ -1,0 +1,272 @@
+"""What the cost of a model is made of, as numbers and pieces of curves: what a page needs for its sliders.
+
+The page adds, multiplies and takes the largest of three; what windows, latents, experts and pages mean is decided here.
+`evaluate` is that arithmetic in Python, as short as it is in the page, tested against `cost`.
+
+A *curve* is `Curve.to_list`'s form, of the context, for one sequence. Lists *by degree* hold a value for each of
+`degrees`, the numbers of devices that matrices and heads are cut among.
+
+    model, context       its name, and the longest context that it is made for
+    degrees              [1, 2, 4 …]
+    formats              format of the weights -> dtype of its products
+    bits                 dtype -> bits
+    flops                "prefill" and "decode_per_token" -> part -> curve, equal to `cost`'s `by_part`
+    state                policy -> dtype -> by degree: curve of bytes on one device
+    state_per_token      dtype -> bytes that one more token adds, as in `cost`
+    weights              format -> by degree: bytes on one device
+    activations          "token" and "sequence": by degree, bytes on one device for each of the tokens that pass through
+                         together (min(chunk, batch · context)), and for each sequence
+    chunk                the most tokens that pass through together
+    steps                what `roofline` adds up, one for each part:
+      part, last             its name; whether it sees the last token of a prompt only
+      products               "prefill" and "decode" -> by degree: operations for a token
+      scores                 [{prefill, decode: curves of operations, share: by degree}]
+      weights                [{bytes: format -> bytes, uses, rows, decode, share: by degree}]: a token uses a share of
+                             them (k/E of the experts), or one of so many `rows` of a table; `decode` is false for what
+                             only an encoder reads
+      state                  [{dtype (null: the one asked for), read, written: curves of elements, share: by degree}]
+      reduce, gather         channels that devices exchange for a token
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
+from fractions import Fraction
+from functools import partial
+from operator import mul
+from typing import Any
+
+from ..spec import Decoder, PerToken, Spec
+from .counting import counted, flops
+from .curve import curve
+from .dtypes import bits, stored
+from .formats import weight_format
+from .memory import activations, share, weights_on_one
+from .part import MTP, headed
+from .policies import held, kept, reserved, reserved_by
+from .setting import Layout, Setting, setting_for
+from .work import Mixer, Work, cut, decode_flops, prefill_flops, read, work, written
+
+DEGREES = (1, 2, 4, 8, 16, 32)
+FORMATS = ("f32", "bf16", "fp8", "int8", "int4", "fp8-block", "int4-g128", "mxfp4", "q8_0", "q6_k", "q4_k_m")
+STATES = ("f32", "bf16", "fp8")
+DTYPE = "bf16"  # of activations
+
+Times = tuple[Callable[[int], int], int]  # a function of the context, and how often it counts
+
+
+def pieces(arch: Decoder) -> dict[str, Any]:
+    """For JSON; see the module."""
+    parts, plain = work(arch), setting_for(arch, 1, dtype=DTYPE)
+    settings = {name: replace(plain, weights=weight_format(name, arch)) for name in FORMATS}
+    return {
+        "model": arch.name,
+        "context": arch.context,
+        "degrees": list(DEGREES),
+        "formats": {name: each.weights.compute(DTYPE) for name, each in settings.items()},
+        "bits": {name: bits(name) for name in (*STATES, "float32", "bfloat16")},
+        "flops": _flops(arch),
+        "state": _state(arch),
+        "state_per_token": {dtype: _growth(arch, dtype) for dtype in STATES},
+        "weights": {name: _weights(arch, each) for name, each in settings.items()},
+        "activations": _activations(arch, plain),
+        "chunk": plain.chunk,
+        "steps": [_step(part, settings) for part in parts],
+    }
+
+
+def _flops(arch: Decoder) -> dict[str, dict[str, list[dict[str, Any]]]]:
+    """As `counting.flops` splits them: of each part, what a token takes, and what its mixers do."""
+    products = flops([], counted(arch), 1, 1).by_part
+    prefill: dict[str, list[Times]] = {part: [(partial(mul, n), 1)] for part, n in products["prefill"].items()}
+    decode: dict[str, list[Times]] = {
+        part: [(partial(_always, n), 1)] for part, n in products["decode_per_token"].items()
+    }
+    for part in work(arch):
+        for mixer in part.mixers:
+            if mixer.spec.flops(2, 2):
+                prefill.setdefault(part.part, []).append((partial(_over_all, mixer.spec), mixer.count))
+                decode.setdefault(part.part, []).append((mixer.spec.flops, 0 if mixer.once else mixer.count))
+    return {
+        phase: {part: curve(functions).to_list() for part, functions in split.items()}
+        for phase, split in (("prefill", prefill), ("decode_per_token", decode))
+    }
+
+
+def _always(value: int, context: int) -> int:
+    return value
+
+
+def _over_all(spec: Spec, context: int) -> int:
+    return spec.flops(context, tokens=context)
+
+
+def _state(arch: Decoder) -> dict[str, dict[str, list[Any]]]:
+    layers = {degree: kept(arch, degree) for degree in DEGREES}
+
+    def of(name: str, dtype: str, degree: int) -> list[dict[str, Any]]:
+        def size(context: int) -> int:
+            return reserved_by(name, layers[degree], context, dtype)
+
+        return curve([(size, 1)]).to_list()
+
+    names = reserved(layers[1], 1, DTYPE)
+    return {name: {dtype: [of(name, dtype, degree) for degree in DEGREES] for dtype in STATES} for name in names}
+
+
+def _growth(arch: Decoder, dtype: str) -> int:
+    states = [state for node, part in headed(arch) if part != MTP for state in node.spec.state().values()]
+    return sum(stored(state.elements(1), state.dtype or dtype) for state in states if isinstance(state, PerToken))
+
+
+def _weights(arch: Decoder, setting: Setting) -> list[int]:
+    weights = counted(arch)
+    return [weights_on_one(weights, replace(setting, layout=Layout(tensor=degree))) for degree in DEGREES]
+
+
+def _activations(arch: Decoder, plain: Setting) -> dict[str, list[int]]:
+    """From what one token and two tokens of one sequence take."""
+    one, two = replace(plain, chunk=1), replace(plain, chunk=2, context=2)
+    firsts = [activations(arch, one, Layout(tensor=degree), 1) for degree in DEGREES]
+    token = [
+        activations(arch, two, Layout(tensor=degree), 1) - first for degree, first in zip(DEGREES, firsts, strict=True)
+    ]
+    return {"token": token, "sequence": [first - each for first, each in zip(firsts, token, strict=True)]}
+
+
+def _step(part: Work, settings: Mapping[str, Setting]) -> dict[str, Any]:
+    exchanged = Counter[str]()
+    for sent in part.sent:
+        if sent.when != "spread":
+            exchanged[sent.kind] += sent.count * sent.channels
+    return {
+        "part": part.part,
+        "last": part.last,
+        "products": {
+            phase: [_number(part.products(prompt, degree)) for degree in DEGREES]
+            for phase, prompt in (("prefill", True), ("decode", False))
+        },
+        "scores": _scores(part.mixers),
+        "weights": _read_weights(part, settings),
+        "state": _read_state(part.mixers),
+        "reduce": exchanged["reduce"],
+        "gather": exchanged["gather"],
+    }
+
+
+def _scores(mixers: Iterable[Mixer]) -> list[dict[str, Any]]:
+    groups: dict[tuple[Fraction, ...], list[Mixer]] = {}
+    for mixer in mixers:
+        if mixer.spec.flops(2, 2):
+            groups.setdefault(tuple(cut(mixer.spec, degree) for degree in DEGREES), []).append(mixer)
+    return [
+        {
+            "prefill": _sum(group, prefill_flops, prompt=True),
+            "decode": _sum(group, decode_flops, prompt=False),
+            "share": [_number(each) for each in shares],
+        }
+        for shares, group in groups.items()
+    ]
+
+
+def _read_weights(part: Work, settings: Mapping[str, Setting]) -> list[dict[str, Any]]:
+    groups: dict[tuple[Any, ...], Counter[str]] = {}
+    for weight in part.weights:
+        shares = tuple(share(weight.weight, degree) for degree in DEGREES)
+        rows = weight.weight.shape[0] if weight.weight.role == "table" else None
+        found = groups.setdefault((min(weight.uses, 1.0), rows, not weight.once, shares), Counter())
+        found.update({name: each.weights.stored(weight, DTYPE) for name, each in settings.items()})
+    return [
+        {"bytes": dict(sizes), "uses": uses, "rows": rows, "decode": decode, "share": [_number(s) for s in shares]}
+        for (uses, rows, decode, shares), sizes in groups.items()
+    ]
+
+
+def _read_state(mixers: Iterable[Mixer]) -> list[dict[str, Any]]:
+    groups: dict[tuple[str | None, tuple[Fraction, ...]], list[Mixer]] = {}
+    for mixer in mixers:
+        for dtype in read(mixer.spec, 1) | written(mixer.spec, 1):
+            groups.setdefault((dtype, tuple(held(mixer.spec, degree) for degree in DEGREES)), []).append(mixer)
+    return [
+        {
+            "dtype": dtype,
+            "read": _sum(group, partial(_of, read, dtype), prompt=False),
+            "written": _sum(group, partial(_of, written, dtype), prompt=True),
+            "share": [_number(each) for each in shares],
+        }
+        for (dtype, shares), group in groups.items()
+    ]
+
+
+def _of(moved: Callable[[Spec, int], Mapping[str | None, int]], dtype: str | None, spec: Spec, context: int) -> int:
+    return moved(spec, context).get(dtype, 0)
+
+
+def _sum(mixers: Iterable[Mixer], of: Callable[[Spec, int], int], prompt: bool) -> list[dict[str, Any]]:
+    used = [mixer for mixer in mixers if prompt or not mixer.once]
+    return curve([(partial(of, mixer.spec), mixer.count) for mixer in used]).to_list()
+
+
+def _number(value: Fraction) -> int | float:
+    return value.numerator if value.denominator == 1 else float(value)
+
+
+# ------------------------------------------------------------------ what a page does with them
+
+
+def at(terms: Iterable[Mapping[str, Any]], context: int) -> float:
+    """A curve's value."""
+    total = 0.0
+    for term in terms:
+        i = max(i for i, start in enumerate(term["breaks"]) if start <= context)
+        x, value = context - term["breaks"][i], 0.0
+        steps = term["steps"][i] if "steps" in term else []
+        total += sum(height * (x // period) for period, height in steps)
+        x = x % steps[0][0] if steps else x
+        for coefficient in reversed(term["coefficients"][i]):
+            value = value * x + coefficient
+        total += value
+    return total
+
+
+def seconds(
+    found: Mapping[str, Any],
+    prompt: bool,
+    context: int,
+    batch: int,
+    rates: Mapping[str, float],
+    weights: str = "bf16",
+    state: str = "bf16",
+    devices: int = 1,
+) -> dict[str, float]:
+    """part -> seconds of a prefill or of a step of decoding, as `roofline` has them.
+
+    Args:
+        rates: what the device attains: "products" and "scores" per second, bytes per second of "memory" and "network"
+            (the link, or between nodes where the devices are more than a node's).
+    """
+    d = found["degrees"].index(devices)
+    phase = "prefill" if prompt else "decode"
+    times = {}
+    for part in found["steps"]:
+        tokens = batch * context if prompt and not part["last"] else batch
+        passes = -(-tokens // found["chunk"])
+        compute = tokens * part["products"][phase][d] / rates["products"]
+        compute += sum(batch * at(s[phase], context) * s["share"][d] for s in part["scores"]) / rates["scores"]
+        moved = 0.0
+        for each in part["weights"]:
+            if prompt or each["decode"]:
+                some = (
+                    min(tokens / passes / each["rows"], 1)
+                    if each["rows"]
+                    else 1 - (1 - each["uses"]) ** (tokens / passes)
+                )
+                moved += passes * each["bytes"][weights] * each["share"][d] * some
+        for each in part["state"]:
+            size = at(each["written" if prompt else "read"], context) * found["bits"][each["dtype"] or state] / 8
+            moved += batch * size * each["share"][d]
+        sent = tokens * 2 * (devices - 1) / devices * (2 * part["reduce"] + part["gather"])
+        times[part["part"]] = max(compute, moved / rates["memory"], sent / rates["network"])
+    return times

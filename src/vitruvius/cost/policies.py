@@ -1,0 +1,287 @@
+"""What engines reserve for state, by their own rules: the accounting policies.
+
+All are bytes of `batch` sequences of `context` tokens, keys and values at the dtype that is asked for:
+
+- `minimum`: what the architecture needs. A window keeps its window, a latent is kept once, a short convolution keeps
+  one input less than its kernel. `vitruvius` keeps the same.
+- `transformers` (5.23, cache_utils.py, `DynamicCache`): layers with a window or a chunk of w keep w − 1 tokens between
+  steps, all others every token; a convolution keeps as many inputs as its kernel has. Where keys and values are one
+  projection, both are kept.
+- `vllm` (v1, kv_cache_interface.py `max_memory_usage_bytes` and kv_cache_utils.py
+  `_get_kv_cache_groups_uniform_page_size`, 2026): pages of 16 tokens. A window keeps w − 1 tokens and those of the step
+  that is under way (`chunk`), and one page more; a chunk of w keeps w and the step's. Layers form groups of equal size,
+  the fewest layers that a kind has (the most, where that is less than 1.5 times as many), and the last group of a kind
+  is padded. A recurrent layer has one page for each sequence; attention's pages are made long enough to hold it, and
+  it is padded to them; an FP8 cache is one of keys and values only. An indexer's keys are FP8 with a float32 scale for
+  each 128.
+- `vllm-no-hybrid` (`--disable-hybrid-kv-cache-manager`): layers with windows keep every token, where others do. It
+  cannot serve recurrent layers.
+- `llama.cpp` (llama-kv-cache-iswa.cpp at 02c28f53, `llama_kv_cache_iswa`; llama-memory-recurrent.cpp): a sequence has
+  its context, padded to 256, in cells; a window w has min(cells, w + 512) of them, padded to 256, where 512 is the
+  micro-batch. Recurrent state is float32. Each sequence has a stream of its own.
+- `llama.cpp-swa-full` (`--swa-full`): windows have as many cells as the rest.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from fractions import Fraction
+from math import prod
+
+from ..errors import InputError
+from ..spec import (
+    Attention,
+    Chunk,
+    Decoder,
+    Fixed,
+    Indexer,
+    PerToken,
+    Spec,
+    Static,
+    UnifiedKeyValue,
+)
+from .dtypes import bits, stored
+from .part import MTP, headed
+
+PAGE = 16  # vLLM's tokens in a page
+CELLS = 256  # what llama.cpp pads its caches to
+MICRO_BATCH = 512  # llama.cpp's n_ubatch
+CHUNK = 2048  # tokens of a step: vLLM's max_num_batched_tokens
+QUANTIZED = 128  # indexer keys that share a float32 scale in vLLM
+
+
+@dataclass(frozen=True)
+class Kept:
+    """What one part keeps for a sequence, in elements.
+
+    Args:
+        token: of one token; 0 for recurrent parts.
+        window: the tokens that are kept, None for all.
+        kind: "keys", or what some engine treats apart: "chunk", "unified" (keys and values in one), "indexer".
+        inputs: of a convolution: how many are kept, and the channels of each.
+        memory: of a recurrence.
+        dtype: of the memory, where the architecture fixes it.
+    """
+
+    token: int = 0
+    window: int | None = None
+    kind: str = "keys"
+    inputs: tuple[int, int] = (0, 0)
+    memory: int = 0
+    dtype: str | None = None
+
+
+Layers = Mapping[Kept, int]  # how many parts keep the same
+
+
+def kept(arch: Decoder, tensor: int = 1) -> Layers:
+    """What all parts keep, each on one of `tensor` devices among which heads are cut."""
+    nodes = (node for node, part in headed(arch) if part != MTP)
+    return Counter(_kept(node.spec, held(node.spec, tensor)) for node in nodes if node.spec.state())
+
+
+def reserved(layers: Layers, context: int, dtype: str, batch: int = 1, chunk: int = CHUNK) -> dict[str, int]:
+    """Bytes by policy; those that cannot serve the architecture are left out."""
+    asked = ((name, policy(layers, context, dtype, batch, chunk)) for name, policy in POLICIES.items())
+    return {name: size for name, size in asked if size is not None}
+
+
+def reserved_by(policy: str, layers: Layers, context: int, dtype: str, batch: int = 1, chunk: int = CHUNK) -> int:
+    """Bytes by one policy. Raises InputError where that cannot serve the architecture."""
+    size = policy_named(policy)(layers, context, dtype, batch, chunk)
+    if size is None:
+        raise InputError(f"policy {policy!r} cannot serve recurrent layers; take one of {', '.join(POLICIES)}")
+    return size
+
+
+def policy_named(name: str) -> Policy:
+    """The policy of this name. Raises InputError if there is none."""
+    if name not in POLICIES:
+        raise InputError(f"policy {name!r} is not known: it is one of {', '.join(POLICIES)}")
+    return POLICIES[name]
+
+
+def held(spec: Spec, tensor: int) -> Fraction:
+    """The share of a part's state on each of `tensor` devices: heads are cut among them, whole heads at a time, and
+    what all heads share (latents, an indexer's keys) is on every one."""
+    match spec:
+        case Attention():
+            heads = spec.kv.heads
+        case _:
+            heads = next((state.shape[0] for state in spec.state().values() if _of_heads(state)), 1)
+    return Fraction(-(-heads // tensor), heads)
+
+
+def _of_heads(state: object) -> bool:
+    """Whether the first dimension counts heads: of a recurrence's memory (heads, …)."""
+    return isinstance(state, Fixed) and len(state.shape) == 3
+
+
+def _kept(spec: Spec, share: Fraction) -> Kept:
+    states = spec.state()
+    tokens = [state for state in states.values() if isinstance(state, (PerToken, Static))]
+    if tokens:
+        window = tokens[0].window if isinstance(tokens[0], PerToken) else None
+        return Kept(int(sum(prod(state.shape) for state in tokens) * share), window, _kind(spec))
+    fixed = {name: state for name, state in states.items() if isinstance(state, Fixed)}
+    count, channels = fixed["conv"].shape if "conv" in fixed else (0, 0)
+    memory = fixed.get("memory")
+    return Kept(
+        inputs=(count, -(-channels * share.numerator // share.denominator)),
+        memory=int(prod(memory.shape) * share) if memory else 0,
+        dtype=memory.dtype if memory else None,
+    )
+
+
+def _kind(spec: Spec) -> str:
+    if isinstance(spec, Indexer):
+        return "indexer"
+    if isinstance(spec, Attention) and isinstance(spec.kv, UnifiedKeyValue):
+        return "unified"
+    return "chunk" if isinstance(spec, Attention) and isinstance(spec.sees, Chunk) else "keys"
+
+
+# ------------------------------------------------------------------ the policies
+
+
+def minimum(layers: Layers, context: int, dtype: str, batch: int, chunk: int) -> int:
+    """What the architecture needs."""
+
+    def size(kept: Kept) -> int:
+        tokens = context if kept.window is None else min(context, kept.window)
+        return stored(kept.token * tokens, dtype) + _recurrent(kept, dtype)
+
+    return batch * _sum(layers, size)
+
+
+def transformers(layers: Layers, context: int, dtype: str, batch: int, chunk: int) -> int:
+    """See the module."""
+
+    def size(kept: Kept) -> int:
+        count, channels = kept.inputs
+        # a slice of the last 0 tokens is one of all of them
+        tokens = context if kept.window in (None, 1) else min(context, kept.window - 1)
+        return stored(_both(kept) * tokens, dtype) + _recurrent(kept, dtype) + stored(channels if count else 0, dtype)
+
+    return batch * _sum(layers, size)
+
+
+def vllm(layers: Layers, context: int, dtype: str, batch: int, chunk: int) -> int | None:
+    """See the module."""
+    grouped, page = _grouped(layers, dtype)
+    if len({(kept.window, kept.kind == "chunk", kept.token == 0) for kept in layers}) == 1:
+        # one kind of layer, perhaps of several widths: they are one group, and nothing is padded
+        return batch * sum(
+            count * _pages(kept, context, chunk, PAGE) * each.bytes for kept, (count, each) in grouped.items()
+        )
+    counts = [count for count, _ in grouped.values()]
+    together = max(counts) if max(counts) < 1.5 * min(counts) else min(counts)
+    pages = sum(
+        -(-count // together) * _pages(kept, context, chunk, each.tokens) for kept, (count, each) in grouped.items()
+    )
+    return batch * pages * together * page
+
+
+def vllm_without_hybrid(layers: Layers, context: int, dtype: str, batch: int, chunk: int) -> int | None:
+    """See the module."""
+    if any(kept.token == 0 for kept in layers):
+        return None
+    windows = {kept.window for kept in layers}
+    if len(windows) == 1:
+        return vllm(layers, context, dtype, batch, chunk)
+    return batch * -(-context // PAGE) * PAGE * _sum(layers, lambda kept: _vllm_token(kept, dtype))
+
+
+def llama_cpp(layers: Layers, context: int, dtype: str, batch: int, chunk: int) -> int:
+    """See the module."""
+    cells = _padded(context, CELLS)
+
+    def size(kept: Kept) -> int:
+        held = cells if kept.window is None else _padded(min(cells, kept.window + MICRO_BATCH), CELLS)
+        return stored(_both(kept) * held, dtype) + 4 * (prod(kept.inputs) + kept.memory)
+
+    return batch * _sum(layers, size)
+
+
+def llama_cpp_swa_full(layers: Layers, context: int, dtype: str, batch: int, chunk: int) -> int:
+    """See the module."""
+    cells = _padded(context, CELLS)
+    return batch * _sum(layers, lambda kept: stored(_both(kept) * cells, dtype) + 4 * (prod(kept.inputs) + kept.memory))
+
+
+Policy = Callable[[Layers, int, str, int, int], "int | None"]
+POLICIES: Mapping[str, Policy] = {
+    "minimum": minimum,
+    "vitruvius": minimum,
+    "transformers": transformers,
+    "vllm": vllm,
+    "vllm-no-hybrid": vllm_without_hybrid,
+    "llama.cpp": llama_cpp,
+    "llama.cpp-swa-full": llama_cpp_swa_full,
+}
+
+# ------------------------------------------------------------------ what they share
+
+
+def _sum(layers: Layers, size: Callable[[Kept], int]) -> int:
+    return sum(count * size(kept) for kept, count in layers.items())
+
+
+def _padded(count: int, multiple: int) -> int:
+    return -(-count // multiple) * multiple
+
+
+def _recurrent(kept: Kept, dtype: str) -> int:
+    return stored(prod(kept.inputs), dtype) + stored(kept.memory, kept.dtype or dtype)
+
+
+def _both(kept: Kept) -> int:
+    """Elements of a token in engines that keep keys and values although one gives the other."""
+    return kept.token * (2 if kept.kind == "unified" else 1)
+
+
+@dataclass(frozen=True)
+class _Page:
+    tokens: int
+    bytes: int
+
+
+def _vllm_token(kept: Kept, dtype: str) -> int:
+    if kept.kind == "indexer":
+        return kept.token + 4 * -(-kept.token // QUANTIZED)
+    return stored(_both(kept), dtype)
+
+
+def _grouped(layers: Layers, dtype: str) -> tuple[dict[Kept, tuple[int, _Page]], int]:
+    """Kinds of layers with how many there are and their page, and the bytes of a page that all share."""
+    wide = dtype if bits(dtype) >= 16 else "bf16"
+    recurrent = max((_recurrent(kept, wide) for kept in layers if not kept.token), default=0)
+    token = max((_vllm_token(kept, dtype) for kept in layers if kept.token), default=0)
+    if not token:
+        return {kept: (count, _Page(1, _recurrent(kept, wide))) for kept, count in layers.items()}, recurrent
+    tokens = page_tokens(recurrent, token)
+    page = tokens * token
+    grouped = {}
+    for kept, count in layers.items():
+        own = tokens * _vllm_token(kept, dtype)
+        grouped[kept] = (count, _Page(tokens * (page // own), own) if own else _Page(1, page))
+    return grouped, page
+
+
+def page_tokens(recurrent: int, token: int) -> int:
+    """Tokens of a page of attention's that holds `recurrent` bytes, at `token` bytes each: vLLM's `attn_block_size`
+    (vllm/platforms/interface.py, `_align_hybrid_block_size`)."""
+    return PAGE * max(1, -(-recurrent // (PAGE * token)))
+
+
+def _pages(kept: Kept, context: int, chunk: int, tokens: int) -> int:
+    """Pages of `tokens` tokens that a sequence has of one layer."""
+    if not kept.token:
+        return 1
+    if kept.window is None:
+        return -(-context // tokens)
+    if kept.kind == "chunk":
+        return -(-min(kept.window + chunk, context) // tokens)
+    return -(-min(kept.window - 1 + chunk, context) // tokens) + 1

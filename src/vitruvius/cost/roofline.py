@@ -1,0 +1,263 @@
+"""How long a step takes at least: for every part the slowest of computing, moving bytes and telling other devices.
+
+Williams et al. 2009, "Roofline", doi 10.1145/1498765.1498785: a part's time is the largest of FLOPs / peak, bytes /
+bandwidth and bytes sent / link, each peak times the fraction of it that programs attain. A step is the sum of its
+parts. What is left out, so that the times are low rather than high: activations moved between kernels, norms and
+softmax, launching kernels, latencies of the network, waiting for a slower device, uneven choices of experts.
+
+Prefill is all prompts, `setting.chunk` tokens at a time, for which the weights are read once; the head is computed for
+the last token of each (as engines do; `cost`'s prefill FLOPs count it for every token). Decoding is one token for each
+sequence, at position `context`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from math import ceil
+
+from ..errors import InputError
+from ..spec import Decoder
+from .counting import Counted
+from .dtypes import bits
+from .memory import share
+from .policies import held
+from .setting import Attained, Layout, Setting
+from .work import Form, Mixer, Sent, Work, forms, read, work, written
+
+BOUNDS = ("compute", "memory", "network")
+ACTIVATION_BITS = 16  # the fewest that devices send of a number
+
+
+@dataclass(frozen=True)
+class PartTime:
+    """One part on one device: what it does, how long each of the three would take, and which is the longest."""
+
+    flops: float
+    bytes: float
+    sent: float
+    compute: float
+    memory: float
+    network: float
+    seconds: float
+    bound: str
+
+
+@dataclass(frozen=True)
+class Phase:
+    """A prefill or a step of decoding. `bound` is what most of the seconds are spent on."""
+
+    seconds: float
+    bound: str
+    bounds: Mapping[str, float]
+    form: Form | None
+    distinct_experts: float | None
+    parts: Mapping[str, PartTime]
+
+
+@dataclass(frozen=True)
+class Time:
+    """Seconds on a device, or on several. `per_token` is a sequence's wait for its next token, `tokens_per_second` what
+    all sequences get together; `computed_in` the dtype of the matrix products."""
+
+    device: str
+    layout: Layout
+    attained: Attained
+    computed_in: str
+    first_token: float
+    per_token: float
+    tokens_per_second_each: float
+    tokens_per_second: float
+    prefill_tokens_per_second: float
+    prefill: Phase
+    decode: Phase
+
+
+def time(arch: Decoder, setting: Setting) -> Time | None:
+    """Of prefill and decoding, None without a device. Raises InputError where devices have no link."""
+    if setting.device is None:
+        return None
+    parts, rates = work(arch), Rates.of(setting)
+    kinds = forms(parts, setting.context)
+    prefill = _phase(_steps(parts, setting, prompt=True), rates, kinds.get("prefill"))
+    decode = _phase(_steps(parts, setting, prompt=False), rates, kinds.get("decode"))
+    return Time(
+        device=setting.device.name,
+        layout=setting.layout,
+        attained=setting.attained,
+        computed_in=rates.dtype,
+        first_token=prefill.seconds,
+        per_token=decode.seconds,
+        tokens_per_second_each=1 / decode.seconds,
+        tokens_per_second=setting.batch / decode.seconds,
+        prefill_tokens_per_second=setting.batch * setting.context / prefill.seconds,
+        prefill=prefill,
+        decode=decode,
+    )
+
+
+@dataclass(frozen=True)
+class Rates:
+    """What a device attains, per second: operations of products and of scores, bytes of memory, of its node's link and
+    of the network between nodes."""
+
+    products: float
+    scores: float
+    memory: float
+    link: float | None
+    network: float | None
+    dtype: str
+
+    @classmethod
+    def of(cls, setting: Setting) -> Rates:
+        """The device's peaks times the attained fractions."""
+        device, attained = setting.device, setting.attained
+        assert device is not None
+        products, dtype = device.peak(setting.weights.compute(setting.dtype))
+        scores, _ = device.peak(setting.dtype)
+        return cls(
+            products * attained.compute,
+            scores * attained.compute,
+            device.bandwidth * attained.bandwidth,
+            device.link and device.link * attained.network,
+            device.network and device.network * attained.network,
+            dtype,
+        )
+
+
+@dataclass(frozen=True)
+class Step:
+    """One part's share on one device: operations, bytes of its memory, bytes to others of its node and beyond it."""
+
+    part: str
+    products: float
+    scores: float
+    bytes: float
+    inside: float
+    outside: float
+    distinct_experts: float | None
+
+
+def _steps(parts: Iterable[Work], setting: Setting, prompt: bool) -> list[Step]:
+    group = ceil(setting.batch / setting.layout.data)  # sequences of one group of devices
+    tokens = group * (setting.context if prompt else 1)
+    return [_step(part, setting, group, tokens, prompt) for part in parts]
+
+
+def _step(part: Work, setting: Setting, group: int, tokens: int, prompt: bool) -> Step:
+    """`group` sequences, of which `tokens` tokens pass through the layers."""
+    tensor = setting.layout.tensor
+    seen = group if part.last else tokens
+    passes = ceil(seen / setting.chunk)
+    running = [weight for weight in part.weights if prompt or not weight.once]
+    moved: float = passes * sum(weight_bytes(weight, setting, seen / passes) for weight in running)
+    moved += group * sum(_state_bytes(mixer, setting, prompt) for mixer in part.mixers)
+    sent = [sent_bytes(each, setting, seen) for each in part.sent]
+    return Step(
+        part=part.part,
+        products=float(seen * part.products(prompt, tensor)),
+        scores=float(group * part.scores(setting.context, prompt, tensor)),
+        bytes=moved,
+        inside=sum(near for near, _ in sent),
+        outside=sum(far for _, far in sent),
+        distinct_experts=next((_experts(w, setting, seen / passes) for w in running if w.copies > 1), None),
+    )
+
+
+def weight_bytes(weight: Counted, setting: Setting, tokens: float) -> float:
+    """Bytes of a weight that one device reads for the `tokens` tokens of its group: of a table a row for each, of
+    experts those that are touched."""
+    whole, layout = setting.weights.stored(weight, setting.dtype), setting.layout
+    if weight.copies > 1 and layout.experts == "spread":
+        return whole * touched(weight.uses, tokens * layout.data) / layout.devices
+    part = whole * float(share(weight.weight, layout.tensor))
+    if weight.weight.role == "table":
+        return part * min(tokens / weight.weight.shape[0], 1)
+    return part * touched(weight.uses, tokens)
+
+
+def touched(uses: float, tokens: float) -> float:
+    """The share of the experts that `tokens` tokens touch, 1 − (1 − k/E)^tokens; all of what every token uses."""
+    return 1.0 if uses >= 1 else 1 - (1 - uses) ** tokens
+
+
+def _experts(weight: Counted, setting: Setting, tokens: float) -> float:
+    """How many distinct experts a step touches, on all devices."""
+    everywhere = tokens * (setting.layout.data if setting.layout.experts == "spread" else 1)
+    return weight.copies * touched(weight.uses, everywhere)
+
+
+def _state_bytes(mixer: Mixer, setting: Setting, prompt: bool) -> float:
+    """Of one sequence, on one of the devices that its heads are cut among."""
+    if mixer.once and not prompt:
+        return 0.0
+    elements = written(mixer.spec, setting.context) if prompt else read(mixer.spec, setting.context)
+    size = sum(count * bits(dtype or setting.state) / 8 for dtype, count in elements.items())
+    return mixer.count * size * float(held(mixer.spec, setting.layout.tensor))
+
+
+def sent_bytes(sent: Sent, setting: Setting, tokens: int) -> tuple[float, float]:
+    """Bytes that one device sends for its group's `tokens` tokens, to its own node and beyond it.
+
+    A ring needs 2(t − 1)/t of the data to sum over t devices, (t − 1)/t to gather. Of a token's k experts,
+    (N − 1)(1 − (1 − 1/N)^k) other devices are expected to hold some, and each gets the token once.
+    """
+    layout, device = setting.layout, setting.device
+    assert device is not None
+    if sent.when not in ("always", layout.experts):
+        return 0.0, 0.0
+    size = tokens * sent.count * sent.channels * max(bits(setting.dtype), ACTIVATION_BITS) / 8
+    t, n = layout.tensor, layout.devices
+    if sent.kind != "spread":
+        volume = size * (t - 1) / t * (2 if sent.kind == "reduce" else 1)
+        return (volume, 0.0) if t <= device.devices_per_node else (0.0, volume)
+    volume = 2 * size / t * (n - 1) * (1 - (1 - 1 / n) ** sent.active)
+    far = max(n - device.devices_per_node, 0) / (n - 1) if n > 1 else 0.0
+    return volume * (1 - far), volume * far
+
+
+# ------------------------------------------------------------------ from work to seconds
+
+
+def _phase(steps: Iterable[Step], rates: Rates, form: Form | None) -> Phase:
+    steps = list(steps)
+    parts = {step.part: part_time(step, rates) for step in steps}
+    bounds = dict.fromkeys(BOUNDS, 0.0)
+    for part in parts.values():
+        bounds[part.bound] += part.seconds
+    return Phase(
+        seconds=sum(part.seconds for part in parts.values()),
+        bound=max(BOUNDS, key=bounds.__getitem__),
+        bounds=bounds,
+        form=form,
+        distinct_experts=next((s.distinct_experts for s in steps if s.distinct_experts is not None), None),
+        parts=parts,
+    )
+
+
+def part_time(step: Step, rates: Rates) -> PartTime:
+    """The longest of the three, taken to overlap within a part but not between parts."""
+    each = {
+        "compute": step.products / rates.products + step.scores / rates.scores,
+        "memory": step.bytes / rates.memory,
+        "network": max(_over(step.inside, rates.link), _over(step.outside, rates.network)),
+    }
+    bound = max(BOUNDS, key=each.__getitem__)
+    return PartTime(
+        flops=step.products + step.scores,
+        bytes=step.bytes,
+        sent=step.inside + step.outside,
+        compute=each["compute"],
+        memory=each["memory"],
+        network=each["network"],
+        seconds=each[bound],
+        bound=bound,
+    )
+
+
+def _over(size: float, rate: float | None) -> float:
+    if not size:
+        return 0.0
+    if rate is None:
+        raise InputError("the device's link to others is not known, so a model cannot be spread over several of it")
+    return size / rate

@@ -1,0 +1,164 @@
+"""What a cost is asked for: lengths, formats, device and how the model is spread over several."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from os import PathLike
+from typing import Literal
+
+from ..errors import InputError
+from ..spec import Decoder
+from .devices import THIS_MACHINE, Device
+from .devices import device as device_named
+from .dtypes import bits
+from .formats import Format, weight_format
+from .policies import CHUNK, policy_named
+
+LARGE, LARGE_CHUNK = 70 * 10**9, 8192  # vLLM's server takes larger steps where there is much memory
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How a model lies on `tensor` · `data` devices.
+
+    Args:
+        tensor: devices among which matrices and heads are cut (Megatron-LM, arXiv 1909.08053).
+        data: groups of `tensor` devices, each with the same weights and its share of the batch.
+        experts: "cut" like other matrices, or "spread" whole over all devices (expert parallel, GShard, arXiv
+            2006.16668).
+    """
+
+    tensor: int = 1
+    data: int = 1
+    experts: Literal["cut", "spread"] = "cut"
+
+    def __post_init__(self) -> None:
+        for name in ("tensor", "data"):
+            whole(name, getattr(self, name))
+        if self.experts not in ("cut", "spread"):
+            raise InputError(f'experts are "cut" or "spread", got {self.experts!r}')
+
+    @property
+    def devices(self) -> int:
+        """How many there are."""
+        return self.tensor * self.data
+
+
+@dataclass(frozen=True)
+class Attained:
+    """Fractions of a device's peaks that a program is assumed to attain, each above 0 and at most 1.
+
+    The defaults are what well-tuned engines are commonly measured at: estimates, to be set where one knows better.
+    """
+
+    compute: float = 0.6
+    bandwidth: float = 0.8
+    network: float = 0.7
+
+    def __post_init__(self) -> None:
+        for each in fields(self):
+            value = getattr(self, each.name)
+            if type(value) not in (int, float) or not 0 < value <= 1:
+                raise InputError(
+                    f"the attained fraction of {each.name} must be above 0 and at most 1, got {value!r}"
+                )
+
+    @classmethod
+    def of(cls, device: Device) -> Attained:
+        """The usual fractions; all of it on this machine, whose peaks are measured."""
+        return cls(1.0, 1.0, 1.0) if device.name == THIS_MACHINE else cls()
+
+
+@dataclass(frozen=True)
+class Setting:
+    """Everything that a cost depends on beside the architecture.
+
+    Args:
+        context: tokens of each sequence.
+        batch: sequences at once, over all devices.
+        dtype: of activations, and of what has no other.
+        weights: the format that weights are stored in.
+        state: the dtype of state.
+        policy: how an engine accounts for state, a name of `policies.POLICIES`.
+        chunk: the most tokens that pass through the layers at once.
+        device: None where only bytes and operations are asked for.
+    """
+
+    context: int
+    batch: int
+    dtype: str
+    weights: Format
+    state: str
+    policy: str
+    chunk: int
+    device: Device | None
+    layout: Layout
+    attained: Attained
+
+
+def whole(name: str, value: object) -> None:
+    """Raises InputError unless `value` is a whole number from 1 on."""
+    if type(value) is not int or value < 1:
+        raise InputError(f"{name} must be a whole number from 1 on, got {value!r}")
+
+
+def setting_for(
+    arch: Decoder,
+    context: int | None = None,
+    batch: int = 1,
+    dtype: str = "bf16",
+    device: str | Device | None = None,
+    devices: int | None = None,
+    *,
+    weights: str | None = None,
+    state: str | None = None,
+    policy: str = "minimum",
+    chunk: int | None = None,
+    layout: Layout | None = None,
+    attained: Attained | None = None,
+    devices_file: str | PathLike[str] | None = None,
+) -> Setting:
+    """What is asked, checked.
+
+    Args:
+        context, batch, dtype, device, devices: as in `cost`.
+        weights: a format of `formats.NAMES`; by default `dtype` for all.
+        state: the dtype of state; by default `dtype`.
+        policy: how state is accounted for in `memory`: a name of `policies.POLICIES`.
+        chunk: the most tokens that pass through the layers at once; by default 8,192 on a GPU of 70 GB and more, else
+            2,048, as in vLLM's server.
+        layout: how the model lies on several devices, where `devices` does not say enough.
+        attained: the fractions of the device's peaks that are assumed.
+        devices_file: a file of devices beside the packaged ones.
+    """
+    context = arch.context if context is None else context
+    found = None if device is None else device_named(device, devices_file)
+    large = found is not None and found.kind == "gpu" and found.capacity >= LARGE
+    chunk = (LARGE_CHUNK if large else CHUNK) if chunk is None else chunk
+    for name, value in (("context", context), ("batch", batch), ("chunk", chunk)):
+        whole(name, value)
+    for each in (dtype, state):
+        bits(each or dtype)
+    policy_named(policy)
+    return Setting(
+        context=context,
+        batch=batch,
+        dtype=dtype,
+        weights=weight_format(weights or dtype, arch),
+        state=state or dtype,
+        policy=policy,
+        chunk=chunk,
+        device=found,
+        layout=_layout(devices, layout),
+        attained=attained or (Attained() if found is None else Attained.of(found)),
+    )
+
+
+def _layout(devices: int | None, layout: Layout | None) -> Layout:
+    if devices is not None:
+        whole("devices", devices)
+    if layout is None:
+        return Layout(tensor=devices or 1)
+    if devices is not None and devices != layout.devices:
+        raise InputError(f"the layout takes {layout.devices} devices, not {devices}")
+    return layout

@@ -1,0 +1,79 @@
+"""Generation's view of the torch models: the prompt in chunks, then one token at a time, with the state."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import ceil
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import InputError
+
+if TYPE_CHECKING:
+    from ..nn import Decoder, State
+    from ..spec import Decoder as Spec
+
+CHUNK = 512  # tokens of a prompt that go through the model together: enough to be fast, and memory stays bounded
+
+
+class TorchRunner:
+    """See `Runner`."""
+
+    def __init__(self, model: Decoder) -> None:
+        self.model = model
+
+    @property
+    def spec(self) -> Spec:
+        """Its architecture."""
+        return self.model.spec
+
+    @property
+    def eos(self) -> frozenset[int]:
+        """The token ids that end a text."""
+        return self.model.eos
+
+    def new_state(
+        self, batch: int = 1, capacity: int | None = None, slack: int = 0, encoder_capacity: int | None = None
+    ) -> State:
+        """See `nn.Decoder.new_state`."""
+        return self.model.new_state(batch, capacity, slack, encoder_capacity)
+
+    def feed(self, rows: Sequence[Sequence[int]], state: Any) -> NDArray[np.float32]:
+        """Adds new tokens to the state of each row, a chunk at a time; only the last goes through the head."""
+        import torch
+
+        model = self.model
+        lengths = np.array([len(row) for row in rows])
+        # every row takes part in every chunk, so that all end with the last one
+        chunks = min(ceil(lengths.max() / CHUNK), lengths.min())
+        device = model.head.weight.device
+        with torch.inference_mode():
+            for i in range(chunks):
+                begins, ends = lengths * i // chunks, lengths * (i + 1) // chunks
+                counts = ends - begins
+                ids = np.zeros((len(rows), counts.max()), np.int64)
+                for row, tokens in enumerate(rows):
+                    ids[row, : counts[row]] = tokens[begins[row] : ends[row]]
+                even = bool((counts == counts[0]).all())
+                x = model.hidden(torch.from_numpy(ids).to(device), state, None if even else torch.from_numpy(counts))
+            last = x[torch.arange(len(rows)), torch.from_numpy(counts - 1)]
+            logits: NDArray[np.float32] = model.head(last).float().cpu().numpy()
+        return logits
+
+    def encode(self, prompts: Sequence[Sequence[int]], state: Any) -> list[list[int]]:
+        """Gives the prompts to the encoder; returns what the decoder goes on from, its first token in every row."""
+        import torch
+
+        spec = self.model.spec
+        start, vocab = (spec.config or {}).get("decoder_start_token_id"), spec.embedding.vocab
+        if type(start) is not int or not 0 <= start < vocab:
+            raise InputError(f"decoder_start_token_id says what the decoder of {spec.name} begins with, got {start}")
+        lengths = torch.tensor([len(prompt) for prompt in prompts])
+        ids = torch.zeros(len(prompts), int(lengths.max()), dtype=torch.long)
+        for row, prompt in enumerate(prompts):
+            ids[row, : len(prompt)] = torch.tensor(prompt)
+        with torch.inference_mode():
+            self.model.encode(ids.to(self.model.head.weight.device), lengths, state)
+        return [[start] for _ in prompts]

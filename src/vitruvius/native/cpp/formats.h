@@ -1,0 +1,100 @@
+// How weights lie in memory: panels of 16 rows, interleaved so that lane r of a register belongs to row r.
+//
+// A matrix (rows, cols) is cut into panels of 16 rows; rows are padded to 16 and cols to whole blocks, with zeros. Along
+// its columns a panel is a sequence of blocks. `16 × f16` is one number for each row; a *group* is 4 columns as 64 bytes,
+// row 0's four bytes first, then row 1's …
+//
+//   F32    1 col   | 16 × f32                                                                              |  64 bytes
+//   F16    1 col   | 16 × f16                                                                              |  32
+//   BF16   2 cols  | 16 × (col 0, col 1)                                                                   |  64
+//   Q8     32      | 16 × f16 scale |                       8 groups of int8                               | 544
+//   Q4     32      | 16 × f16 scale |                       4 × 64 nibbles: low of group j, high of j + 4  | 288
+//   Q4M    32      | 16 × f16 scale | 16 × f16 minimum |    nibbles                                        | 320
+//   Q5     32      | 16 × f16 scale |                       64 high bits | nibbles                         | 352
+//   Q5M    32      | 16 × f16 scale | 16 × f16 minimum |    64 high bits | nibbles                         | 384
+//   Q4K    256     | 16 × f16 d | 16 × f16 dmin | 8 × ( 16 × u8 scale | 16 × u8 minimum | nibbles )        | 2368
+//   Q5K    256     | 16 × f16 d | 16 × f16 dmin | 8 × ( the same | 64 high bits | nibbles )                | 2880
+//   Q6K    256     | 16 × f16 d | 8 × ( 2 × 16 × int8 scale, of 16 columns each | 128 high bits | nibbles )| 3360
+//   MXFP4  32      | 16 × u8 exponent | nibbles                                                            | 272
+//
+// High bits have the place of a group's bytes: bit j of byte i is the fifth bit of byte i of group j. Q6K's are two for
+// each: bits 2·(j mod 4) and the next of byte i in plane j / 4.
+//
+// A code u (unsigned) stands for scale · (u − offset), or scale · u + minimum; in the K formats for d · scale · u −
+// dmin · minimum. Q8's codes are signed. MXFP4's are places in a table of twice the values of E2M1.
+//
+// Everything here is used by code for several instruction sets, so nothing may be emitted as a shared inline function.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#define VT_INLINE inline __attribute__((always_inline))
+#if defined(__clang__)
+#define VT_UNROLL _Pragma("unroll")
+#else
+#define VT_UNROLL _Pragma("GCC unroll 16")
+#endif
+
+namespace vt {
+
+constexpr int LANES = 16;  // rows of a panel
+
+enum Format : int32_t { F32, F16, BF16, Q8, Q4, Q4M, Q5, Q5M, Q4K, Q5K, Q6K, MXFP4, FORMATS };
+
+struct FormatInfo {
+    const char* name;
+    int cols, bytes;  // of a block of 16 rows
+    bool integer;     // multiplies with activations quantised to int8
+};
+
+constexpr FormatInfo FORMAT[FORMATS] = {
+    {"f32", 1, 64, false},  {"f16", 1, 32, false},    {"bf16", 2, 64, false},   {"q8", 32, 544, true},
+    {"q4", 32, 288, true},  {"q4m", 32, 320, true},   {"q5", 32, 352, true},    {"q5m", 32, 384, true},
+    {"q4k", 256, 2368, true}, {"q5k", 256, 2880, true}, {"q6k", 256, 3360, true}, {"mxfp4", 32, 272, true},
+};
+
+// Matrices of one size, `copies` of them (experts, heads) one after the other. A copy's size is packed_bytes().
+struct Matrix {
+    int32_t format, rows, cols, copies;
+    int64_t copy_bytes;
+    const uint8_t* data;
+};
+
+VT_INLINE int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
+VT_INLINE int panels(int rows) { return static_cast<int>(ceil_div(rows, LANES)); }
+VT_INLINE int64_t blocks(int format, int cols) { return ceil_div(cols, FORMAT[format].cols); }
+VT_INLINE int64_t panel_bytes(int format, int cols) { return ceil_div(blocks(format, cols) * FORMAT[format].bytes, 64) * 64; }
+VT_INLINE int64_t packed_bytes(int format, int rows, int cols) { return panels(rows) * panel_bytes(format, cols); }
+VT_INLINE const uint8_t* panel(const Matrix& m, int copy, int p) {
+    return m.data + copy * m.copy_bytes + p * panel_bytes(m.format, m.cols);
+}
+
+// 32 activations as x ≈ d · q. The integer sums are those that codes with an offset need.
+struct Quantized {
+    int8_t q[32];
+    float d;
+    float sum;          // d · Σ q
+    int32_t minus;      // −Σ q
+    int32_t minus_low;  // −Σ of the first 16
+};
+
+// Blocks of 32 activations that a row of x has, enough for every format's padding.
+VT_INLINE int64_t quantized_blocks(int cols) { return ceil_div(cols, 256) * 8; }
+
+// Up to so many rows each thread quantises for itself, which takes less time than a barrier.
+constexpr int ALONE_ROWS = 4;
+VT_INLINE int64_t quantized_bytes(int cols, int heads) {  // of one row
+    return heads * quantized_blocks(cols) * static_cast<int64_t>(sizeof(Quantized));
+}
+
+// n rows of activations, as float and (if the matrix's format is integer) quantised by quantize_rows.
+struct Input {
+    const float* x;
+    int64_t stride;  // floats from row to row
+    int n;
+    const Quantized* q;
+    int64_t q_stride;  // blocks from row to row
+};
+
+}  // namespace vt

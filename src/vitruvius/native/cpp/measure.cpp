@@ -1,0 +1,84 @@
+// Products and reads on their own, for the tests of the kernels and for measuring them.
+#include <chrono>
+#include <exception>
+#include <stdexcept>
+
+#include "isa.h"
+#include "memory.h"
+#include "threads.h"
+#include "vitruvius.h"
+
+using namespace vt;
+
+namespace {
+
+double now() { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
+
+const MatrixKernels& chosen(const char* simd) {
+    const MatrixKernels* const found = matrix_kernels(simd);
+    if (!found) throw std::invalid_argument("this machine cannot run that instruction set");
+    return *found;
+}
+
+// Calls job(thread) in each thread, and gives the seconds that it took.
+template <class Job> double timed(Team& team, Job job) {
+    const double start = now();
+    team.run([](void* context, int thread) { (*static_cast<Job*>(context))(thread); }, &job);
+    return now() - start;
+}
+
+// Runs it, with what it throws as the error text.
+template <class Do> int guarded(Do what, char* error, int64_t size) {
+    try {
+        what();
+        return 0;
+    } catch (const std::exception& e) {
+        if (error && size > 0) snprintf(error, static_cast<size_t>(size), "%s", e.what());
+        return 1;
+    }
+}
+
+}  // namespace
+
+int vt_matmul(const vt_matrix* matrix, const float* x, int32_t n, float* y, const char* simd, int32_t threads,
+              int32_t turns, double* seconds, char* error, int64_t error_size) {
+    return guarded(
+        [&] {
+            const MatrixKernels& kernels = chosen(simd);
+            const Matrix m{matrix->format, matrix->rows, matrix->cols, matrix->copies,
+                           vt_packed_bytes(matrix->format, matrix->rows, matrix->cols), static_cast<const uint8_t*>(matrix->data)};
+            if (m.copy_bytes < 0 || m.copies < 1 || matrix->bytes / m.copies < m.copy_bytes || n < 1 || threads < 1)
+                throw std::invalid_argument("the matrix has less memory than its size needs");
+            const bool integer = FORMAT[m.format].integer;
+            const int64_t q_stride = quantized_blocks(m.cols);
+            const Block block(static_cast<size_t>(n * q_stride) * sizeof(Quantized));
+            auto* const q = reinterpret_cast<Quantized*>(block.data());
+            const Input in{x, m.cols, n, integer ? q : nullptr, q_stride};
+            Team team(threads, nullptr);
+            *seconds = timed(team, [&](int thread) {
+                for (int turn = 0; turn < turns * m.copies; ++turn) {
+                    const Range rows = share(n, thread, threads);
+                    const Range pairs = share(static_cast<int>(ceil_div(panels(m.rows), 2)), thread, threads);
+                    const int end = 2 * pairs.end < panels(m.rows) ? 2 * pairs.end : panels(m.rows);
+                    if (integer) kernels.quantize(x, m.cols, rows.begin, rows.end, m.cols, q, q_stride);
+                    team.barrier();
+                    kernels.matmul(m, turn % m.copies, in, 2 * pairs.begin, end, y, m.rows);
+                    team.barrier();
+                }
+            });
+        },
+        error, error_size);
+}
+
+int vt_read(const void* memory, int64_t bytes, const char* simd, int32_t threads, double* seconds, char* error, int64_t error_size) {
+    return guarded(
+        [&] {
+            const MatrixKernels& kernels = chosen(simd);
+            if (threads < 1) throw std::invalid_argument("there must be a thread");
+            Team team(threads, nullptr);
+            const int64_t floats = bytes / 4 / threads;
+            volatile float kept = 0.0f;
+            *seconds = timed(team, [&](int thread) { kept = kernels.read(static_cast<const float*>(memory) + thread * floats, floats); });
+        },
+        error, error_size);
+}

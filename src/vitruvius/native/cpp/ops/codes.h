@@ -1,0 +1,159 @@
+// How the blocks of each integer format are read: the codes of 32 columns as groups of 4, for L rows, made once for all
+// rows of x. `add` then gives sum + scale · d · Σ code · q, and what belongs to offsets and minima. Layouts: formats.h.
+#pragma once
+
+#include "../lanes.h"
+
+namespace vt {
+namespace VT_ISA {
+
+// The 16 × f16 at p, the part of these L rows.
+VT_INLINE V halves(const uint8_t* p, int part) { return vload_f16(reinterpret_cast<const uint16_t*>(p) + part * L); }
+VT_INLINE const uint8_t* rows_of(const uint8_t* group, int part) { return group + part * L * 4; }
+
+// Low halves of 64 bytes are group j, the high ones group j + 4.
+VT_INLINE void nibbles(const uint8_t* p, int part, VB (&codes)[8]) {
+    VT_UNROLL for (int j = 0; j < 4; ++j) {
+        const VB both = vbload(rows_of(p + 64 * j, part));
+        codes[j] = both & vbset(15);
+        codes[j + 4] = vbshr<4>(both) & vbset(15);
+    }
+}
+// Adds `16 · bit j` of each byte to group j.
+VT_INLINE void fifth_bits(const uint8_t* p, int part, VB (&codes)[8]) {
+    const VB bits = vbload(rows_of(p, part)), mask = vbset(16);
+    codes[0] = codes[0] | (vbshl<4>(bits) & mask);
+    codes[1] = codes[1] | (vbshl<3>(bits) & mask);
+    codes[2] = codes[2] | (vbshl<2>(bits) & mask);
+    codes[3] = codes[3] | (vbshl<1>(bits) & mask);
+    codes[4] = codes[4] | (bits & mask);
+    codes[5] = codes[5] | (vbshr<1>(bits) & mask);
+    codes[6] = codes[6] | (vbshr<2>(bits) & mask);
+    codes[7] = codes[7] | (vbshr<3>(bits) & mask);
+}
+// Adds 16 · two bits of each byte: groups 0 to 3 from the first 64 bytes, 4 to 7 from the second.
+VT_INLINE void fifth_and_sixth_bits(const uint8_t* p, int part, VB (&codes)[8]) {
+    const VB mask = vbset(48);
+    VT_UNROLL for (int plane = 0; plane < 2; ++plane) {
+        const VB bits = vbload(rows_of(p + 64 * plane, part));
+        VB* c = codes + 4 * plane;
+        c[0] = c[0] | (vbshl<4>(bits) & mask);
+        c[1] = c[1] | (vbshl<2>(bits) & mask);
+        c[2] = c[2] | (bits & mask);
+        c[3] = c[3] | (vbshr<2>(bits) & mask);
+    }
+}
+
+// Codes up to `most`, meaning scale · (code − 2^shift).
+template <int most, int shift> struct WithOffset {
+    VB codes[8];
+    V scale;
+    VT_INLINE V add(V sum, const Quantized& x) const {
+        const VI dot = vdot<most, 8>(vishl<shift>(viset(x.minus)), codes, x.q);
+        return vfma(vfromint(dot), scale * vset(x.d), sum);
+    }
+};
+// Codes up to `most`, meaning scale · code + minimum.
+template <int most> struct WithMinimum {
+    VB codes[8];
+    V scale, minimum;
+    VT_INLINE V add(V sum, const Quantized& x) const {
+        const VI dot = vdot<most, 8>(viset(0), codes, x.q);
+        return vfma(vfromint(dot), scale * vset(x.d), vfma(minimum, vset(x.sum), sum));
+    }
+};
+
+// Columns<format>(block, i, part): columns 32·i … 32·i + 31 of a block.
+template <Format> struct Columns;
+
+template <> struct Columns<Q8> {
+    VB codes[8];
+    V scale;
+    VT_INLINE Columns(const uint8_t* block, int, int part) : scale(halves(block, part)) {
+        VT_UNROLL for (int j = 0; j < 8; ++j) codes[j] = vsigned(vbload(rows_of(block + 32 + 64 * j, part)));
+    }
+    VT_INLINE V add(V sum, const Quantized& x) const {
+        return vfma(vfromint(vdot_signed<8>(codes, x)), scale * vset(x.d), sum);
+    }
+};
+template <> struct Columns<Q4> : WithOffset<15, 3> {
+    VT_INLINE Columns(const uint8_t* block, int, int part) {
+        scale = halves(block, part);
+        nibbles(block + 32, part, codes);
+    }
+};
+template <> struct Columns<Q4M> : WithMinimum<15> {
+    VT_INLINE Columns(const uint8_t* block, int, int part) {
+        scale = halves(block, part);
+        minimum = halves(block + 32, part);
+        nibbles(block + 64, part, codes);
+    }
+};
+template <> struct Columns<Q5> : WithOffset<31, 4> {
+    VT_INLINE Columns(const uint8_t* block, int, int part) {
+        scale = halves(block, part);
+        nibbles(block + 96, part, codes);
+        fifth_bits(block + 32, part, codes);
+    }
+};
+template <> struct Columns<Q5M> : WithMinimum<31> {
+    VT_INLINE Columns(const uint8_t* block, int, int part) {
+        scale = halves(block, part);
+        minimum = halves(block + 32, part);
+        nibbles(block + 128, part, codes);
+        fifth_bits(block + 64, part, codes);
+    }
+};
+// The scale and minimum of sub-block `p` in a block of Q4K or Q5K.
+template <int most> VT_INLINE void scale_and_minimum(const uint8_t* block, const uint8_t* p, int part, WithMinimum<most>& c) {
+    c.scale = halves(block, part) * vfromint(viload_u8(p + part * L));
+    c.minimum = -(halves(block + 32, part) * vfromint(viload_u8(p + 16 + part * L)));
+}
+template <> struct Columns<Q4K> : WithMinimum<15> {
+    VT_INLINE Columns(const uint8_t* block, int i, int part) {
+        const uint8_t* p = block + 64 + 288 * i;
+        scale_and_minimum(block, p, part, *this);
+        nibbles(p + 32, part, codes);
+    }
+};
+template <> struct Columns<Q5K> : WithMinimum<31> {
+    VT_INLINE Columns(const uint8_t* block, int i, int part) {
+        const uint8_t* p = block + 64 + 352 * i;
+        scale_and_minimum(block, p, part, *this);
+        nibbles(p + 96, part, codes);
+        fifth_bits(p + 32, part, codes);
+    }
+};
+template <> struct Columns<Q6K> {
+    VB codes[8];
+    V low, high;  // scales of the first and the last 16 columns
+    VT_INLINE Columns(const uint8_t* block, int i, int part) {
+        const uint8_t* p = block + 32 + 416 * i;
+        const V d = halves(block, part);
+        low = d * vfromint(viload_s8(reinterpret_cast<const int8_t*>(p) + part * L));
+        high = d * vfromint(viload_s8(reinterpret_cast<const int8_t*>(p) + 16 + part * L));
+        nibbles(p + 160, part, codes);
+        fifth_and_sixth_bits(p + 32, part, codes);
+    }
+    VT_INLINE V add(V sum, const Quantized& x) const {
+        const VI first = vdot<63, 4>(vishl<5>(viset(x.minus_low)), codes, x.q);
+        const VI last = vdot<63, 4>(vishl<5>(viset(x.minus - x.minus_low)), codes + 4, x.q + 16);
+        const V both = vfma(vfromint(first), low, vfromint(last) * high);
+        return vfma(both, vset(x.d), sum);
+    }
+};
+
+// Twice the values of E2M1 (OCP microscaling formats 1.0), plus 16.
+alignas(16) static constexpr uint8_t E2M1[16] = {16, 17, 18, 19, 20, 22, 24, 28, 16, 15, 14, 13, 12, 10, 8, 4};
+
+template <> struct Columns<MXFP4> : WithOffset<28, 4> {
+    VT_INLINE Columns(const uint8_t* block, int, int part) {
+        // 2^(e − 128): half of E8M0's value, because the codes are doubled. Below float's normal numbers it is 0.
+        scale = vfrombits(vishl<23>(vimax(visub(viload_u8(block + part * L), viset(1)), viset(0))));
+        nibbles(block + 16, part, codes);
+        VT_UNROLL for (int j = 0; j < 8; ++j) codes[j] = vbtable(E2M1, codes[j]);
+    }
+};
+
+}  // namespace VT_ISA
+}  // namespace vt

@@ -1,0 +1,238 @@
+"""What the explorer's page shows, as plain JSON: an index of cards, one record for each architecture, the lineage.
+
+Everything is read from the definitions by the views and the cost engine; nothing is typed by hand. `files` names every
+file of `data/`, so that what is served and what is exported are the same bytes.
+"""
+
+from __future__ import annotations
+
+import inspect
+import json
+import sys
+from collections.abc import Callable, Iterable
+from dataclasses import asdict
+from functools import partial
+from importlib import resources
+from typing import Any
+
+from .. import __version__, catalog
+from ..architectures import KINDS, family_of
+from ..catalog import Entry
+from ..cost import Cost, cost
+from ..cost.devices import devices
+from ..cost.pieces import pieces
+from ..spec import Decoder
+from ..views import draw, tree
+from ..views.charts import INKS, charts
+from ..views.diff import changes, describe
+from ..views.drawing.document import stylesheet
+from ..views.drawing.font import FILES
+from ..views.drawing.kinds import kinds, stretches
+from ..views.drawing.sketch import Highlight
+from ..views.drawing.thumbnail import thumbnail
+from ..views.origins import figures
+from ..views.parts import about, told_parts
+from ..views.svg import NIGHT, PAPER, Drawing, Theme
+from ..views.table import cost_table
+from ..views.words import phrase
+from .keyfacts import card, runs
+from .known import known
+
+HOVERED_AT = 8192  # tokens of context at which a part's FLOPs are told, or the model's own if that is shorter
+SPOKEN = 3  # changes that stand on an edge of the lineage
+
+
+def index() -> dict[str, Any]:
+    """The wall of cards, and what can be chosen in its filters."""
+    cards = [card(known(entry.id), entry) for entry in catalog.entries()]
+    return {
+        "version": __version__,
+        "architectures": cards,
+        "filters": {name: _choices(cards, name) for name in ("family", "kind", "attention", "features", "license")},
+    }
+
+
+def _choices(cards: Iterable[dict[str, Any]], name: str) -> list[str]:
+    values = [item for each in cards for item in (each[name] if isinstance(each[name], list) else [each[name]])]
+    return sorted({value for value in values if value is not None}, key=str.casefold)
+
+
+def page(arch: Decoder, entry: Entry | None = None) -> dict[str, Any]:
+    """Everything that the page of one architecture shows; without an entry, of one from elsewhere."""
+    at = min(HOVERED_AT, arch.context)
+    drawing = draw(arch, theme=None)
+    parts = told_parts(arch, (path for path in _paths(drawing) if path), at)
+    c = cost(arch)
+    return {
+        **card(arch, entry),
+        "drawing": {"svg": drawing.svg, "width": drawing.rect.width, "height": drawing.rect.height},
+        "parts": {path: asdict(part) for path, part in parts.items()},
+        "parts_context": at,
+        "kinds": _told_kinds({part.kind for part in parts.values()} - {""}),
+        "layers_in_order": _strip(arch),
+        "aspects": _aspects(arch),
+        "cost": c.to_dict(),
+        "tables": {"cost": cost_table(c), "tree": tree(arch)},
+        "source": _source(arch),
+        "config": arch.config,
+        "origins": _origins(entry, c) if entry else None,
+    }
+
+
+def _paths(drawing: Drawing) -> list[str]:
+    return [part.path for part, _ in drawing.root.walk()]
+
+
+def _told_kinds(names: set[str]) -> dict[str, Any]:
+    """class name -> what is read about it beside the parts that are of it."""
+    return {name: asdict(about(KINDS[name])) for name in sorted(names)}
+
+
+def _strip(arch: Decoder) -> dict[str, Any]:
+    """Every layer's kind in order, and what the kinds are; `path` is where one of the kind is drawn."""
+    shown = kinds(arch)
+    return {
+        "summary": ", then ".join(map(str, stretches(shown))),
+        "runs": runs(arch),
+        "kinds": [
+            {
+                "name": kind.name,
+                "path": f"layers.{kind.indices[0]}",
+                "layers": list(kind.indices),
+                "about": phrase(kind.layer),
+            }
+            for kind in shown
+        ],
+    }
+
+
+def _aspects(arch: Decoder) -> list[dict[str, Any]]:
+    """Every comparable property; `paths` are places of the drawing."""
+    rows = []
+    for row in describe(arch):
+        rows.append(
+            {
+                "section": _section(row.paths[0]) if row.paths else row.role or "model",
+                "label": row.label,
+                "role": row.role,
+                "value": row.value,
+                "paths": sorted(Highlight.of(arch, row.paths).paths),
+            }
+        )
+    return rows
+
+
+def _section(path: str) -> str:
+    steps = path.split(".")
+    if "encoder" in steps:
+        return "encoder"
+    if steps[0] == "mtp":
+        return "multi-token prediction"
+    if steps[0] != "layers" or len(steps) < 3:
+        return "model"
+    return {"mixer": "mixer", "mlp": "feed-forward"}.get(steps[2], steps[2])
+
+
+def _source(arch: Decoder) -> dict[str, str]:
+    """The code of the function that reads this config: the definition."""
+    module = sys.modules[family_of(arch).spec.__module__]
+    return {"module": module.__name__, "code": inspect.getsource(module)}
+
+
+def _origins(entry: Entry, c: Cost) -> dict[str, Any]:
+    """Where the figures come from, and what is not confirmed."""
+    return {
+        "figures": [dict(zip(("what", "value", "origin"), row, strict=True)) for row in figures(entry, c)],
+        "published": entry.published,
+        "note": entry.published["note"],
+        "unconfirmed": list(entry.unconfirmed),
+        "unconfirmed_keys": list(entry.unconfirmed_keys),
+        "sources": list(entry.sources),
+        "repository": entry.repository,
+        "license": {"value": entry.license, "source": entry.license_source},
+        "released": {"value": entry.released, "source": entry.released_source},
+        "derives": entry.derives,
+    }
+
+
+def lineage() -> dict[str, Any]:
+    """Who derives from whom, and what changed on the way. Where no source says so, a model stands beside the one that
+    it is best compared with: `relation` tells "weights" and "design" from "compared"."""
+    edges = []
+    for entry in catalog.entries():
+        if entry.derives:
+            edges.append(_edge(entry, entry.derives["parent"], entry.derives["takes"], entry.derives["source"]))
+        elif entry.predecessor:
+            edges.append(_edge(entry, entry.predecessor, "compared", None))
+    return {"edges": edges}
+
+
+def _edge(entry: Entry, parent: str, relation: str, source: str | None) -> dict[str, Any]:
+    nouns, numbers = changes(known(parent), known(entry.id))
+    return {
+        "from": parent,
+        "to": entry.id,
+        "relation": relation,
+        "source": source,
+        "same": not (nouns or numbers),
+        "label": _label([change.what for change in nouns], bool(numbers)),
+        "nouns": [asdict(change) for change in nouns],
+        "numbers": [asdict(change) for change in numbers],
+    }
+
+
+def _label(nouns: list[str], resized: bool) -> str:
+    """A few words for an edge: what is another noun, or that only numbers are others."""
+    if not nouns:
+        return "other sizes" if resized else "the same architecture"
+    more = f" and {len(nouns) - SPOKEN} more" if len(nouns) > SPOKEN else ""
+    return ", ".join(nouns[:SPOKEN]) + more
+
+
+def drawing_css() -> str:
+    """The style of the drawings in the page: light, dark where the page or the system says so, and their font."""
+    weights = {False: 400, True: 600}
+    fonts = (
+        f'@font-face{{font-family:"Inter";font-weight:{weights[bold]};font-display:swap;src:url(fonts/{file}) '
+        'format("opentype")}'
+        for bold, file in FILES.items()
+    )
+    system = stylesheet(NIGHT, ':root:not([data-theme="light"])')
+    asked = stylesheet(NIGHT, ':root[data-theme="dark"]')
+    dark = f"@media (prefers-color-scheme: dark){{\n{system}\n}}"
+    return "\n".join([*fonts, stylesheet(PAPER), dark, asked]) + "\n"
+
+
+def files() -> dict[str, Callable[[], bytes]]:
+    """Path below `data/` -> its contents, made when asked for."""
+    named: dict[str, Callable[[], bytes]] = {
+        "index.json": lambda: encoded(index()),
+        "lineage.json": lambda: encoded(lineage()),
+        "devices.json": lambda: encoded([asdict(device) for device in devices()]),
+        "charts.json": lambda: encoded({ink: charts(ink) for ink in INKS}),
+        "drawing.css": lambda: drawing_css().encode(),
+    }
+    fonts = resources.files("vitruvius.views").joinpath("fonts")
+    named |= {f"fonts/{file}": fonts.joinpath(file).read_bytes for file in (*FILES.values(), "OFL.txt")}
+    for entry in catalog.entries():
+        named |= _files_of(entry)
+    return named
+
+
+def _files_of(entry: Entry) -> dict[str, Callable[[], bytes]]:
+    return {
+        f"arch/{entry.id}.json": lambda: encoded(page(known(entry.id), entry)),
+        f"pieces/{entry.id}.json": lambda: encoded(pieces(known(entry.id))),
+        f"thumbs/{entry.id}.svg": lambda: thumbnail(known(entry.id)).encode(),
+        f"drawings/{entry.id}.svg": partial(_drawn, entry.id, PAPER),
+        f"drawings/{entry.id}.night.svg": partial(_drawn, entry.id, NIGHT),
+    }
+
+
+def _drawn(name: str, theme: Theme) -> bytes:
+    return draw(known(name), theme=theme).svg.encode()
+
+
+def encoded(value: Any) -> bytes:
+    """Compact JSON in UTF-8, as JSON has it: no NaN, no infinity."""
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()

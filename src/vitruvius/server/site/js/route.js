@@ -1,0 +1,70 @@
+// Where we are, all of it in the address: `#/compare/a,b?context=8192`. Sliders change it many times a second: what is
+// shown follows at once, the address a moment later (browsers allow only so many changes of it).
+import { useEffect, useState } from "./html.js";
+
+const SETTLED = 250; // milliseconds
+const listeners = new Set();
+let route = parse(location.hash);
+let writing = 0;
+
+function parse(hash) {
+  const [path, query = ""] = hash.replace(/^#\/?/, "").split("?");
+  const [view, ...args] = path.split("/").map(decoded);
+  return { view: view || "wall", args, query: Object.fromEntries(new URLSearchParams(query)) };
+}
+
+function decoded(text) {
+  try {
+    return decodeURIComponent(text);
+  } catch {
+    return text;
+  }
+}
+
+/** The address of a view: `href("compare", ["a,b"], {context: 8192})`. */
+export function href(view, args = [], query = {}) {
+  const path = [view, ...args].map((each) => encodeURIComponent(each).replaceAll("%2C", ",")).join("/");
+  const kept = Object.entries(query).filter(([, value]) => value !== undefined && value !== null && value !== "");
+  const said = new URLSearchParams(kept).toString().replaceAll("%2C", ",");
+  return `#/${path}${said ? `?${said}` : ""}`;
+}
+
+function tell() {
+  for (const listener of listeners) listener(route);
+}
+
+/** Goes to another view, which the back button leaves again. */
+export function navigate(address) {
+  clearTimeout(writing);
+  location.hash = address;
+}
+
+/** Changes the query of this view; what is undefined or "" leaves it. */
+export function update(changes) {
+  const query = { ...route.query };
+  for (const [key, value] of Object.entries(changes)) {
+    if (value === undefined || value === null || value === "") delete query[key];
+    else query[key] = String(value);
+  }
+  route = { ...route, query };
+  tell();
+  clearTimeout(writing);
+  writing = setTimeout(() => history.replaceState(null, "", href(route.view, route.args, route.query)), SETTLED);
+}
+
+addEventListener("hashchange", () => {
+  clearTimeout(writing);
+  route = parse(location.hash);
+  tell();
+});
+
+/** The current route: {view, args, query}. */
+export function useRoute() {
+  const [now, set] = useState(route);
+  useEffect(() => {
+    listeners.add(set);
+    set(route);
+    return () => listeners.delete(set);
+  }, []);
+  return now;
+}

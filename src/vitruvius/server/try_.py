@@ -1,0 +1,253 @@
+"""Trying a model on this machine: its text as it comes, with probabilities, and what one forward pass looks like.
+
+    GET  api/try            which models there are
+    POST api/try/generate   {model, prompt, …} -> server-sent events: `token`, then `done` or `error`
+    POST api/try/look       {model, text} -> its tokens, and where there are attentions and routers to look at
+    POST api/try/attention  {model, text, path, head} -> the weights, a row for each token
+    POST api/try/router     {model, text, path} -> the experts of each token, and their weights
+
+One request runs a model at a time; others are told so. A page that is closed ends its text.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+from starlette.concurrency import run_in_threadpool
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.routing import Route
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from ..errors import InputError
+from .local import Loaded, LocalModels
+
+LONGEST_PROMPT = 8_000  # characters
+MOST_NEW, MOST_SHOWN = 512, 256  # tokens written; tokens of a text whose inside is shown
+ALTERNATIVES = 5
+LARGEST_REQUEST = 64 * 2**10  # bytes
+
+
+def routes(given: Sequence[str] = ()) -> list[Route]:
+    """The routes, for the models at hand and the checkpoints in `given`."""
+    models, desk = LocalModels(given), _Desk()
+
+    async def listed(request: Request) -> Response:
+        why = await run_in_threadpool(models.unavailable)
+        found = [{"id": name} for name in ({} if why else models.sources)]
+        return JSONResponse({"available": why is None, "why": why, "models": found})
+
+    async def generate(request: Request) -> ASGIApp:
+        asked = await _asked(request)
+        await desk.sit()
+        try:
+            loaded = await run_in_threadpool(models.load, _text(asked, "model", 200))
+            tokens = await run_in_threadpool(_prepared, loaded, asked)
+        except BaseException:
+            desk.leave()
+            raise
+        return desk.until_told(StreamingResponse(_events(tokens), media_type="text/event-stream"))
+
+    def looking(answer: Callable[[Loaded, list[int], Mapping[str, Any]], dict[str, Any]]) -> Any:
+        async def look(request: Request) -> Response:
+            asked = await _asked(request)
+            async with desk.seat():
+                return JSONResponse(await run_in_threadpool(_looked, models, asked, answer))
+
+        return look
+
+    return [
+        Route("/api/try", listed, methods=["GET"]),
+        Route("/api/try/generate", generate, methods=["POST"]),
+        Route("/api/try/look", looking(_places), methods=["POST"]),
+        Route("/api/try/attention", looking(_attention), methods=["POST"]),
+        Route("/api/try/router", looking(_router), methods=["POST"]),
+    ]
+
+
+class _Desk:
+    """There is one seat, and nobody waits for it."""
+
+    def __init__(self) -> None:
+        self.taken = False
+
+    async def sit(self) -> None:
+        if self.taken:
+            raise HTTPException(409, "a model is at work for another request; try again when it is done")
+        self.taken = True
+
+    def leave(self) -> None:
+        self.taken = False
+
+    def until_told(self, response: Response) -> ASGIApp:
+        """The answer, after which the seat is free, whether anybody heard it to the end or not."""
+
+        async def answer(scope: Scope, receive: Receive, send: Send) -> None:
+            try:
+                await response(scope, receive, send)
+            finally:
+                self.leave()
+
+        return answer
+
+    @asynccontextmanager
+    async def seat(self) -> AsyncIterator[None]:
+        await self.sit()
+        try:
+            yield
+        finally:
+            self.leave()
+
+
+# ------------------------------------------------------------------ text
+
+
+def _prepared(loaded: Loaded, asked: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """The tokens to come. What cannot be done is refused here, before the answer has begun."""
+    from ..inference.sampling import Sampler
+
+    prompt = _text(asked, "prompt", LONGEST_PROMPT)
+    sampler = Sampler(
+        temperature=asked.get("temperature", 0.0),
+        top_k=asked.get("top_k"),
+        top_p=asked.get("top_p"),
+        seed=asked.get("seed"),
+    )
+    most = _whole(asked, "max_new_tokens", 1, MOST_NEW, 64)
+    chat = asked.get("chat") is True
+    ids = loaded.tokenizer.chat([{"role": "user", "content": prompt}]) if chat else loaded.tokenizer.encode(prompt)
+    room = loaded.model.spec.context - len(ids)
+    if not ids or room < 1:
+        raise InputError(f"the prompt has {len(ids):,} tokens, the model's context is {loaded.model.spec.context:,}")
+    return _tokens(loaded, ids, min(most, room), sampler)
+
+
+def _tokens(loaded: Loaded, ids: list[int], most: int, sampler: Any) -> Iterator[dict[str, Any]]:
+    """Each new token with its probability before any sampling option, and the likeliest ones beside it."""
+    from ..inference.torch_runner import TorchRunner
+
+    runner, text = TorchRunner(loaded.model), loaded.tokenizer.stream()
+    for token in ids[-4:]:
+        text.push(token)  # whether a space follows depends on them
+    state, history = runner.new_state(1, len(ids) + most), list(ids)
+    logits = runner.feed([ids], state)
+    for _ in range(most):
+        probabilities = _softmax(logits[0])
+        (token,) = sampler.choose(logits, [history]).tolist()
+        best = np.argsort(-probabilities)[:ALTERNATIVES].tolist()
+        yield {
+            "id": token,
+            "text": text.push(token),
+            "probability": round(float(probabilities[token]), 6),
+            "top": [
+                {"id": i, "text": loaded.tokenizer.decode([i]), "probability": round(float(probabilities[i]), 6)}
+                for i in best
+            ],
+        }
+        if token in {*runner.eos, *loaded.tokenizer.eos_ids}:
+            return
+        history.append(token)
+        logits = runner.feed([[token]], state)
+
+
+def _softmax(logits: Any) -> Any:
+    scaled = np.exp(logits.astype(np.float64) - logits.max())
+    return scaled / scaled.sum()
+
+
+async def _events(tokens: Iterator[dict[str, Any]]) -> AsyncIterator[bytes]:
+    """Server-sent events, until all is told or the page has gone."""
+    begin, count = perf_counter(), 0
+    try:
+        while (told := await run_in_threadpool(next, tokens, None)) is not None:
+            count += 1
+            yield _event("token", told)
+        yield _event("done", {"tokens": count, "seconds": round(perf_counter() - begin, 3)})
+    except InputError as error:
+        yield _event("error", {"error": str(error)})
+
+
+def _event(name: str, value: Mapping[str, Any]) -> bytes:
+    return f"event: {name}\ndata: {json.dumps(value, ensure_ascii=False)}\n\n".encode()
+
+
+# ------------------------------------------------------------------ inside
+
+
+def _looked(
+    models: LocalModels,
+    asked: Mapping[str, Any],
+    answer: Callable[[Loaded, list[int], Mapping[str, Any]], dict[str, Any]],
+) -> dict[str, Any]:
+    loaded = models.load(_text(asked, "model", 200))
+    ids = loaded.tokenizer.encode(_text(asked, "text", LONGEST_PROMPT))
+    if not 0 < len(ids) <= MOST_SHOWN:
+        raise InputError(f"the text has {len(ids):,} tokens; from 1 to {MOST_SHOWN} are shown")
+    tokens = [{"id": i, "text": loaded.tokenizer.decode([i])} for i in ids]
+    return {"tokens": tokens, **answer(loaded, ids, asked)}
+
+
+def _places(loaded: Loaded, ids: list[int], asked: Mapping[str, Any]) -> dict[str, Any]:
+    from .patterns import heads, routers
+
+    return {
+        "attentions": [{"path": path, "heads": count} for path, count in heads(loaded.model).items()],
+        "routers": [{"path": path, "experts": e, "active": k} for path, (e, k) in routers(loaded.model).items()],
+    }
+
+
+def _attention(loaded: Loaded, ids: list[int], asked: Mapping[str, Any]) -> dict[str, Any]:
+    from .patterns import attention_weights
+
+    path, head = _text(asked, "path", 200), _whole(asked, "head", 0, 65_536, 0)
+    return {"weights": _rounded(attention_weights(loaded.model, ids, path, head))}
+
+
+def _router(loaded: Loaded, ids: list[int], asked: Mapping[str, Any]) -> dict[str, Any]:
+    from .patterns import router_choice
+
+    experts, weights = router_choice(loaded.model, ids, _text(asked, "path", 200))
+    return {"experts": experts.tolist(), "weights": _rounded(weights)}
+
+
+def _rounded(values: Any) -> list[list[float]]:
+    return [[round(value, 4) for value in row] for row in values.tolist()]
+
+
+# ------------------------------------------------------------------ requests
+
+
+async def _asked(request: Request) -> dict[str, Any]:
+    """The request's JSON object, read no further than it may be long."""
+    received = bytearray()
+    async for piece in request.stream():
+        received += piece
+        if len(received) > LARGEST_REQUEST:
+            raise HTTPException(413, f"a request may have at most {LARGEST_REQUEST:,} bytes")
+    try:
+        asked = json.loads(received)
+    except (ValueError, RecursionError):
+        raise InputError("the request is not valid JSON") from None
+    if not isinstance(asked, dict):
+        raise InputError("the request must be a JSON object")
+    return asked
+
+
+def _text(asked: Mapping[str, Any], key: str, longest: int) -> str:
+    value = asked.get(key)
+    if not isinstance(value, str) or not 0 < len(value) <= longest:
+        raise InputError(f"{key} must be a text of 1 to {longest:,} characters")
+    return value
+
+
+def _whole(asked: Mapping[str, Any], key: str, least: int, most: int, default: int) -> int:
+    value = asked.get(key, default)
+    if type(value) is not int or not least <= value <= most:
+        raise InputError(f"{key} must be a whole number from {least} to {most}")
+    return value
