@@ -56,8 +56,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def run(*args: str, stdin: str | None = None) -> Result:
-    return CliRunner().invoke(main, list(args), input=stdin)
+def run(verb: str, *args: str, stdin: str | None = None) -> Result:
+    """By PyTorch, whatever else is installed."""
+    executor = ["--engine", "torch"] if verb in ("generate", "chat") and "--engine" not in args else []
+    return CliRunner().invoke(main, [verb, *args, *executor], input=stdin)
 
 
 def expected(folder: Path, prompt: str | list[dict[str, Any]], count: int, **options: Any) -> str:
@@ -269,7 +271,7 @@ def test_ctrl_c_ends_it_quietly(folder: Path) -> None:
     assert stderr.strip() == b""
 
 
-# ------------------------------------------------------------------ verify and bench
+# ------------------------------------------------------------------ verify
 
 
 def test_verify_of_equal_models(folder: Path) -> None:
@@ -311,27 +313,6 @@ def test_verify_without_transformers(folder: Path, monkeypatch: pytest.MonkeyPat
         raise metadata.PackageNotFoundError(name)
 
     monkeypatch.setattr("vitruvius.inference.verify.metadata.version", missing)
-    for verb in ("verify", "bench"):
-        result = run(verb, str(folder))
-        assert (result.exit_code, result.stdout, result.stderr.count("\n")) == (2, "", 1)
-        assert "transformers is not installed" in result.stderr
-
-
-def test_bench_measures_both_in_turn(folder: Path) -> None:
-    result = run("bench", str(folder), "--prompt-tokens", "20", "--new-tokens", "6", "--turns", "2", "--json")
-    report = json.loads(result.stdout)
-    ours, theirs = report["speeds"]
-    assert (ours["engine"], theirs["engine"]) == ("vitruvius", "transformers")
-    assert (ours["ratio_prefill"], ours["ratio_decode"]) == (1, 1)
-    assert theirs["ratio_decode"] > 0
-    assert theirs["same_tokens"], "both must have computed the same"
-    assert (report["prompt"], report["new"], report["turns"], report["dtype"]) == (20, 6, 2, "float32")
-    assert set(report["versions"]) == {"vitruvius", "transformers", "torch", "python"}
-    text = run("bench", str(folder), "--prompt-tokens", "20", "--new-tokens", "6", "--turns", "1").stdout
-    assert "prefill of 20 tokens, then 6 one by one; 1 turns" in text
-
-
-def test_bench_of_more_than_the_context(folder: Path) -> None:
-    result = run("bench", str(folder), "--prompt-tokens", "3990", "--new-tokens", "11")
-    assert (result.exit_code, result.stdout) == (2, "")
-    assert "3990 + 11 tokens exceed the context of 4,000" in result.stderr
+    result = run("verify", str(folder))
+    assert (result.exit_code, result.stdout, result.stderr.count("\n")) == (2, "", 1)
+    assert "transformers is not installed" in result.stderr

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import click
@@ -14,58 +15,97 @@ if TYPE_CHECKING:
     from ..inference.bench import Report
 
 
+def numbers(context: click.Context, option: click.Parameter, text: str) -> tuple[int, ...]:
+    """ "512,2k" -> (512, 2048)."""
+    return tuple(options.Tokens().convert(part, option, context) for part in text.split(","))
+
+
 @click.command()
 @options.model
-@click.option("--prompt-tokens", type=click.IntRange(1), default=512, show_default=True, help="Read at once.")
-@click.option("--new-tokens", type=click.IntRange(1), default=64, show_default=True, help="Then decoded one by one.")
-@click.option("--turns", type=click.IntRange(1), default=5, show_default=True, help="Of each engine, in turn.")
-@click.option("--threads", type=click.IntRange(1), help="For PyTorch. Default: its own choice.")
-@running.dtype
+@click.option(
+    "--prompt-tokens", default="512,2048", show_default=True, callback=numbers, help="Prompts that are read at once."
+)
+@click.option(
+    "--contexts", default="128,2048", show_default=True, callback=numbers, help="Tokens read before decoding is timed."
+)
+@click.option("--new-tokens", type=click.IntRange(1), default=128, show_default=True, help="Then decoded one by one.")
+@click.option("--batch", type=click.IntRange(1), default=1, show_default=True, help="Also so many sequences at once.")
+@click.option("--turns", type=click.IntRange(1), default=7, show_default=True, help="Of each engine, in turn.")
+@running.engine
+@running.weights
+@running.threads
+@click.option(
+    "--against",
+    help="Engines to compare with: torch, transformers, llama.cpp, or none. Default: those installed that can read "
+    "these weights as precisely.",
+)
 @running.ignore_key
 @options.as_json
 @options.output
+@click.option("--chart", type=click.Path(dir_okay=False, writable=True), help="Draw it too, as .svg or .png.")
 def command(
     model: str,
-    prompt_tokens: int,
+    prompt_tokens: tuple[int, ...],
+    contexts: tuple[int, ...],
     new_tokens: int,
+    batch: int,
     turns: int,
+    engine: str,
+    weights: str | None,
     threads: int | None,
-    dtype: str,
+    against: str | None,
     ignore: tuple[str, ...],
     as_json: bool,
     output: str | None,
+    chart: str | None,
 ) -> None:
-    """The speed of MODEL at batch 1 against transformers, with the same weights, in turn within one run: medians, and
-    their ratios."""
-    running.require_torch()
-    from ..inference.bench import bench
+    """The speed of MODEL beside other engines that hold the same weights, in turn within one run: medians, and their
+    ratios.
 
-    def say(what: str) -> None:
-        if sys.stderr.isatty():
-            click.echo(f"\r\x1b[K{what}", nl=False, err=True)
+    Sizes and repeats are small enough for a minute or two with a small model; --new-tokens and --turns make it shorter.
+    llama.cpp (pip install llama-cpp-python) reads GGUF files only, and quantises one itself to what --weights asks for.
+    """
+    from ..inference.bench import Lengths, bench
 
-    report = bench(model, prompt_tokens, new_tokens, turns, dtype, threads, ignore, say)
-    say("")
+    peers = None if against is None else [name for name in against.split(",") if name != "none"]
+    lengths = Lengths(prompt_tokens, contexts, new_tokens, batch)
+    report = bench(model, engine, weights or "as-is", lengths, turns, threads, peers, ignore, _teller())
+    if chart:
+        from ..views.charts import speeds
+        from .plot import write
+
+        write(speeds(report.to_dict()), chart)
     return emit_json(report.to_dict(), output) if as_json else emit(told(report), output)
+
+
+def _teller() -> Callable[[str], None]:
+    """Shows what is being done on a terminal, in one line that is overwritten."""
+    shown = sys.stderr.isatty()
+    return lambda what: click.echo(f"\r\x1b[K{what}", nl=False, err=True) if shown else None
 
 
 def told(r: Report) -> str:
     """The report as a table, with what it depends on."""
     from ..views.table import table
 
-    rows = [["tokens/s", "prefill", "decode", "ours ÷ it", "", "same tokens"], ["", "", "", "prefill", "decode", ""]]
-    rows += [
-        [
-            s.engine,
-            f"{s.prefill:.0f}",
-            f"{s.decode:.1f}",
-            f"{s.ratio_prefill:.2f}",
-            f"{s.ratio_decode:.2f}",
-            "yes" if s.same_tokens else "no",
-        ]
-        for s in r.speeds
-    ]
+    measures = list(dict.fromkeys(speed.measure for speed in r.speeds))
+    found = {(speed.engine, speed.measure): speed for speed in r.speeds}
+    names = list(r.same_tokens)
+    rows = [["tokens/s", *(measure.title for measure in measures), "same tokens"]]
+    for name in names:
+        cells = []
+        for measure in measures:
+            speed = found.get((name, measure))
+            ratio = f" ({speed.ratio:.2f})" if speed and name != names[0] else ""
+            share = f" [{speed.bandwidth:.0%}]" if speed and speed.bandwidth else ""
+            cells.append(f"{speed.rate:,.1f}{ratio}{share}" if speed else "")
+        rows.append([name, *cells, "yes" if r.same_tokens[name] else "no"])
+    what = (
+        f"{r.model}, weights {r.weights}: tokens/s, medians of {r.turns} turns; decoding is {r.new} tokens one by one"
+    )
+    legend = "(…) how many times as fast ours is, in the same turns"
+    if r.read_bandwidth:
+        legend += f"; […] share of the read bandwidth, {r.read_bandwidth / 1e9:.1f} GB/s"
     versions = ", ".join(f"{name} {version}" for name, version in r.versions.items())
-    what = f"{r.model}, {r.dtype}, batch 1: prefill of {r.prompt} tokens, then {r.new} one by one; {r.turns} turns"
     where = f"{r.processor}, {r.threads} threads of {r.cores} cores, load {r.load:.1f} before; {r.date}"
-    return f"{what}\n\n{table(rows, left=1)}\n\n{where}\n{versions}"
+    return f"{what}\n\n{table(rows, left=1)}\n\n{legend}\n{where}\n{versions}"

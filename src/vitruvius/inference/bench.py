@@ -1,30 +1,38 @@
-"""How fast a model runs, as a ratio to transformers.
+"""How fast a model runs, beside other engines with the same weights.
 
-Both hold the same weights and take turns within one run, since the speed of a machine drifts by more than two programs
-differ: a ratio is the median, over the turns, of what both needed in the same turn.
+All take turns within one run, since the speed of a machine drifts by more than two programs differ: a ratio is the
+median, over the turns, of what both reached in the same turn.
 """
 
 from __future__ import annotations
 
 import os
 import platform
-from collections.abc import Callable, Sequence
+import tempfile
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from datetime import date
+from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 from statistics import median
 from time import perf_counter
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Literal, Protocol
+
+import numpy as np
 
 from .. import __version__
 from ..errors import InputError
-from .torch_runner import TorchRunner
-from .verify import reference_folder, reference_model
+from .peers import LlamaCpp, Transformers, has_llama_cpp, quantized
+from .runner import Runner
 
-if TYPE_CHECKING:
-    from torch import nn
+Kind = Literal["prefill", "decode", "batch"]
 
-    from ..nn import Decoder
+# our weight formats -> llama.cpp's, the nearest first
+SAME: Mapping[str, tuple[str, ...]] = {"f32": ("F32",), "bf16": ("BF16",), "q8": ("Q8_0",), "q4": ("Q4_1", "Q4_0")}
+DTYPES = {"f32": "float32", "bf16": "bfloat16"}  # our weight formats -> PyTorch's
 
 
 class Engine(Protocol):
@@ -42,78 +50,67 @@ class Engine(Protocol):
 
 
 class Ours:
-    """The torch models of this package."""
+    """A model of this package, native or of torch."""
 
-    name = "vitruvius"
-
-    def __init__(self, model: Decoder) -> None:
-        self._runner = TorchRunner(model)
+    def __init__(self, name: str, runner: Runner) -> None:
+        self.name, self.runner = name, runner
 
     def prefill(self, prompt: Sequence[int], new: int) -> int:
         """See `Engine`."""
-        self._state = self._runner.new_state(1, len(prompt) + new)
-        return int(self._runner.feed([prompt], self._state).argmax())
+        return self.prefill_rows([prompt], new)[0]
 
     def decode(self, token: int) -> int:
         """See `Engine`."""
-        return int(self._runner.feed([[token]], self._state).argmax())
+        return self.decode_rows([token])[0]
 
+    def prefill_rows(self, prompts: Sequence[Sequence[int]], new: int) -> list[int]:
+        """The same for several prompts at once."""
+        self._state = self.runner.new_state(len(prompts), max(map(len, prompts)) + new)
+        best: list[int] = self.runner.feed(prompts, self._state).argmax(-1).tolist()
+        return best
 
-class Transformers:
-    """transformers, by its default attention and cache; without its `generate`, which would only add to its time."""
-
-    name = "transformers"
-
-    def __init__(self, model: nn.Module) -> None:
-        self._model = model
-
-    def prefill(self, prompt: Sequence[int], new: int) -> int:
-        """See `Engine`."""
-        self._cache: Any = None
-        return self._read(prompt)
-
-    def decode(self, token: int) -> int:
-        """See `Engine`."""
-        return self._read([token])
-
-    def _read(self, ids: Sequence[int]) -> int:
-        import torch
-
-        with torch.inference_mode():
-            rows = torch.tensor([ids])
-            out = self._model(input_ids=rows, past_key_values=self._cache, use_cache=True, logits_to_keep=1)
-        self._cache = out.past_key_values
-        return int(out.logits[0, -1].argmax())
+    def decode_rows(self, tokens: Sequence[int]) -> list[int]:
+        """The same for several sequences at once."""
+        best: list[int] = self.runner.feed([[token] for token in tokens], self._state).argmax(-1).tolist()
+        return best
 
 
 @dataclass(frozen=True)
-class Turn:
-    """What one engine reached in one turn, in tokens per second, and the tokens it wrote."""
+class Measure:
+    """What is timed: the prefill of `tokens`; tokens one by one after `tokens` have been read; the same for several
+    sequences (`rows`) in one step."""
 
-    prefill_rate: float
-    decode_rate: float
-    written: tuple[int, ...]
+    kind: Kind
+    tokens: int
+    rows: int = 1
+
+    @property
+    def title(self) -> str:
+        """As a heading."""
+        return {"prefill": f"prefill {self.tokens:,}", "decode": f"decode at {self.tokens:,}"}.get(
+            self.kind, f"{self.rows} sequences at {self.tokens:,}"
+        )
 
 
 @dataclass(frozen=True)
 class Speed:
-    """Tokens per second: the median of all turns. `ratio_…` is the median of the turns' ratios, ours ÷ this one's."""
+    """What an engine reached: `rate` is tokens per second, the median of all turns; `ratio` the median of the turns'
+    ratios, ours ÷ this one's; `bandwidth` the share of the memory's read bandwidth that its weights and state came
+    with, where that is known."""
 
     engine: str
-    prefill: float
-    decode: float
-    ratio_prefill: float
-    ratio_decode: float
-    same_tokens: bool
+    measure: Measure
+    rate: float
+    ratio: float
+    bandwidth: float | None = None
 
 
 @dataclass(frozen=True)
 class Report:
-    """A measurement, and all that it depends on."""
+    """A measurement, and all that it depends on. `read_bandwidth` is in bytes/s."""
 
     model: str
-    dtype: str
-    prompt: int
+    weights: str
     new: int
     turns: int
     threads: int
@@ -122,6 +119,8 @@ class Report:
     load: float
     date: str
     versions: dict[str, str]
+    read_bandwidth: float | None
+    same_tokens: dict[str, bool]
     speeds: tuple[Speed, ...]
 
     def to_dict(self) -> dict[str, Any]:
@@ -129,93 +128,242 @@ class Report:
         return asdict(self)
 
 
+@dataclass(frozen=True)
+class Lengths:
+    """What is measured: prompts of these lengths, decoding of `new` tokens after these contexts, and the same for
+    `batch` sequences at once (1: not measured)."""
+
+    prompts: tuple[int, ...] = (512, 2048)
+    contexts: tuple[int, ...] = (128, 2048)
+    new: int = 128
+    batch: int = 1
+
+    @property
+    def longest(self) -> int:
+        """The most tokens of a sequence."""
+        return max((*self.prompts, *(context + self.new for context in self.contexts)))
+
+    @property
+    def measures(self) -> list[Measure]:
+        """All that is timed."""
+        measures = [Measure("prefill", n) for n in self.prompts] + [Measure("decode", n) for n in self.contexts]
+        return measures + [Measure("batch", min(self.contexts), self.batch)] * (self.batch > 1)
+
+    def within(self, context: int) -> Lengths:
+        """Those that the model is made for. Raises InputError if none is."""
+        prompts = tuple(n for n in self.prompts if n < context)
+        contexts = tuple(n for n in self.contexts if n + self.new <= context)
+        if not prompts or not contexts:
+            raise InputError(f"the model's context is {context:,}: {self.longest:,} tokens exceed it")
+        return Lengths(prompts, contexts, self.new, self.batch)
+
+
 def bench(
     source: str | os.PathLike[str],
-    prompt: int = 512,
-    new: int = 64,
-    turns: int = 5,
-    dtype: str = "float32",
+    engine: str = "auto",
+    weights: str = "as-is",
+    lengths: Lengths = Lengths(),
+    turns: int = 7,
     threads: int | None = None,
+    against: Sequence[str] | None = None,
     ignore: Sequence[str] = (),
     progress: Callable[[str], None] = lambda what: None,
 ) -> Report:
-    """Measures prefill and decode at batch 1, ours and transformers' in turn, after one turn that is not counted.
+    """Measures ours and the peers in turn, after one turn that is not counted.
 
     Args:
         source: anything with weights that `vitruvius.load` takes.
-        prompt: tokens of the prompt, read at once.
-        new: tokens that are then decoded one by one.
+        engine: "native", "torch", or "auto" for native where it can run.
+        weights: the format: "as-is", "f32", "bf16", "q8" or "q4"; torch runs the first three.
+        lengths: what is measured.
         turns: how many turns are counted.
-        dtype: of the weights.
-        threads: for PyTorch; its own choice, if None.
+        threads: of every engine; as many as there are processors, if None.
+        against: of "torch", "transformers" and "llama.cpp"; if None, all that are installed, can read these weights and
+            hold them as precisely.
         progress: is told what is being done.
 
-    Raises InputError where transformers is not installed, or the lengths do not fit the model.
+    Raises InputError where an engine is not installed, or the lengths do not fit the model.
     """
-    import torch
-    import transformers
-
-    from ..models import load
-
-    if min(prompt, new, turns) < 1:
-        raise InputError(f"lengths and turns must be at least 1, got {prompt}, {new} and {turns}")
-    if threads is not None:
-        torch.set_num_threads(threads)
-    load_before = os.getloadavg()[0]
+    if min(*lengths.prompts, *lengths.contexts, lengths.new, lengths.batch, turns) < 1:
+        raise InputError("lengths, batch and turns must be at least 1")
+    threads = threads or len(os.sched_getaffinity(0))
+    before = os.getloadavg()[0]
     progress("loading")
-    model = load(source, dtype=dtype, ignore=ignore)
-    if prompt + new > model.spec.context:
-        raise InputError(f"{prompt} + {new} tokens exceed the context of {model.spec.context:,}")
-    kind = str(model.head.weight.dtype).removeprefix("torch.")
-    with reference_folder(source, model) as folder:
-        theirs = reference_model(folder, kind, attention="sdpa")
-    ids = torch.randint(model.spec.embedding.vocab, (prompt,), generator=torch.Generator().manual_seed(0)).tolist()
-    engines: list[Engine] = [Ours(model), Transformers(theirs)]
-    taken: dict[str, list[Turn]] = {engine.name: [] for engine in engines}
-    for turn in range(turns + 1):
-        progress(f"turn {turn} of {turns}" if turn else "warming up")
-        for engine in engines if turn % 2 else reversed(engines):
-            taken[engine.name].append(_turn(engine, ids, new))
+    with ExitStack() as stack:
+        ours = _ours(source, engine, weights, threads, ignore)
+        lengths = lengths.within(ours.runner.spec.context)
+        peers = _peers(ours, source, weights, lengths, threads, against, ignore, stack)
+        ids = np.random.default_rng(0).integers(ours.runner.spec.embedding.vocab, size=lengths.longest).tolist()
+        taken: dict[tuple[str, Measure], list[float]] = defaultdict(list)
+        written: dict[str, list[int]] = {}
+        bandwidths: list[float] = []
+        for turn in range(turns + 1):
+            progress(f"turn {turn} of {turns}" if turn else "warming up")
+            if (probe := getattr(ours.runner, "bandwidth", None)) and turn:
+                bandwidths.append(probe())
+            everyone: list[Engine] = [ours, *peers]
+            for each in everyone if turn % 2 else reversed(everyone):
+                tokens = written[each.name] = []
+                for measure, rate in _turn(each, ids, lengths, tokens):
+                    if turn:
+                        taken[each.name, measure].append(rate)
+    bandwidth = median(bandwidths) if bandwidths else None
     return Report(
-        model=model.spec.name,
-        dtype=kind,
-        prompt=prompt,
-        new=new,
+        model=ours.runner.spec.name,
+        weights=weights,
+        new=lengths.new,
         turns=turns,
-        threads=torch.get_num_threads(),
+        threads=threads,
         processor=_processor(),
         cores=os.cpu_count() or 1,
-        load=load_before,
+        load=before,
         date=date.today().isoformat(),
-        versions={
-            "vitruvius": __version__,
-            "transformers": transformers.__version__,
-            "torch": str(torch.__version__),
-            "python": platform.python_version(),
-        },
-        speeds=tuple(_speed(name, turns[1:], taken[Ours.name][1:]) for name, turns in taken.items()),
+        versions=_versions([each.name for each in everyone]),
+        read_bandwidth=bandwidth,
+        same_tokens={each.name: written[each.name] == written[ours.name] for each in everyone},
+        speeds=tuple(
+            _speed(ours, each.name, measure, taken, bandwidth)
+            for each in everyone
+            for measure in lengths.measures
+            if (each.name, measure) in taken
+        ),
     )
 
 
-def _turn(engine: Engine, prompt: Sequence[int], new: int) -> Turn:
-    started = perf_counter()
-    written = [engine.prefill(prompt, new)]
-    read = perf_counter()
-    for _ in range(new):
-        written.append(engine.decode(written[-1]))
-    return Turn(len(prompt) / (read - started), new / (perf_counter() - read), tuple(written))
+def _ours(source: str | os.PathLike[str], engine: str, weights: str, threads: int, ignore: Sequence[str]) -> Ours:
+    """The engine that is asked for, with the weights."""
+    if engine != "torch":
+        from .native import engine as native
+
+        try:
+            return Ours(f"vitruvius native {weights}", native(source, weights, threads, ignore=ignore))
+        except InputError:
+            if engine == "native" or find_spec("torch") is None:
+                raise
+    return _torch(source, weights, threads, ignore)
 
 
-def _speed(name: str, turns: Sequence[Turn], ours: Sequence[Turn]) -> Speed:
+def _torch(source: str | os.PathLike[str], weights: str, threads: int, ignore: Sequence[str]) -> Ours:
+    import torch
+
+    from ..models import load
+    from .torch_runner import TorchRunner
+
+    if weights not in ("as-is", *DTYPES):
+        raise InputError(f"the torch models have no {weights} weights: take f32, bf16 or as-is")
+    torch.set_num_threads(threads)
+    dtype = DTYPES.get(weights, "float32")
+    return Ours(f"vitruvius torch {dtype}", TorchRunner(load(source, dtype=dtype, ignore=ignore)))
+
+
+def _peers(
+    ours: Ours,
+    source: str | os.PathLike[str],
+    weights: str,
+    lengths: Lengths,
+    threads: int,
+    against: Sequence[str] | None,
+    ignore: Sequence[str],
+    stack: ExitStack,
+) -> list[Engine]:
+    """The engines to be measured beside ours."""
+    from ..checkpoints.sources import weights as place
+
+    path = place(source)
+    if against is None:
+        precise = weights in DTYPES
+        possible = {
+            "torch": False,
+            "transformers": precise and find_spec("transformers") is not None and find_spec("torch") is not None,
+            "llama.cpp": path.is_file() and has_llama_cpp(),
+        }
+        against = [name for name, can in possible.items() if can]
+    peers: list[Engine] = []
+    for name in against:
+        if name == "torch":
+            peers.append(_torch(source, weights, threads, ignore))
+        elif name == "transformers":
+            peers.append(_transformers(source, weights, threads, ignore))
+        elif name == "llama.cpp":
+            peers += _llama_cpp(path, weights, lengths, threads, stack)
+        else:
+            raise InputError(f"there is no engine {name!r} to compare with: take torch, transformers or llama.cpp")
+    return peers
+
+
+def _transformers(source: str | os.PathLike[str], weights: str, threads: int, ignore: Sequence[str]) -> Transformers:
+    import torch
+
+    from ..models import load
+    from .verify import reference_folder, reference_model
+
+    torch.set_num_threads(threads)
+    dtype = DTYPES.get(weights, "float32")
+    with reference_folder(source, lambda: load(source, dtype=dtype, ignore=ignore)) as folder:
+        return Transformers(reference_model(folder, dtype, attention="sdpa", experts=None))
+
+
+def _llama_cpp(path: Path, weights: str, lengths: Lengths, threads: int, stack: ExitStack) -> Iterator[LlamaCpp]:
+    """llama.cpp with the weights as they are, or with each of its formats that is like ours."""
+    if not path.is_file():
+        raise InputError(f"{path}: llama.cpp reads GGUF files; give one to compare with it")
+    if weights == "as-is":
+        files = [path]
+    else:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="vitruvius-")))
+        files = [quantized(path, kind, folder) for kind in SAME[weights]]
+    for file in files:
+        peer = LlamaCpp(file, context=lengths.longest, threads=threads)
+        stack.callback(peer.close)
+        yield peer
+
+
+def _turn(engine: Engine, ids: Sequence[int], lengths: Lengths, written: list[int]) -> Iterator[tuple[Measure, float]]:
+    """Tokens per second of everything that is measured, once; the tokens it writes go to `written`."""
+    for length in sorted({*lengths.prompts, *lengths.contexts}):
+        started = perf_counter()
+        token = engine.prefill(ids[:length], lengths.new)
+        if length in lengths.prompts:
+            yield Measure("prefill", length), length / (perf_counter() - started)
+        written.append(token)
+        if length in lengths.contexts:
+            started = perf_counter()
+            for _ in range(lengths.new):
+                token = engine.decode(token)
+                written.append(token)
+            yield Measure("decode", length), lengths.new / (perf_counter() - started)
+    if lengths.batch > 1 and isinstance(engine, Ours):
+        length = min(lengths.contexts)
+        tokens = engine.prefill_rows([ids[:length]] * lengths.batch, lengths.new)
+        started = perf_counter()
+        for _ in range(lengths.new):
+            tokens = engine.decode_rows(tokens)
+        rate = lengths.batch * lengths.new / (perf_counter() - started)
+        yield Measure("batch", length, lengths.batch), rate
+
+
+def _speed(
+    ours: Ours, name: str, measure: Measure, taken: Mapping[tuple[str, Measure], list[float]], bandwidth: float | None
+) -> Speed:
     """The summary of an engine's turns beside ours."""
-    return Speed(
-        engine=name,
-        prefill=median(turn.prefill_rate for turn in turns),
-        decode=median(turn.decode_rate for turn in turns),
-        ratio_prefill=median(own.prefill_rate / turn.prefill_rate for own, turn in zip(ours, turns, strict=True)),
-        ratio_decode=median(own.decode_rate / turn.decode_rate for own, turn in zip(ours, turns, strict=True)),
-        same_tokens=all(own.written == turn.written for own, turn in zip(ours, turns, strict=True)),
-    )
+    rates = taken[name, measure]
+    rate = median(rates)
+    own = taken.get((ours.name, measure), rates)
+    share = None
+    if bandwidth and name == ours.name and measure.kind == "decode":
+        reads: Callable[[int], int] | None = getattr(ours.runner, "bytes_per_token", None)
+        share = reads(measure.tokens) * rate / bandwidth if reads else None
+    return Speed(name, measure, rate, median(a / b for a, b in zip(own, rates, strict=True)), share)
+
+
+def _versions(engines: Sequence[str]) -> dict[str, str]:
+    """Of all that took part."""
+    packages = {"transformers": ["transformers", "torch"], "llama.cpp": ["llama-cpp-python"]}
+    packages["vitruvius"] = ["torch"] if any("torch" in name for name in engines) else []
+    found = {"vitruvius": __version__, "python": platform.python_version(), "numpy": np.__version__}
+    for name in engines:
+        found |= {package: version(package) for package in packages[name.split()[0]]}
+    return found
 
 
 def _processor() -> str:

@@ -9,13 +9,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .. import native
+from ..native import engine as base
+from ..native.loading import load
 from ..native.packing import Progress
 from .generation import write
 from .sampling import Sampler
 
 
-class Engine(native.Engine):
+class Engine(base.Engine):
     """A decoder on the processor, without torch: numpy in and out."""
 
     def generate(
@@ -68,4 +69,4 @@ def engine(
     Raises InputError, in one line: for what cannot be found or does not match, for a part of the architecture that has
     no native form, and where the library is not built.
     """
-    return Engine(native.load(source, weights, threads, state, ignore, mtp, simd, progress))
+    return Engine(load(source, weights, threads, state, ignore, mtp, simd, progress))

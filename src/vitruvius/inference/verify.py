@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import metadata
@@ -113,7 +113,7 @@ def verify(
     if model.spec.encoder:
         raise InputError(f"{model.spec.name} has an encoder; comparing such models is not supported yet")
     ids = prompts(model.spec, tokens, batch, seed)
-    with reference_folder(source, model) as folder:
+    with reference_folder(source, lambda: model) as folder:
         theirs = reference_model(folder)
     with torch.no_grad():
         wanted = theirs(input_ids=ids, use_cache=False).logits
@@ -260,7 +260,7 @@ def _installed() -> str:
 
 
 @contextmanager
-def reference_folder(source: str | os.PathLike[str], model: Decoder) -> Iterator[Path]:
+def reference_folder(source: str | os.PathLike[str], model: Callable[[], Decoder]) -> Iterator[Path]:
     """A folder that transformers can load: the source itself, or our weights written into one that is temporary."""
     from ..models import save
 
@@ -269,12 +269,15 @@ def reference_folder(source: str | os.PathLike[str], model: Decoder) -> Iterator
         yield path
         return
     with tempfile.TemporaryDirectory(prefix="vitruvius-") as folder:
-        save(model, folder)
+        save(model(), folder)
         yield Path(folder)
 
 
-def reference_model(folder: Path, dtype: str = "float32", attention: str = "eager") -> nn.Module:
-    """transformers' model of a checkpoint's folder; "eager" is its plain implementation of attention."""
+def reference_model(
+    folder: Path, dtype: str = "float32", attention: str = "eager", experts: str | None = "eager"
+) -> nn.Module:
+    """transformers' model of a checkpoint's folder; "eager" is its plain implementation of attention and of experts,
+    None its own choice."""
     version = _installed()
     import transformers
     from huggingface_hub.errors import StrictDataclassError
@@ -305,7 +308,7 @@ def reference_model(folder: Path, dtype: str = "float32", attention: str = "eage
             config=config,
             dtype=dtype,
             attn_implementation=attention,
-            experts_implementation="eager",
+            experts_implementation=experts,
             local_files_only=True,
         )
     except (ValueError, RuntimeError, OSError, KeyError, StrictDataclassError) as error:
