@@ -233,6 +233,7 @@ def test_multi_token_prediction_is_in_no_other_figure() -> None:
     without = cost(replace(whole, mtp=())).to_dict()
     found = cost(whole).to_dict()
     assert found["parameters"]["by_part"].pop("mtp") == 11_610_068_224
+    assert found["memory"].pop("mtp_bytes") > without["memory"].pop("mtp_bytes") == 0
     assert found == without
 
 
@@ -288,12 +289,8 @@ def test_the_json_is_the_contract() -> None:
     }
     assert {"context", "batch", "bytes", "bytes_per_token", "policies"} <= set(found["state"])
     assert set(found["flops"]) == {"prefill", "decode_per_token", "by_part"}
-    assert found["memory"] == {
-        "weights_bytes": 248_879_616,
-        "state_bytes": 7_372_800,
-        "total_bytes": 256_252_416,
-        "fits": None,
-    }
+    sizes = {"weights_bytes": 248_879_616, "state_bytes": 7_372_800, "total_bytes": 256_252_416, "fits": None}
+    assert sizes.items() <= found["memory"].items()
     assert (found["model"], found["time"]) == ("gpt2", None)
     assert (found["state"]["context"], found["state"]["batch"]) == (100, 2)
 
@@ -319,7 +316,7 @@ def test_an_edited_tree_costs_what_it_is() -> None:
         ({"context": True}, "context must be a whole number from 1 on, got True"),
         ({"batch": 0}, "batch must be a whole number from 1 on, got 0"),
         ({"dtype": "bf17"}, "dtype 'bf17' is not known: it is one of f32"),
-        ({"device": "h100-sxm"}, "device 'h100-sxm': costs on devices are not there yet"),
+        ({"device": "h100"}, "no device named 'h100'; did you mean h100-sxm, h100-pcie?"),
     ],
 )
 def test_unusable_values_are_refused_in_one_line(wrong: dict[str, Any], message: str) -> None:

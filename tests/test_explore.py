@@ -207,7 +207,7 @@ def test_every_answer_carries_the_policy(client: TestClient) -> None:
         assert answer.headers["x-content-type-options"] == "nosniff"
         assert "access-control-allow-origin" not in answer.headers
     assert "unsafe" not in POLICY
-    assert "sandbox" in client.get("/data/drawings/gpt2.svg").headers["content-security-policy"]
+    assert "sandbox" in client.get("/data/thumbs/gpt2.svg").headers["content-security-policy"]
 
 
 @pytest.mark.parametrize(
@@ -252,7 +252,17 @@ def post(client: TestClient, body: bytes | str, name: str = "config.json", **que
 def test_a_dropped_config_gives_the_page_of_the_catalog(client: TestClient) -> None:
     answer = post(client, json.dumps(catalog.entry("gemma-3-27b").config), "gemma-3-27b.json").json()
     expected = page("gemma-3-27b")
-    for key in ("parameters", "state_per_token", "parts", "aspects", "layers_in_order", "cost", "drawing", "source"):
+    for key in (
+        "parameters",
+        "state_per_token",
+        "parts",
+        "aspects",
+        "layers_in_order",
+        "pieces",
+        "cost",
+        "drawing",
+        "source",
+    ):
         assert answer[key] == expected[key], key
     assert (answer["id"], answer["origins"], answer["undetermined"]) == (None, None, [])
 

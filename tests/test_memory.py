@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import asdict
 from math import ceil
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from cases import CASES
+from click.testing import CliRunner, Result
 from kvfit.architectures import estimate_cache
 from kvfit.models import UnsupportedArchitecture
 from reference import offline, transformers_model
 
 from vitruvius import catalog
 from vitruvius.architectures import read
+from vitruvius.cli import main
 from vitruvius.cost import cost, fits
 from vitruvius.cost.counting import Counted, counted
 from vitruvius.cost.devices import device
@@ -27,6 +32,8 @@ from vitruvius.spec import Axis, Decoder, Weight
 
 ENTRIES = catalog.entries()
 BY_ENTRY = pytest.mark.parametrize("entry", ENTRIES, ids=lambda entry: entry.id)
+ONE_OF_EACH = {entry.config["model_type"]: entry for entry in ENTRIES}.values()
+BY_TYPE = pytest.mark.parametrize("entry", ONE_OF_EACH, ids=lambda entry: entry.id)
 
 
 def arch(name: str) -> Decoder:
@@ -103,7 +110,7 @@ def test_scales_are_counted_for_a_rest_too(name: str, row: float) -> None:
 
 
 @pytest.mark.parametrize("name", ["fp8-block", "int8-channel", "int4-g128", "awq", "mxfp4", "nvfp4"])
-@BY_ENTRY
+@BY_TYPE
 def test_what_must_stay_exact_is_not_packed(entry: catalog.Entry, name: str) -> None:
     tree = arch(entry.id)
     form, sparse = weight_format(name, tree), any(weight.copies > 1 for weight in counted(tree))
@@ -117,11 +124,12 @@ def test_what_must_stay_exact_is_not_packed(entry: catalog.Entry, name: str) -> 
             assert form.stored(weight, "bf16") < 2 * weight.elements or weight.weight.shape[-1] < 8
 
 
-@BY_ENTRY
+@BY_TYPE
 @pytest.mark.parametrize("name", ["q4_k_m", "q8_0", "q2_k", "mxfp4_moe", "iq3_xs", "q4_k-pure"])
 def test_gguf_stays_between_its_kinds(entry: catalog.Entry, name: str) -> None:
     tree = arch(entry.id)
-    size = 8 * stored(tree, name) / cost(tree, 1).parameters.total
+    elements = sum(weight.elements for weight in counted(tree) if weight.part != "mtp")
+    size = 8 * stored(tree, name) / elements
     least = {"q4_k_m": 4.5, "q8_0": 8.5, "q2_k": 2.6, "mxfp4_moe": 4.25, "iq3_xs": 3.0, "q4_k-pure": 4.5}[name]
     assert least <= size < max(2.2 * least, 8.6)
 
@@ -150,10 +158,10 @@ def test_every_name_of_a_format_is_one() -> None:
 
 # grok and glam have no class in transformers; and it cannot ask a cache without attention how long it is
 NOT_THERE = {"glam", "grok", "nemotron_h_biases"}
-BY_TYPE = {config["model_type"]: case for case, config in CASES.items() if case not in NOT_THERE}
+CASES_BY_TYPE = {config["model_type"]: case for case, config in CASES.items() if case not in NOT_THERE}
 
 
-@pytest.mark.parametrize("case", BY_TYPE.values())
+@pytest.mark.parametrize("case", CASES_BY_TYPE.values())
 @torch.no_grad()
 def test_transformers_keeps_what_the_policy_says(case: str) -> None:
     """The bytes of a live cache."""
@@ -180,7 +188,7 @@ def tensors(value: Any) -> list[torch.Tensor]:
     return [tensor for each in inside for tensor in tensors(each)]
 
 
-@BY_ENTRY
+@BY_TYPE
 def test_policies_reserve_at_least_the_minimum(entry: catalog.Entry) -> None:
     tree = arch(entry.id)
     layers = kept(tree)
@@ -249,7 +257,7 @@ REFUSED = """gemma-3n-e2b gemma-3n-e4b glam-64b-64e glm-4.5-air glm-4.5 gpt2 gpt
 kimi-k2 kimi-linear-48b-a3b kimi-k2-thinking llama-4-scout llama-4-maverick mimo-v2-flash minimax-m2 ministral-3-3b
 ministral-3-8b ministral-3-14b nemotron-3.5-lightning-30b-a3b nemotron-3-ultra-550b-a55b olmo-3-7b olmo-3-32b
 smollm3-3b switch-xxl switch-c-2048 switch-base-8 trinity-nano-6b trinity-mini-26b trinity-large-400b""".split()
-CONTEXTS = (1, 100, 5000, 131_072)
+CONTEXTS = (1, 5000, 131_072)
 
 
 def others(entry: catalog.Entry, context: int, width: float) -> float:
@@ -321,6 +329,18 @@ def test_latents_are_on_every_device_and_experts_may_be_spread() -> None:
     assert spread.weights_bytes == parts["experts"] // 16 + others + 4 * parts["router correction"]
 
 
+def test_state_is_cut_between_heads() -> None:
+    """By hand, for 8 devices: what 8 of them hold together, over what one holds alone."""
+    copies = {"llama-3-8b": 1, "gpt2": 16 / 12, "deepseek-v3": 8}
+    for name, times in copies.items():
+        tree = arch(name)
+        one, eight = (cost(tree, 512, devices=count).memory.per_device.state_bytes for count in (1, 8))
+        assert 8 * eight / one == pytest.approx(times)
+    short = read(CASES["lfm2"], "tiny", catalog.implicit)
+    (conv,) = [each for each in kept(short, 4) if not each.token]
+    assert conv.inputs[1] == ceil(short.width / 4)
+
+
 def test_prediction_and_vision_stand_apart() -> None:
     found = cost(arch("deepseek-v3"), 100).memory
     assert found.mtp_bytes == 2 * (11_610_068_224 - 256) + 4 * 256
@@ -352,9 +372,22 @@ def test_what_is_said_to_fit_is_the_most_that_does(name: str, policy: str) -> No
     assert found.devices == 1 or not holds(5000, 7, found.devices // 2)
 
 
+def test_groups_that_share_the_batch_hold_its_parts() -> None:
+    tree, layout = arch("deepseek-v3"), Layout(1, 16, "spread")
+    found = fits(tree, 32_768, 64, "fp8", "h100-sxm", layout=layout)
+    assert found.batch_at_context
+    assert found.batch_at_context % 16 == 0
+    assert cost(tree, 32_768, found.batch_at_context, "fp8", "h100-sxm", layout=layout).memory.fits
+    assert not cost(tree, 32_768, found.batch_at_context + 1, "fp8", "h100-sxm", layout=layout).memory.fits
+    assert found.devices == 16
+    assert not cost(tree, 32_768, 64, "fp8", "h100-sxm", layout=Layout(1, 8, "spread")).memory.fits
+
+
 def test_nothing_fits_or_everything() -> None:
     assert fits(arch("llama-3.1-405b"), 100, device="l4").context_at_batch == 0
-    assert fits(arch("kimi-k2"), 100, device="m3-max").devices == 17  # 2.053 TB of weights
+    assert fits(arch("kimi-k2"), 100, device="h200").devices == 16  # 2.053 TB of weights are 14.6 of 141 GB
+    assert fits(arch("kimi-k2"), 100, device="m3-max").devices is None  # they have no links
+    assert fits(arch("qwen3-235b-a22b"), 100, device="rtx-5090").devices is None  # none beyond a node
     recurrent = read(CASES["mamba2"], "tiny", catalog.implicit)
     assert fits(recurrent, device="l4").context_at_batch is None
     assert fits(recurrent, device="l4").batch_at_context
@@ -403,3 +436,65 @@ def test_counted_weights_know_their_copies() -> None:
     experts = [weight for weight in counted(arch("mixtral-8x7b")) if weight.part == "experts"]
     assert all(isinstance(weight, Counted) and weight.copies == 8 for weight in experts)
     assert sum(weight.elements for weight in experts) == 4 * sum(weight.active for weight in experts)
+
+
+# ------------------------------------------------------------------ the command
+
+
+def run(*arguments: str) -> Result:
+    return CliRunner().invoke(main, ["cost", *arguments])
+
+
+def test_the_command_says_what_fits() -> None:
+    result = run("llama-3-70b", "-c", "8k", "-b", "16", "--device", "h100-sxm", "--devices", "4", "--fits")
+    assert result.exit_code == 0
+    for line in (
+        "on 4 × NVIDIA H100 SXM 80 GB (tensor parallel 4), each",
+        "of 74.5 GiB: fits",
+        "fewest devices for 16 sequences of 8,192 tokens",
+        "assumed of the peaks: computing 0.6, memory 0.8, network 0.7; products in bf16",
+        "unconfirmed figures of the device: network",
+    ):
+        assert line in result.output
+
+
+def test_the_commands_options_are_those_of_the_function() -> None:
+    options = (
+        "-c 4k --device h200 --devices 8 --data 4 --experts spread --weights fp8-block --state-dtype fp8 --policy vllm"
+    )
+    found = json.loads(run("deepseek-v3", *options.split(), "--attained", "compute=0.5", "--fits", "--json").output)
+    asked = {"weights": "fp8-block", "state": "fp8", "policy": "vllm", "layout": Layout(2, 4, "spread")}
+    asked |= {"attained": Attained(compute=0.5), "device": "h200"}
+    expected = cost(arch("deepseek-v3"), 4096, **asked)
+    assert found.pop("fits") == asdict(fits(arch("deepseek-v3"), 4096, **asked))
+    assert found == json.loads(json.dumps(expected.to_dict()))
+
+
+def test_the_command_lists_devices(tmp_path: Path) -> None:
+    output = run("--list-devices").output
+    assert "989.4" in output
+    assert "bf16 756?" in output  # whose sheet was not read
+    mine = tmp_path / "mine.json"
+    mine.write_text('[{"name": "abacus", "peaks": {"f32": 2}, "bandwidth": 8, "capacity": 100}]')
+    assert "abacus" in run("--devices-file", str(mine), "--list-devices").output
+    assert "on abacus" in run("gpt2", "--devices-file", str(mine), "--device", "abacus").output
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ("--attained compute=2 --device l4", "compute must be above 0"),
+        ("--attained speed=1", "say compute=, bandwidth= or network="),
+        ("--attained compute=fast", "'fast' is not a fraction"),
+        ("--data 3 --devices 8", "the layout takes 6 devices, not 8"),
+        ("--fits", "what fits can only be said of a device"),
+        ("--device m4-max --devices 2", "link"),
+    ],
+)
+def test_the_command_refuses_in_one_line(options: str, message: str, capfd: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        main(["cost", "gpt2", *options.split()])
+    assert stopped.value.code == 2
+    error = capfd.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1

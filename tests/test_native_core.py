@@ -16,11 +16,10 @@ from vitruvius.errors import InputError
 from vitruvius.native import library as native
 
 SIMD = native.library().simd if native.library() else ("none",)  # type: ignore[union-attr]
-rng = np.random.default_rng(0)
 
 
-def random(*shape: int) -> Floats:
-    return rng.standard_normal(shape).astype(np.float32)
+def random(*shape: int, rng: np.random.Generator | None = None) -> Floats:
+    return (rng or np.random.default_rng(sum(shape))).standard_normal(shape).astype(np.float32)
 
 
 def sigmoid(x: NDArray[Any]) -> NDArray[Any]:
@@ -209,7 +208,7 @@ ATTENTION: dict[str, dict[str, Any]] = {
     "causal": {},
     "many heads share a key": dict(heads=20, kv=1),
     "own keys": dict(heads=4, kv=4, k_dim=10, v_dim=12),
-    "wide": dict(heads=3, kv=3, k_dim=64, v_dim=80),
+    "wide": dict(heads=3, kv=3, k_dim=64, v_dim=80, scale=0.125),
     "window": dict(sees="window", size=21),
     "window of one": dict(sees="window", size=1),
     "chunk": dict(sees="chunk", size=24),
@@ -228,13 +227,14 @@ class Case:
     """Random queries, keys and values of some tokens, and what attention gives for them."""
 
     def __init__(self, tokens: int, **options: Any) -> None:
+        rng = np.random.default_rng(tokens)
         self.o = o = PLAIN | dict(softcap=0.0, scale=0.3, shared=0, length=0, first=0, bias=0) | options
         self.tokens, self.value_dim = tokens, o["v_dim"] or o["shared"]
         self.widths = [o["heads"] * o["k_dim"], o["kv"] * o["k_dim"], max(1, o["kv"] * o["v_dim"])]
         picks = o["size"] + 1 if o["sees"] == "selected" else 0
-        self.inputs = random(tokens, sum(self.widths) + max(1, picks))
-        self.sinks = random(o["heads"]) if o.get("sinks") else None
-        self.bias = random(o["heads"], o["bias"]) if o["bias"] else None
+        self.inputs = random(tokens, sum(self.widths) + max(1, picks), rng=rng)
+        self.sinks = random(o["heads"], rng=rng) if o.get("sinks") else None
+        self.bias = random(o["heads"], o["bias"], rng=rng) if o["bias"] else None
         self.chosen = np.zeros((tokens, picks), np.int32)
         for p in range(tokens if picks else 0):
             chosen = np.sort(rng.permutation(p + 1)[: o["size"]])
@@ -305,8 +305,8 @@ def feed(engine: Engine, sequence: ctypes.c_void_p, chunks: list[int]) -> Floats
     return np.concatenate([engine.step((sequence, range(a, a + n))) for a, n in zip(starts, chunks, strict=False)])
 
 
-# a float16 has 11 bits; an int8 is wrong by up to 1/254 of the largest of its 32 numbers (about 2 here)
-BOUNDS = {"f32": 3e-6, "f16": 2e-3, "q8": 6e-2}
+# a float16 is wrong by up to 1/2048 of the number; an int8 by up to 1/254 of the largest of its 32 numbers (2 to 3 here)
+BOUNDS = {"f32": 3e-6, "f16": 4e-3, "q8": 6e-2}
 
 
 @pytest.mark.parametrize("simd", SIMD)
@@ -379,7 +379,7 @@ def test_results_that_are_wanted() -> None:
     plan = PlanOfTest(x, max_rows=8)
     plan.out(plan.x)
     with plan.engine(SIMD[0], threads=2) as engine:
-        wanted = rng.integers(0, 2, 30)
+        wanted = np.random.default_rng(0).integers(0, 2, 30)
         y = engine.step((engine.sequence(), range(20)), (engine.sequence(), range(20, 30)), wanted=wanted)
         np.testing.assert_array_equal(y, x[wanted == 1])
         assert engine.step((engine.sequence(), range(20)), wanted=[0] * 20).shape == (0, 10)

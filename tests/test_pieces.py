@@ -121,6 +121,9 @@ def test_pieces_are_the_cost(name: str) -> None:
             assert {part: round(at(terms, context)) for part, terms in parts["flops"][phase].items()} == pytest.approx(
                 dict(split), rel=1e-13
             )
+        larger = cost(arch(name), context, chunk=parts["chunks"]["large"]).state.policies.get("vllm")
+        if larger is not None:
+            assert at(parts["state_large"]["vllm"]["bf16"][0], context) == pytest.approx(larger, rel=1e-13)
         for policy, size in whole.state.policies.items():
             assert at(parts["state"][policy]["bf16"][0], context) == pytest.approx(size, rel=1e-13), (policy, context)
         assert whole.state.bytes_per_token == parts["state_per_token"]["bf16"]
@@ -143,7 +146,7 @@ def test_seconds_are_the_roofline(name: str, devices: int) -> None:
         rates = {"products": peak * 0.5, "scores": 1e14, "memory": 0.75e12}
         rates["network"] = (1e11 if devices <= 4 else 1e10) * 0.8
         for prompt, phase in ((True, expected.prefill), (False, expected.decode)):
-            each = seconds(found(name), prompt, context, batch, rates, weights, state, devices)
+            each = seconds(found(name), prompt, context, batch, rates, weights, state, devices, asked.chunk)
             assert each == pytest.approx({part: value.seconds for part, value in phase.parts.items()}, rel=1e-9)
 
 
@@ -156,7 +159,7 @@ def test_memory_is_that_of_one_device(name: str) -> None:
             share = cost(arch(name), context, batch, **asked).memory.per_device
             assert parts["weights"]["q4_k_m"][degree] == share.weights_bytes
             assert batch * at(parts["state"]["llama.cpp"]["bf16"][degree], context) == share.state_bytes
-            active = parts["activations"]["token"][degree] * min(parts["chunk"], batch * context)
+            active = parts["activations"]["token"][degree] * min(parts["chunks"]["large"], batch * context)
             active += parts["activations"]["sequence"][degree] * batch
             assert active == pytest.approx(share.activations_bytes, rel=1e-6)
 

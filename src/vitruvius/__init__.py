@@ -20,6 +20,7 @@ _PUBLIC = {
     "build": "models",
     "compare": "views",
     "draw": "views",
+    "engine": "inference.native",
     "generate": "inference.generation",
     "load": "models",
     "replace": "edit",
@@ -52,6 +53,7 @@ if TYPE_CHECKING:
     from .checkpoints.tokenizer import tokenizer as tokenizer
     from .edit import replace as replace
     from .inference.generation import generate as generate
+    from .inference.native import engine as engine
     from .models import build as build
     from .models import load as load
     from .models import save as save

@@ -1,4 +1,4 @@
-"""The one exception that means: the input cannot be used, and this line says why and what to do."""
+"""The exceptions that mean: the input cannot be used, and this line says why and what to do."""
 
 from __future__ import annotations
 
@@ -15,3 +15,7 @@ class UnknownKeysError(InputError):
     def __init__(self, message: str, keys: Iterable[str]) -> None:
         super().__init__(message)
         self.keys = tuple(keys)
+
+
+class NotLoweredError(InputError):
+    """A part of the architecture, which the message names, has no native form: PyTorch can run it."""

@@ -25,6 +25,7 @@ VERBS = {
     "compare": "what differs between architectures, and their costs side by side",
     "cost": "parameters, state, FLOPs and memory at any context, batch and dtype",
     "explore": "the gallery in the browser, or as static files",
+    "plot": "charts of state, work, time, memory, parameters and training, as SVG or PNG",
     "generate": "the text that a model writes after a prompt, streamed",
     "chat": "a conversation with a model in the terminal",
     "verify": "whether a model gives the same logits as in transformers",

@@ -29,19 +29,14 @@ PASTED = 0.05  # seconds within which the next line of a pasted text follows
 @running.sampling
 @running.seed
 @running.stop
-@running.engine
-@running.dtype
-@running.device
-@running.ignore_key
+@running.executor
 def command(
     model: str,
     system: str | None,
     max_new_tokens: int,
     seed: int | None,
     stop: tuple[str, ...],
-    dtype: str,
-    device: str,
-    ignore: tuple[str, ...],
+    how: running.How,
     **sampling: Any,
 ) -> None:
     """A conversation with MODEL in the terminal, by its own chat template.
@@ -52,7 +47,7 @@ def command(
     from ..inference.sampling import Sampler
 
     sampler = Sampler(seed=seed, **sampling)
-    loaded, tokenizer = running.load(model, dtype, device, ignore)
+    loaded, tokenizer = running.load(model, how)
     begun = [] if system is None else [{"role": "system", "content": system}]
     tokenizer.chat([*begun, {"role": "user", "content": "?"}])  # refuses here what the template cannot say
     click.echo(f"{loaded.spec.name}: {HELP}", err=True)

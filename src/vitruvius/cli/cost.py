@@ -9,10 +9,14 @@ import click
 
 from . import options
 from .output import emit, emit_json
+from .training import taken, training_options
 
 if TYPE_CHECKING:
     from ..cost import Cost
+    from ..cost.explain import Figure
     from ..cost.setting import Attained
+    from ..cost.training import Training
+    from ..spec import Decoder
 
 
 def _list_devices(ctx: click.Context, parameter: click.Parameter, wanted: bool) -> None:
@@ -42,9 +46,18 @@ def _list_devices(ctx: click.Context, parameter: click.Parameter, wanted: bool) 
 @click.option("--chunk", type=options.Tokens(), help="The most tokens that pass through the layers at once.")
 @click.option("--attained", multiple=True, metavar="NAME=FRACTION", help="Of the peak: compute, bandwidth, network.")
 @click.option("--devices-file", type=click.Path(), is_eager=True, help="Devices of your own, as JSON.")
-@click.option("--list-devices", is_flag=True, is_eager=True, expose_value=False, callback=_list_devices)
+@click.option(
+    "--list-devices",
+    is_flag=True,
+    expose_value=False,
+    is_eager=True,
+    callback=_list_devices,
+    help="Say which are known.",
+)
 @click.option("--measure", is_flag=True, help="Measure this machine anew, and take it as the device.")
 @click.option("--fits", is_flag=True, help="Also the longest context, the largest batch, the fewest devices.")
+@click.option("--explain", is_flag=True, help="Each figure's formula, in symbols and numbers, and where it is from.")
+@training_options
 @options.as_json
 @options.output
 def command(
@@ -57,6 +70,8 @@ def command(
     output: str | None,
     fits: bool,
     measure: bool,
+    explain: bool,
+    training: bool,
     **asked: Any,
 ) -> None:
     """Parameters, state, FLOPs, memory and time of MODEL.
@@ -69,15 +84,39 @@ def command(
     from ..cost import cost, fitting
 
     arch = architecture(model)
+    run = taken(asked)
     if measure:
         from ..cost.this_machine import this_machine
 
         asked["device"] = this_machine(again=True)
     found = cost(arch, context, batch, dtype, state=state_dtype, **_spread(asked))
     fit = fitting.fit(arch, found.setting) if fits else None
+    trained = _trained(arch, found, run) if training else None
+    figures = _figures(arch, found, trained) if explain else []
     if as_json:
-        return emit_json(found.to_dict() | ({"fits": asdict(fit)} if fit else {}), output)
-    return emit("\n\n".join(_text(found, arch.context, fit)), output)
+        further: dict[str, Any] = {"fits": fit and asdict(fit), "training": trained and asdict(trained)}
+        further["explained"] = [figure.to_dict() for figure in figures]
+        return emit_json(found.to_dict() | {name: value for name, value in further.items() if value}, output)
+    return emit("\n\n".join([*_text(found, arch.context, fit), *_further(trained, figures)]), output)
+
+
+def _trained(arch: Decoder, found: Cost, run: dict[str, Any]) -> Training:
+    from ..cost.training import training
+
+    asked = found.setting
+    return training(arch, device=asked.device, layout=asked.layout, dtype=asked.dtype, **run)
+
+
+def _figures(arch: Decoder, found: Cost, trained: Training | None) -> list[Figure]:
+    from ..cost.explain import explain, explain_training
+
+    return explain(arch, found) + (explain_training(arch, trained) if trained else [])
+
+
+def _further(trained: Training | None, figures: list[Figure]) -> list[str]:
+    from ..views.training import explained, training_table
+
+    return [text for text in (trained and training_table(trained), explained(figures)) if text]
 
 
 def _text(found: Cost, made_for: int, fit: Any) -> list[str]:

@@ -21,10 +21,7 @@ from .output import emit_json
 @running.sampling
 @running.seed
 @running.stop
-@running.engine
-@running.dtype
-@running.device
-@running.ignore_key
+@running.executor
 @options.as_json
 def command(
     model: str,
@@ -34,9 +31,7 @@ def command(
     max_new_tokens: int,
     seed: int | None,
     stop: tuple[str, ...],
-    dtype: str,
-    device: str,
-    ignore: tuple[str, ...],
+    how: running.How,
     as_json: bool,
     **sampling: Any,
 ) -> None:
@@ -49,7 +44,7 @@ def command(
 
     sampler = Sampler(seed=seed, **sampling)
     text = read(prompt)
-    loaded, tokenizer = running.load(model, dtype, device, ignore)
+    loaded, tokenizer = running.load(model, how)
     said = messages(text, system) if chat or system is not None else text
     answer = stream_text(loaded, tokenizer, said, max_new_tokens, sampler, stop)
     if as_json:

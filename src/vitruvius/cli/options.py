@@ -24,6 +24,28 @@ class Tokens(click.ParamType[int]):
         return int(match[1]) * self.units[match[2]]
 
 
+class Count(click.ParamType[int]):
+    """A number in powers of ten: 15T, 300B, 1.5e12 or 15,000,000,000,000."""
+
+    name = "count"
+    units: ClassVar[dict[str, int]] = {"": 0, "k": 3, "m": 6, "b": 9, "t": 12}
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """The number. Anything else is a usage error."""
+        if isinstance(value, int):
+            return value
+        plain = re.sub(r"[,_]", "", str(value)).casefold()
+        match = re.fullmatch(r"(\d{1,15})(?:\.(\d{1,12}))?(?:e\+?(\d{1,2})|([kmbt]?))", plain, re.ASCII)
+        if not match:
+            self.fail(f"{value!r} is not a number such as 15T, 300B or 1.5e12", param, ctx)
+        whole, decimals, power, unit = match[1], match[2] or "", match[3], match[4] or ""
+        shift = (int(power) if power else self.units[unit]) - len(decimals)
+        number = int(whole + decimals) * 10**shift if shift >= 0 else int(whole + decimals) // 10**-shift
+        if number < 1:
+            self.fail(f"{value!r} is less than one", param, ctx)
+        return number
+
+
 model = click.argument("model")
 context = click.option(
     "-c",

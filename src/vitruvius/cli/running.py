@@ -5,9 +5,10 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from functools import reduce
+from dataclasses import dataclass, fields
+from functools import reduce, wraps
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import click
 
@@ -15,23 +16,13 @@ from ..errors import InputError
 
 if TYPE_CHECKING:
     from ..checkpoints.tokenizer import Tokenizer
+    from ..inference.runner import Runner
     from ..inference.streaming import Answer
-    from ..nn import Decoder
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 dtype = click.option(
     "--dtype", default="float32", show_default=True, help="Of the weights: float32, bfloat16, float16."
-)
-device = click.option(
-    "--device", default="cpu", show_default=True, help="Where the model runs: cpu, cuda, cuda:1, mps."
-)
-engine = click.option(
-    "--engine",
-    type=click.Choice(["auto", "torch"]),
-    default="auto",
-    expose_value=False,
-    help="What runs the model: there is PyTorch only, so far.",
 )
 ignore_key = click.option(
     "--ignore-key", "ignore", multiple=True, metavar="NAME", help="A key or tensor that a fine-tune adds, to leave out."
@@ -59,21 +50,117 @@ def max_new_tokens(default: int) -> Callable[[F], F]:
     return click.option("--max-new-tokens", type=click.IntRange(1), default=default, show_default=True, metavar="N")
 
 
-def load(source: str, dtype: str, device: str, ignore: Iterable[str]) -> tuple[Decoder, Tokenizer]:
-    """A model with its tokenizer, which is looked for first: that takes a moment, and the model may take minutes."""
-    require_torch()
+@dataclass(frozen=True)
+class How:
+    """What runs a model, and how: the options of `executor`."""
+
+    engine: str
+    weights: str | None
+    threads: int | None
+    dtype: str | None
+    device: str | None
+    ignore: tuple[str, ...]
+
+    @property
+    def native(self) -> bool:
+        """Whether the native engine is to be tried. Raises InputError where options contradict each other."""
+        ours = [f"--weights {self.weights}"] if self.weights else []
+        theirs = [f"--{name} {value}" for name, value in (("dtype", self.dtype), ("device", self.device)) if value]
+        if self.engine == "native" or ours:
+            if self.engine == "torch":
+                raise InputError(f"{ours[0]} is for the native engine, and --engine torch excludes it")
+            if theirs:
+                raise InputError(f"{theirs[0]} is for PyTorch; the native engine takes --weights")
+            return True
+        return self.engine == "auto" and not theirs
+
+    @property
+    def must(self) -> bool:
+        """Whether only the native engine will do."""
+        return self.engine == "native" or self.weights is not None
+
+
+engine = click.option(
+    "--engine",
+    type=click.Choice(["auto", "native", "torch"]),
+    default="auto",
+    show_default=True,
+    help="What runs the model: the native CPU engine, where it is built and covers the model, or PyTorch.",
+)
+weights = click.option(
+    "--weights",
+    type=click.Choice(["as-is", "f32", "bf16", "q8", "q4"]),
+    help="The native engine's format of weights. Default: as they are stored.",
+)
+threads = click.option("--threads", type=click.IntRange(1), help="Default: one for each processor.")
+_EXECUTOR = (
+    engine,
+    weights,
+    threads,
+    click.option("--dtype", help="Of the weights in PyTorch: float32 (the default), bfloat16, float16."),
+    click.option("--device", help="Where PyTorch runs the model: cpu (the default), cuda, cuda:1, mps."),
+    ignore_key,
+)
+
+
+def executor(command: F) -> F:
+    """The options that say what runs a model; the command gets them as `how`."""
+
+    @wraps(command)
+    def collected(**options: Any) -> Any:
+        how = How(**{field.name: options.pop(field.name) for field in fields(How)})
+        return command(how=how, **options)
+
+    return reduce(lambda wrapped, option: option(wrapped), reversed(_EXECUTOR), cast(F, collected))
+
+
+def load(source: str, how: How) -> tuple[Runner, Tokenizer]:
+    """What runs a model, with its tokenizer, which is looked for first: that takes a moment, and the model may take
+    minutes."""
+    native = how.native
     from ..checkpoints.tokenizer import tokenizer
 
     found = tokenizer(source)
+    runner = load_native(source, how) if native else None
+    return runner or load_torch(source, how), found
+
+
+def load_native(source: str, how: How) -> Runner | None:
+    """The native engine; None, after a line that says why, where PyTorch must go on. Raises InputError where only the
+    native engine will do."""
+    from ..errors import NotLoweredError
+    from ..inference.native import engine
+    from ..native.library import library
+    from ..native.loading import MISSING
+
+    if library() is None and not how.must:
+        click.echo(f"{MISSING}; PyTorch goes on", err=True)
+        return None
+    try:
+        return engine(source, how.weights or "as-is", how.threads, ignore=how.ignore, progress=shown)
+    except NotLoweredError as error:
+        if how.must:
+            raise
+        click.echo(f"{error}; PyTorch goes on", err=True)
+        return None
+
+
+def load_torch(source: str, how: How) -> Runner:
+    """The torch model."""
+    require_torch()
     with waiting("Starting PyTorch"):
         import torch
 
+        from ..inference.torch_runner import TorchRunner
         from ..models import load
+    device = how.device or "cpu"
     try:
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError, NotImplementedError) as error:  # AssertionError: not compiled with CUDA
         raise InputError(f"the device {device!r} cannot be used: {str(error).splitlines()[0]}") from None
-    return load(source, dtype, device, ignore=tuple(ignore), progress=shown), found
+    if how.threads:
+        torch.set_num_threads(how.threads)
+    return TorchRunner(load(source, how.dtype or "float32", device, ignore=how.ignore, progress=shown))
 
 
 def require_torch() -> None:

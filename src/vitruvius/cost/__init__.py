@@ -118,7 +118,7 @@ def cost(
         parameters=parameters(weights),
         state=_state(arch, nodes, asked),
         flops=flops(nodes, weights, asked.context, batch),
-        memory=needed(arch, asked),
+        memory=needed(arch, asked, weights),
         time=time(arch, asked),
         setting=asked,
     )

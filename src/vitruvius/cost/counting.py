@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from math import prod
 
 from ..spec import Decoder, Node, Weight
@@ -40,12 +41,12 @@ class Counted:
     weight: Weight
     node: Node
 
-    @property
+    @cached_property
     def copies(self) -> int:
         """How many of them are stacked."""
         return prod(self.node.copies)
 
-    @property
+    @cached_property
     def elements(self) -> int:
         """Of all copies."""
         return self.copies * self.weight.size

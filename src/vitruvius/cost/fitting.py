@@ -26,10 +26,13 @@ class Fit:
 
 def fit(arch: Decoder, setting: Setting) -> Fit:
     """The longest context at the setting's batch, the largest batch at its context, both in its layout, and the fewest
-    devices that hold its batch at its context, with matrices and heads cut among all of them."""
+    devices that hold its batch at its context.
+
+    More devices are more to cut matrices and heads among; where the layout has groups or spreads experts, more groups.
+    """
     if setting.device is None:
         raise InputError("what fits can only be said of a device; name one")
-    weights = counted(arch)
+    weights, data = counted(arch), setting.layout.data
     own: dict[Layout, int] = {}
 
     def holds(setting: Setting) -> bool:
@@ -38,10 +41,11 @@ def fit(arch: Decoder, setting: Setting) -> Fit:
         share = per_device(arch, setting, own[setting.layout])
         return share.capacity_bytes is not None and share.needed_bytes <= share.capacity_bytes
 
+    batch = _largest(lambda each: holds(replace(setting, batch=each * data)))
     return Fit(
         context_at_batch=_largest(lambda context: holds(replace(setting, context=context))),
-        batch_at_context=_largest(lambda batch: holds(replace(setting, batch=batch * setting.layout.data))),
-        devices=next((n for n in _numbers(setting) if holds(replace(setting, layout=Layout(tensor=n)))), None),
+        batch_at_context=None if batch is None else batch * data,
+        devices=next((each.devices for each in _layouts(setting) if holds(replace(setting, layout=each))), None),
     )
 
 
@@ -56,9 +60,14 @@ def _largest(holds: Callable[[int], bool]) -> int | None:
     return low
 
 
-def _numbers(setting: Setting) -> Iterator[int]:
-    """Powers of two within a node, then whole nodes."""
-    assert setting.device is not None
-    node = setting.device.devices_per_node
-    yield from (1 << k for k in range(node.bit_length()) if 1 << k < node)
-    yield from (node * k for k in range(1, MOST_NODES + 1))
+def _layouts(setting: Setting) -> Iterator[Layout]:
+    """Of more and more devices: powers of two within a node, then whole nodes, as far as these are linked."""
+    device, layout = setting.device, setting.layout
+    assert device is not None
+    node = device.devices_per_node
+    within = [1 << k for k in range(node.bit_length()) if 1 << k < node]
+    for count in (*within, *(node * k for k in range(1, (MOST_NODES if device.network else 1) + 1))):
+        if layout.data == 1 and layout.experts == "cut":
+            yield Layout(tensor=count)
+        elif count % layout.tensor == 0:
+            yield replace(layout, data=count // layout.tensor)

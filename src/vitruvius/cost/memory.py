@@ -13,21 +13,24 @@ own context, its workspaces and what its allocator wastes are not in it; devices
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
 from .. import catalog
 from ..spec import AltUp, Branch, Decoder, Weight, walk
 from ..spec.base import Dimension
-from .counting import Counted, counted
+from .counting import Counted
 from .dtypes import bits, stored
 from .part import MTP
 from .policies import kept, reserved_by
 from .setting import Layout, Setting
 
-WHOLE = ("width", "latent", "q_latent", "rope_key", "index_key", "index_heads", "inputs", "kernel")
-WHOLE += ("embedding", "rank", "gates", "streams", "scalar", "layers", "layer_input", "positions", "buckets", "experts")
+# axes that are whole on every device: what all heads, hidden channels or tokens need
+WHOLE = frozenset(
+    """width embedding latent q_latent rope_key index_key index_heads inputs kernel rank gate_rank gates streams scalar
+    layers layer_input positions buckets experts""".split()
+)
 
 
 @dataclass(frozen=True)
@@ -62,9 +65,8 @@ class Memory:
     per_device: Share
 
 
-def needed(arch: Decoder, setting: Setting) -> Memory:
-    """What `arch` needs in this setting."""
-    every = counted(arch)
+def needed(arch: Decoder, setting: Setting, every: Sequence[Counted]) -> Memory:
+    """What `arch`, whose weights `every` are, needs in this setting."""
     sizes = [(weight.part, setting.weights.stored(weight, setting.dtype)) for weight in every]
     weights = sum(size for part, size in sizes if part != MTP)
     state = _state(arch, setting, 1, setting.batch)

@@ -244,7 +244,7 @@ def mixture(name: str, arch: Decoder) -> Mixture | None:
         values=tuple(own),
         group=group,
         experts=max(experts, default=1),
-        seventy=len(arch.layers) == 80 and group > 1 and arch.family in ("llama", "qwen2"),
+        seventy=len(arch.layers) == 80 and group > 1 and arch.family == "llama",
     )
 
 

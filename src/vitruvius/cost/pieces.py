@@ -16,7 +16,8 @@ A *curve* is `Curve.to_list`'s form, of the context, for one sequence. Lists *by
     weights              format -> by degree: bytes on one device
     activations          "token" and "sequence": by degree, bytes on one device for each of the tokens that pass through
                          together (min(chunk, batch · context)), and for each sequence
-    chunk                the most tokens that pass through together
+    chunks               the most tokens that pass through together: "usual", and "large" on a GPU that has "large_from"
+                         bytes; "state_large" holds the policies for which that matters
     steps                what `roofline` adds up, one for each part:
       part, last             its name; whether it sees the last token of a prompt only
       products               "prefill" and "decode" -> by degree: operations for a token
@@ -45,14 +46,15 @@ from .dtypes import bits, stored
 from .formats import weight_format
 from .memory import activations, share, weights_on_one
 from .part import MTP, headed
-from .policies import held, kept, reserved, reserved_by
-from .setting import Layout, Setting, setting_for
+from .policies import CHUNK, POLICIES, held, kept, reserved, reserved_by
+from .setting import LARGE, LARGE_CHUNK, Layout, Setting, setting_for
 from .work import Mixer, Work, cut, decode_flops, prefill_flops, read, work, written
 
 DEGREES = (1, 2, 4, 8, 16, 32)
 FORMATS = ("f32", "bf16", "fp8", "int8", "int4", "fp8-block", "int4-g128", "mxfp4", "q8_0", "q6_k", "q4_k_m")
 STATES = ("f32", "bf16", "fp8")
 DTYPE = "bf16"  # of activations
+BY_CHUNK = ("vllm",)  # policies that reserve room for the tokens of a step
 
 Times = tuple[Callable[[int], int], int]  # a function of the context, and how often it counts
 
@@ -68,11 +70,12 @@ def pieces(arch: Decoder) -> dict[str, Any]:
         "formats": {name: each.weights.compute(DTYPE) for name, each in settings.items()},
         "bits": {name: bits(name) for name in (*STATES, "float32", "bfloat16")},
         "flops": _flops(arch),
-        "state": _state(arch),
+        "state": _state(arch, CHUNK, POLICIES),
+        "state_large": _state(arch, LARGE_CHUNK, BY_CHUNK),
         "state_per_token": {dtype: _growth(arch, dtype) for dtype in STATES},
         "weights": {name: _weights(arch, each) for name, each in settings.items()},
         "activations": _activations(arch, plain),
-        "chunk": plain.chunk,
+        "chunks": {"usual": CHUNK, "large": LARGE_CHUNK, "large_from": LARGE},
         "steps": [_step(part, settings) for part in parts],
     }
 
@@ -103,17 +106,21 @@ def _over_all(spec: Spec, context: int) -> int:
     return spec.flops(context, tokens=context)
 
 
-def _state(arch: Decoder) -> dict[str, dict[str, list[Any]]]:
+def _state(arch: Decoder, chunk: int, names: Iterable[str]) -> dict[str, dict[str, list[Any]]]:
     layers = {degree: kept(arch, degree) for degree in DEGREES}
 
     def of(name: str, dtype: str, degree: int) -> list[dict[str, Any]]:
         def size(context: int) -> int:
-            return reserved_by(name, layers[degree], context, dtype)
+            return reserved_by(name, layers[degree], context, dtype, chunk=chunk)
 
         return curve([(size, 1)]).to_list()
 
-    names = reserved(layers[1], 1, DTYPE)
-    return {name: {dtype: [of(name, dtype, degree) for degree in DEGREES] for dtype in STATES} for name in names}
+    served = reserved(layers[1], 1, DTYPE).keys() & names
+    return {
+        name: {dtype: [of(name, dtype, degree) for degree in DEGREES] for dtype in STATES}
+        for name in POLICIES
+        if name in served
+    }
 
 
 def _growth(arch: Decoder, dtype: str) -> int:
@@ -240,6 +247,7 @@ def seconds(
     weights: str = "bf16",
     state: str = "bf16",
     devices: int = 1,
+    chunk: int = CHUNK,
 ) -> dict[str, float]:
     """part -> seconds of a prefill or of a step of decoding, as `roofline` has them.
 
@@ -252,7 +260,7 @@ def seconds(
     times = {}
     for part in found["steps"]:
         tokens = batch * context if prompt and not part["last"] else batch
-        passes = -(-tokens // found["chunk"])
+        passes = -(-tokens // chunk)
         compute = tokens * part["products"][phase][d] / rates["products"]
         compute += sum(batch * at(s[phase], context) * s["share"][d] for s in part["scores"]) / rates["scores"]
         moved = 0.0

@@ -38,6 +38,7 @@ from ..spec import (
     Fixed,
     Indexer,
     PerToken,
+    ShortConv,
     Spec,
     Static,
     UnifiedKeyValue,
@@ -104,11 +105,13 @@ def policy_named(name: str) -> Policy:
 
 
 def held(spec: Spec, tensor: int) -> Fraction:
-    """The share of a part's state on each of `tensor` devices: heads are cut among them, whole heads at a time, and
-    what all heads share (latents, an indexer's keys) is on every one."""
+    """The share of a part's state on each of `tensor` devices: heads (channels, where there are none) are cut among
+    them, whole heads at a time, and what all heads share (latents, an indexer's keys) is on every one."""
     match spec:
         case Attention():
             heads = spec.kv.heads
+        case ShortConv():
+            heads = spec.dim
         case _:
             heads = next((state.shape[0] for state in spec.state().values() if _of_heads(state)), 1)
     return Fraction(-(-heads // tensor), heads)

@@ -73,11 +73,12 @@ class Time:
     decode: Phase
 
 
-def time(arch: Decoder, setting: Setting) -> Time | None:
-    """Of prefill and decoding, None without a device. Raises InputError where devices have no link."""
+def time(arch: Decoder, setting: Setting, parts: tuple[Work, ...] | None = None) -> Time | None:
+    """Of prefill and decoding, None without a device. `parts` is `work(arch)`, for who asks often. Raises InputError
+    where devices have no link."""
     if setting.device is None:
         return None
-    parts, rates = work(arch), Rates.of(setting)
+    parts, rates = parts or work(arch), Rates.of(setting)
     kinds = forms(parts, setting.context)
     prefill = _phase(_steps(parts, setting, prompt=True), rates, kinds.get("prefill"))
     decode = _phase(_steps(parts, setting, prompt=False), rates, kinds.get("decode"))

@@ -59,9 +59,7 @@ class Attained:
         for each in fields(self):
             value = getattr(self, each.name)
             if type(value) not in (int, float) or not 0 < value <= 1:
-                raise InputError(
-                    f"the attained fraction of {each.name} must be above 0 and at most 1, got {value!r}"
-                )
+                raise InputError(f"the attained fraction of {each.name} must be above 0 and at most 1, got {value!r}")
 
     @classmethod
     def of(cls, device: Device) -> Attained:

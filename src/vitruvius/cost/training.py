@@ -89,13 +89,15 @@ class Run:
 
 @dataclass(frozen=True)
 class Published:
-    """What the makers say about their run, and the utilisation that it implies by the operations counted here."""
+    """What the makers say about their run, and the share of `peak` that it implies by the operations counted here; the
+    peak is that of bf16, whatever it was computed in."""
 
     device: str
     tokens: int
     device_hours: float
     stages: Mapping[str, float]
     implied_mfu: float
+    peak: float
     dollars: float | None
     source: str
 
@@ -154,7 +156,11 @@ def training(
     Raises InputError for values that cannot be.
     """
     sequence = min(arch.context, 4096) if sequence is None else sequence
-    for name, value in (("sequence", sequence), ("micro-batch", micro_batch), ("tokens", tokens or 1)):
+    for name, value in (
+        ("sequence", sequence),
+        ("micro-batch", micro_batch),
+        ("tokens", 1 if tokens is None else tokens),
+    ):
         whole(name, value)
     if recipe not in RECIPES:
         raise InputError(f"recipe {recipe!r} is not known: it is one of {', '.join(RECIPES)}")
@@ -251,6 +257,7 @@ def published(arch: Decoder, forward: Fraction) -> Published | None:
         device_hours=sum(stages.values()),
         stages=stages,
         implied_mfu=operations / (peak * SECONDS * next(iter(stages.values()))),
+        peak=peak,
         dollars=record.get("dollars"),
         source=record["source"],
     )

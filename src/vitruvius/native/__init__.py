@@ -3,11 +3,3 @@
 The lowerings (lowering/) mirror the spec's files; the library (cpp/) has a plain C interface and is optional: without
 it, and for parts that have no native form, the torch models do everything.
 """
-
-from __future__ import annotations
-
-from .engine import Engine, State
-from .loading import load
-from .plan import NotLowered
-
-__all__ = ["Engine", "NotLowered", "State", "load"]

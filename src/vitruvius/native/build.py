@@ -1,7 +1,7 @@
 """Compiles the native engine: `python -m vitruvius.native.build`.
 
-cpp/isa.cpp is compiled once for each instruction set of the machine's architecture, everything else once; the parts are
-compiled at the same time, and the finished library is renamed to its place.
+cpp/sets/*.cpp are compiled once for each instruction set of the machine's architecture, the other files once; as many at
+the same time as there are processors, and the finished library is renamed to its place.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ SANITIZE = "-O1 -g -fsanitize=address,undefined -fno-sanitize-recover=undefined 
 
 AVX2 = "-mavx2 -mfma -mf16c".split()
 # GCC 12 warns of its own headers' AVX-512 functions (its bug 105593).
-AVX512 = [*AVX2, *"-mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx512vnni -Wno-uninitialized".split()]
+AVX512 = [*AVX2, *"-mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx512vnni -mavx512bf16 -Wno-uninitialized".split()]
 AVX512 += "-mprefer-vector-width=512 -Wno-maybe-uninitialized".split()
 # Architecture -> its instruction sets with what the compiler must be told; the same as VT_SETS in cpp/isa.h.
 ANY: dict[str, list[str]] = {"plain": [], "naive": []}
@@ -72,12 +72,12 @@ def build(
     common = [cxx, *FLAGS, *(SANITIZE if sanitize else FAST), *flags]
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target.parent) as folder:
-        jobs = [  # the longest first
-            ([*common, *told, f"-DVT_ISA={name}"], SOURCES / "isa.cpp", Path(folder, f"isa_{name}.o"))
+        jobs = [
+            ([*common, *told, f"-DVT_ISA={name}"], path, Path(folder, f"{name}_{path.stem}.o"))
+            for path in sorted(SOURCES.glob("sets/*.cpp"))
             for name, told in sets.items()
         ]
-        others = sorted(path for path in SOURCES.glob("*.cpp") if path.name != "isa.cpp")
-        jobs += [(common, path, Path(folder, path.stem + ".o")) for path in others]
+        jobs += [(common, path, Path(folder, path.stem + ".o")) for path in sorted(SOURCES.glob("*.cpp"))]
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             objects = list(pool.map(lambda job: _compile(*job), jobs))
         linked = Path(folder, target.name)

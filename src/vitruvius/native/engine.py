@@ -11,12 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import spec
-from ..errors import InputError
+from ..errors import InputError, NotLoweredError
 from . import library as c
 from .formats import FORMATS
 from .library import Library
 from .packing import Packed
-from .plan import NotLowered, Plan
+from .plan import Plan
 
 Ids = NDArray[np.int32]
 Logits = NDArray[np.float32]
@@ -267,8 +267,8 @@ class Engine:
         return self._state(self._running, batch, capacity, slack)
 
     def encode(self, prompts: Sequence[Sequence[int]], state: State) -> list[list[int]]:
-        """Raises NotLowered: models with an encoder have no native form."""
-        raise NotLowered(f"{self.spec.name}: encoders have no native form yet")
+        """Raises NotLoweredError: models with an encoder have no native form."""
+        raise NotLoweredError(f"{self.spec.name}: encoders have no native form yet")
 
     @property
     def weights(self) -> dict[str, int]:

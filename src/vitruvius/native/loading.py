@@ -48,8 +48,8 @@ def load(
         simd: the instruction set; the best that the machine has, if None.
         progress: wraps the tensors that are read, to show how far it is.
 
-    Raises NotLowered for a part of the architecture that has no native form, and InputError for what cannot be found,
-    does not match, or does not fit into memory.
+    Raises NotLoweredError for a part of the architecture that has no native form, and InputError for what cannot be
+    found, does not match, or does not fit into memory.
     """
     chosen, built = checked(weights_as), library()
     if state is not None and state not in STATE_DTYPES:

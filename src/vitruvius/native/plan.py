@@ -15,7 +15,6 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import InputError
 from .library import Op
 
 Floats = NDArray[np.float32]
@@ -23,10 +22,6 @@ PANEL = 16  # rows of a matrix that are packed together, and floats of a cache l
 ARENA = 32 * 2**20  # bytes of all buffers: they should stay in the cache
 MOST_ROWS = 256
 FEWEST_ROWS = 8
-
-
-class NotLowered(InputError):  # noqa: N818 (its name says what is wrong)
-    """A part of the architecture has no native form yet. The message names it."""
 
 
 @dataclass(frozen=True)

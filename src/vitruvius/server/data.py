@@ -11,7 +11,6 @@ import json
 import sys
 from collections.abc import Callable, Iterable
 from dataclasses import asdict
-from functools import partial
 from importlib import resources
 from typing import Any
 
@@ -23,16 +22,16 @@ from ..cost.devices import devices
 from ..cost.pieces import pieces
 from ..spec import Decoder
 from ..views import draw, tree
-from ..views.charts import INKS, charts
+from ..views.charts import charts
 from ..views.diff import changes, describe
 from ..views.drawing.document import stylesheet
 from ..views.drawing.font import FILES
 from ..views.drawing.kinds import kinds, stretches
-from ..views.drawing.sketch import Highlight
+from ..views.drawing.sketch import drawn_for
 from ..views.drawing.thumbnail import thumbnail
 from ..views.origins import figures
 from ..views.parts import about, told_parts
-from ..views.svg import NIGHT, PAPER, Drawing, Theme
+from ..views.svg import NIGHT, PAPER, Drawing
 from ..views.table import cost_table
 from ..views.words import phrase
 from .keyfacts import card, runs
@@ -72,6 +71,7 @@ def page(arch: Decoder, entry: Entry | None = None) -> dict[str, Any]:
         "layers_in_order": _strip(arch),
         "aspects": _aspects(arch),
         "cost": c.to_dict(),
+        "pieces": pieces(arch),
         "tables": {"cost": cost_table(c), "tree": tree(arch)},
         "source": _source(arch),
         "config": arch.config,
@@ -108,7 +108,7 @@ def _strip(arch: Decoder) -> dict[str, Any]:
 
 def _aspects(arch: Decoder) -> list[dict[str, Any]]:
     """Every comparable property; `paths` are places of the drawing."""
-    rows = []
+    rows, drawn = [], drawn_for(arch)
     for row in describe(arch):
         rows.append(
             {
@@ -116,7 +116,7 @@ def _aspects(arch: Decoder) -> list[dict[str, Any]]:
                 "label": row.label,
                 "role": row.role,
                 "value": row.value,
-                "paths": sorted(Highlight.of(arch, row.paths).paths),
+                "paths": sorted(set(map(drawn, row.paths))),
             }
         )
     return rows
@@ -209,7 +209,7 @@ def files() -> dict[str, Callable[[], bytes]]:
         "index.json": lambda: encoded(index()),
         "lineage.json": lambda: encoded(lineage()),
         "devices.json": lambda: encoded([asdict(device) for device in devices()]),
-        "charts.json": lambda: encoded({ink: charts(ink) for ink in INKS}),
+        "charts.json": lambda: encoded(charts()),
         "drawing.css": lambda: drawing_css().encode(),
     }
     fonts = resources.files("vitruvius.views").joinpath("fonts")
@@ -222,15 +222,8 @@ def files() -> dict[str, Callable[[], bytes]]:
 def _files_of(entry: Entry) -> dict[str, Callable[[], bytes]]:
     return {
         f"arch/{entry.id}.json": lambda: encoded(page(known(entry.id), entry)),
-        f"pieces/{entry.id}.json": lambda: encoded(pieces(known(entry.id))),
         f"thumbs/{entry.id}.svg": lambda: thumbnail(known(entry.id)).encode(),
-        f"drawings/{entry.id}.svg": partial(_drawn, entry.id, PAPER),
-        f"drawings/{entry.id}.night.svg": partial(_drawn, entry.id, NIGHT),
     }
-
-
-def _drawn(name: str, theme: Theme) -> bytes:
-    return draw(known(name), theme=theme).svg.encode()
 
 
 def encoded(value: Any) -> bytes:

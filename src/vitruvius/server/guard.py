@@ -14,7 +14,7 @@ POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; font-src 'self'; "
     "connect-src 'self'; base-uri 'none'; form-action 'none'"
 )  # the page says the same of itself, for hosts that send no headers
-DRAWING_POLICY = "default-src 'none'; style-src 'unsafe-inline'; font-src data:; sandbox"  # of a drawing by itself
+DRAWING_POLICY = "default-src 'none'; style-src 'unsafe-inline'; sandbox"  # thumbnails bring their style along
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 LARGEST_BODY = 64 * 2**20
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from time import perf_counter
 from typing import Any
 
@@ -45,14 +45,11 @@ def routes(given: Sequence[str] = ()) -> list[Route]:
 
     async def generate(request: Request) -> ASGIApp:
         asked = await _asked(request)
-        await desk.sit()
-        try:
+        async with AsyncExitStack() as seat:
+            await seat.enter_async_context(desk.seat())
             loaded = await run_in_threadpool(models.load, _text(asked, "model", 200))
             tokens = await run_in_threadpool(_prepared, loaded, asked)
-        except BaseException:
-            desk.leave()
-            raise
-        return desk.until_told(StreamingResponse(_events(tokens), media_type="text/event-stream"))
+            return _held(StreamingResponse(_events(tokens), media_type="text/event-stream"), seat.pop_all())
 
     def looking(answer: Callable[[Loaded, list[int], Mapping[str, Any]], dict[str, Any]]) -> Any:
         async def look(request: Request) -> Response:
@@ -77,32 +74,26 @@ class _Desk:
     def __init__(self) -> None:
         self.taken = False
 
-    async def sit(self) -> None:
+    @asynccontextmanager
+    async def seat(self) -> AsyncIterator[None]:
+        """Taken until the block ends. Raises HTTPException (409) where somebody sits."""
         if self.taken:
             raise HTTPException(409, "a model is at work for another request; try again when it is done")
         self.taken = True
-
-    def leave(self) -> None:
-        self.taken = False
-
-    def until_told(self, response: Response) -> ASGIApp:
-        """The answer, after which the seat is free, whether anybody heard it to the end or not."""
-
-        async def answer(scope: Scope, receive: Receive, send: Send) -> None:
-            try:
-                await response(scope, receive, send)
-            finally:
-                self.leave()
-
-        return answer
-
-    @asynccontextmanager
-    async def seat(self) -> AsyncIterator[None]:
-        await self.sit()
         try:
             yield
         finally:
-            self.leave()
+            self.taken = False
+
+
+def _held(response: Response, seat: AsyncExitStack) -> ASGIApp:
+    """The answer, after which the seat is free, whether anybody heard it to the end or not."""
+
+    async def answer(scope: Scope, receive: Receive, send: Send) -> None:
+        async with seat:
+            await response(scope, receive, send)
+
+    return answer
 
 
 # ------------------------------------------------------------------ text

@@ -19,7 +19,6 @@ from ..architectures import UnreadKeysError, read
 from ..checkpoints.gguf import GGUF, MAGIC
 from ..checkpoints.gguf_names import config as gguf_config
 from ..checkpoints.gguf_names import names as gguf_tensor_names
-from ..cost.pieces import pieces
 from ..errors import InputError, UnknownKeysError
 from ..spec import Decoder
 from .data import page
@@ -31,9 +30,10 @@ LARGEST_FILE = 2**50
 DEEPEST = 16  # objects and lists inside each other
 LARGEST_NUMBER = 2**53  # what a JavaScript number holds exactly
 LARGEST_COUNT = 65_536  # experts, groups: what is one of many
-MOST_LAYERS = 1024
+MOST_LAYERS = 256  # the deepest known model has 126
 MOST_PATTERNS = 1_000  # kinds of tensors that are listed
 LONGEST_NAME = 80
+MOST_KINDS = 64  # of layers; GLM-5.2 has the most, 21
 ROPE_TABLE = "rope_freqs.weight"
 
 # What tensors' names and shapes do not say.
@@ -67,12 +67,7 @@ def described(body: bytes, name: str, size: int | None = None, ignore: Collectio
     if len(body) > LARGEST_CONFIG:
         raise InputError(f"a config.json of {len(body):,} bytes is larger than {LARGEST_CONFIG:,}")
     config = _object(body, "the config")
-    return _page(_read(config, called, ignore)) | _told(name, sorted(ignore), [])
-
-
-def _page(arch: Decoder) -> dict[str, Any]:
-    """What `data/` has of a known model in two files."""
-    return page(arch) | {"pieces": pieces(arch)}
+    return page(_read(config, called, ignore)) | _told(name, sorted(ignore), [])
 
 
 def _told(name: str, ignored: list[str], undetermined: list[str]) -> dict[str, Any]:
@@ -84,7 +79,7 @@ def _read(config: Mapping[str, Any], name: str, ignore: Collection[str]) -> Deco
     if name == "config":
         name = _printable(str(config.get("model_type", "config")))
     try:
-        return read(config, name, catalog.implicit, ignore)
+        arch = read(config, name, catalog.implicit, ignore)
     except UnreadKeysError as error:
         raise UnknownKeysError(str(error), error.keys) from None
     except InputError:
@@ -93,6 +88,9 @@ def _read(config: Mapping[str, Any], name: str, ignore: Collection[str]) -> Deco
         raise InputError(str(error)) from None
     except RecursionError:
         raise InputError("the config is nested too deeply") from None
+    if len(set(arch.layers)) > MOST_KINDS:
+        raise InputError(f"more than {MOST_KINDS} different kinds of layers are not shown")
+    return arch
 
 
 def checked(value: Any, key: str = "", depth: int = 0) -> None:
@@ -113,7 +111,7 @@ def checked(value: Any, key: str = "", depth: int = 0) -> None:
 
 def _number(value: float, key: str) -> None:
     """Layers are made one by one; experts and groups are many, but not any number."""
-    shown, many = _printable(key), re.search(r"layer|blocks", key)
+    shown, many = _printable(key), re.search(r"layers$|^n_layer$", key)
     if not abs(value) <= LARGEST_NUMBER:  # NaN neither
         raise InputError(f"{shown} is {str(value)[:30]}, beyond what a number here may be")
     if many and isinstance(value, int) and value > MOST_LAYERS:
@@ -171,7 +169,7 @@ def _gguf(body: bytes, name: str, size: int, ignore: Collection[str]) -> dict[st
         for i, more in enumerate((1, prod(info.shape), info.nbytes)):
             found[i] += more
     weights = {kind: dict(zip(("tensors", "elements", "bytes"), found, strict=True)) for kind, found in kinds.items()}
-    return _page(_read(config, name, ())) | _told(name, sorted(ignore), undetermined) | {"weights": weights}
+    return page(_read(config, name, ())) | _told(name, sorted(ignore), undetermined) | {"weights": weights}
 
 
 def _safetensors(body: bytes, name: str, size: int) -> dict[str, Any]:

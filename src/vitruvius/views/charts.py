@@ -1,9 +1,9 @@
 """Charts as Vega-Lite descriptions: one for the page, the notebook and the command line.
 
-`charts()` gives them without data: each names a data set "rows" (and "limits", "points" where it draws such), which is
-filled with what `chart_rows` makes, or a page from its pieces. Every chart is readable on light and dark ground, told
-apart by more than colour (dashes, shapes, order), with units in its titles. Names of models are data, never markup: Vega
-draws them as text.
+`charts()` gives them without data: each names a data set "rows" (and "limits" or "points" where it has such), which
+`plot` fills from `cost`, or a page from its pieces. Every chart is readable on light and dark ground, told apart by
+more than colour (dashes, shapes, order), with units in its titles. Names of models are data, never markup: Vega draws
+them as text.
 """
 
 from __future__ import annotations
@@ -21,16 +21,13 @@ INKS: Mapping[str, Mapping[str, str | None]] = {
     "light": {"ground": "#ffffff", "ink": "#1c2733", "muted": "#5f6c7a", "line": "#e3e7eb"},
     "dark": {"ground": "#12171d", "ink": "#e9edf1", "muted": "#a3afbb", "line": "#2a333d"},
 }
-# Of models, in order: told apart by colour-blind readers too (after Okabe and Ito 2008), at least 3 to 1 on both grounds.
+# Of models, in order, after Okabe and Ito 2008, for colour-blind readers too; at least 3 to 1 on both grounds.
 MODELS = ("#0a78bd", "#d9600a", "#0d9373", "#a8519c", "#a67c00", "#6b7a8f", "#c2456b", "#3f8f3f")
 DASHES = ([1, 0], [6, 3], [2, 2], [8, 3, 2, 3], [12, 4], [4, 1])
 PARTS: Mapping[str, str] = {  # attention blue, feed-forward green and embeddings violet, as in the drawings
     "attention": "#3a6fb0",
-    "attention scores": "#86aede",
     "indexer": "#23879e",
-    "indexer scores": "#74bccd",
     "recurrence": "#c06a35",
-    "recurrence updates": "#e0a47e",
     "feed-forward": "#3a8a58",
     "experts": "#62ad7e",
     "shared experts": "#9fd0b2",
@@ -117,7 +114,7 @@ def config(ink: str = "neutral") -> Spec:
             "offset": 12,
         },
         "line": {"strokeWidth": 2.25, "strokeCap": "round", "strokeJoin": "round"},
-        "point": {"filled": True, "size": 46},
+        "point": {"filled": True, "size": 46, "opacity": 1},
         "text": {"color": paint["ink"], "fontSize": 11},
         "rule": {"color": paint["ink"]},
         "bar": {"cornerRadius": 1.5},
@@ -207,7 +204,7 @@ def _training() -> Spec:
     tips = [*_tips("model"), _tip("tokens", ".3s"), _tip("hours", ",.3s")]
     points = {
         "data": {"name": "points"},
-        "mark": {"type": "point", "size": 110, "strokeWidth": 1.5},
+        "mark": {"type": "point", "size": 110, "opacity": 1},
         "encoding": {
             "shape": {
                 "field": "what",
@@ -239,7 +236,8 @@ def _training() -> Spec:
 
 def _memory(title: str, order: tuple[str, ...]) -> Spec:
     tips = [*_tips("model", "what"), _tip("size", None)]
-    limit = {"x": {"field": "bytes", "type": "quantitative"}, "y": None, "color": {"value": "#c4145f"}}
+    limit = {"x": {"field": "gib", "type": "quantitative"}, "y": None, "color": {"value": "#d1266b"}}
+    gib = {"calculate": f"datum.bytes / {2**30}", "as": "gib"}
     return {
         "title": {"text": title},
         "width": WIDTH,
@@ -247,15 +245,15 @@ def _memory(title: str, order: tuple[str, ...]) -> Spec:
         "layer": [
             {
                 "data": {"name": "rows"},
-                "transform": [{"calculate": _size("datum.bytes"), "as": "size"}],
+                "transform": [gib, {"calculate": _size("datum.bytes"), "as": "size"}],
                 "mark": {"type": "bar", "height": BAR, "stroke": "#ffffff", "strokeOpacity": 0.6, "strokeWidth": 0.75},
                 "encoding": {
                     "y": _bars("model"),
                     "x": {
-                        "field": "bytes",
+                        "field": "gib",
                         "type": "quantitative",
                         "stack": True,
-                        "axis": {"title": "memory", "labelExpr": SIZE, "tickCount": 8, "format": "~s"},
+                        "axis": {"title": "memory, GiB", "tickCount": 8, "format": ",~r"},
                     },
                     "order": {"field": "order", "type": "quantitative"},
                     "color": _named("what", {name: MEMORY[name] for name in order}),
@@ -264,11 +262,13 @@ def _memory(title: str, order: tuple[str, ...]) -> Spec:
             },
             {
                 "data": {"name": "limits"},
+                "transform": [gib],
                 "mark": {"type": "rule", "strokeWidth": 2, "strokeDash": [5, 3]},
                 "encoding": limit,
             },
             {
                 "data": {"name": "limits"},
+                "transform": [gib],
                 "mark": {"type": "text", "align": "right", "dx": -5, "baseline": "bottom", "dy": -4, "fontWeight": 600},
                 "encoding": {**limit, "y": {"value": 0}, "text": {"field": "device"}},
             },
@@ -277,17 +277,19 @@ def _memory(title: str, order: tuple[str, ...]) -> Spec:
 
 
 def _parameters() -> Spec:
-    total = {"op": "sum", "field": "parameters", "as": "sum"}
+    row = {"calculate": "datum.model + (datum.of === 'all' ? '' : ', ' + datum.of)", "as": "row"}
+    total = {"op": "sum", "field": "parameters", "as": "total"}
     return {
         "title": {"text": "Parameters by part"},
         "width": WIDTH,
-        "height": {"step": 24},
+        "height": {"step": 30},
         "data": {"name": "rows"},
-        "encoding": {"y": _bars("model"), "yOffset": {"field": "of", "sort": None, "scale": {"paddingInner": 0.25}}},
+        "transform": [row],
+        "encoding": {"y": _bars("row")},
         "layer": [
             {
                 "transform": [{"calculate": _count("datum.parameters", ""), "as": "count"}],
-                "mark": {"type": "bar", "stroke": "#ffffff", "strokeOpacity": 0.6, "strokeWidth": 0.75},
+                "mark": {"type": "bar", "height": BAR, "stroke": "#ffffff", "strokeOpacity": 0.6, "strokeWidth": 0.75},
                 "encoding": {
                     "x": {
                         "field": "parameters",
@@ -302,8 +304,8 @@ def _parameters() -> Spec:
             },
             {
                 "transform": [
-                    {"aggregate": [total], "groupby": ["model", "of"]},
-                    {"calculate": f"{_count('datum.sum', '')} + ', ' + datum.of", "as": "label"},
+                    {"aggregate": [total], "groupby": ["row"]},
+                    {"calculate": _count("datum.total", ""), "as": "label"},
                 ],
                 "mark": {"type": "text", "align": "left", "dx": 6},
                 "encoding": {"x": {"datum": 1, "type": "quantitative"}, "text": {"field": "label"}},
@@ -344,13 +346,14 @@ def _context() -> Spec:
 
 
 def _log(field: str, title: str, labels: str, base: int = 2) -> Spec:
-    """A channel with a logarithmic scale."""
-    return {
-        "field": field,
-        "type": "quantitative",
-        "scale": {"type": "log", "base": base, "nice": False},
-        "axis": {"title": title, "labelExpr": labels, "labelOverlap": "greedy", "tickCount": 8},
-    }
+    """A channel with a logarithmic scale; of ten values between powers of ten, 1, 2 and 5 are labelled."""
+    axis: Spec = {"title": title, "labelExpr": labels, "labelOverlap": "greedy", "tickCount": 8}
+    if base == 10:
+        digit = "round(datum.value / pow(10, floor(log(datum.value) / LN10 + 1e-9)))"
+        axis["labelExpr"] = f"indexof([1, 2, 5], {digit}) < 0 ? '' : {labels}"
+        axis["gridOpacity"] = {"condition": {"test": f"{digit} === 1", "value": 1}, "value": 0.4}
+    scale = {"type": "log", "base": base, "nice": False}
+    return {"field": field, "type": "quantitative", "scale": scale, "axis": axis}
 
 
 def _model() -> Spec:
@@ -359,7 +362,7 @@ def _model() -> Spec:
         "type": "nominal",
         "sort": None,
         "scale": {"range": list(MODELS)},
-        "legend": {"symbolType": "stroke"},
+        "legend": {"symbolType": "stroke", "symbolDash": [1, 0], "symbolOpacity": 1},
     }
 
 
@@ -386,6 +389,7 @@ def _named(field: str, colors: Mapping[str, str]) -> Spec:
         "type": "nominal",
         "sort": list(colors),
         "scale": {"domain": list(colors), "range": list(colors.values())},
+        "legend": {"symbolStrokeWidth": 0},
     }
 
 

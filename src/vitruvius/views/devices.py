@@ -48,7 +48,7 @@ def fits_table(cost: Cost, fit: Fit) -> str:
         [f"most sequences of {number(setting.context)} tokens", _limit(batch, "")],
         [
             f"fewest devices for {number(setting.batch)} {sequences} of {number(setting.context)} tokens",
-            "more than 64 nodes" if devices is None else number(devices),
+            "no number of them" if devices is None else number(devices),
         ],
     ]
     return table(rows)

@@ -23,11 +23,12 @@ struct AttendShape {
         padded = static_cast<int>(round16(state.value_dim()));
     }
 
-    // Floats that a thread leaves of an item: sums, highest scores, totals.
-    VT_INLINE int64_t partial() const { return round16(int64_t{rows} * (padded + 2)); }
-    // Floats of scratch memory of each thread: queries, sums, highest scores, totals, weights, a tile of keys and values.
+    // Floats that a thread leaves of an item: sums, totals (in 16 parts), highest scores.
+    VT_INLINE int64_t partial() const { return round16(int64_t{rows} * (padded + 17)); }
+    // Floats of scratch memory of each thread: queries, sums, highest scores, totals, weights, a tile of keys and
+    // values.
     VT_INLINE int64_t local(const StateSpec& state) const {
-        return round16(int64_t{rows} * state.k_dim) + int64_t{rows} * padded + 2 * round16(rows) + 6 * TILE +
+        return round16(int64_t{rows} * state.k_dim) + int64_t{rows} * (padded + 16) + round16(rows) + 6 * TILE +
                int64_t{TILE} * (state.k_dim + padded);
     }
 };

@@ -5,9 +5,9 @@ namespace vt {
 
 namespace {
 
-Need quantized(const Checker& c, const Matrix& m, int heads) {
-    if (!FORMAT[m.format].integer) return {};
-    const auto row = static_cast<size_t>(quantized_bytes(m.cols, heads));
+// Scratch for x as ops/products.h prepares it.
+Need prepared(const Checker& c, const Matrix& m, int heads) {
+    const auto row = static_cast<size_t>(prepared_bytes(m.format, m.cols, heads));
     return {static_cast<size_t>(c.rows()) * row, ALONE_ROWS * row};
 }
 
@@ -23,7 +23,7 @@ Need check(const Checker& c, const op_matmul& o) {
     c.require(o.act != act_kind::clamped, "clamped needs a gate");
     c.sized(o.bias, heads * m.rows);
     c.apart(o.x, o.y);
-    return quantized(c, m, static_cast<int>(heads));
+    return prepared(c, m, static_cast<int>(heads));
 }
 
 Need check(const Checker& c, const op_glu& o) {
@@ -33,7 +33,7 @@ Need check(const Checker& c, const op_glu& o) {
     c.require(ceil_div(c.width(o.y), LANES) == m.rows / (2 * LANES), "y has not half as many channels as the matrix rows");
     c.sized(o.bias, m.rows);
     c.apart(o.x, o.y);
-    return quantized(c, m, 1);
+    return prepared(c, m, 1);
 }
 
 }  // namespace vt

@@ -17,7 +17,7 @@ void as_wide(const Checker& c, int buffer, int64_t width) {
 Need check(const Checker& c, const op_conv& o) {
     const int64_t width = c.width(o.x);
     c.whole();
-    c.require(o.kernel >= 1 && o.kernel <= KERNEL_MOST, "the kernel is too long");
+    c.require(o.kernel >= 2 && o.kernel <= KERNEL_MOST, "the kernel is too short or too long");
     c.require(c.width(o.y) == width, "widths differ");
     c.sized(o.weight, width * o.kernel);
     c.sized(o.bias, width);

@@ -82,10 +82,17 @@ struct Quantized {
 // Blocks of 32 activations that a row of x has, enough for every format's padding.
 VT_INLINE int64_t quantized_blocks(int cols) { return ceil_div(cols, 256) * 8; }
 
+// From so many rows on, products with BF16 take x as bfloat16 too, where the processor multiplies such pairs.
+constexpr int BFLOAT_ROWS = 8;
+extern const bool has_bfloat_pairs;  // simd.cpp
+VT_INLINE int64_t bfloat_cols(int cols) { return ceil_div(cols, 32) * 32; }  // of a row, the last ones zeros
+
 // Up to so many rows each thread quantises for itself, which takes less time than a barrier.
 constexpr int ALONE_ROWS = 4;
-VT_INLINE int64_t quantized_bytes(int cols, int heads) {  // of one row
-    return heads * quantized_blocks(cols) * static_cast<int64_t>(sizeof(Quantized));
+// Scratch for a row of x, in `heads` pieces of `cols`, as the format's products want it.
+VT_INLINE int64_t prepared_bytes(int format, int cols, int heads) {
+    if (format == BF16) return heads * bfloat_cols(cols) * 2;
+    return FORMAT[format].integer ? heads * quantized_blocks(cols) * static_cast<int64_t>(sizeof(Quantized)) : 0;
 }
 
 // n rows of activations, as float and (if the matrix's format is integer) quantised by quantize_rows.
@@ -94,7 +101,9 @@ struct Input {
     int64_t stride;  // floats from row to row
     int n;
     const Quantized* q;
-    int64_t q_stride;  // blocks from row to row
+    int64_t q_stride;             // blocks from row to row
+    const uint16_t* b = nullptr;  // or as bfloat16, if they are so
+    int64_t b_stride = 0;
 };
 
 }  // namespace vt

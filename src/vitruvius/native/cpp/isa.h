@@ -9,7 +9,8 @@ namespace vt {
 // Products and packing without a plan, for vt_pack and for the tests and benchmarks.
 struct MatrixKernels {
     void (*pack)(const Packing&);  // from floats
-    void (*quantize)(const float* x, int64_t stride, int r0, int r1, int cols, Quantized* q, int64_t q_stride);
+    // Rows [mine) of n rows of x as products with m want them; scratch has prepared_bytes for each row.
+    Input (*prepare)(const float* x, int n, Range mine, const Matrix& m, void* scratch);
     // y (n, rows of the matrix) = x Wᵀ, panels [p0, p1) of a copy
     void (*matmul)(const Matrix&, int copy, const Input&, int p0, int p1, float* y, int64_t y_stride);
     float (*read)(const float* from, int64_t floats);  // reads memory as fast as it can: a sum

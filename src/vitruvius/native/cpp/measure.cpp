@@ -49,18 +49,13 @@ int vt_matmul(const vt_matrix* matrix, const float* x, int32_t n, float* y, cons
                            vt_packed_bytes(matrix->format, matrix->rows, matrix->cols), static_cast<const uint8_t*>(matrix->data)};
             if (m.copy_bytes < 0 || m.copies < 1 || matrix->bytes / m.copies < m.copy_bytes || n < 1 || threads < 1)
                 throw std::invalid_argument("the matrix has less memory than its size needs");
-            const bool integer = FORMAT[m.format].integer;
-            const int64_t q_stride = quantized_blocks(m.cols);
-            const Block block(static_cast<size_t>(n * q_stride) * sizeof(Quantized));
-            auto* const q = reinterpret_cast<Quantized*>(block.data());
-            const Input in{x, m.cols, n, integer ? q : nullptr, q_stride};
+            const Block scratch(static_cast<size_t>(n * prepared_bytes(m.format, m.cols, 1) + 64));
             Team team(threads, nullptr);
             *seconds = timed(team, [&](int thread) {
                 for (int turn = 0; turn < turns * m.copies; ++turn) {
-                    const Range rows = share(n, thread, threads);
                     const Range pairs = share(static_cast<int>(ceil_div(panels(m.rows), 2)), thread, threads);
                     const int end = 2 * pairs.end < panels(m.rows) ? 2 * pairs.end : panels(m.rows);
-                    if (integer) kernels.quantize(x, m.cols, rows.begin, rows.end, m.cols, q, q_stride);
+                    const Input in = kernels.prepare(x, n, share(n, thread, threads), m, scratch.data());
                     team.barrier();
                     kernels.matmul(m, turn % m.copies, in, 2 * pairs.begin, end, y, m.rows);
                     team.barrier();

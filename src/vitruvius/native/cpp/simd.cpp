@@ -11,6 +11,12 @@
 
 namespace vt {
 
+#if defined(__x86_64__)
+const bool has_bfloat_pairs = __builtin_cpu_supports("avx512bf16");
+#else
+const bool has_bfloat_pairs = false;
+#endif
+
 namespace {
 
 struct Set {

@@ -9,8 +9,9 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from ...errors import NotLoweredError
 from ...spec import Spec
-from ..plan import PANEL, Buffer, Builder, Floats, NotLowered, Piece, Target
+from ..plan import PANEL, Buffer, Builder, Floats, Piece, Target
 
 # (builder, part, width of its stream, canonical path, input, where the result goes)
 Lowering = Callable[[Builder, Any, int, str, Buffer, Target], None]
@@ -30,15 +31,15 @@ def lowers(kind: type[Spec]) -> Callable[[L], L]:
 
 
 def lower(b: Builder, part: Spec, width: int, path: str, x: Buffer, to: Target) -> None:
-    """The operations of a part. Raises NotLowered for one that has no native form yet."""
+    """The operations of a part. Raises NotLoweredError for one that has no native form yet."""
     if type(part) not in LOWERINGS:
         raise not_lowered(part, path)
     LOWERINGS[type(part)](b, part, width, path, x, to)
 
 
-def not_lowered(part: Spec, path: str) -> NotLowered:
+def not_lowered(part: Spec, path: str) -> NotLoweredError:
     """The error to raise for a part that only PyTorch can run."""
-    return NotLowered(f"{type(part).__name__} ({path}) has no native form yet; --engine torch runs it")
+    return NotLoweredError(f"{type(part).__name__} ({path}) has no native form yet; --engine torch runs it")
 
 
 def layer_of(path: str) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -26,17 +26,7 @@ class Highlight:
     @staticmethod
     def of(stack: Decoder | Encoder, paths: Iterable[str]) -> Highlight:
         """The highlight of these paths in the drawing of a stack of layers."""
-        first = {str(index): kind.indices[0] for kind in kinds(stack) for index in kind.indices}
-
-        def drawn(path: str) -> str:
-            path = re.sub(r"\.expert(?=\.|$)", ".experts", path)  # the field, of which there are many copies
-            step, _, rest = path.partition(".")
-            number, _, below = rest.partition(".")
-            if step != "layers" or number not in first:
-                return path
-            return ".".join(filter(None, (step, str(first[number]), below)))
-
-        return Highlight(frozenset(map(drawn, paths)))
+        return Highlight(frozenset(map(drawn_for(stack), paths)))
 
     def part(self, path: str) -> Differs:
         """How a part differs: as a whole, if it or what it belongs to is marked; in a detail, if something in it is."""
@@ -60,6 +50,21 @@ class Highlight:
     def marks(self, path: str) -> Differs:
         """Whether this very field is marked, not only something in it."""
         return "detail" if path in self.paths else ""
+
+
+def drawn_for(stack: Decoder | Encoder) -> Callable[[str], str]:
+    """A path -> the path under which the drawing of this stack shows it."""
+    first = {str(index): kind.indices[0] for kind in kinds(stack) for index in kind.indices}
+
+    def drawn(path: str) -> str:
+        path = re.sub(r"\.expert(?=\.|$)", ".experts", path)  # the field, of which there are many copies
+        step, _, rest = path.partition(".")
+        number, _, below = rest.partition(".")
+        if step != "layers" or number not in first:
+            return path
+        return ".".join(filter(None, (step, str(first[number]), below)))
+
+    return drawn
 
 
 class Sketch:

@@ -79,29 +79,31 @@ VT_INLINE VI vbbroadcast(const int8_t* x) {
     return _mm256_set1_epi32(four);
 }
 
-// sum + Σ over `n` groups of 4 columns of codes · x, for each row; codes ≤ `most`. maddubs gives sums of two products in
-// int16; as many of them are added there as surely fit, |x| being at most 127.
-template <int most, int n> VT_INLINE VI vdot(VI sum, const VB* codes, const int8_t* x) {
+// sum + Σ over the n groups from `first` on of codes · x, for each row of W panels; codes ≤ `most`. x has those groups.
+// maddubs gives sums of two products in int16; as many of them are added there as surely fit, |x| being at most 127.
+template <int most, int first, int n, int W> VT_INLINE void vdot(VI (&sum)[W], const VB (&codes)[W][8], const int8_t* x) {
     constexpr int fit = 32767 / (2 * 127 * most), step = fit < 4 ? 2 : fit < 8 ? 4 : 8;
     static_assert(fit > 1 && n % step == 0, "maddubs would saturate");
-    VT_UNROLL for (int j = 0; j < n; j += step) {
-        __m256i words = _mm256_maddubs_epi16(codes[j], vbbroadcast(x + 4 * j));
-        VT_UNROLL for (int i = j + 1; i < j + step; ++i)
-            words = _mm256_add_epi16(words, _mm256_maddubs_epi16(codes[i], vbbroadcast(x + 4 * i)));
-        sum = _mm256_add_epi32(sum, _mm256_madd_epi16(words, _mm256_set1_epi16(1)));
+    VT_UNROLL for (int p = 0; p < W; ++p) {
+        VT_UNROLL for (int j = 0; j < n; j += step) {
+            VI words = _mm256_maddubs_epi16(codes[p][first + j], vbbroadcast(x + 4 * j));
+            VT_UNROLL for (int i = j + 1; i < j + step; ++i)
+                words = _mm256_add_epi16(words, _mm256_maddubs_epi16(codes[p][first + i], vbbroadcast(x + 4 * i)));
+            sum[p] = viadd(sum[p], _mm256_madd_epi16(words, _mm256_set1_epi16(1)));
+        }
     }
-    return sum;
 }
-// The same for signed codes (Q8): |code| · (x with the code's sign), at most 128 · 127 · 2 in int16.
+// All 32 columns of signed codes (Q8): |code| · (x with the code's sign), at most 128 · 127 · 2 in int16.
 VT_INLINE VB vsigned(VB codes) { return codes; }
-template <int n> VT_INLINE VI vdot_signed(const VB* codes, const Quantized& x) {
-    VI sum = _mm256_setzero_si256();
-    VT_UNROLL for (int j = 0; j < n; ++j) {
-        const __m256i signs = _mm256_sign_epi8(vbbroadcast(x.q + 4 * j), codes[j]);
-        const __m256i words = _mm256_maddubs_epi16(_mm256_abs_epi8(codes[j]), signs);
-        sum = _mm256_add_epi32(sum, _mm256_madd_epi16(words, _mm256_set1_epi16(1)));
+template <int W> VT_INLINE void vdot_signed(VI (&sum)[W], const VB (&codes)[W][8], const Quantized& x) {
+    VT_UNROLL for (int p = 0; p < W; ++p) {
+        sum[p] = viset(0);
+        VT_UNROLL for (int j = 0; j < 8; ++j) {
+            const VI signs = _mm256_sign_epi8(vbbroadcast(x.q + 4 * j), codes[p][j]);
+            const VI words = _mm256_maddubs_epi16(_mm256_abs_epi8(codes[p][j]), signs);
+            sum[p] = viadd(sum[p], _mm256_madd_epi16(words, _mm256_set1_epi16(1)));
+        }
     }
-    return sum;
 }
 
 }  // namespace VT_ISA

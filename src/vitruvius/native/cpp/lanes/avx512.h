@@ -1,4 +1,4 @@
-// One register of 16 floats: AVX-512 (F, BW, DQ, VL) with VNNI.
+// One register of 16 floats: AVX-512 (F, BW, DQ, VL) with VNNI. Only what is behind `has_bfloat_pairs` uses AVX512_BF16.
 #pragma once
 #include <immintrin.h>
 
@@ -52,6 +52,11 @@ VT_INLINE VI viload_u8(const uint8_t* p) { return _mm512_cvtepu8_epi32(_mm_loadu
 VT_INLINE VI viload_s8(const int8_t* p) { return _mm512_cvtepi8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))); }
 VT_INLINE void vistore_s8(int8_t* p, VI a) { _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm512_cvtepi32_epi8(a)); }
 
+// sum + two products of bfloat16 in each lane.
+VT_INLINE V vdot_pairs(V sum, VI a, VI b) {
+    return _mm512_dpbf16_ps(sum, reinterpret_cast<__m512bh>(a), reinterpret_cast<__m512bh>(b));
+}
+
 // Bytes of weights: shifts go over pairs of bytes, so a mask must follow.
 VT_INLINE VB vbload(const uint8_t* p) { return _mm512_loadu_si512(p); }
 VT_INLINE VB vbset(uint8_t a) { return _mm512_set1_epi8(static_cast<char>(a)); }
@@ -66,20 +71,19 @@ VT_INLINE VI vbbroadcast(const int8_t* x) {
     return _mm512_set1_epi32(four);
 }
 
-// sum + Σ over `n` groups of 4 columns of codes · x, for each row; codes ≤ `most`.
-template <int most, int n> VT_INLINE VI vdot(VI sum, const VB* codes, const int8_t* x) {
-    VI other = _mm512_setzero_si512();  // a second sum, so that half as many wait for each other
-    VT_UNROLL for (int j = 0; j < n; j += 2) {
-        sum = _mm512_dpbusd_epi32(sum, codes[j], vbbroadcast(x + 4 * j));
-        other = _mm512_dpbusd_epi32(other, codes[j + 1], vbbroadcast(x + 4 * j + 4));
+// sum + Σ over the n groups from `first` on of codes · x, for each row of W panels; codes ≤ `most`. x has those groups.
+template <int most, int first, int n, int W> VT_INLINE void vdot(VI (&sum)[W], const VB (&codes)[W][8], const int8_t* x) {
+    VT_UNROLL for (int j = 0; j < n; ++j) {
+        const VI four = vbbroadcast(x + 4 * j);
+        VT_UNROLL for (int p = 0; p < W; ++p) sum[p] = _mm512_dpbusd_epi32(sum[p], codes[p][first + j], four);
     }
-    return viadd(sum, other);
 }
-// The same for signed codes (Q8), prepared once by vsigned for all rows of x. dpbusd wants unsigned: 128 is added to
-// the codes, and 128 · Σ x taken off.
+// All 32 columns of signed codes (Q8), as vsigned has prepared them for all rows of x. dpbusd wants unsigned ones: 128 is
+// added to the codes, and 128 · Σ x taken off.
 VT_INLINE VB vsigned(VB codes) { return _mm512_xor_si512(codes, _mm512_set1_epi8(-128)); }
-template <int n> VT_INLINE VI vdot_signed(const VB* codes, const Quantized& x) {
-    return vdot<255, n>(_mm512_slli_epi32(_mm512_set1_epi32(x.minus), 7), codes, x.q);
+template <int W> VT_INLINE void vdot_signed(VI (&sum)[W], const VB (&codes)[W][8], const Quantized& x) {
+    VT_UNROLL for (int p = 0; p < W; ++p) sum[p] = _mm512_slli_epi32(_mm512_set1_epi32(x.minus), 7);
+    vdot<255, 0, 8>(sum, codes, x.q);
 }
 
 }  // namespace VT_ISA

@@ -72,15 +72,16 @@ VT_INLINE VI vdot4(VI sum, int8x16_t codes, const int8_t* x) {
     return vpadalq_s16(sum, vpaddq_s16(low, high));
 #endif
 }
-// The same over `n` groups; codes ≤ `most`.
-template <int most, int n> VT_INLINE VI vdot(VI sum, const VB* codes, const int8_t* x) {
+// sum + Σ over the n groups from `first` on, for W panels; codes ≤ `most`. x has those groups.
+template <int most, int first, int n, int W> VT_INLINE void vdot(VI (&sum)[W], const VB (&codes)[W][8], const int8_t* x) {
     static_assert(most < 128, "codes are read as signed");
-    VT_UNROLL for (int j = 0; j < n; ++j) sum = vdot4(sum, vreinterpretq_s8_u8(codes[j]), x + 4 * j);
-    return sum;
+    VT_UNROLL for (int p = 0; p < W; ++p)
+        VT_UNROLL for (int j = 0; j < n; ++j) sum[p] = vdot4(sum[p], vreinterpretq_s8_u8(codes[p][first + j]), x + 4 * j);
 }
 VT_INLINE VB vsigned(VB codes) { return codes; }
-template <int n> VT_INLINE VI vdot_signed(const VB* codes, const Quantized& x) {
-    return vdot<127, n>(vdupq_n_s32(0), codes, x.q);
+template <int W> VT_INLINE void vdot_signed(VI (&sum)[W], const VB (&codes)[W][8], const Quantized& x) {
+    VT_UNROLL for (int p = 0; p < W; ++p) sum[p] = viset(0);
+    vdot<127, 0, 8>(sum, codes, x.q);
 }
 
 }  // namespace VT_ISA

@@ -73,17 +73,22 @@ VT_INLINE VB vbtable(const uint8_t table[16], VB places) {
 template <int byte> VT_INLINE VI vproduct(VI codes, const int8_t* x) {
     return (vishl<24 - 8 * byte>(codes) >> 24) * x[byte];
 }
-// sum + Σ over `n` groups of 4 columns of codes · x, for each row; codes ≤ `most`.
-template <int most, int n> VT_INLINE VI vdot(VI sum, const VB* codes, const int8_t* x) {
+// sum + Σ over the n groups from `first` on of codes · x, for each row of W panels; codes ≤ `most`. x has those groups.
+template <int most, int first, int n, int W> VT_INLINE void vdot(VI (&sum)[W], const VB (&codes)[W][8], const int8_t* x) {
     static_assert(most < 128, "codes are read as signed");
-    for (int j = 0; j < n; ++j, x += 4) {
-        const VI c = reinterpret_cast<VI>(codes[j]);
-        sum += vproduct<0>(c, x) + vproduct<1>(c, x) + vproduct<2>(c, x) + vproduct<3>(c, x);
+    for (int p = 0; p < W; ++p) {
+        for (int j = 0; j < n; ++j) {
+            const VI c = reinterpret_cast<VI>(codes[p][first + j]);
+            const int8_t* const four = x + 4 * j;
+            sum[p] += vproduct<0>(c, four) + vproduct<1>(c, four) + vproduct<2>(c, four) + vproduct<3>(c, four);
+        }
     }
-    return sum;
 }
 VT_INLINE VB vsigned(VB codes) { return codes; }
-template <int n> VT_INLINE VI vdot_signed(const VB* codes, const Quantized& x) { return vdot<127, n>(VI{}, codes, x.q); }
+template <int W> VT_INLINE void vdot_signed(VI (&sum)[W], const VB (&codes)[W][8], const Quantized& x) {
+    VT_UNROLL for (int p = 0; p < W; ++p) sum[p] = viset(0);
+    vdot<127, 0, 8>(sum, codes, x.q);
+}
 
 }  // namespace VT_ISA
 }  // namespace vt

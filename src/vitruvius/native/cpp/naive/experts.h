@@ -3,6 +3,7 @@
 
 #include <vector>
 
+#include "../groups.h"
 #include "../scratch.h"
 #include "matmul.h"
 
@@ -88,11 +89,9 @@ inline void run(const Step& s, const op_route& o) {
 
 // Calls work(expert, row, slot, place) for every pair in the order of the buffer `groups`.
 template <class Op, class Work> void each_pair(const Step& s, const Op& o, Work work) {
-    const int32_t *groups = reinterpret_cast<const int32_t*>(s.row(o.groups, 0)), *pairs = groups + 2;
-    for (int i = 0; i < groups[0]; ++i) {
-        const int32_t* span = pairs + s.rows * o.active + 3 * i;
-        for (int at = span[1]; at < span[2]; ++at) work(span[0], pairs[at] / o.active, pairs[at] % o.active, at);
-    }
+    const Groups groups(s, o.groups, o.active, s.matrix(o.matrix).copies);
+    for (int i = 0; i < groups.size(); ++i)
+        for (int at = groups[i].begin; at < groups[i].end; ++at) work(groups[i].expert, groups.row(at), groups.slot(at), at);
 }
 
 // W x + bias of one expert for one row x.

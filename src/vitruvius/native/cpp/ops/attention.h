@@ -45,7 +45,6 @@ VT_INLINE void with_rows(int n, Do what) {
 struct Tile {
     const uint8_t *keys[TILE / LANES], *values[TILE / LANES];
     Store key_store, value_store;
-    int value_width;  // channels from value to value
     int64_t first;    // position of the first key
     int count;        // keys that there are
 };
@@ -75,7 +74,7 @@ VT_INLINE void scores(const Tile& tile, const float* q, int channels, float* out
 // Adds weights [R][64] × values to R sums, `padded` apart; C strips of channels at a time.
 template <class S, int R, int C>
 VT_INLINE int add_values(const Tile& tile, const float* weights, int c, int padded, float* sums) {
-    const int64_t step = int64_t{tile.value_width} * S::size;
+    const int64_t step = int64_t{padded} * S::size;  // as they are, values have no padding
     for (; c + C * LANES <= padded; c += C * LANES) {
         F total[R][C];
         VT_UNROLL for (int r = 0; r < R; ++r)
@@ -131,12 +130,12 @@ class Attention {
    private:
     // Parts of the scratch memory of one thread.
     struct Memory {
-        float *q, *sums, *most, *total, *weights, *keys, *values;
+        float *q, *sums, *most, *total, *weights, *keys, *values;  // `total` has 16 parts of each
         VT_INLINE Memory(float* at, const AttendShape& shape, const StateSpec& state) {
             q = at, at += round16(int64_t{shape.rows} * state.k_dim);
             sums = at, at += int64_t{shape.rows} * shape.padded;
             most = at, at += round16(shape.rows);
-            total = at, at += round16(shape.rows);
+            total = at, at += int64_t{shape.rows} * LANES;
             weights = at, at += 6 * TILE;
             keys = at, at += int64_t{TILE} * state.k_dim;
             values = at;
@@ -206,7 +205,7 @@ inline void Attention::start(const Item& item) const {
         for (int c = 0; c < state.k_dim; ++c) memory.q[int64_t{row} * state.k_dim + c] = q[c] * o.scale;
         for (int c = 0; c < shape.padded; ++c) memory.sums[int64_t{row} * shape.padded + c] = 0;
         memory.most[row] = NOTHING;
-        memory.total[row] = 0;
+        F::zero().store(memory.total + row * LANES);
     }
 }
 
@@ -260,6 +259,17 @@ inline void Attention::find(const Item& item, int number, Tile& tile) const {
     }
 }
 
+// Scores outside of [begin, end) of a tile become those of nothing.
+VT_INLINE void hide(F* x, int64_t begin, int64_t end) {
+    alignas(64) static constexpr float numbers[LANES] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+    const F from = F::all(static_cast<float>(begin < 0 ? 0 : begin > TILE ? TILE : begin));
+    const F to = F::all(static_cast<float>(end < 0 ? 0 : end));
+    VT_UNROLL for (int b = 0; b < TILE / LANES; ++b) {
+        const F lane = F::load(numbers) + F::all(static_cast<float>(b * LANES));
+        x[b] = select_less(lane, from, F::all(NOTHING), select_less(lane, to, x[b], F::all(NOTHING)));
+    }
+}
+
 // Scores of one row → weights relative to the highest score so far.
 inline void Attention::weigh(const Item& item, const Tile& tile, int row, float* scores) const {
     const int64_t position = item.position(row / shape.group);
@@ -277,31 +287,26 @@ inline void Attention::weigh(const Item& item, const Tile& tile, int row, float*
     const bool selected = is_selected(item);
     const int64_t from = selected ? 0 : first_seen(o, position) - tile.first;
     const int64_t to = selected ? tile.count : position - tile.first + 1;
-    const F begin = F::all(static_cast<float>(from < 0 ? 0 : from > TILE ? TILE : from));
-    const F end = F::all(static_cast<float>(to < 0 ? 0 : to > tile.count ? tile.count : to));
-    alignas(64) static constexpr float numbers[LANES] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
-    F x[TILE / LANES], highest = F::all(NOTHING);
+    F x[TILE / LANES];
     VT_UNROLL for (int b = 0; b < TILE / LANES; ++b) {
-        const F lane = F::load(numbers) + F::all(static_cast<float>(b * LANES));
-        F a = F::load(scores + b * LANES);
-        if (o.softcap > 0) a = tanh(a * (1 / o.softcap)) * o.softcap;
-        a = select_less(lane, end, a * sharp, F::all(NOTHING));
-        x[b] = select_less(lane, begin, F::all(NOTHING), a);
-        highest = fmax(highest, x[b]);
+        x[b] = F::load(scores + b * LANES);
+        if (o.softcap > 0) x[b] = tanh(x[b] * (1 / o.softcap)) * o.softcap;
+        if (sharp != 1) x[b] *= F::all(sharp);
     }
-    const float most = maximum(highest);
+    if (from > 0 || to < TILE || tile.count < TILE) hide(x, from, to < tile.count ? to : tile.count);
+    const float most = maximum(fmax(fmax(x[0], x[1]), fmax(x[2], x[3])));
     if (most > memory.most[row]) {
         rescale(row, memory.most[row] - most);
         memory.most[row] = most;
     }
-    F total = F::zero();
     const bool sees_some = memory.most[row] > NOTHING;
+    F total = F::load(memory.total + row * LANES);
     VT_UNROLL for (int b = 0; b < TILE / LANES; ++b) {
         const F w = sees_some ? exp(x[b] - F::all(memory.most[row])) : F::zero();
         w.store(scores + b * LANES);
         total += w;
     }
-    memory.total[row] += sum(total);
+    total.store(memory.total + row * LANES);
 }
 
 // Makes what a row has so far relative to a score that is higher by −by.
@@ -309,7 +314,7 @@ inline void Attention::rescale(int row, float by) const {
     const float factor = by < -87 ? 0 : expf(by);
     float* const sums = memory.sums + int64_t{row} * shape.padded;
     for (int c = 0; c < shape.padded; c += LANES) (F::load(sums + c) * factor).store(sums + c);
-    memory.total[row] *= factor;
+    (F::load(memory.total + row * LANES) * factor).store(memory.total + row * LANES);
 }
 
 // Tiles [begin, end) of an item.
@@ -334,18 +339,18 @@ inline void Attention::pass(const Item& item, int begin, int end) const {
     }
 }
 
-// Leaves the rows of an item for the thread that adds its parts: sums, highest scores, totals.
+// Leaves the rows of an item for the thread that adds its parts: sums, totals, highest scores.
 inline void Attention::leave(const Item& item, float* part) const {
     const size_t rows = static_cast<size_t>(item.tokens * shape.group);
     memcpy(part, memory.sums, rows * static_cast<size_t>(shape.padded) * sizeof(float));
-    memcpy(part + int64_t{shape.rows} * shape.padded, memory.most, rows * sizeof(float));
-    memcpy(part + int64_t{shape.rows} * (shape.padded + 1), memory.total, rows * sizeof(float));
+    memcpy(part + int64_t{shape.rows} * shape.padded, memory.total, rows * LANES * sizeof(float));
+    memcpy(part + int64_t{shape.rows} * (shape.padded + LANES), memory.most, rows * sizeof(float));
 }
 
 // Adds what another thread has left.
 inline void Attention::add(const Item& item, const float* part) const {
     for (int row = 0; row < item.tokens * shape.group; ++row) {
-        const float most = part[int64_t{shape.rows} * shape.padded + row];
+        const float most = part[int64_t{shape.rows} * (shape.padded + LANES) + row];
         if (most > memory.most[row]) {
             rescale(row, memory.most[row] - most);
             memory.most[row] = most;
@@ -354,7 +359,8 @@ inline void Attention::add(const Item& item, const float* part) const {
         float* const sums = memory.sums + int64_t{row} * shape.padded;
         const float* const theirs = part + int64_t{row} * shape.padded;
         for (int c = 0; c < shape.padded; c += LANES) fma(F::load(theirs + c), factor, F::load(sums + c)).store(sums + c);
-        memory.total[row] += part[int64_t{shape.rows} * (shape.padded + 1) + row] * factor;
+        float* const total = memory.total + row * LANES;
+        fma(F::load(part + int64_t{shape.rows} * shape.padded + row * LANES), factor, F::load(total)).store(total);
     }
 }
 
@@ -364,7 +370,7 @@ inline void Attention::finish(const Item& item) const {
     const float* const sinks = s.vector(o.sinks);
     for (int row = 0; row < item.tokens * shape.group; ++row) {
         const int64_t head = int64_t{item.head} * shape.group + row % shape.group;
-        float total = memory.total[row], factor = 1;
+        float total = sum(F::load(memory.total + row * LANES)), factor = 1;
         if (sinks) {
             const float most = sinks[head] > memory.most[row] ? sinks[head] : memory.most[row];
             factor = expf(memory.most[row] - most);

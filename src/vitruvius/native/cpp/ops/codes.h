@@ -1,5 +1,6 @@
-// How the blocks of each integer format are read: the codes of 32 columns as groups of 4, for L rows, made once for all
-// rows of x. `add` then gives sum + scale · d · Σ code · q, and what belongs to offsets and minima. Layouts: formats.h.
+// How the blocks of each integer format are read (layouts: formats.h). Columns<format>(block, i, part, codes) takes the
+// columns 32·i … 32·i + 31 of a block for L rows: their codes as 8 groups of 4, and what scales them, for all rows of x.
+// dot and add then give scale · d · Σ code · q, and what belongs to offsets and minima, to a row's sum.
 #pragma once
 
 #include "../lanes.h"
@@ -46,58 +47,60 @@ VT_INLINE void fifth_and_sixth_bits(const uint8_t* p, int part, VB (&codes)[8]) 
 
 // Codes up to `most`, meaning scale · (code − 2^shift).
 template <int most, int shift> struct WithOffset {
-    VB codes[8];
     V scale;
-    VT_INLINE V add(V sum, const Quantized& x) const {
-        const VI dot = vdot<most, 8>(vishl<shift>(viset(x.minus)), codes, x.q);
-        return vfma(vfromint(dot), scale * vset(x.d), sum);
+    template <int W> static VT_INLINE void dot(VI (&sum)[W], const VB (&codes)[W][8], const Quantized& x) {
+        VT_UNROLL for (int p = 0; p < W; ++p) sum[p] = vishl<shift>(viset(x.minus));
+        vdot<most, 0, 8>(sum, codes, x.q);
     }
+    VT_INLINE V add(V sum, VI dot, const Quantized& x) const { return vfma(vfromint(dot), scale * vset(x.d), sum); }
 };
 // Codes up to `most`, meaning scale · code + minimum.
 template <int most> struct WithMinimum {
-    VB codes[8];
     V scale, minimum;
-    VT_INLINE V add(V sum, const Quantized& x) const {
-        const VI dot = vdot<most, 8>(viset(0), codes, x.q);
+    template <int W> static VT_INLINE void dot(VI (&sum)[W], const VB (&codes)[W][8], const Quantized& x) {
+        VT_UNROLL for (int p = 0; p < W; ++p) sum[p] = viset(0);
+        vdot<most, 0, 8>(sum, codes, x.q);
+    }
+    VT_INLINE V add(V sum, VI dot, const Quantized& x) const {
         return vfma(vfromint(dot), scale * vset(x.d), vfma(minimum, vset(x.sum), sum));
     }
 };
 
-// Columns<format>(block, i, part): columns 32·i … 32·i + 31 of a block.
+// dot: Σ code · q of one row of x, offsets taken off, for the same columns of W panels. add: sum + what they stand for.
 template <Format> struct Columns;
 
 template <> struct Columns<Q8> {
-    VB codes[8];
     V scale;
-    VT_INLINE Columns(const uint8_t* block, int, int part) : scale(halves(block, part)) {
+    VT_INLINE Columns(const uint8_t* block, int, int part, VB (&codes)[8]) : scale(halves(block, part)) {
         VT_UNROLL for (int j = 0; j < 8; ++j) codes[j] = vsigned(vbload(rows_of(block + 32 + 64 * j, part)));
     }
-    VT_INLINE V add(V sum, const Quantized& x) const {
-        return vfma(vfromint(vdot_signed<8>(codes, x)), scale * vset(x.d), sum);
+    template <int W> static VT_INLINE void dot(VI (&sum)[W], const VB (&codes)[W][8], const Quantized& x) {
+        vdot_signed(sum, codes, x);
     }
+    VT_INLINE V add(V sum, VI dot, const Quantized& x) const { return vfma(vfromint(dot), scale * vset(x.d), sum); }
 };
 template <> struct Columns<Q4> : WithOffset<15, 3> {
-    VT_INLINE Columns(const uint8_t* block, int, int part) {
+    VT_INLINE Columns(const uint8_t* block, int, int part, VB (&codes)[8]) {
         scale = halves(block, part);
         nibbles(block + 32, part, codes);
     }
 };
 template <> struct Columns<Q4M> : WithMinimum<15> {
-    VT_INLINE Columns(const uint8_t* block, int, int part) {
+    VT_INLINE Columns(const uint8_t* block, int, int part, VB (&codes)[8]) {
         scale = halves(block, part);
         minimum = halves(block + 32, part);
         nibbles(block + 64, part, codes);
     }
 };
 template <> struct Columns<Q5> : WithOffset<31, 4> {
-    VT_INLINE Columns(const uint8_t* block, int, int part) {
+    VT_INLINE Columns(const uint8_t* block, int, int part, VB (&codes)[8]) {
         scale = halves(block, part);
         nibbles(block + 96, part, codes);
         fifth_bits(block + 32, part, codes);
     }
 };
 template <> struct Columns<Q5M> : WithMinimum<31> {
-    VT_INLINE Columns(const uint8_t* block, int, int part) {
+    VT_INLINE Columns(const uint8_t* block, int, int part, VB (&codes)[8]) {
         scale = halves(block, part);
         minimum = halves(block + 32, part);
         nibbles(block + 128, part, codes);
@@ -110,14 +113,14 @@ template <int most> VT_INLINE void scale_and_minimum(const uint8_t* block, const
     c.minimum = -(halves(block + 32, part) * vfromint(viload_u8(p + 16 + part * L)));
 }
 template <> struct Columns<Q4K> : WithMinimum<15> {
-    VT_INLINE Columns(const uint8_t* block, int i, int part) {
+    VT_INLINE Columns(const uint8_t* block, int i, int part, VB (&codes)[8]) {
         const uint8_t* p = block + 64 + 288 * i;
         scale_and_minimum(block, p, part, *this);
         nibbles(p + 32, part, codes);
     }
 };
 template <> struct Columns<Q5K> : WithMinimum<31> {
-    VT_INLINE Columns(const uint8_t* block, int i, int part) {
+    VT_INLINE Columns(const uint8_t* block, int i, int part, VB (&codes)[8]) {
         const uint8_t* p = block + 64 + 352 * i;
         scale_and_minimum(block, p, part, *this);
         nibbles(p + 96, part, codes);
@@ -125,9 +128,8 @@ template <> struct Columns<Q5K> : WithMinimum<31> {
     }
 };
 template <> struct Columns<Q6K> {
-    VB codes[8];
     V low, high;  // scales of the first and the last 16 columns
-    VT_INLINE Columns(const uint8_t* block, int i, int part) {
+    VT_INLINE Columns(const uint8_t* block, int i, int part, VB (&codes)[8]) {
         const uint8_t* p = block + 32 + 416 * i;
         const V d = halves(block, part);
         low = d * vfromint(viload_s8(reinterpret_cast<const int8_t*>(p) + part * L));
@@ -135,9 +137,16 @@ template <> struct Columns<Q6K> {
         nibbles(p + 160, part, codes);
         fifth_and_sixth_bits(p + 32, part, codes);
     }
-    VT_INLINE V add(V sum, const Quantized& x) const {
-        const VI first = vdot<63, 4>(vishl<5>(viset(x.minus_low)), codes, x.q);
-        const VI last = vdot<63, 4>(vishl<5>(viset(x.minus - x.minus_low)), codes + 4, x.q + 16);
+    // Each half has its own sum.
+    template <int W> static VT_INLINE void dot(VI (&first)[W], VI (&last)[W], const VB (&codes)[W][8], const Quantized& x) {
+        VT_UNROLL for (int p = 0; p < W; ++p) {
+            first[p] = vishl<5>(viset(x.minus_low));
+            last[p] = vishl<5>(viset(x.minus - x.minus_low));
+        }
+        vdot<63, 0, 4>(first, codes, x.q);
+        vdot<63, 4, 4>(last, codes, x.q + 16);
+    }
+    VT_INLINE V add(V sum, VI first, VI last, const Quantized& x) const {
         const V both = vfma(vfromint(first), low, vfromint(last) * high);
         return vfma(both, vset(x.d), sum);
     }
@@ -147,7 +156,7 @@ template <> struct Columns<Q6K> {
 alignas(16) static constexpr uint8_t E2M1[16] = {16, 17, 18, 19, 20, 22, 24, 28, 16, 15, 14, 13, 12, 10, 8, 4};
 
 template <> struct Columns<MXFP4> : WithOffset<28, 4> {
-    VT_INLINE Columns(const uint8_t* block, int, int part) {
+    VT_INLINE Columns(const uint8_t* block, int, int part, VB (&codes)[8]) {
         // 2^(e − 128): half of E8M0's value, because the codes are doubled. Below float's normal numbers it is 0.
         scale = vfrombits(vishl<23>(vimax(visub(viload_u8(block + part * L), viset(1)), viset(0))));
         nibbles(block + 16, part, codes);

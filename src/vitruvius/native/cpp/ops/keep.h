@@ -89,28 +89,31 @@ VT_INLINE void keys_as_floats(const uint8_t* block, Store store, int channels, f
     }
 }
 
+// Up to 16 numbers of a row of values, `at` counting from the block's first.
+VT_INLINE F value_strip(const uint8_t* block, const uint8_t* codes, Store store, int64_t at, int n) {
+    const auto* const halves = reinterpret_cast<const uint16_t*>(block) + at;
+    const auto* const q = reinterpret_cast<const int8_t*>(codes) + at;
+    if (store == Store::f32) return F::load_some(reinterpret_cast<const float*>(block) + at, n);
+    if (n == LANES) return store == Store::f16 ? F::load_f16(halves) : F::load_s8(q);
+    uint16_t some[LANES] = {};
+    int8_t few[LANES] = {};
+    if (store == Store::f16) memcpy(some, halves, static_cast<size_t>(n) * 2);
+    else memcpy(few, q, static_cast<size_t>(n));
+    return store == Store::f16 ? F::load_f16(some) : F::load_s8(few);
+}
+
 // Values of slots [begin, end) of a block as floats, `width` apart, with zeros behind their channels.
 VT_INLINE void values_as_floats(const uint8_t* block, Store store, int channels, int begin, int end, float* out,
                                 int width) {
-    alignas(64) float scale[LANES] = {};
+    alignas(64) float scale[LANES];
+    F::all(1).store(scale);
     const uint8_t* const codes = block + (channels + 31) / 32 * 32;
     for (int c = 0; c < channels; c += LANES) {
         const int n = channels - c < LANES ? channels - c : LANES;
         if (store == Store::q8) F::load_f16(reinterpret_cast<const uint16_t*>(block + c / 32 * 32)).store(scale);
         for (int slot = begin; slot < end; ++slot) {
-            const int64_t at = int64_t{slot} * channels + c;
-            float* const to = out + int64_t{slot - begin} * width + c;
-            if (store == Store::f32) {
-                F::load_some(reinterpret_cast<const float*>(block) + at, n).store(to);
-            } else if (store == Store::f16) {
-                uint16_t halves[LANES] = {};
-                memcpy(halves, reinterpret_cast<const uint16_t*>(block) + at, static_cast<size_t>(n) * 2);
-                F::load_f16(halves).store(to);
-            } else {
-                int8_t q[LANES] = {};
-                memcpy(q, codes + at, static_cast<size_t>(n));
-                (F::load_s8(q) * scale[slot]).store(to);
-            }
+            const F a = value_strip(block, codes, store, int64_t{slot} * channels + c, n);
+            (a * scale[slot]).store(out + int64_t{slot - begin} * width + c);
         }
     }
 }

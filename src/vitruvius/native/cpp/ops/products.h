@@ -7,18 +7,32 @@
 namespace vt {
 namespace VT_ISA {
 
-// The rows of x for products with m. For an integer format they are quantised here, `heads` pieces of each row one after
-// the other: head h is at input.q + h · quantized_blocks(cols).
-VT_INLINE Input input_of(const Step& s, int x, const Matrix& m, int heads, int x_step) {
-    Input in{s.row(x, 0), s.stride(x), s.rows, nullptr, heads * quantized_blocks(m.cols)};
+// Rows [begin, end) of x, of which there are n, for products with m: quantised for an integer format, in `heads` pieces one
+// after the other, piece h from column h · x_step and at q + h · quantized_blocks(cols); many rows for BF16 as bfloat16,
+// where that is faster; otherwise as they are.
+VT_INLINE Input prepared(const float* x, int64_t stride, int n, Range mine, const Matrix& m, int heads, int x_step, void* scratch) {
+    Input in{x, stride, n, nullptr, heads * quantized_blocks(m.cols)};
+    if (PAIRED && has_bfloat_pairs && m.format == BF16 && heads == 1 && n >= BFLOAT_ROWS) {
+        auto* const b = static_cast<uint16_t*>(scratch);
+        in.b = b;
+        in.b_stride = bfloat_cols(m.cols);
+        round_rows(x, stride, mine.begin, mine.end, m.cols, b, in.b_stride);
+    }
     if (!FORMAT[m.format].integer) return in;
-    const bool alone = s.rows <= ALONE_ROWS;
-    Quantized* const q = alone ? s.local<Quantized>() : s.shared<Quantized>();
-    const Range mine = alone ? Range{0, s.rows} : s.mine(s.rows);
-    for (int h = 0; h < heads; ++h)
-        quantize_rows(in.x + h * int64_t{x_step}, in.stride, mine.begin, mine.end, m.cols, q + h * quantized_blocks(m.cols), in.q_stride);
-    if (!alone) s.sync();
+    auto* const q = static_cast<Quantized*>(scratch);
     in.q = q;
+    for (int h = 0; h < heads; ++h)
+        quantize_rows(x + h * int64_t{x_step}, stride, mine.begin, mine.end, m.cols, q + h * quantized_blocks(m.cols), in.q_stride);
+    return in;
+}
+
+// The rows of buffer x for products with m.
+VT_INLINE Input input_of(const Step& s, int x, const Matrix& m, int heads, int x_step) {
+    const bool alone = s.rows <= ALONE_ROWS;
+    const Range mine = alone ? Range{0, s.rows} : s.mine(s.rows);
+    void* const scratch = alone ? s.local<void>() : s.shared<void>();
+    const Input in = prepared(s.row(x, 0), s.stride(x), s.rows, mine, m, heads, x_step, scratch);
+    if (!alone && (in.q || in.b)) s.sync();
     return in;
 }
 

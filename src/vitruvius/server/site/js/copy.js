@@ -14,13 +14,12 @@ export async function standalone(svg) {
   from.forEach((element, i) => {
     const style = getComputedStyle(element);
     const names = element.tagName === "text" ? [...PAINT, ...TYPE] : PAINT;
-    if (element.closest("title, desc")) return;
-    for (const name of names) to[i].setAttribute(name, style.getPropertyValue(name));
+    if (element.matches("text, rect, circle, path")) for (const name of names) to[i].setAttribute(name, style.getPropertyValue(name));
     for (const name of ["class", "tabindex", "style", "role", "aria-label"]) to[i].removeAttribute(name);
   });
   const { width, height } = svg.viewBox.baseVal;
   for (const [name, value] of Object.entries({ xmlns: "http://www.w3.org/2000/svg", width, height })) copy.setAttribute(name, value);
-  copy.removeAttribute("style");
+  for (const name of ["class", "style"]) copy.removeAttribute(name);
   const style = document.createElementNS("http://www.w3.org/2000/svg", "style");
   style.textContent = await fontFaces();
   copy.prepend(style);

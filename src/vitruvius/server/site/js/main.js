@@ -30,7 +30,10 @@ function App() {
     last.current = place;
     scrollTo(0, 0);
     main.current?.focus({ preventScroll: true });
-  }, [place, view.value]);
+  }, [place]);
+  useEffect(() => {
+    document.querySelector(".top nav [aria-current]")?.scrollIntoView({ block: "nearest", inline: "center" });
+  }, [shown]);
   useEffect(() => {
     if (shown !== "model") document.title = `${VIEWS[shown].title} · Vitruvius`;
   }, [shown]);

@@ -2,9 +2,8 @@
 // latents, experts and pages mean was decided in Python; here it is only added up.
 
 export const ATTAINED = { compute: 0.6, bandwidth: 0.8, network: 0.7 };
+// Where a device has no units for a dtype, the factors are widened to the next, as in `cost.devices`.
 const WIDER = { fp4: "fp8", fp8: "bf16", int4: "int8", int8: "bf16", bf16: "tf32", tf32: "f32" };
-const CHUNK = 8192; // tokens that pass through together on a large GPU
-const LARGE = 70e9; // bytes of memory that make a GPU large
 
 /** A curve's value at `context` tokens: the sum of its terms. */
 export function at(curve, context) {
@@ -13,11 +12,9 @@ export function at(curve, context) {
     let i = term.breaks.length - 1;
     while (term.breaks[i] > context) i -= 1;
     let x = context - term.breaks[i];
-    const period = term.periods?.[i];
-    if (period) {
-      sum += term.steps[i] * Math.floor(x / period);
-      x %= period;
-    }
+    const steps = term.steps?.[i] ?? [];
+    for (const [period, height] of steps) sum += height * Math.floor(x / period);
+    if (steps.length) x %= steps[0][0];
     sum += term.coefficients[i].reduceRight((value, coefficient) => value * x + coefficient, 0);
   }
   return sum;
@@ -32,9 +29,16 @@ export function peak(device, dtype) {
   return dtype ? device.peaks[dtype] : null;
 }
 
+const large = (pieces, device) => device?.kind === "gpu" && device.capacity >= pieces.chunks.large_from;
+
 /** Most tokens that pass through the layers together. */
-export const chunk = (pieces, device) =>
-  device && device.kind === "gpu" && device.capacity >= LARGE ? CHUNK : pieces.chunk;
+const chunk = (pieces, device) => (large(pieces, device) ? pieces.chunks.large : pieces.chunks.usual);
+
+/** The curve of one sequence's state on one of `devices`. */
+export function state(pieces, policy, dtype, devices = 1, device = null) {
+  const of = (large(pieces, device) && pieces.state_large[policy]) || pieces.state[policy];
+  return of[dtype][pieces.degrees.indexOf(devices)];
+}
 
 /** What a device attains: operations and bytes per second. */
 export function rates(pieces, device, weights, devices, attained = ATTAINED) {
@@ -47,19 +51,19 @@ export function rates(pieces, device, weights, devices, attained = ATTAINED) {
 }
 
 /** Bytes on one of `devices`: {weights, state, activations, total}. */
-export function memory(pieces, { context, batch, weights, state, policy, devices, device = null }) {
+export function memory(pieces, { context, batch, weights, state: dtype, policy, devices, device = null }) {
   const d = pieces.degrees.indexOf(devices);
   const { token, sequence } = pieces.activations;
   const found = {
     weights: pieces.weights[weights][d],
-    state: batch * at(pieces.state[policy][state][d], context),
+    state: batch * at(state(pieces, policy, dtype, devices, device), context),
     activations: token[d] * Math.min(chunk(pieces, device), batch * context) + sequence[d] * batch,
   };
   return { ...found, total: found.weights + found.state + found.activations };
 }
 
 /** Seconds of a prefill (`prompt`) or of one step of decoding: {part: {compute, memory, network, seconds}}. */
-export function seconds(pieces, prompt, { context, batch, weights, state, devices, device, attained }) {
+export function seconds(pieces, prompt, { context, batch, weights, state: dtype, devices, device, attained }) {
   const d = pieces.degrees.indexOf(devices);
   const phase = prompt ? "prefill" : "decode";
   const rate = rates(pieces, device, weights, devices, attained);
@@ -75,7 +79,7 @@ export function seconds(pieces, prompt, { context, batch, weights, state, device
       if (prompt || each.decode) moved += passes * each.bytes[weights] * each.share[d] * touched(each, tokens / passes);
     }
     for (const each of part.state) {
-      const held = at(prompt ? each.written : each.read, context) * pieces.bits[each.dtype ?? state] / 8;
+      const held = at(prompt ? each.written : each.read, context) * pieces.bits[each.dtype ?? dtype] / 8;
       moved += batch * held * each.share[d];
     }
     const sent = (tokens * 2 * (devices - 1) / devices) * (2 * part.reduce + part.gather);

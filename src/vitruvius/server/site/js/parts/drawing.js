@@ -4,9 +4,8 @@ import { copyPng, copyText, png, save, standalone } from "../copy.js";
 import { Doing, Icon } from "./common.js";
 
 const ALLOWED = new Set(["svg", "g", "rect", "circle", "path", "text", "title", "desc"]);
-const LEGIBLE = 0.55; // scale below which its text cannot be read
 const STEP = 1.3;
-const SHAPES = ":scope > rect, :scope > circle, :scope > path";
+const SHAPE = ":scope > rect:not(.panel, [class*=rule-]), :scope > circle"; // of a part itself
 
 /** The element of a drawing's SVG. Only shapes and text are taken over. */
 export function parsed(svg, parts) {
@@ -40,9 +39,10 @@ export function known(parts, path) {
 
 /**
  * drawing: {svg, width, height}; parts: what is known by path; on(path, kept) is told what is pointed at (kept: chosen);
- * chosen: the path that is chosen; marks: {path: "whole" | "detail"} to highlight.
+ * chosen: the path that is chosen; marks: {path: "whole" | "detail"} to highlight; tallest: of the window's height;
+ * least: the scale below which its text could not be read.
  */
-export function Drawing({ name, drawing, parts, on, chosen, marks, tallest = 0.82 }) {
+export function Drawing({ name, drawing, parts, on, chosen, marks, tallest = 0.82, least = 0.55 }) {
   const frame = useRef(null);
   const svg = useRef(null);
   const [zoom, setZoom] = useState(1);
@@ -53,7 +53,7 @@ export function Drawing({ name, drawing, parts, on, chosen, marks, tallest = 0.8
   useLayoutEffect(() => {
     const lay = () => {
       const room = frame.current.clientWidth;
-      const scale = Math.max(LEGIBLE, Math.min(room / drawing.width, (innerHeight * tallest) / drawing.height, 1.15));
+      const scale = Math.max(least, Math.min(room / drawing.width, (innerHeight * tallest) / drawing.height, 1.15));
       const width = drawing.width * scale * zoom;
       svg.current.style.width = `${width}px`;
       svg.current.style.height = `${(width / drawing.width) * drawing.height}px`;
@@ -131,6 +131,7 @@ function mark(svg, marks = {}) {
   for (const element of svg.querySelectorAll(".whole, .detail")) element.classList.remove("whole", "detail");
   for (const group of svg.querySelectorAll("g[data-path]")) {
     const how = marks[group.dataset.path];
-    if (how) for (const shape of group.querySelectorAll(SHAPES)) shape.classList.add(how);
+    const shape = how && group.querySelector(SHAPE);
+    if (shape) shape.classList.add(how);
   }
 }

@@ -10,7 +10,7 @@ export function Inspector({ record, path, chosen, leave }) {
   const equation = part.equation ?? kind?.equation;
   const several = part.layers > 1;
   return html`<aside class="panel inspector" aria-label="About the part" aria-live="polite">
-    <div class="row spread">
+    <div class="row spread head-row">
       <h2>${sentence(part.title)}</h2>
       ${chosen && html`<button type="button" class="icon-button" aria-label="Let go of this part" onClick=${leave}><${Icon} name="close" /></button>`}
     </div>

@@ -1,0 +1,108 @@
+// Kernels of the formats of floats: each weight times a number of every row of x, in float32.
+#pragma once
+
+#include "codes.h"
+#include "matmul.h"
+
+namespace vt {
+namespace VT_ISA {
+
+// Column c of two columns of a panel of floats.
+template <Format f> VT_INLINE V column(const uint8_t* two, int c, int part) {
+    if constexpr (f == F32) return vload(reinterpret_cast<const float*>(two) + LANES * c + part * L);
+    if constexpr (f == F16) return halves(two + 32 * c, part);
+    const VI pairs = viload(reinterpret_cast<const int32_t*>(two) + part * L);
+    if (c == 0) return vfrombits(vishl<16>(pairs));
+    if constexpr (REGISTERS == 16) return vfrombits(vishl<16>(vishr<16>(pairs)));  // no register is left for a mask
+    return vfrombits(viand(pairs, viset(static_cast<int32_t>(0xFFFF0000))));
+}
+
+// W panels with `rows` rows of x, from row r0: out[panel · out_stride + row · 16].
+template <Format f, int W, int rows>
+VT_INLINE void float_tile(const uint8_t* const w0, int64_t panel_bytes, int cols, const Input& in, int r0, float* out, int64_t out_stride) {
+    constexpr int chains = W * rows * PARTS < 8 ? 2 : 1;  // even and odd columns apart where the sums are few
+    constexpr int two = f == F32 ? 128 : 64;              // bytes of two columns
+    V sum[W][rows][PARTS][chains] = {};
+    const float* x = in.x + r0 * in.stride;
+    const int64_t stride = in.stride;
+    const uint8_t* w = w0;
+    int k = 0;
+    for (; k + 1 < cols; k += 2, w += two) {
+        if constexpr (rows <= ALONE_ROWS) {
+            VT_UNROLL for (int p = 0; p < W; ++p)
+                VT_UNROLL for (int line = 0; line < two; line += 64) prefetch(w + p * panel_bytes + AHEAD + line);
+        }
+        VT_UNROLL for (int c = 0; c < 2; ++c) {
+            V weights[W][PARTS];
+            VT_UNROLL for (int p = 0; p < W; ++p)
+                VT_UNROLL for (int i = 0; i < PARTS; ++i) weights[p][i] = column<f>(w + p * panel_bytes, c, i);
+            VT_UNROLL for (int r = 0; r < rows; ++r) {
+                const V one = vset(x[r * stride + k + c]);
+                VT_UNROLL for (int p = 0; p < W; ++p)
+                    VT_UNROLL for (int i = 0; i < PARTS; ++i) {
+                        V& s = sum[p][r][i][c % chains];
+                        s = vfma(weights[p][i], one, s);
+                    }
+            }
+        }
+    }
+    VT_UNROLL for (int p = 0; p < W; ++p) {
+        VT_UNROLL for (int r = 0; r < rows; ++r) {
+            VT_UNROLL for (int i = 0; i < PARTS; ++i) {
+                V s = sum[p][r][i][0];
+                if constexpr (chains == 2) s = s + sum[p][r][i][1];
+                if (k < cols) s = vfma(column<f>(w + p * panel_bytes, 0, i), vset(x[r * stride + k]), s);
+                vstore(out + p * out_stride + r * LANES + i * L, s);
+            }
+        }
+    }
+}
+
+// As many rows of x at a time as there are registers for their sums, then fewer.
+constexpr int FLOAT_ROWS = REGISTERS == 32 ? (PARTS == 1 ? 12 : 6) : (PARTS == 2 ? 6 : 2);
+constexpr int FLOAT_PANELS = PARTS == 1 ? 2 : 1;
+
+template <Format f, int W, int rows> VT_INLINE void float_rows(const PanelTile& t, const Input& in, int r) {
+    for (; r + rows <= t.r1; r += rows)
+        float_tile<f, W, rows>(t.w, t.panel_bytes, t.cols, in, r, t.out + (r - t.r0) * LANES, t.out_stride);
+    if constexpr (rows > 1) float_rows<f, W, fewer(rows)>(t, in, r);
+}
+#if VT_IS(VT_ISA) == 3
+// Two panels of BF16 with `rows` rows of x as bfloat16, a pair of columns at a time (vdpbf16ps: sums in float32).
+template <int rows> VT_INLINE void pairs_tile(const PanelTile& t, const Input& in, int r0, float* out) {
+    V sum[2][rows] = {};
+    const uint16_t* x = in.b + r0 * in.b_stride;
+    const uint8_t* w = t.w;
+    for (int k = 0; k < t.cols; k += 2, w += 64, x += 2) {
+        const VI first = viload(reinterpret_cast<const int32_t*>(w));
+        const VI second = viload(reinterpret_cast<const int32_t*>(w + t.panel_bytes));
+        VT_UNROLL for (int r = 0; r < rows; ++r) {
+            const VI pair = vbbroadcast(reinterpret_cast<const int8_t*>(x + r * in.b_stride));
+            sum[0][r] = vdot_pairs(sum[0][r], first, pair);
+            sum[1][r] = vdot_pairs(sum[1][r], second, pair);
+        }
+    }
+    VT_UNROLL for (int r = 0; r < rows; ++r) {
+        vstore(out + r * LANES, sum[0][r]);
+        vstore(out + t.out_stride + r * LANES, sum[1][r]);
+    }
+}
+template <int rows> VT_INLINE void pairs_rows(const PanelTile& t, const Input& in, int r) {
+    for (; r + rows <= t.r1; r += rows) pairs_tile<rows>(t, in, r, t.out + (r - t.r0) * LANES);
+    if constexpr (rows > 1) pairs_rows<fewer(rows)>(t, in, r);
+}
+#endif
+
+template <Format f> void kernel(const PanelTile& t, const Input& in) {
+#if VT_IS(VT_ISA) == 3
+    if (f == BF16 && in.b && t.panels == 2) return pairs_rows<12>(t, in, t.r0);
+#endif
+    if (t.panels == FLOAT_PANELS) return float_rows<f, FLOAT_PANELS, FLOAT_ROWS>(t, in, t.r0);
+    for (int p = 0; p < t.panels; ++p) {
+        const PanelTile one{t.w + p * t.panel_bytes, 0, 1, t.cols, t.r0, t.r1, t.out + p * t.out_stride, 0};
+        float_rows<f, 1, FLOAT_ROWS / FLOAT_PANELS>(one, in, t.r0);
+    }
+}
+
+}  // namespace VT_ISA
+}  // namespace vt
