@@ -7,7 +7,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 # A CPU build is enough here, and a pinned version keeps pip from fetching gigabytes of GPU libraries.
 TORCH := torch==2.13.0
 
-.PHONY: demo test test-slow lint format clean
+.PHONY: demo test test-slow test-browser lint format clean
 
 demo: .venv/demo
 	@mkdir -p out
@@ -19,6 +19,10 @@ test: lint
 
 test-slow: .venv/dev
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto -m slow
+
+# Needs Chromium (on Debian: apt-get install chromium), or another one named in CHROMIUM.
+test-browser: .venv/dev
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/browser
 
 lint: .venv/dev
 	$(BIN)/ruff format --check --quiet .

@@ -47,7 +47,8 @@ def test_javascript_and_python_agree(visit: Open) -> None:
         for setting, told in zip(asked, page.evaluate(ASK, [model, asked]), strict=True):
             expected = cost(arch, **setting)  # type: ignore[arg-type]
             one, time = expected.memory.per_device, expected.time
-            assert one and time
+            assert one
+            assert time
             assert told["memory"]["weights"] == one.weights_bytes, (model, setting)
             assert told["memory"]["state"] == pytest.approx(one.state_bytes, rel=1e-12), (model, setting)
             assert told["memory"]["activations"] == pytest.approx(one.activations_bytes, rel=1e-6), (model, setting)

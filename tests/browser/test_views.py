@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from xml.etree import ElementTree
 
 import pytest
 from playwright.sync_api import expect
@@ -12,6 +13,7 @@ from vitruvius.views.diff import compare
 
 from .conftest import DESKTOP, PHONE, Open
 
+SVG = "http://www.w3.org/2000/svg"
 PAIR = "gemma-3-1b,gemma-3-4b"
 VIEWS = {
     "": "Open LLM architectures",
@@ -59,7 +61,7 @@ def test_the_wall_shows_every_model_and_sorts_them(visit: Open) -> None:
     names = page.locator(".card h2")
     expect(names).to_have_count(len(catalog.entries()))
     sizes = {entry.name: cost(architecture(entry.id)).parameters.total for entry in catalog.entries()}
-    shown = [sizes[name] for name in names.all_inner_texts()]
+    shown = [sizes[name] for name in names.all_text_contents()]
     assert shown == sorted(sizes.values(), reverse=True)
     page.get_by_label("Sort").select_option("state_per_token")
     expect(names.first).to_have_text(re.compile("Nemotron 3"))
@@ -75,8 +77,9 @@ def test_the_wall_searches_filters_and_clears(visit: Open) -> None:
     page.get_by_label("Search models").fill("")
     page.get_by_label(re.compile("^hybrid MoE")).check()
     page.get_by_label(re.compile("^Mamba-2")).check()
-    kinds = cards.locator(".tags").all_inner_texts()
-    assert kinds and all("hybrid MoE" in kind and "Mamba-2" in kind for kind in kinds)
+    kinds = cards.locator(".tags").all_text_contents()
+    assert kinds
+    assert all("hybrid MoE" in kind and "Mamba-2" in kind for kind in kinds)
     expect(page).to_have_url(re.compile(r"kind=hybrid\+MoE&attention=Mamba-2"))
     page.get_by_label("Active parameters, at most").fill("0")
     page.get_by_role("button", name="Clear the filters").click()
@@ -86,7 +89,7 @@ def test_the_wall_searches_filters_and_clears(visit: Open) -> None:
 def test_a_range_leaves_out_what_lies_outside(visit: Open) -> None:
     page = visit("#/?parameters=1e9..8e9&sort=parameters")
     expected = [e.name for e in catalog.entries() if 1e9 <= cost(architecture(e.id)).parameters.total <= 8e9]
-    assert sorted(page.locator(".card h2").all_inner_texts()) == sorted(expected)
+    assert sorted(page.locator(".card h2").all_text_contents()) == sorted(expected)
 
 
 def test_a_deep_link_restores_the_wall_and_picked_models_are_compared(visit: Open) -> None:
@@ -136,26 +139,30 @@ def test_parts_are_reached_and_kept_by_keyboard(visit: Open) -> None:
     before = page.locator(".drawing-frame > svg").bounding_box()
     page.keyboard.press("+")
     after = page.locator(".drawing-frame > svg").bounding_box()
-    assert before and after and after["width"] == pytest.approx(1.3 * before["width"], rel=0.01)
+    assert before
+    assert after
+    assert after["width"] == pytest.approx(1.3 * before["width"], rel=0.01)
 
 
 def test_a_table_and_a_drawing_are_copied(visit: Open) -> None:
     page = visit("#/model/gemma-3-1b", permissions=["clipboard-read", "clipboard-write"])
-    read = "navigator.clipboard.readText()"
-    page.get_by_role("button", name=re.compile("parts as CSV")).click()
+
+    def copied(name: str) -> str:
+        button = page.get_by_role("button", name=re.compile(name)).first
+        button.click()
+        expect(button).to_contain_text("copied")
+        return str(page.evaluate("navigator.clipboard.readText()"))
+
     total = cost(architecture("gemma-3-1b")).parameters.total
-    page.wait_for_function("navigator.clipboard.readText().then((text) => text.startsWith('Part,'))")
-    assert re.search(rf"^total,{total},", page.evaluate(read), re.MULTILINE)
-    page.get_by_role("button", name=re.compile("memory as Markdown")).click()
-    page.wait_for_function("navigator.clipboard.readText().then((text) => text.startsWith('| Held |'))")
-    page.get_by_role("button", name=re.compile("as SVG")).first.click()
-    page.wait_for_function("navigator.clipboard.readText().then((text) => text.startsWith('<svg'))")
-    svg = page.evaluate(read)
-    assert "Grouped-query attention" in svg or "Multi-query attention" in svg
-    assert "font-face" in svg and "var(" not in svg and "class=" not in svg
-    page.get_by_role("button", name=re.compile("as PNG")).first.click()
-    types = "navigator.clipboard.read().then((items) => items[0].types[0])"
-    page.wait_for_function(f"{types}.then((type) => type === 'image/png')")
+    assert re.search(rf"^total,{total},", copied("parts as CSV"), re.MULTILINE)
+    assert copied("memory as Markdown").startswith("| Held | Bytes |")
+    svg = ElementTree.fromstring(copied("drawing of Gemma 3 1B as SVG"))
+    assert "GeGLU feed-forward" in {text.text for text in svg.iter(f"{{{SVG}}}text")}
+    shapes = [*svg.iter(f"{{{SVG}}}rect"), *svg.iter(f"{{{SVG}}}text")]
+    assert all(shape.get("fill", "").startswith(("rgb", "none")) and "class" not in shape.attrib for shape in shapes)
+    assert "@font-face" in (svg.find(f"{{{SVG}}}style").text or "")  # type: ignore[union-attr]
+    copied("drawing of Gemma 3 1B as PNG")
+    assert page.evaluate("navigator.clipboard.read().then((items) => items[0].types)") == ["image/png"]
 
 
 def test_keyboard_users_can_skip_to_the_content(visit: Open) -> None:

@@ -11,6 +11,7 @@ from os import PathLike, fspath
 from pathlib import Path
 from struct import Struct
 from typing import TYPE_CHECKING
+from weakref import WeakValueDictionary
 
 import numpy as np
 
@@ -99,18 +100,22 @@ class GGUF:
 
     @classmethod
     def open(cls, path: str | PathLike[str]) -> GGUF:
-        """Maps the file at `path` and reads its header; no tensor is read."""
+        """Maps the file at `path` and reads its header; no tensor is read. One that is still open is not read anew."""
         path = Path(fspath(path))
         try:
             if not path.is_file():
                 raise InputError(f"{path}: no such file")
-            size = path.stat().st_size
+            status = path.stat()
+            size, key = status.st_size, (cls, path, status.st_ino, status.st_size, status.st_mtime_ns)
+            if (opened := _OPEN.get(key)) is not None:
+                return opened
             if size < len(MAGIC) + U32.size:
                 raise InputError(f"{path}: {size} bytes are not a GGUF file; fetch it again")
             data = np.memmap(path, dtype=np.uint8, mode="r").view(np.ndarray)
         except OSError as error:
             raise InputError(f"{path}: cannot be read ({error.strerror})") from None
-        return cls(path, data)
+        opened = _OPEN[key] = cls(path, data)
+        return opened
 
     @classmethod
     def header(cls, name: str, first: bytes, size: int) -> GGUF:
@@ -150,6 +155,9 @@ class GGUF:
                 f"{self.path}: tensor {info.name!r} is {info.kind}, which is not supported "
                 f"(only F32, {', '.join(DECODERS)}); convert the model to one of those"
             )
+
+
+_OPEN: WeakValueDictionary[tuple[object, ...], GGUF] = WeakValueDictionary()
 
 
 class _Header:

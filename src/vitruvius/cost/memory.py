@@ -16,6 +16,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import lru_cache
+from functools import cache
 
 from .. import catalog
 from ..spec import AltUp, Branch, Decoder, Weight, walk
@@ -116,6 +118,8 @@ def vision(arch: Decoder, dtype: str) -> int | None:
     return None if exact["with_vision"] is None else stored(exact["with_vision"] - exact["total"], dtype)
 
 
+@cache
+@lru_cache(1 << 12)
 def share(weight: Weight, tensor: int) -> Fraction:
     """How much of a matrix one of `tensor` devices holds: heads, hidden channels and vocabulary are cut, whole units at
     a time (fewer key heads than devices are copied); what all devices need whole is on each."""

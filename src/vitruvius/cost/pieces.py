@@ -35,16 +35,16 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from fractions import Fraction
-from functools import partial
+from functools import lru_cache, partial
 from operator import mul
 from typing import Any
 
-from ..spec import Decoder, PerToken, Spec
+from ..spec import Decoder, PerToken, Spec, Weight
 from .counting import counted, flops
 from .curve import curve
 from .dtypes import bits, stored
 from .formats import weight_format
-from .memory import activations, share, weights_on_one
+from .memory import activations, share
 from .part import MTP, headed
 from .policies import CHUNK, POLICIES, held, kept, reserved, reserved_by
 from .setting import LARGE, LARGE_CHUNK, Layout, Setting, setting_for
@@ -73,7 +73,7 @@ def pieces(arch: Decoder) -> dict[str, Any]:
         "state": _state(arch, CHUNK, POLICIES),
         "state_large": _state(arch, LARGE_CHUNK, BY_CHUNK),
         "state_per_token": {dtype: _growth(arch, dtype) for dtype in STATES},
-        "weights": {name: _weights(arch, each) for name, each in settings.items()},
+        "weights": _weights(arch, settings),
         "activations": _activations(arch, plain),
         "chunks": {"usual": CHUNK, "large": LARGE_CHUNK, "large_from": LARGE},
         "steps": [_step(part, settings) for part in parts],
@@ -128,9 +128,22 @@ def _growth(arch: Decoder, dtype: str) -> int:
     return sum(stored(state.elements(1), state.dtype or dtype) for state in states if isinstance(state, PerToken))
 
 
-def _weights(arch: Decoder, setting: Setting) -> list[int]:
-    weights = counted(arch)
-    return [weights_on_one(weights, replace(setting, layout=Layout(tensor=degree))) for degree in DEGREES]
+def _weights(arch: Decoder, settings: Mapping[str, Setting]) -> dict[str, list[int]]:
+    """As `memory.weights_on_one` has them for each format."""
+    found = {name: [0] * len(DEGREES) for name in settings}
+    for weight in counted(arch):
+        if weight.part != MTP:
+            for name, setting in settings.items():
+                size = setting.weights.stored(weight, DTYPE)
+                for i, part in enumerate(_shares(weight.weight)):
+                    found[name][i] += -(-size * part.numerator // part.denominator)
+    return found
+
+
+@lru_cache(4096)
+def _shares(weight: Weight) -> tuple[Fraction, ...]:
+    """How much of it one device holds, by degree."""
+    return tuple(share(weight, degree) for degree in DEGREES)
 
 
 def _activations(arch: Decoder, plain: Setting) -> dict[str, list[int]]:
@@ -181,7 +194,7 @@ def _scores(mixers: Iterable[Mixer]) -> list[dict[str, Any]]:
 def _read_weights(part: Work, settings: Mapping[str, Setting]) -> list[dict[str, Any]]:
     groups: dict[tuple[Any, ...], Counter[str]] = {}
     for weight in part.weights:
-        shares = tuple(share(weight.weight, degree) for degree in DEGREES)
+        shares = _shares(weight.weight)
         rows = weight.weight.shape[0] if weight.weight.role == "table" else None
         found = groups.setdefault((min(weight.uses, 1.0), rows, not weight.once, shares), Counter())
         found.update({name: each.weights.stored(weight, DTYPE) for name, each in settings.items()})

@@ -17,6 +17,7 @@ from .formats import FORMATS
 from .library import Library
 from .packing import Packed
 from .plan import Plan
+from .reading import bandwidth, bytes_per_token
 
 Ids = NDArray[np.int32]
 Logits = NDArray[np.float32]
@@ -42,7 +43,8 @@ class Running:
     """
 
     def __init__(self, plan: Plan, packed: Packed, model: spec.Decoder, threads: int, simd: str | None = None) -> None:
-        self.plan, self.library = plan, packed.library
+        self.plan, self.packed, self.library = plan, packed, packed.library
+        self.threads, self.simd = threads, simd or packed.library.simd[0]
         given, arrays = _given(plan, packed, model)
         made = self.library.make("vt_engine_new", ctypes.byref(given), simd and simd.encode(), threads, None)
         self._engine = _Owned(self.library, made, "vt_engine_free", packed, arrays)
@@ -275,6 +277,24 @@ class Engine:
         """Format -> how many matrices are kept in it."""
         formats = [matrix.format for matrix in self._running.plan.matrices]
         return {name: formats.count(name) for name in dict.fromkeys(formats)}
+
+    @property
+    def threads(self) -> int:
+        """How many threads work on a step."""
+        return self._running.threads
+
+    @property
+    def simd(self) -> str:
+        """The instruction set."""
+        return self._running.simd
+
+    def bytes_per_token(self, context: int) -> int:
+        """Bytes of weights and state that one more token reads, which sees `context` tokens."""
+        return bytes_per_token(self._running.plan, self._running.packed, context, self.state_dtype)
+
+    def bandwidth(self) -> float:
+        """Bytes per second at which the weights can be read by as many threads, measured now."""
+        return bandwidth(self._running.packed, self.simd, self.threads)
 
     def _state(self, running: Running, batch: int, capacity: int, slack: int) -> State:
         sequences = [running.sequence(capacity, slack, self.state_dtype) for _ in range(batch)]

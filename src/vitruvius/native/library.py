@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Iterator
-from ctypes import POINTER, Structure, c_char_p, c_float, c_int, c_int32, c_int64, c_uint8, c_void_p
+from ctypes import POINTER, Structure, c_char_p, c_double, c_float, c_int, c_int32, c_int64, c_uint8, c_void_p
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -90,6 +90,12 @@ _FUNCTIONS: dict[str, tuple[type | None, list[type]]] = {
         c_int,
         [c_int32, c_int32, c_int32, c_char_p, c_void_p, c_int64, c_void_p, c_int64, c_int64, *_ERROR],
     ),
+    "vt_unpack": (c_int, [POINTER(Matrix), c_int32, c_int32, c_int32, c_void_p, *_ERROR]),
+    "vt_matmul": (
+        c_int,
+        [POINTER(Matrix), c_void_p, c_int32, c_void_p, c_char_p, c_int32, c_int32, POINTER(c_double), *_ERROR],
+    ),
+    "vt_read": (c_int, [c_void_p, c_int64, c_char_p, c_int32, POINTER(c_double), *_ERROR]),
     "vt_engine_new": (c_int, [POINTER(Plan), c_char_p, c_int32, POINTER(c_int32), POINTER(c_void_p), *_ERROR]),
     "vt_engine_free": (None, [c_void_p]),
     "vt_engine_bytes": (c_int64, [c_void_p]),

@@ -59,10 +59,10 @@ def load(
     if built is None:
         raise InputError(MISSING)
     path = weights(source)
+    checkpoint = open_checkpoint(path, "np")  # first, so that a GGUF file's header is read only once
     complete = architecture(path, ignore, name=None if Path(source).exists() else str(source))
     refuse_quantized(complete)
     model = complete if mtp else replace(complete, mtp=())
-    checkpoint = open_checkpoint(path, "np")
     plan = matching.match(complete, checkpoint, ignore, mtp)
     formats = _formats(plan.entries, checkpoint, chosen)
     plans = lowered(model, built, formats)

@@ -19,6 +19,7 @@ from .formats import FORMATS, OWN
 from .library import Library
 from .plan import PANEL, Floats, Matrix, Piece, Plan
 
+PAGE = 4096  # bytes: where a matrix begins
 CHUNK = 1 << 20  # bytes of a tensor that a thread packs at a time
 WAITING = 64  # chunks that wait for a thread: what they hold in memory is bounded so
 
@@ -41,25 +42,24 @@ class Packed:
 
     def __init__(self, library: Library, plans: Sequence[Plan]) -> None:
         self.library = library
-        self.places: dict[Matrix, Place] = {}
         self.vectors: dict[str, Floats] = {}  # canonical name -> values
-        for matrix in {matrix: None for plan in plans for matrix in plan.matrices}:
-            self.places[matrix] = self._allocate(matrix)
+        matrices = {matrix: None for plan in plans for matrix in plan.matrices}  # each once, in order
+        sizes = [library.get("vt_packed_bytes", FORMATS.index(m.format), m.rows, m.cols) for m in matrices]
+        whole = [_aligned(size * matrix.copies) for size, matrix in zip(sizes, matrices, strict=True)]
+        self.nbytes = sum(whole)
+        start = library.get("vt_alloc", self.nbytes)
+        if not start:
+            raise InputError(f"there is no memory for {self.nbytes / 2**20:,.0f} MiB of weights")
+        weakref.finalize(self, library.get, "vt_free", start, self.nbytes)
+        self.places: dict[Matrix, Place] = {}
+        for matrix, size, taken in zip(matrices, sizes, whole, strict=True):
+            panel = library.get("vt_packed_bytes", FORMATS.index(matrix.format), PANEL, matrix.cols)
+            self.places[matrix] = Place(start, size * matrix.copies, size, panel)
+            start += taken
 
-    def _allocate(self, matrix: Matrix) -> Place:
-        number, get = FORMATS.index(matrix.format), self.library.get
-        copy = get("vt_packed_bytes", number, matrix.rows, matrix.cols)
-        size = copy * matrix.copies
-        address = get("vt_alloc", size)
-        if not address:
-            raise InputError(f"there is no memory for {size / 2**20:,.0f} MiB of weights")
-        weakref.finalize(self, get, "vt_free", address, size)
-        return Place(address, size, copy, get("vt_packed_bytes", number, PANEL, matrix.cols))
 
-    @property
-    def nbytes(self) -> int:
-        """Bytes of all matrices."""
-        return sum(place.bytes for place in self.places.values())
+def _aligned(size: int) -> int:
+    return -(-size // PAGE) * PAGE
 
 
 def pack(

@@ -27,8 +27,9 @@ template <class Op> void grouped(const Checker& c, const Op& o) {
 template <class Op> Need gathering(const Checker& c, const Op& o, int64_t hidden) {
     grouped(c, o);
     flat(c, o.y, o.active * hidden);
-    c.require(c.matrix(o.matrix).cols <= c.width(o.x), "the matrix has more columns than x");
-    return {0, static_cast<size_t>(gathered_bytes(c.matrix(o.matrix).cols))};
+    const Matrix& m = c.matrix(o.matrix);
+    c.require(m.cols <= c.width(o.x), "the matrix has more columns than x");
+    return {0, static_cast<size_t>(gathered_bytes(m.format, m.cols))};
 }
 
 }  // namespace
@@ -71,8 +72,7 @@ Need check(const Checker& c, const op_experts_down& o) {
     grouped(c, o);
     flat(c, o.x, o.active * gathered_stride(m.cols));
     c.require(m.rows <= c.width(o.y), "the matrix has more rows than y");
-    if (!FORMAT[m.format].integer) return {};
-    return {static_cast<size_t>(int64_t{c.rows()} * o.active * quantized_blocks(m.cols)) * sizeof(Quantized), 0};
+    return {static_cast<size_t>(int64_t{c.rows()} * o.active * prepared_bytes(m.format, m.cols, 1)), 0};
 }
 
 Need check(const Checker& c, const op_index& o) {

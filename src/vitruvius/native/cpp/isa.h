@@ -1,4 +1,4 @@
-// The instruction sets that the library has, each a compilation of isa.cpp, and which of them this machine can run.
+// The instruction sets that the library has, each a compilation of sets/*.cpp, and which of them this machine can run.
 #pragma once
 
 #include "pack.h"
@@ -12,7 +12,7 @@ struct MatrixKernels {
     // Rows [mine) of n rows of x as products with m want them; scratch has prepared_bytes for each row.
     Input (*prepare)(const float* x, int n, Range mine, const Matrix& m, void* scratch);
     // y (n, rows of the matrix) = x Wᵀ, panels [p0, p1) of a copy
-    void (*matmul)(const Matrix&, int copy, const Input&, int p0, int p1, float* y, int64_t y_stride);
+    void (*multiply)(const Matrix&, int copy, const Input&, int p0, int p1, float* y, int64_t y_stride);
     float (*read)(const float* from, int64_t floats);  // reads memory as fast as it can: a sum
 };
 

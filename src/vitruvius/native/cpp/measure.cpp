@@ -57,7 +57,7 @@ int vt_matmul(const vt_matrix* matrix, const float* x, int32_t n, float* y, cons
                     const int end = 2 * pairs.end < panels(m.rows) ? 2 * pairs.end : panels(m.rows);
                     const Input in = kernels.prepare(x, n, share(n, thread, threads), m, scratch.data());
                     team.barrier();
-                    kernels.matmul(m, turn % m.copies, in, 2 * pairs.begin, end, y, m.rows);
+                    kernels.multiply(m, turn % m.copies, in, 2 * pairs.begin, end, y, m.rows);
                     team.barrier();
                 }
             });

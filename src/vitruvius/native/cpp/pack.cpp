@@ -177,8 +177,6 @@ void unpack_row(const Matrix& m, int copy, int row, float* out) {
 
 using namespace vt;
 
-int64_t vt_panel_bytes(int32_t format, int32_t cols) { return packable(format, 1, cols) ? panel_bytes(format, cols) : -1; }
-
 int64_t vt_packed_bytes(int32_t format, int32_t rows, int32_t cols) {
     return packable(format, rows, cols) ? packed_bytes(format, rows, cols) : -1;
 }

@@ -18,11 +18,11 @@ VT_INLINE int64_t route_floats(int experts, int groups) {
     return 2 * ceil_div(experts, LANES) * LANES + route_strips(experts) + groups;
 }
 
-// experts: rows that are gathered for one expert at a time, as floats and quantised.
+// experts: rows that are gathered for one expert at a time, as floats and as its matrix wants them.
 constexpr int GATHERED_ROWS = 48;
 VT_INLINE int64_t gathered_stride(int cols) { return ceil_div(cols, LANES) * LANES; }
-VT_INLINE int64_t gathered_bytes(int cols) {
-    return GATHERED_ROWS * (gathered_stride(cols) * 4 + quantized_blocks(cols) * static_cast<int64_t>(sizeof(Quantized)));
+VT_INLINE int64_t gathered_bytes(int format, int cols) {
+    return GATHERED_ROWS * (gathered_stride(cols) * 4 + prepared_bytes(format, cols, 1));
 }
 
 // index: keys that are scored together by up to 6 heads; of each thread the keys as floats, their products, how often each

@@ -95,7 +95,7 @@ class Step {
 
 using Run = void (*)(const Step&, const void* fields);
 
-// The functions of one instruction set, made by isa.cpp; in the order of Op.
+// The functions of one instruction set, made by sets/table.cpp; in the order of Op.
 struct Kernels {
     const char* name;
     Run run[static_cast<int>(Op::count_)];

@@ -3,8 +3,13 @@
 #include <algorithm>
 
 #ifdef __linux__
+#include <linux/futex.h>
 #include <pthread.h>
 #include <sched.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <climits>
 #endif
 #if defined(__x86_64__) || defined(_M_X64)
 #include <immintrin.h>
@@ -38,12 +43,23 @@ constexpr int least = 64, most = 4096;  // turns of about 40 cycles: 0.5 µs and
 
 }  // namespace
 
+#ifdef __linux__
+void Signal::sleep(uint32_t old) { syscall(SYS_futex, &value_, FUTEX_WAIT_PRIVATE, old, nullptr, nullptr, 0); }
+void Signal::wake() { syscall(SYS_futex, &value_, FUTEX_WAKE_PRIVATE, INT_MAX, nullptr, nullptr, 0); }
+#else
+void Signal::sleep(uint32_t old) {
+    std::unique_lock<std::mutex> lock(mutex_);
+    changed_.wait(lock, [&] { return value_.load(std::memory_order_seq_cst) != old; });
+}
+void Signal::wake() {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    changed_.notify_all();
+}
+#endif
+
 void Signal::advance() {
     value_.fetch_add(1, std::memory_order_seq_cst);
-    if (sleepers_.load(std::memory_order_seq_cst) > 0) {
-        const std::lock_guard<std::mutex> lock(mutex_);
-        changed_.notify_all();
-    }
+    if (sleepers_.load(std::memory_order_seq_cst) > 0) wake();
 }
 
 bool Signal::spin(uint32_t old) {
@@ -62,10 +78,7 @@ bool Signal::spin(uint32_t old) {
 void Signal::wait(uint32_t old) {
     if (spin(old)) return;
     sleepers_.fetch_add(1, std::memory_order_seq_cst);  // before the value is looked at: `advance` does it in turn
-    {
-        std::unique_lock<std::mutex> lock(mutex_);
-        changed_.wait(lock, [&] { return value_.load(std::memory_order_seq_cst) != old; });
-    }
+    while (value_.load(std::memory_order_seq_cst) == old) sleep(old);
     sleepers_.fetch_sub(1, std::memory_order_relaxed);
 }
 

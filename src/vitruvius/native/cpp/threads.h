@@ -21,12 +21,16 @@ class Signal {
 
    private:
     bool spin(uint32_t old);
+    void sleep(uint32_t old);
+    void wake();
 
     alignas(64) std::atomic<uint32_t> value_{0};
     alignas(64) std::atomic<int> sleepers_{0};
     std::atomic<int> patience_{4096};  // turns to spin before sleeping: less while others are using the processors
+#ifndef __linux__
     std::mutex mutex_;
     std::condition_variable changed_;
+#endif
 };
 
 class Team {

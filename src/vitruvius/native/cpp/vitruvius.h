@@ -69,8 +69,7 @@ VT_API const char* vt_simd(void);
 VT_API void* vt_alloc(int64_t bytes);
 VT_API void vt_free(void* memory, int64_t bytes);
 
-/* Bytes of a panel (16 rows) and of a whole copy of a packed matrix; −1 for a format or size that there is not. */
-VT_API int64_t vt_panel_bytes(int32_t format, int32_t cols);
+/* Bytes of a copy of a packed matrix; with 16 rows, of a panel. −1 for a format or size that there is not. */
 VT_API int64_t vt_packed_bytes(int32_t format, int32_t rows, int32_t cols);
 /* Packs `rows` rows that lie one after the other at `source` into panels at out, out + panel_step, …; where a matrix is
  * packed in pieces, all but the last have whole panels. `kind` is "F32", "F16" or "BF16", quantised to any format, or

@@ -39,20 +39,17 @@ class Gathering {
 
     // The pairs [begin, end), at most GATHERED_ROWS.
     VT_INLINE Input rows(int begin, int end) {
-        const int64_t stride = gathered_stride(m_.cols), blocks = quantized_blocks(m_.cols);
+        if (s_.rows == 1 && weights_ < 0 && in_.n) return in_;  // the same row for every expert
+        const int64_t stride = gathered_stride(m_.cols);
         float* floats = s_.local<float>();
-        Quantized* q = reinterpret_cast<Quantized*>(floats + GATHERED_ROWS * stride);
-        const Input in{floats, stride, end - begin, q, blocks};
-        if (s_.rows == 1 && weights_ < 0 && done_) return in;  // the same row for every expert
         for (int i = begin; i < end; ++i) {
             const float* x = s_.row(x_, groups_.row(i));
             float* to = floats + (i - begin) * stride;
             const float weight = weights_ < 0 ? 1 : s_.row(weights_, groups_.row(i))[groups_.slot(i)];
             each_strip(m_.cols, [&](int c, int n) { store(to + c, n, load(x + c, n) * weight); });
         }
-        if (FORMAT[m_.format].integer) quantize_rows(floats, stride, 0, end - begin, m_.cols, q, blocks);
-        done_ = true;
-        return in;
+        const int n = end - begin;
+        return in_ = prepared(floats, stride, n, Range{0, n}, m_, 1, 0, floats + GATHERED_ROWS * stride);
     }
 
    private:
@@ -60,7 +57,7 @@ class Gathering {
     const Groups& groups_;
     const Matrix& m_;
     const int x_, weights_;
-    bool done_ = false;
+    Input in_{};
 };
 
 // Calls multiply(group, panels, input, place of its first row) for this thread's share of all products of gathered rows.
@@ -108,18 +105,22 @@ inline void run(const Step& s, const op_experts_up& o) {
     });
 }
 
+// Some of the rows.
+VT_INLINE Input rows_of(Input in, int begin, int end) {
+    in.n = end - begin;
+    in.x += begin * in.stride;
+    if (in.q) in.q += begin * in.q_stride;
+    if (in.b) in.b = in.n < BFLOAT_ROWS ? nullptr : in.b + begin * in.b_stride;
+    return in;
+}
+
 // Each thread computes some channels of all rows: the experts of a row are added up without a barrier.
 inline void run(const Step& s, const op_experts_down& o) {
     const Matrix& m = s.matrix(o.matrix);
     const Groups groups(s, o.groups, o.active, m.copies);
-    const int64_t width = gathered_stride(m.cols), blocks = quantized_blocks(m.cols);
-    const float* x = s.row(o.x, 0);
-    Quantized* q = s.shared<Quantized>();
-    if (FORMAT[m.format].integer) {
-        const Range mine = s.mine(groups.pairs());
-        quantize_rows(x, width, mine.begin, mine.end, m.cols, q, blocks);
-        s.sync();
-    }
+    const Range shared = s.mine(groups.pairs());
+    const Input all = prepared(s.row(o.x, 0), gathered_stride(m.cols), groups.pairs(), shared, m, 1, 0, s.shared<void>());
+    if (all.q || all.b) s.sync();
     const Range mine = s.mine(panels(m.rows));
     const int begin = mine.begin * LANES, end = mine.end * LANES < m.rows ? mine.end * LANES : m.rows;
     for (int r = 0; r < s.rows; ++r) {
@@ -129,8 +130,7 @@ inline void run(const Step& s, const op_experts_down& o) {
     for (int i = 0; i < groups.size() && begin < end; ++i) {
         const Group g = groups[i];
         const float* bias = bias_of(s, o.bias, m, g.expert);
-        const Input in{x + g.begin * width, width, g.end - g.begin, q + g.begin * blocks, blocks};
-        matmul_panels(m, g.expert, in, mine.begin, mine.end, [&](int panel, int row, F value) {
+        matmul_panels(m, g.expert, rows_of(all, g.begin, g.end), mine.begin, mine.end, [&](int panel, int row, F value) {
             const int c = panel * LANES, n = m.rows - c < LANES ? m.rows - c : LANES, r = groups.row(g.begin + row);
             const float weight = o.weights < 0 ? 1 : s.row(o.weights, r)[groups.slot(g.begin + row)];
             float* y = s.row(o.y, r) + c;

@@ -70,13 +70,9 @@ struct PanelTile {
     int64_t out_stride;
 };
 
-// One for each format, in matmul_float.h and matmul_integer.h, which sets/*.cpp compile.
-template <Format f> void kernel(const PanelTile& t, const Input& in);
+// One for each format, from matmul_float.h or matmul_integer.h. (In sets/products.cpp.)
 using Kernel = void (*)(const PanelTile&, const Input&);
-static constexpr Kernel KERNEL[FORMATS] = {
-    kernel<F32>, kernel<F16>, kernel<BF16>, kernel<Q8>,  kernel<Q4>,  kernel<Q4M>,
-    kernel<Q5>,  kernel<Q5M>, kernel<Q4K>,  kernel<Q5K>, kernel<Q6K>, kernel<MXFP4>,
-};
+extern const Kernel KERNEL[FORMATS];
 
 constexpr int TILE_ROWS = 48;              // rows of x whose results wait for `done`
 constexpr int64_t NEAR_BYTES = 256 << 10;  // of x, which each panel meets again: they stay in the second cache

@@ -93,7 +93,7 @@ template <int rows> VT_INLINE void pairs_rows(const PanelTile& t, const Input& i
 }
 #endif
 
-template <Format f> void kernel(const PanelTile& t, const Input& in) {
+template <Format f> void float_kernel(const PanelTile& t, const Input& in) {
 #if VT_IS(VT_ISA) == 3
     if (f == BF16 && in.b && t.panels == 2) return pairs_rows<12>(t, in, t.r0);
 #endif

@@ -59,7 +59,7 @@ template <Format f, int W, int rows> VT_INLINE void integer_rows(const PanelTile
         integer_tile<f, W, rows>(t.w, W == 1 ? 1 : t.panel_bytes, part, t.cols, in, r, t.out + (r - t.r0) * LANES + part * L, t.out_stride);
     if constexpr (rows > 1) integer_rows<f, W, fewer(rows)>(t, part, in, r);
 }
-template <Format f> void kernel(const PanelTile& t, const Input& in) {
+template <Format f> void integer_kernel(const PanelTile& t, const Input& in) {
     if constexpr (PARTS == 1) {
         if (t.panels == 2 && t.r1 - t.r0 > 1) return integer_rows<f, 2, 4>(t, 0, in, t.r0);
     }

@@ -5,9 +5,9 @@
 namespace vt {
 namespace VT_ISA {
 
-template void kernel<F32>(const PanelTile&, const Input&);
-template void kernel<F16>(const PanelTile&, const Input&);
-template void kernel<BF16>(const PanelTile&, const Input&);
+template void float_kernel<F32>(const PanelTile&, const Input&);
+template void float_kernel<F16>(const PanelTile&, const Input&);
+template void float_kernel<BF16>(const PanelTile&, const Input&);
 
 }  // namespace VT_ISA
 }  // namespace vt

@@ -12,6 +12,16 @@ namespace VT_ISA {
 VT_EXPORT(matmul)
 VT_EXPORT(glu)
 
+#if !VT_NAIVE
+template <Format> void float_kernel(const PanelTile&, const Input&);    // floats.cpp
+template <Format> void integer_kernel(const PanelTile&, const Input&);  // integers.cpp
+
+const Kernel KERNEL[FORMATS] = {
+    float_kernel<F32>,   float_kernel<F16>,   float_kernel<BF16>,  integer_kernel<Q8>,  integer_kernel<Q4>,  integer_kernel<Q4M>,
+    integer_kernel<Q5>,  integer_kernel<Q5M>, integer_kernel<Q4K>, integer_kernel<Q5K>, integer_kernel<Q6K>, integer_kernel<MXFP4>,
+};
+#endif
+
 Input prepare(const float* x, int n, Range mine, const Matrix& m, void* scratch) {
 #if VT_NAIVE
     Input in{x, m.cols, n, nullptr, quantized_blocks(m.cols)};

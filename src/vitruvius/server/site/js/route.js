@@ -5,7 +5,7 @@ import { useEffect, useState } from "./html.js";
 const SETTLED = 250; // milliseconds
 const listeners = new Set();
 let route = parse(location.hash);
-let writing = 0;
+let writing = null;
 
 function parse(hash) {
   const [path, query = ""] = hash.replace(/^#\/?/, "").split("?");
@@ -33,9 +33,17 @@ function tell() {
   for (const listener of listeners) listener(route);
 }
 
+/** Writes what is shown into the address, if that is still to be done. */
+function write() {
+  if (writing === null) return;
+  clearTimeout(writing);
+  writing = null;
+  history.replaceState(null, "", href(route.view, route.args, route.query));
+}
+
 /** Goes to another view, which the back button leaves again. */
 export function navigate(address) {
-  clearTimeout(writing);
+  write();
   location.hash = address;
 }
 
@@ -49,11 +57,13 @@ export function update(changes) {
   route = { ...route, query };
   tell();
   clearTimeout(writing);
-  writing = setTimeout(() => history.replaceState(null, "", href(route.view, route.args, route.query)), SETTLED);
+  writing = setTimeout(write, SETTLED);
 }
 
+addEventListener("click", write, true); // before a link leaves this place
 addEventListener("hashchange", () => {
   clearTimeout(writing);
+  writing = null;
   route = parse(location.hash);
   tell();
 });

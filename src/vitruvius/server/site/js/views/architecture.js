@@ -65,7 +65,7 @@ function Head({ record }) {
       <a class="small" href=${href("compare", [record.id])}>Compare with …</a>
       ${repository && html`<a class="small" href=${`https://huggingface.co/${repository}`} rel="noreferrer">${repository}</a>`}
     </p>
-    ${record.unknown?.length > 0 && html`<p class="note">Keys of the config that are not known here and were left out: ${record.unknown.map((key, i) => html`${i > 0 && ", "}<code>${key}</code>`)}</p>`}
+    ${record.ignored?.length > 0 && html`<p class="note">Keys of the config that are not known here and were left out: ${record.ignored.map((key, i) => html`${i > 0 && ", "}<code>${key}</code>`)}</p>`}
     ${record.undetermined?.length > 0 && html`<p class="note">What the header alone does not say: ${record.undetermined.join("; ")}</p>`}
   </header>`;
 }

@@ -136,7 +136,7 @@ function Range({ range, cards, query }) {
   const slider = (name, at, onInput) => html`<input type="range" min="0" max=${steps} value=${at} aria-label=${`${label}, ${name}`} aria-valuetext=${say(value(at))} onInput=${onInput} />`;
   return html`<fieldset class="facet range">
     <legend>${label}</legend>
-    <output>${say(low ?? least)} – ${say(high ?? most)}</output>
+    <p class="extent">${say(low ?? least)} – ${say(high ?? most)}</p>
     <div class="double">
       <span class="double-track"><span style=${{ left: `${(from / steps) * 100}%`, right: `${(1 - to / steps) * 100}%` }}></span></span>
       ${slider("at least", from, (event) => set(Math.min(Number(event.target.value), to), to))}

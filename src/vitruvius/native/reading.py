@@ -1,0 +1,69 @@
+"""What a token costs in bytes read, and how fast the machine can read: together they bound the speed of decoding."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Iterator
+from typing import Any
+
+from .library import Library
+from .packing import Packed
+from .plan import Plan
+
+ENTRY_BYTES = {"f32": 4.0, "f16": 2.0, "q8": 1.0 + 2 / 32}  # of a number of a key or value
+TURNS = 3  # reads, of which the fastest counts
+
+
+def operations(plan: Plan, library: Library) -> Iterator[tuple[str, dict[str, int]]]:
+    """The operations of a plan with their fields as they are stored; numbers are their bits."""
+    names, at = list(library.ops), 0
+    while at < len(plan.words):
+        name = names[plan.words[at]]
+        fields = library.ops[name].fields
+        values = plan.words[at + 1 : at + 1 + len(fields)].tolist()
+        yield name, {key: value for (key, _), value in zip(fields, values, strict=True)}
+        at += 1 + len(fields)
+
+
+def bytes_per_token(plan: Plan, packed: Packed, context: int, dtype: str) -> int:
+    """Bytes of weights and state that one more token reads, which sees `context` tokens, itself included: matrices
+    whole, of experts the chosen ones, of tables a row."""
+    places = [packed.places[matrix] for matrix in plan.matrices]
+    whole: set[int] = set()
+    rest = 0.0
+    for name, fields in operations(plan, packed.library):
+        if name in ("embed", "learned"):
+            rest += places[fields["table"]].bytes / plan.matrices[fields["table"]].rows
+        elif name.startswith("experts_"):
+            rest += places[fields["matrix"]].copy_bytes * fields["active"]
+        elif "matrix" in fields:
+            whole.add(fields["matrix"])
+        elif "state" in fields and name != "keep":
+            chosen = fields.get("selection", -1) if name == "attend" else -1
+            most = None if chosen < 0 else int(plan.buffers[chosen][1]) - 1
+            rest += _state_bytes(plan.states[fields["state"]], context, dtype, most)
+    return int(rest) + sum(places[i].bytes for i in whole)
+
+
+def _state_bytes(state: Any, context: int, dtype: str, most: int | None) -> float:
+    heads, k_dim, v_dim, _, window, fixed = map(int, state)
+    if fixed:
+        return 4.0 * fixed
+    seen = min(context, window) if window else context
+    if most is not None:
+        seen = min(seen, most)
+    return seen * heads * (k_dim + v_dim) * ENTRY_BYTES[dtype]
+
+
+def bandwidth(packed: Packed, simd: str | None, threads: int) -> float:
+    """Bytes per second at which the weights can be read, from the largest matrices on."""
+    total, seconds = 0, 0.0
+    for place in sorted(packed.places.values(), key=lambda place: -place.bytes)[:64]:
+        taken = []
+        for _ in range(TURNS):
+            one = ctypes.c_double()
+            name = simd and simd.encode()
+            packed.library.call("vt_read", place.address, place.bytes, name, threads, ctypes.byref(one))
+            taken.append(one.value)
+        total, seconds = total + place.bytes, seconds + min(taken)
+    return total / seconds
