@@ -42,7 +42,7 @@ def aligned(values: NDArray[Any]) -> NDArray[Any]:
 
 
 class PlanOfTest:
-    """A plan that looks up the rows of `inputs` (tokens, width) by their ids, as buffer `x`, and then runs ops on them."""
+    """A plan that looks up the rows of `inputs` (tokens, width) by their ids, as buffer `x`, then runs ops."""
 
     def __init__(self, inputs: Floats, max_rows: int = 8, context: int = 4096) -> None:
         self.max_rows, self.context, self.vocab = max_rows, context, len(inputs)
@@ -90,7 +90,9 @@ class PlanOfTest:
         self.vectors.append(np.ascontiguousarray(values, np.float32).ravel())
         return len(self.vectors) - 1
 
-    def state(self, heads: int = 0, k_dim: int = 0, v_dim: int = 0, shared: int = 0, window: int = 0, fixed: int = 0) -> int:
+    def state(
+        self, heads: int = 0, k_dim: int = 0, v_dim: int = 0, shared: int = 0, window: int = 0, fixed: int = 0
+    ) -> int:
         """A state of each sequence."""
         self.states.append((heads, k_dim, v_dim, shared, window, fixed))
         return len(self.states) - 1

@@ -32,7 +32,11 @@ def route(plan: PlanOfTest, s: spec.Router, logits: int, correction: Any = None,
     """The buffers that `route` fills."""
     k = s.active
     made = {"chosen": plan.buffer(k), "weights": plan.buffer(k), "groups": plan.buffer(-(-(2 + 4 * k) // 16) * 16)}
-    groups = {"group_count": s.groups.count, "group_active": s.groups.active, "group_score": s.groups.score} if s.groups else {}
+    groups = (
+        {"group_count": s.groups.count, "group_active": s.groups.active, "group_score": s.groups.score}
+        if s.groups
+        else {}
+    )
     plan.op(
         "route",
         logits=logits,
@@ -65,7 +69,10 @@ def routed(s: spec.Router, logits: Floats, correction: Floats, scale: Floats) ->
     return weights.numpy(), experts.numpy().astype(np.int32)
 
 
-BEST_TWO, BEST = spec.ExpertGroups(count=4, active=2, score="top2_sum"), spec.ExpertGroups(count=5, active=3, score="max")
+BEST_TWO, BEST = (
+    spec.ExpertGroups(count=4, active=2, score="top2_sum"),
+    spec.ExpertGroups(count=5, active=3, score="max"),
+)
 ROUTERS = {
     "plain": spec.Router(experts=8, active=2),
     "normalised": spec.Router(experts=40, active=5, normalize=0.0),
@@ -140,7 +147,11 @@ class Experts:
         self.inputs = random(tokens, experts + width)
         self.gate, self.up = random(experts, dim, width) / width**0.5, random(experts, dim, width) / width**0.5
         self.down = random(experts, width, dim) / dim**0.5
-        self.gate_bias, self.up_bias, self.down_bias = random(experts, dim), random(experts, dim), random(experts, width)
+        self.gate_bias, self.up_bias, self.down_bias = (
+            random(experts, dim),
+            random(experts, dim),
+            random(experts, width),
+        )
 
     def build(self, plan: PlanOfTest, form: str = "f32") -> int:
         experts, active = self.router.experts, self.router.active
@@ -156,7 +167,13 @@ class Experts:
             bias = plan.vector(alternating(self.gate_bias, self.up_bias))
             plan.op("experts_glu", **into, matrix=matrix, bias=bias, **clamp)
         else:
-            plan.op("experts_up", **into, matrix=add_matrix(plan, self.up, form), bias=plan.vector(self.up_bias), act="relu2")
+            plan.op(
+                "experts_up",
+                **into,
+                matrix=add_matrix(plan, self.up, form),
+                bias=plan.vector(self.up_bias),
+                act="relu2",
+            )
         back = {"x": hidden, "y": y, "groups": made["groups"], "active": active}
         back["weights"] = made["weights"] if self.weigh == "output" else -1
         down, bias = add_matrix(plan, self.down, form), plan.vector(self.down_bias)
@@ -203,6 +220,7 @@ def test_experts(sizes: tuple[int, int, int, int, int], gated: bool, weigh: str)
 @pytest.mark.parametrize("form", ["bf16", "q8", "q4m", "q6k", "mxfp4"])
 def test_experts_of_packed_formats(form: str) -> None:
     case = Experts(40, 6, 2, 300, 70, True, "output")
+    bound = 0.03 if form == "bf16" else 2e-4  # many rows are rounded to bfloat16, where there are products of such
     results = []
     for simd in sorted(SIMD, key=lambda name: name != "naive"):
         plan = PlanOfTest(case.inputs, max_rows=64)
@@ -211,9 +229,9 @@ def test_experts_of_packed_formats(form: str) -> None:
             sequence = engine.sequence()
             one_by_one = np.concatenate([engine.step((sequence, [i])) for i in range(4)])
             results.append(engine.run(range(40)))
-            np.testing.assert_allclose(one_by_one, results[-1][:4], 2e-4, 2e-4, err_msg=simd)
+            np.testing.assert_allclose(one_by_one, results[-1][:4], bound, bound, err_msg=simd)
     for simd, other in zip(SIMD, results[1:], strict=False):
-        np.testing.assert_allclose(other, results[0], 2e-4, 2e-4, err_msg=simd)
+        np.testing.assert_allclose(other, results[0], bound, bound, err_msg=simd)
     off = np.abs(results[0] - case.expected()).mean() / np.abs(case.expected()).mean()
     assert off < {"bf16": 0.005, "q8": 0.01, "q6k": 0.03}.get(form, 0.2)
 
@@ -295,7 +313,14 @@ def test_wrong_sizes_are_refused() -> None:
     refused(gaps, "gaps")
 
 
-HARM = {"count": {0: 2**30}, "pair": {5: 99}, "expert": {18: 4}, "begin": {19: -1}, "end": {20: 17}, "negative": {18: -1}}
+HARM = {
+    "count": {0: 2**30},
+    "pair": {5: 99},
+    "expert": {18: 4},
+    "begin": {19: -1},
+    "end": {20: 17},
+    "negative": {18: -1},
+}
 
 
 @pytest.mark.parametrize("name", [None, *HARM])

@@ -48,7 +48,11 @@ def check(
             plan.out(build(plan))
             with plan.engine(simd, threads) as engine:
                 parts = in_chunks(engine, first, second)
-                for got, want in ((engine.run(first), wanted[0]), (parts[0], wanted[0][: len(parts[0])]), (parts[1], wanted[1])):
+                for got, want in (
+                    (engine.run(first), wanted[0]),
+                    (parts[0], wanted[0][: len(parts[0])]),
+                    (parts[1], wanted[1]),
+                ):
                     np.testing.assert_allclose(got, want, bound, bound * scale, err_msg=f"{simd}, {threads} threads")
 
 

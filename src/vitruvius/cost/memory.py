@@ -16,7 +16,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from functools import lru_cache
 from functools import cache
 
 from .. import catalog
@@ -119,7 +118,6 @@ def vision(arch: Decoder, dtype: str) -> int | None:
 
 
 @cache
-@lru_cache(1 << 12)
 def share(weight: Weight, tensor: int) -> Fraction:
     """How much of a matrix one of `tensor` devices holds: heads, hidden channels and vocabulary are cut, whole units at
     a time (fewer key heads than devices are copied); what all devices need whole is on each."""

@@ -68,34 +68,31 @@ template <Format f, int W, int rows> VT_INLINE void float_rows(const PanelTile& 
     if constexpr (rows > 1) float_rows<f, W, fewer(rows)>(t, in, r);
 }
 #if VT_IS(VT_ISA) == 3
-// Two panels of BF16 with `rows` rows of x as bfloat16, a pair of columns at a time (vdpbf16ps: sums in float32).
-template <int rows> VT_INLINE void pairs_tile(const PanelTile& t, const Input& in, int r0, float* out) {
-    V sum[2][rows] = {};
+// W panels of BF16 with `rows` rows of x as bfloat16, a pair of columns at a time (vdpbf16ps: sums in float32).
+template <int W, int rows> VT_INLINE void pairs_tile(const PanelTile& t, const Input& in, int r0, float* out) {
+    V sum[W][rows] = {};
     const uint16_t* x = in.b + r0 * in.b_stride;
     const uint8_t* w = t.w;
     for (int k = 0; k < t.cols; k += 2, w += 64, x += 2) {
-        const VI first = viload(reinterpret_cast<const int32_t*>(w));
-        const VI second = viload(reinterpret_cast<const int32_t*>(w + t.panel_bytes));
+        VI weights[W];
+        VT_UNROLL for (int p = 0; p < W; ++p) weights[p] = viload(reinterpret_cast<const int32_t*>(w + p * t.panel_bytes));
         VT_UNROLL for (int r = 0; r < rows; ++r) {
             const VI pair = vbbroadcast(reinterpret_cast<const int8_t*>(x + r * in.b_stride));
-            sum[0][r] = vdot_pairs(sum[0][r], first, pair);
-            sum[1][r] = vdot_pairs(sum[1][r], second, pair);
+            VT_UNROLL for (int p = 0; p < W; ++p) sum[p][r] = vdot_pairs(sum[p][r], weights[p], pair);
         }
     }
-    VT_UNROLL for (int r = 0; r < rows; ++r) {
-        vstore(out + r * LANES, sum[0][r]);
-        vstore(out + t.out_stride + r * LANES, sum[1][r]);
-    }
+    VT_UNROLL for (int p = 0; p < W; ++p)
+        VT_UNROLL for (int r = 0; r < rows; ++r) vstore(out + p * t.out_stride + r * LANES, sum[p][r]);
 }
-template <int rows> VT_INLINE void pairs_rows(const PanelTile& t, const Input& in, int r) {
-    for (; r + rows <= t.r1; r += rows) pairs_tile<rows>(t, in, r, t.out + (r - t.r0) * LANES);
-    if constexpr (rows > 1) pairs_rows<fewer(rows)>(t, in, r);
+template <int W, int rows> VT_INLINE void pairs_rows(const PanelTile& t, const Input& in, int r) {
+    for (; r + rows <= t.r1; r += rows) pairs_tile<W, rows>(t, in, r, t.out + (r - t.r0) * LANES);
+    if constexpr (rows > 1) pairs_rows<W, fewer(rows)>(t, in, r);
 }
 #endif
 
 template <Format f> void float_kernel(const PanelTile& t, const Input& in) {
 #if VT_IS(VT_ISA) == 3
-    if (f == BF16 && in.b && t.panels == 2) return pairs_rows<12>(t, in, t.r0);
+    if (f == BF16 && in.b) return t.panels == 2 ? pairs_rows<2, 12>(t, in, t.r0) : pairs_rows<1, 12>(t, in, t.r0);
 #endif
     if (t.panels == FLOAT_PANELS) return float_rows<f, FLOAT_PANELS, FLOAT_ROWS>(t, in, t.r0);
     for (int p = 0; p < t.panels; ++p) {

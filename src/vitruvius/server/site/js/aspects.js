@@ -8,7 +8,11 @@ export function differences(records) {
       const key = `${aspect.section}\n${aspect.label}`;
       if (!labels.has(key)) labels.set(key, { section: aspect.section, label: aspect.label, roles: new Map() });
       const { roles } = labels.get(key);
-      if (!roles.has(aspect.role)) roles.set(aspect.role, records.map(() => []));
+      if (!roles.has(aspect.role))
+        roles.set(
+          aspect.role,
+          records.map(() => []),
+        );
       roles.get(aspect.role)[i].push(aspect);
     }
   });
@@ -36,7 +40,10 @@ function row(section, label, each) {
 export function marked(record, rows, i) {
   const marks = {};
   // How many layers there are is no difference of each.
-  const paths = rows.filter(({ differs }) => differs).flatMap((each) => each.paths[i]).filter((path) => path !== "layers");
+  const paths = rows
+    .filter(({ differs }) => differs)
+    .flatMap((each) => each.paths[i])
+    .filter((path) => path !== "layers");
   for (const drawn of new Set([...record.drawing.svg.matchAll(/data-path="([^"]*)"/g)].map(([, path]) => path))) {
     if (paths.some((path) => drawn === path || drawn.startsWith(`${path}.`))) marks[drawn] = "whole";
     else if (paths.some((path) => path.startsWith(`${drawn}.`))) marks[drawn] = "detail";

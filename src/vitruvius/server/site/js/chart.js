@@ -79,8 +79,10 @@ export function Chart({ name, title, data, about }) {
     <div class="row spread">
       <h3>${title}</h3>
       <span class="row">
-        <${Doing} label=${`Copy the chart ${title} as SVG`} does=${async () => copyText(await svg(), `${title}.svg`)}>SVG<//>
-        <${Doing} label=${`Copy the chart ${title} as PNG`} does=${async () => copyPng(await png(await svg()), `${title}.png`)}>PNG<//>
+        <${Doing} label=${`Copy the chart ${title} as SVG`}
+          does=${async () => copyText(await svg(), `${title}.svg`)}>SVG<//>
+        <${Doing} label=${`Copy the chart ${title} as PNG`}
+          does=${async () => copyPng(await png(await svg()), `${title}.png`)}>PNG<//>
       </span>
     </div>
     ${error && html`<${Failure} error=${error} />`}
@@ -105,7 +107,12 @@ async function drawn(name, about, place, data) {
 function compilation(compile, { title, ...spec }, about, width) {
   const paint = getComputedStyle(document.documentElement);
   const colour = (variable) => paint.getPropertyValue(variable).trim();
-  const text = { labelColor: colour("--muted"), titleColor: colour("--ink"), gridColor: colour("--edge"), labelFontSize: 12 };
+  const text = {
+    labelColor: colour("--muted"),
+    titleColor: colour("--ink"),
+    gridColor: colour("--edge"),
+    labelFontSize: 12,
+  };
   const base = spec.config;
   const config = {
     ...base,
@@ -121,7 +128,13 @@ function compilation(compile, { title, ...spec }, about, width) {
   return { vgSpec };
 }
 
-const quiet = { level: () => quiet, warn: () => quiet, info: () => quiet, debug: () => quiet, error: (...said) => (console.error(...said), quiet) };
+const quiet = {
+  level: () => quiet,
+  warn: () => quiet,
+  info: () => quiet,
+  debug: () => quiet,
+  error: (...said) => (console.error(...said), quiet),
+};
 
 // A tooltip of text only: names of models are shown, never taken for markup.
 let bubble = null;

@@ -1,5 +1,14 @@
 // Drawings and charts as SVG and PNG, tables as CSV and Markdown: to the clipboard, or as a file where there is none.
-const PAINT = ["fill", "fill-opacity", "stroke", "stroke-width", "stroke-dasharray", "stroke-opacity", "stroke-linecap", "stroke-linejoin"];
+const PAINT = [
+  "fill",
+  "fill-opacity",
+  "stroke",
+  "stroke-width",
+  "stroke-dasharray",
+  "stroke-opacity",
+  "stroke-linecap",
+  "stroke-linejoin",
+];
 const TYPE = ["font-family", "font-size", "font-weight"];
 const FONTS = [
   ["400", "Inter-Regular"],
@@ -14,11 +23,13 @@ export async function standalone(svg) {
   from.forEach((element, i) => {
     const style = getComputedStyle(element);
     const names = element.tagName === "text" ? [...PAINT, ...TYPE] : PAINT;
-    if (element.matches("text, rect, circle, path")) for (const name of names) to[i].setAttribute(name, style.getPropertyValue(name));
+    if (element.matches("text, rect, circle, path"))
+      for (const name of names) to[i].setAttribute(name, style.getPropertyValue(name));
     for (const name of ["class", "tabindex", "style", "role", "aria-label"]) to[i].removeAttribute(name);
   });
   const { width, height } = svg.viewBox.baseVal;
-  for (const [name, value] of Object.entries({ xmlns: "http://www.w3.org/2000/svg", width, height })) copy.setAttribute(name, value);
+  for (const [name, value] of Object.entries({ xmlns: "http://www.w3.org/2000/svg", width, height }))
+    copy.setAttribute(name, value);
   for (const name of ["class", "style"]) copy.removeAttribute(name);
   const style = document.createElementNS("http://www.w3.org/2000/svg", "style");
   style.textContent = await fontFaces();
@@ -94,16 +105,21 @@ export function save(blob, name) {
 
 /** Rows of a table element as they are read: a list of lists of text. */
 export const cells = (table) =>
-  [...table.rows].map((row) => [...row.cells].map((cell) => (cell.dataset.value ?? cell.textContent).trim().replace(/\s+/g, " ")));
+  [...table.rows].map((row) =>
+    [...row.cells].map((cell) => (cell.dataset.value ?? cell.textContent).trim().replace(/\s+/g, " ")),
+  );
 
 /** Rows as CSV. A text that a spreadsheet would take for a formula gets a quote before it. */
 export const csv = (rows) =>
-  rows.map((row) => row.map((text) => quoted(/^[=+@\t]|^-(?![\d.])/.test(text) ? `'${text}` : text)).join(",")).join("\r\n") + "\r\n";
+  rows
+    .map((row) => row.map((text) => quoted(/^[=+@\t]|^-(?![\d.])/.test(text) ? `'${text}` : text)).join(","))
+    .join("\r\n") + "\r\n";
 
 const quoted = (text) => (/[",\r\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text);
 
 /** Rows as a Markdown table. */
 export function markdown([head, ...rows]) {
-  const line = (row) => `| ${row.map((text) => text.replaceAll("\\", "\\\\").replaceAll("|", "\\|").replaceAll("<", "\\<")).join(" | ")} |`;
+  const line = (row) =>
+    `| ${row.map((text) => text.replaceAll("\\", "\\\\").replaceAll("|", "\\|").replaceAll("<", "\\<")).join(" | ")} |`;
   return [line(head), line(head.map(() => "---")), ...rows.map(line)].join("\n") + "\n";
 }

@@ -72,17 +72,17 @@ function own() {
 
 /** The value of a promise: {value, error}, both undefined while it is under way. Asked again when `keys` change. */
 export function usePromise(ask, keys) {
+  const asked = keys.join("\n");
   const [state, set] = useState({});
   useEffect(() => {
     let here = true;
-    set({});
     ask().then(
-      (value) => here && set({ value }),
-      (error) => here && set({ error }),
+      (value) => here && set({ asked, value }),
+      (error) => here && set({ asked, error }),
     );
     return () => {
       here = false;
     };
-  }, keys);
-  return state;
+  }, [asked]);
+  return state.asked === asked ? state : {};
 }

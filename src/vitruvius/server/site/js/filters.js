@@ -15,7 +15,13 @@ export const RANGES = [
   { key: "parameters", label: "Parameters", of: (card) => card.parameters, say: count },
   { key: "active", label: "Active parameters", of: (card) => card.active, say: count },
   { key: "state", label: "State per token", of: (card) => card.state_per_token, say: bytes },
-  { key: "released", label: "Released", of: (card) => months(card.released), say: (value) => month(dated(value)), linear: true },
+  {
+    key: "released",
+    label: "Released",
+    of: (card) => months(card.released),
+    say: (value) => month(dated(value)),
+    linear: true,
+  },
 ];
 
 export const SORTS = [
@@ -62,11 +68,14 @@ export function filtered(cards, query, but = null) {
 }
 
 const searched = (card) =>
-  [card.id, card.name, card.family, card.kind, card.license, ...card.attention, ...card.features].join(" ").toLowerCase();
+  [card.id, card.name, card.family, card.kind, card.license, ...card.attention, ...card.features]
+    .join(" ")
+    .toLowerCase();
 
 // Of kinds and families any may hold, of features all must.
 const passes = (wanted, values, key) =>
-  !wanted.length || (key === "features" ? wanted.every((each) => values.includes(each)) : wanted.some((each) => values.includes(each)));
+  !wanted.length ||
+  (key === "features" ? wanted.every((each) => values.includes(each)) : wanted.some((each) => values.includes(each)));
 
 function within(value, [low, high]) {
   if (low === null && high === null) return true;

@@ -36,9 +36,15 @@ export function bytes(value) {
 
 /** Of a unit with prefixes: 989 TFLOP/s, 76.4 GFLOP. */
 export function prefixed(value, unit) {
-  const [size, letter] = [[1e18, "E"], [1e15, "P"], [1e12, "T"], [1e9, "G"], [1e6, "M"], [1e3, "k"], [1, ""]].find(
-    ([scale]) => value >= scale * 0.9995,
-  ) ?? [1, ""];
+  const [size, letter] = [
+    [1e18, "E"],
+    [1e15, "P"],
+    [1e12, "T"],
+    [1e9, "G"],
+    [1e6, "M"],
+    [1e3, "k"],
+    [1, ""],
+  ].find(([scale]) => value >= scale * 0.9995) ?? [1, ""];
   return `${digits(value / size)} ${letter}${unit}`;
 }
 
@@ -54,7 +60,11 @@ export function duration(seconds) {
 
 /** 128k for 131,072; other lengths in full. */
 export const tokens = (value) =>
-  value >= 1024 && value % 1024 === 0 ? (value % 2 ** 20 === 0 ? `${value / 2 ** 20}M` : `${grouped(value / 1024)}k`) : grouped(value);
+  value >= 1024 && value % 1024 === 0
+    ? value % 2 ** 20 === 0
+      ? `${value / 2 ** 20}M`
+      : `${grouped(value / 1024)}k`
+    : grouped(value);
 
 /** Mar 2025 */
 export function month(released) {
@@ -68,7 +78,9 @@ export const percent = (share) => (share >= 0.0995 ? `${(share * 100).toFixed(0)
 
 /** "7B", "1.5 T", "64 KiB", "128k" as a number, null where it is none. k is 1,024 for bytes and tokens. */
 export function number(text, binary = false) {
-  const found = /^\s*([\d.,]+)\s*([kmgtp]?)(i?b?)\s*$/i.exec(text.replace(/\s*(bytes|tokens)$/i, "").replace(/(\d)\s*b$/i, "$1G"));
+  const found = /^\s*([\d.,]+)\s*([kmgtp]?)(i?b?)\s*$/i.exec(
+    text.replace(/\s*(bytes|tokens)$/i, "").replace(/(\d)\s*b$/i, "$1G"),
+  );
   if (!found) return null;
   const power = { "": 0, k: 1, m: 2, g: 3, t: 4, p: 5 }[found[2].toLowerCase()];
   const value = Number(found[1].replaceAll(",", "")) * (binary ? 1024 : 1000) ** power;

@@ -2,7 +2,11 @@
 
 /** A question with one answer; GET without a body. Throws an Error with the server's one line. */
 export async function look(api, what, body) {
-  const options = body && { method: "POST", headers: { "content-type": "application/json" }, body: JSON.stringify(body) };
+  const options = body && {
+    method: "POST",
+    headers: { "content-type": "application/json" },
+    body: JSON.stringify(body),
+  };
   const response = await fetch(`${api}try${what ? `/${what}` : ""}`, options);
   return answer(response);
 }
@@ -15,7 +19,12 @@ async function answer(response) {
 
 /** The server's events {event, data} as they come; `signal` stops the model. */
 export async function* stream(api, body, signal) {
-  const response = await fetch(`${api}try/generate`, { method: "POST", headers: { "content-type": "application/json" }, body: JSON.stringify(body), signal });
+  const response = await fetch(`${api}try/generate`, {
+    method: "POST",
+    headers: { "content-type": "application/json" },
+    body: JSON.stringify(body),
+    signal,
+  });
   if (!response.ok) return answer(response);
   const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
   let left = "";
@@ -25,7 +34,9 @@ export async function* stream(api, body, signal) {
     const blocks = (left + value).replaceAll("\r\n", "\n").split("\n\n");
     left = blocks.pop();
     for (const block of blocks) {
-      const fields = Object.fromEntries(block.split("\n").map((line) => [line.slice(0, line.indexOf(":")), line.slice(line.indexOf(":") + 1).trim()]));
+      const fields = Object.fromEntries(
+        block.split("\n").map((line) => [line.slice(0, line.indexOf(":")), line.slice(line.indexOf(":") + 1).trim()]),
+      );
       if (fields.data) yield { event: fields.event ?? "message", data: JSON.parse(fields.data) };
     }
   }

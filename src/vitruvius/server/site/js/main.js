@@ -46,7 +46,9 @@ function App() {
       <a class="brand" href="#/" aria-label="Vitruvius, the gallery"><${Mark} /> Vitruvius</a>
       <nav aria-label="Views">
         ${NAVIGATION.map(
-          (name) => html`<a key=${name} href=${href(name)} aria-current=${name === shown ? "page" : null}>${VIEWS[name].title}</a>`,
+          (name) =>
+            html`<a key=${name} href=${href(name)}
+              aria-current=${name === shown ? "page" : null}>${VIEWS[name].title}</a>`,
         )}
       </nav>
       <${ThemeButton} />
@@ -90,7 +92,8 @@ function ThemeButton() {
       // not remembered then
     }
   };
-  return html`<button class="icon-button theme" type="button" onClick=${change} aria-label=${`Switch to the ${other} theme`} title=${`Switch to the ${other} theme`}>
+  return html`<button class="icon-button theme" type="button" onClick=${change}
+    aria-label=${`Switch to the ${other} theme`} title=${`Switch to the ${other} theme`}>
     <${Icon} name=${theme === "dark" ? "sun" : "moon"} />
   </button>`;
 }

@@ -79,10 +79,10 @@ export function seconds(pieces, prompt, { context, batch, weights, state: dtype,
       if (prompt || each.decode) moved += passes * each.bytes[weights] * each.share[d] * touched(each, tokens / passes);
     }
     for (const each of part.state) {
-      const held = at(prompt ? each.written : each.read, context) * pieces.bits[each.dtype ?? dtype] / 8;
+      const held = (at(prompt ? each.written : each.read, context) * pieces.bits[each.dtype ?? dtype]) / 8;
       moved += batch * held * each.share[d];
     }
-    const sent = (tokens * 2 * (devices - 1) / devices) * (2 * part.reduce + part.gather);
+    const sent = ((tokens * 2 * (devices - 1)) / devices) * (2 * part.reduce + part.gather);
     const times = {
       compute: (tokens * part.products[phase][d]) / rate.products + scores / rate.scores,
       memory: moved / rate.memory,

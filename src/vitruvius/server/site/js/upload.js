@@ -5,10 +5,15 @@ const MOST = 64 * 2 ** 20;
 /** The answer {record}, or {error, unknown} when keys are not known. Throws an Error with one line. */
 export async function describe(api, file, ignore = []) {
   const weights = /\.(gguf|safetensors)$/i.test(file.name);
-  if (!weights && file.size > FIRST) throw new Error(`${file.name} has ${file.size.toLocaleString("en-US")} bytes; a config.json has at most 1 MiB`);
+  if (!weights && file.size > FIRST)
+    throw new Error(`${file.name} has ${file.size.toLocaleString("en-US")} bytes; a config.json has at most 1 MiB`);
   let size = Math.min(file.size, FIRST);
   for (;;) {
-    const query = new URLSearchParams({ name: file.name, size: String(file.size), ...(ignore.length && { ignore: ignore.join(",") }) });
+    const query = new URLSearchParams({
+      name: file.name,
+      size: String(file.size),
+      ...(ignore.length && { ignore: ignore.join(",") }),
+    });
     const response = await fetch(`${api}architecture?${query}`, { method: "POST", body: file.slice(0, size) });
     const told = await response.json().catch(() => ({ error: `the server answered ${response.status}` }));
     if (response.ok) return { record: told };

@@ -19,7 +19,8 @@ const ICONS = {
 
 /** A line icon; what it means is said by the control around it. */
 export const Icon = ({ name }) =>
-  html`<svg class="icon" viewBox="0 0 24 24" width="18" height="18" aria-hidden="true"><path d=${ICONS[name]} /></svg>`;
+  html`<svg class="icon" viewBox="0 0 24 24" width="18" height="18" aria-hidden="true"><path d=${ICONS[name]} />
+    </svg>`;
 
 /** One line that says what went wrong. */
 export const Failure = ({ error }) => html`<p class="failure" role="alert">${error.message}</p>`;
@@ -28,7 +29,8 @@ export const Failure = ({ error }) => html`<p class="failure" role="alert">${err
 export function Strip({ strip, label = "" }) {
   const cells = strip.runs.reduce((sum, [, many]) => sum + many, 0);
   let at = 0;
-  return html`<svg class="strip" viewBox=${`0 0 ${cells} 1`} preserveAspectRatio="none" role="img" aria-label=${label || said(strip)}>
+  return html`<svg class="strip" viewBox=${`0 0 ${cells} 1`} preserveAspectRatio="none" role="img"
+    aria-label=${label || said(strip)}>
     ${strip.runs.map(([kind, many]) => {
       const x = at;
       at += many;
@@ -41,7 +43,9 @@ export function Strip({ strip, label = "" }) {
 export const kindClass = (kind) => (kind < 6 ? `kind-${kind}` : "kind-other");
 
 const said = ({ kinds, runs }) => {
-  const counts = kinds.map((name, i) => `${runs.reduce((sum, [kind, many]) => sum + (kind === i ? many : 0), 0)} × ${name}`);
+  const counts = kinds.map(
+    (name, i) => `${runs.reduce((sum, [kind, many]) => sum + (kind === i ? many : 0), 0)} × ${name}`,
+  );
   return `Layers: ${counts.join(", ")}`;
 };
 
@@ -58,13 +62,16 @@ export const figures = (card) => [
 
 /** A control with its label above. */
 export const Field = ({ label, hint, children, wide }) =>
-  html`<label class=${wide ? "field wide" : "field"}><span class="field-label">${label}</span>${children}${hint && html`<span class="hint">${hint}</span>`}</label>`;
+  html`<label class=${wide ? "field wide" : "field"}>
+    <span class="field-label">${label}</span>${children}${hint && html`<span class="hint">${hint}</span>`}</label>`;
 
 /** A select; options are [value, label], or {label, options} for groups. */
 export function Select({ value, options, onChange, ...rest }) {
-  const option = ([key, label]) => html`<option value=${key} selected=${String(key) === String(value)}>${label}</option>`;
+  const option = ([key, label]) =>
+    html`<option value=${key} selected=${String(key) === String(value)}>${label}</option>`;
   return html`<select value=${value} onChange=${(event) => onChange(event.target.value)} ...${rest}>
-    ${options.map((each) => (Array.isArray(each) ? option(each) : html`<optgroup label=${each.label}>${each.options.map(option)}</optgroup>`))}
+    ${options.map((each) => (Array.isArray(each) ? option(each) : html`<optgroup
+      label=${each.label}>${each.options.map(option)}</optgroup>`))}
   </select>`;
 }
 

@@ -22,23 +22,36 @@ export function Curves({ records, devices, query }) {
   const where = `${setting.devices > 1 ? `${setting.devices} × ` : ""}${setting.device.title}, ${setting.weights} weights, ${tokens(setting.context)} tokens of context`;
   return html`<section class="curves" aria-label="Curves">
     <h2>Curves</h2>
-    <div class="panel curve-settings"><${Choices} setting=${setting} pieces=${pieces} devices=${devices} /><${Sliders} setting=${setting} longest=${longest} /><${Attained} setting=${setting} /></div>
-    <div class="row policies" role="group" aria-label="Policies of the state chart"><span class="hint">State as kept by</span>${Object.keys(pieces.state).map(
-      (name) => html`<button type="button" class="small" aria-pressed=${policies.includes(name)} onClick=${() => togglePolicy(policies, name)}>${policyName(name)}</button>`,
+    <div class="panel curve-settings"><${Choices} setting=${setting} pieces=${pieces} devices=${devices} />
+    <${Sliders} setting=${setting} longest=${longest} /><${Attained} setting=${setting} /></div>
+    <div class="row policies" role="group" aria-label="Policies of the state chart">
+    <span class="hint">State as kept by</span>${Object.keys(
+      pieces.state,
+    ).map(
+      (name) =>
+        html`<button type="button" class="small" aria-pressed=${policies.includes(name)}
+          onClick=${() => togglePolicy(policies, name)}>${policyName(name)}</button>`,
     )}</div>
     <div class="charts">
-      <${Chart} name="state" title="State against context" data=${held} about=${`Bytes that one sequence holds, in ${setting.state}, ${policies.map(policyName).join(" and ")}.`} />
-      <${Chart} name="flops" title="Work for one more token" data=${flops} about="Operations of decoding one token, by how much context it has." />
-      <${Chart} name="latency" title="Time per token" data=${batch} about=${`Decoding, on ${where}. Dotted: does not fit.`} />
-      <${Chart} name="throughput" title="Throughput" data=${batch} about=${`Tokens per second of all sequences, on ${where}. Dotted: does not fit.`} />
-      <${Chart} name="memory" title="Memory on each device" data=${filled} about=${`${grouped(setting.batch)} × ${tokens(setting.context)} tokens on ${setting.device.title}, which has ${bytes(setting.device.capacity)}.`} />
+      <${Chart} name="state" title="State against context" data=${held}
+        about=${`Bytes that one sequence holds, in ${setting.state}, ${policies.map(policyName).join(" and ")}.`} />
+      <${Chart} name="flops" title="Work for one more token" data=${flops}
+        about="Operations of decoding one token, by how much context it has." />
+      <${Chart} name="latency" title="Time per token" data=${batch}
+        about=${`Decoding, on ${where}. Dotted: does not fit.`} />
+      <${Chart} name="throughput" title="Throughput" data=${batch}
+        about=${`Tokens per second of all sequences, on ${where}. Dotted: does not fit.`} />
+      <${Chart} name="memory" title="Memory on each device" data=${filled}
+        about=${`${grouped(setting.batch)} × ${tokens(setting.context)} tokens on ${setting.device.title}, which has ${bytes(setting.device.capacity)}.`} />
     </div>
   </section>`;
 }
 
 /** The policies that all of them have: not every engine runs every model. */
 const shared = (records) =>
-  Object.fromEntries(Object.entries(records[0].pieces.state).filter(([name]) => records.every(({ pieces }) => name in pieces.state)));
+  Object.fromEntries(
+    Object.entries(records[0].pieces.state).filter(([name]) => records.every(({ pieces }) => name in pieces.state)),
+  );
 
 function chosenPolicies(query, pieces, setting) {
   const asked = (query.policies ?? "").split(",").filter((name) => name in pieces.state);
@@ -59,11 +72,20 @@ function contexts(longest) {
 
 const stateRows = (records, policies, { state: dtype, device }) =>
   records.flatMap(({ name, context, pieces }) =>
-    policies.flatMap((policy) => contexts(context).map((c) => ({ model: name, policy: policyName(policy), context: c, bytes: at(state(pieces, policy, dtype, 1, device), c) }))),
+    policies.flatMap((policy) =>
+      contexts(context).map((c) => ({
+        model: name,
+        policy: policyName(policy),
+        context: c,
+        bytes: at(state(pieces, policy, dtype, 1, device), c),
+      })),
+    ),
   );
 
 const flopRows = (records) =>
-  records.flatMap(({ name, context, pieces }) => contexts(context).map((c) => ({ model: name, context: c, flops: total(pieces.flops.decode_per_token, c) })));
+  records.flatMap(({ name, context, pieces }) =>
+    contexts(context).map((c) => ({ model: name, context: c, flops: total(pieces.flops.decode_per_token, c) })),
+  );
 
 function batchRows(records, setting) {
   return records.flatMap(({ name, pieces }) =>
@@ -80,5 +102,8 @@ function memoryRows(records, setting) {
     const held = memory(pieces, setting);
     return ["weights", "state", "activations"].map((what, order) => ({ model: name, what, bytes: held[what], order }));
   });
-  return { rows, limits: [{ device: `${setting.device.title}: ${bytes(setting.device.capacity)}`, bytes: setting.device.capacity }] };
+  return {
+    rows,
+    limits: [{ device: `${setting.device.title}: ${bytes(setting.device.capacity)}`, bytes: setting.device.capacity }],
+  };
 }

@@ -12,7 +12,8 @@ export function parsed(svg, parts) {
   const root = new DOMParser().parseFromString(svg, "image/svg+xml").documentElement;
   for (const element of [...root.querySelectorAll("*")]) {
     if (!ALLOWED.has(element.tagName)) element.remove();
-    for (const { name } of [...element.attributes]) if (name.startsWith("on") || name.endsWith("href")) element.removeAttribute(name);
+    for (const { name } of [...element.attributes])
+      if (name.startsWith("on") || name.endsWith("href")) element.removeAttribute(name);
   }
   const seen = new Set();
   for (const group of root.querySelectorAll("g[data-path]")) {
@@ -25,7 +26,10 @@ export function parsed(svg, parts) {
       seen.add(group.dataset.path);
       group.setAttribute("tabindex", "0");
       group.setAttribute("role", "button");
-      group.setAttribute("aria-label", [about?.textContent, parts[path].title, ...parts[path].facts].filter(Boolean).join(", "));
+      group.setAttribute(
+        "aria-label",
+        [about?.textContent, parts[path].title, ...parts[path].facts].filter(Boolean).join(", "),
+      );
     }
   }
   return document.importNode(root, true);
@@ -68,7 +72,8 @@ export function Drawing({ name, drawing, parts, on, chosen, marks, tallest = 0.8
   useEffect(() => {
     for (const group of svg.current.querySelectorAll("g.on")) group.classList.remove("on");
     if (!chosen) return;
-    for (const group of svg.current.querySelectorAll("g[data-path]")) if (group.dataset.path === chosen) group.classList.add("on");
+    for (const group of svg.current.querySelectorAll("g[data-path]"))
+      if (group.dataset.path === chosen) group.classList.add("on");
   }, [drawing.svg, chosen]);
   const pointed = (kept) => (event) => {
     const group = event.target.closest?.("g[data-path]");
@@ -92,18 +97,25 @@ export function Drawing({ name, drawing, parts, on, chosen, marks, tallest = 0.8
   };
   return html`<div class="drawing-block">
     <div class="drawing">
-      <div class="drawing-frame" ref=${frame} tabindex="0" role="group" aria-label=${`Drawing of ${name}; plus and minus zoom`}
+      <div class="drawing-frame" ref=${frame} tabindex="0" role="group"
+        aria-label=${`Drawing of ${name}; plus and minus zoom`}
         onPointerOver=${pointed(false)} onFocusIn=${pointed(false)} onClick=${pointed(true)} onKeyDown=${keys} onWheel=${wheel} ...${dragging(frame)}></div>
       <div class="drawing-tools">
-        <button type="button" class="icon-button" aria-label="Zoom out" disabled=${zoom <= 1} onClick=${() => setZoom(Math.max(1, zoom / STEP))}><${Icon} name="minus" /></button>
-        <button type="button" class="icon-button" aria-label="Fit the drawing" onClick=${() => setZoom(1)}><${Icon} name="fit" /></button>
-        <button type="button" class="icon-button" aria-label="Zoom in" onClick=${() => setZoom(Math.min(6, zoom * STEP))}><${Icon} name="plus" /></button>
+        <button type="button" class="icon-button" aria-label="Zoom out" disabled=${zoom <= 1}
+          onClick=${() => setZoom(Math.max(1, zoom / STEP))}><${Icon} name="minus" /></button>
+        <button type="button" class="icon-button" aria-label="Fit the drawing" onClick=${() => setZoom(1)}>
+        <${Icon} name="fit" /></button>
+        <button type="button" class="icon-button" aria-label="Zoom in"
+          onClick=${() => setZoom(Math.min(6, zoom * STEP))}><${Icon} name="plus" /></button>
       </div>
     </div>
     <div class="row drawing-copies">
-      <${Doing} label=${`Copy the drawing of ${name} as SVG`} does=${async () => copyText(await standalone(svg.current), `${name}.svg`)}>Copy SVG<//>
-      <${Doing} label=${`Copy the drawing of ${name} as PNG`} does=${async () => copyPng(await png(await standalone(svg.current)), `${name}.png`)}>Copy PNG<//>
-      <${Doing} icon="drop" label=${`Save the drawing of ${name} as SVG`} does=${async () => save(new Blob([await standalone(svg.current)], { type: "image/svg+xml" }), `${name}.svg`)}>Save SVG<//>
+      <${Doing} label=${`Copy the drawing of ${name} as SVG`}
+        does=${async () => copyText(await standalone(svg.current), `${name}.svg`)}>Copy SVG<//>
+      <${Doing} label=${`Copy the drawing of ${name} as PNG`}
+        does=${async () => copyPng(await png(await standalone(svg.current)), `${name}.png`)}>Copy PNG<//>
+      <${Doing} icon="drop" label=${`Save the drawing of ${name} as SVG`}
+        does=${async () => save(new Blob([await standalone(svg.current)], { type: "image/svg+xml" }), `${name}.svg`)}>Save SVG<//>
     </div>
   </div>`;
 }

@@ -45,25 +45,42 @@ export function settingOf(query, pieces, devices) {
 /** Device, how many, formats, policy. */
 export function Choices({ setting, pieces, devices }) {
   const vendors = [...new Set(devices.map(({ vendor }) => vendor))];
-  const grouping = vendors.map((vendor) => ({ label: vendor, options: devices.filter((each) => each.vendor === vendor).map(({ name, title }) => [name, title]) }));
+  const grouping = vendors.map((vendor) => ({
+    label: vendor,
+    options: devices.filter((each) => each.vendor === vendor).map(({ name, title }) => [name, title]),
+  }));
   const plain = (list) => list.map((each) => [each, each]);
   return html`
-    <${Field} label="Device" wide><${Select} value=${setting.device.name} options=${grouping} onChange=${(device) => update({ device })} /><//>
-    <${Field} label="How many" wide><${Select} value=${setting.devices} options=${pieces.degrees.map((n) => [n, n === 1 ? "1 device" : `${n}, tensor parallel`])} onChange=${(many) => update({ devices: many })} /><//>
-    <${Field} label="Weights" wide><${Select} value=${setting.weights} options=${plain(Object.keys(pieces.formats))} onChange=${(weights) => update({ weights })} /><//>
-    <${Field} label="State (KV cache)" wide><${Select} value=${setting.state} options=${plain(Object.keys(pieces.state_per_token))} onChange=${(state) => update({ state })} /><//>
-    <${Field} label="State as kept by" wide><${Select} value=${setting.policy} options=${Object.keys(pieces.state).map((name) => [name, policyName(name)])} onChange=${(policy) => update({ policy })} /><//>
+    <${Field} label="Device" wide><${Select} value=${setting.device.name} options=${grouping}
+      onChange=${(device) => update({ device })} /><//>
+    <${Field} label="How many" wide><${Select} value=${setting.devices}
+      options=${pieces.degrees.map((n) => [n, n === 1 ? "1 device" : `${n}, tensor parallel`])}
+      onChange=${(many) => update({ devices: many })} /><//>
+    <${Field} label="Weights" wide><${Select} value=${setting.weights} options=${plain(Object.keys(pieces.formats))}
+      onChange=${(weights) => update({ weights })} /><//>
+    <${Field} label="State (KV cache)" wide><${Select} value=${setting.state}
+      options=${plain(Object.keys(pieces.state_per_token))} onChange=${(state) => update({ state })} /><//>
+    <${Field} label="State as kept by" wide><${Select} value=${setting.policy}
+      options=${Object.keys(pieces.state).map((name) => [name, policyName(name)])}
+      onChange=${(policy) => update({ policy })} /><//>
   `;
 }
 
 /** Context and batch. */
 export const Sliders = ({ setting, longest }) => html`
-  <${Steps} label="Context" name="context" value=${setting.context} values=${CONTEXTS.filter((each) => each <= Math.max(longest, setting.context))} say=${(value) => `${tokens(value)} tokens`} more=${longest && setting.context > longest ? `made for ${tokens(longest)}` : ""} binary />
-  <${Steps} label="Batch" name="batch" value=${setting.batch} values=${BATCHES} say=${(value) => `${grouped(value)} ${value === 1 ? "sequence" : "sequences"}`} />
+  <${Steps} label="Context" name="context" value=${setting.context}
+    values=${CONTEXTS.filter((each) => each <= Math.max(longest, setting.context))}
+    say=${(value) => `${tokens(value)} tokens`}
+    more=${longest && setting.context > longest ? `made for ${tokens(longest)}` : ""} binary />
+  <${Steps} label="Batch" name="batch" value=${setting.batch} values=${BATCHES}
+    say=${(value) => `${grouped(value)} ${value === 1 ? "sequence" : "sequences"}`} />
 `;
 
 function Steps({ label, name, value, values, say, more, binary }) {
-  const nearest = values.reduce((best, each, i) => (Math.abs(Math.log(each / value)) < Math.abs(Math.log(values[best] / value)) ? i : best), 0);
+  const nearest = values.reduce(
+    (best, each, i) => (Math.abs(Math.log(each / value)) < Math.abs(Math.log(values[best] / value)) ? i : best),
+    0,
+  );
   const typed = (event) => {
     const found = number(event.target.value, binary);
     if (found && found >= 1) update({ [name]: Math.round(found) });
@@ -71,18 +88,31 @@ function Steps({ label, name, value, values, say, more, binary }) {
   };
   return html`<div class="slider">
     <div class="row spread"><label class="field-label" for=${`slide-${name}`}>${label}</label>
-      <span class="row"><span class="hint">${more}</span><input class="exact" type="text" inputmode="numeric" aria-label=${`${label}, exactly`} value=${binary ? tokens(value) : grouped(value)} onChange=${typed} /></span></div>
-    <input id=${`slide-${name}`} type="range" min="0" max=${values.length - 1} value=${nearest} aria-valuetext=${say(value)} onInput=${(event) => update({ [name]: values[event.target.value] })} />
+      <span class="row"><span class="hint">${more}</span>
+      <input class="exact" type="text" inputmode="numeric" aria-label=${`${label}, exactly`}
+        value=${binary ? tokens(value) : grouped(value)} onChange=${typed} /></span></div>
+    <input id=${`slide-${name}`} type="range" min="0" max=${values.length - 1} value=${nearest}
+      aria-valuetext=${say(value)} onInput=${(event) => update({ [name]: values[event.target.value] })} />
   </div>`;
 }
 
 /** The fractions of the peaks that are assumed. */
 export function Attained({ setting }) {
   const { device, attained } = setting;
-  const whole = { compute: prefixed(device.peaks.bf16 ?? device.peaks.f32, "FLOP/s bf16"), bandwidth: prefixed(device.bandwidth, "B/s"), network: device.link ? prefixed(device.link, "B/s") : "none" };
-  return html`<details class="more attained"><summary>Assumed: ${percent(attained.compute)} of compute, ${percent(attained.bandwidth)} of bandwidth</summary>
+  const whole = {
+    compute: prefixed(device.peaks.bf16 ?? device.peaks.f32, "FLOP/s bf16"),
+    bandwidth: prefixed(device.bandwidth, "B/s"),
+    network: device.link ? prefixed(device.link, "B/s") : "none",
+  };
+  return html`<details class="more attained">
+    <summary>Assumed: ${percent(attained.compute)} of compute, ${percent(attained.bandwidth)} of bandwidth</summary>
     ${Object.entries(attained).map(
-      ([name, share]) => html`<div class="slider"><div class="row spread"><label class="field-label" for=${`slide-${name}`}>${name}: ${percent(share)}</label><span class="hint">of ${whole[name]}</span></div>
+      ([
+        name,
+        share,
+      ]) => html`<div class="slider"><div class="row spread">
+        <label class="field-label" for=${`slide-${name}`}>${name}: ${percent(share)}</label>
+        <span class="hint">of ${whole[name]}</span></div>
         <input id=${`slide-${name}`} type="range" min="0.05" max="1" step="0.05" value=${share} aria-valuetext=${percent(share)} onInput=${(event) => update({ [name]: event.target.value })} /></div>`,
     )}
     <p class="hint">${device.title}: ${bytes(device.capacity)} of memory${device.unconfirmed.length > 0 && `; not confirmed by its sheet: ${device.unconfirmed.join(", ")}`}</p>

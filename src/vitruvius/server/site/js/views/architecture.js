@@ -9,7 +9,7 @@ import { Drawing } from "../parts/drawing.js";
 import { Inspector } from "../parts/inspector.js";
 import { Share, Table } from "../parts/table.js";
 
-export function Architecture({ args, query }) {
+export function Architecture({ index, args, query }) {
   const [id = ""] = args;
   const { value: record, error } = usePromise(() => architecture(id), [id]);
   useEffect(() => {
@@ -17,10 +17,10 @@ export function Architecture({ args, query }) {
   }, [record]);
   if (error) return html`<${Failure} error=${error} />`;
   if (!record) return html`<p class="wait" role="status">Loading …</p>`;
-  return html`<${Page} key=${id} record=${record} chosen=${query.part} />`;
+  return html`<${Page} key=${id} record=${record} cards=${index.architectures} chosen=${query.part} />`;
 }
 
-function Page({ record, chosen }) {
+function Page({ record, cards, chosen }) {
   const [pointed, point] = useState(null);
   const on = (path, kept) => (kept ? update({ part: path === chosen ? "" : path }) : point(path));
   const leave = () => update({ part: "" });
@@ -35,7 +35,7 @@ function Page({ record, chosen }) {
       <${Parts} record=${record} />
       <${State} record=${record} />
     </div>
-    <${Relatives} record=${record} />
+    <${Relatives} record=${record} cards=${cards} />
     <section class="panel"><h2>The definition</h2>
       <pre class="code tree" tabindex="0" aria-label="The architecture as text">${record.tables.tree}</pre>
       <details class="more"><summary>Source code, <code>${record.source.module}</code></summary>
@@ -102,7 +102,13 @@ function ranges(numbers) {
 
 function Parts({ record }) {
   const { parameters, flops } = record.cost;
-  const names = [...new Set([...Object.keys(parameters.by_part), ...Object.keys(flops.by_part.decode_per_token), ...Object.keys(flops.by_part.prefill)])];
+  const names = [
+    ...new Set([
+      ...Object.keys(parameters.by_part),
+      ...Object.keys(flops.by_part.decode_per_token),
+      ...Object.keys(flops.by_part.prefill),
+    ]),
+  ];
   const row = (name, weights, decode, prefill, total) => html`<tr class=${total ? "total" : null}>
     <th scope="row">${name}</th>
     <td class="number" data-value=${weights ?? ""} title=${weights ? grouped(weights) : ""}>${weights ? count(weights) : ""}</td>
@@ -124,7 +130,8 @@ function Parts({ record }) {
 function State({ record }) {
   const { state, memory } = record.cost;
   const most = Math.max(...Object.values(state.policies), memory.weights_bytes);
-  const row = (name, value) => html`<tr><th scope="row">${name}</th><td class="number" data-value=${value} title=${`${grouped(value)} bytes`}>${bytes(value)}</td><${Share} share=${value / most} label=${percent(value / most)} /></tr>`;
+  const row = (name, value) =>
+    html`<tr><th scope="row">${name}</th><td class="number" data-value=${value} title=${`${grouped(value)} bytes`}>${bytes(value)}</td><${Share} share=${value / most} label=${percent(value / most)} /></tr>`;
   return html`<section class="panel"><h2>What it must hold</h2>
     <${Table} name=${`${record.name}: memory`} caption=${`bf16, one sequence of ${tokens(state.context)} tokens`}>
       <thead><tr><th scope="col">Held</th><th scope="col" class="number">Bytes</th><th scope="col"><span class="hidden">Share</span></th></tr></thead>
@@ -136,13 +143,14 @@ function State({ record }) {
   </section>`;
 }
 
-function Relatives({ record }) {
+function Relatives({ record, cards }) {
   const { value: lineage } = usePromise(() => load("lineage.json"), []);
   const from = lineage?.edges.filter((edge) => edge.to === record.id) ?? [];
   const to = lineage?.edges.filter((edge) => edge.from === record.id) ?? [];
   if (!from.length && !to.length) return null;
+  const name = (id) => cards.find((card) => card.id === id)?.name ?? id;
   const item = (edge, other, word) => html`<li>
-    <span class="hint">${word}</span> <a href=${href("model", [other])}>${other}</a><span class="hint"> · ${edge.label}</span>
+    <span class="hint">${word}</span> <a href=${href("model", [other])}>${name(other)}</a><span class="hint"> · ${edge.label}</span>
     <a class="small" href=${href("compare", [`${edge.from},${edge.to}`])}>Compare</a>
   </li>`;
   return html`<section class="panel"><h2>Where it comes from</h2>
@@ -150,7 +158,8 @@ function Relatives({ record }) {
   </section>`;
 }
 
-const CopyCode = ({ name, text }) => html`<div class="copy-code"><${Doing} does=${() => copyText(text, name)}>Copy<//><pre class="code" tabindex="0">${text}</pre></div>`;
+const CopyCode = ({ name, text }) =>
+  html`<div class="copy-code"><${Doing} does=${() => copyText(text, name)}>Copy<//><pre class="code" tabindex="0">${text}</pre></div>`;
 
 function Origins({ origins }) {
   return html`<section class="panel"><h2>Where the figures come from</h2>

@@ -15,7 +15,10 @@ const USUAL = "gemma-3-27b,mistral-small-3.1-24b";
 
 export function Compare({ index, args, query }) {
   const ids = [...new Set((args[0] ?? USUAL).split(",").filter(Boolean))].slice(0, MOST);
-  const { value, error } = usePromise(() => Promise.all([load("devices.json"), ...ids.map(architecture)]), [ids.join(",")]);
+  const { value, error } = usePromise(
+    () => Promise.all([load("devices.json"), ...ids.map(architecture)]),
+    [ids.join(",")],
+  );
   const [devices, ...records] = value ?? [];
   return html`
     <div class="hero"><h1>Compare</h1><p>Two to four architectures, with what differs highlighted.</p></div>
@@ -32,7 +35,8 @@ function Chosen({ ids, cards, query }) {
   const left = cards.filter((card) => !ids.includes(card.id));
   return html`<div class="row chosen">
     ${ids.map(
-      (id) => html`<span class="chip" key=${id}><a href=${href("model", [id])}>${name(id)}</a>${ids.length > 1 && html`<button type="button" class="icon-button" aria-label=${`Leave out ${name(id)}`} onClick=${() => go(ids.filter((each) => each !== id))}><${Icon} name="close" /></button>`}</span>`,
+      (id) =>
+        html`<span class="chip" key=${id}><a href=${href("model", [id])}>${name(id)}</a>${ids.length > 1 && html`<button type="button" class="icon-button" aria-label=${`Leave out ${name(id)}`} onClick=${() => go(ids.filter((each) => each !== id))}><${Icon} name="close" /></button>`}</span>`,
     )}
     ${ids.length < MOST && html`<${Select} aria-label="Add a model" value="" options=${[["", "+ add a model"], ...modelOptions(left)]} onChange=${(id) => id && go([...ids, id])} />`}
   </div>`;
@@ -47,7 +51,8 @@ function Comparison({ records, devices, query }) {
     <section aria-label="Drawings">
       <div class="row spread"><h2>Drawings</h2>${records.length > 1 && html`<ul class="legend"><li><span class="swatch mark-detail"></span>differs in a detail</li><li><span class="swatch mark-whole"></span>is something else, or not there, in another</li></ul>`}</div>
       <div class=${`drawings of-${records.length}`}>${records.map(
-        (record, i) => html`<div key=${record.id}><h3><a href=${href("model", [record.id])}>${record.name}</a></h3><${Strip} strip=${record.strip} /><${Drawing} name=${record.name} drawing=${record.drawing} parts=${record.parts} marks=${marks[i]} least=${0.42} tallest=${0.7} on=${(path, kept) => kept && path && navigate(href("model", [record.id], { part: path }))} /></div>`,
+        (record, i) =>
+          html`<div key=${record.id}><h3><a href=${href("model", [record.id])}>${record.name}</a></h3><${Strip} strip=${record.strip} /><${Drawing} name=${record.name} drawing=${record.drawing} parts=${record.parts} marks=${marks[i]} least=${0.42} tallest=${0.7} on=${(path, kept) => kept && path && navigate(href("model", [record.id], { part: path }))} /></div>`,
       )}</div>
     </section>
     <${Aspects} records=${records} rows=${rows} all=${all} />
@@ -73,7 +78,8 @@ function Figures({ records }) {
     <${Table} name="figures">
       <thead><tr><th scope="col"></th>${records.map((record) => html`<th scope="col">${record.name}</th>`)}</tr></thead>
       <tbody>${FIGURES.map(
-        ([label, said, value]) => html`<tr><th scope="row">${label}</th>${records.map((record) => html`<td data-value=${value ? value(record) : said(record)}>${said(record)}</td>`)}</tr>`,
+        ([label, said, value]) =>
+          html`<tr><th scope="row">${label}</th>${records.map((record) => html`<td data-value=${value ? value(record) : said(record)}>${said(record)}</td>`)}</tr>`,
       )}</tbody>
     <//>
   </section>`;
@@ -81,16 +87,22 @@ function Figures({ records }) {
 
 function Aspects({ records, rows, all }) {
   const [more, setMore] = useState(false);
-  const wanted = all ? rows : [...rows.filter((row) => row.differs)].sort((a, b) => a.values.includes("none") - b.values.includes("none"));
+  const wanted = all
+    ? rows
+    : [...rows.filter((row) => row.differs)].sort((a, b) => a.values.includes("none") - b.values.includes("none"));
   const shown = more ? wanted : wanted.slice(0, FIRST);
   const differing = rows.filter((row) => row.differs).length;
-  const caption = records.length > 1 ? `${differing} of ${rows.length} properties differ` : `${rows.length} properties; add a model to see what differs`;
+  const caption =
+    records.length > 1
+      ? `${differing} of ${rows.length} properties differ`
+      : `${rows.length} properties; add a model to see what differs`;
   return html`<section class="panel"><div class="row spread"><h2>What differs</h2>
       <label class="check"><input type="checkbox" checked=${all} onChange=${() => update({ all: all ? "" : "1" })} /> also what is equal</label></div>
     <${Table} name="differences" caption=${caption}>
       <thead><tr><th scope="col">Property</th>${records.map((record) => html`<th scope="col">${record.name}</th>`)}</tr></thead>
       <tbody>${shown.map(
-        (row) => html`<tr class=${row.differs && all ? "differs" : null}><th scope="row"><span class="hint">${row.section} · </span>${row.label}</th>${row.values.map((value) => html`<td class=${value === "none" ? "hint" : null}>${value}</td>`)}</tr>`,
+        (row) =>
+          html`<tr class=${row.differs && all ? "differs" : null}><th scope="row"><span class="hint">${row.section} · </span>${row.label}</th>${row.values.map((value) => html`<td class=${value === "none" ? "hint" : null}>${value}</td>`)}</tr>`,
       )}</tbody>
     <//>
     ${shown.length < wanted.length && html`<p><button type="button" class="small" onClick=${() => setMore(true)}>Show all ${wanted.length}</button></p>`}

@@ -81,7 +81,9 @@ function Everywhere({ record, setting, devices }) {
   const rows = useMemo(
     () =>
       devices.map((device) => {
-        const many = pieces.degrees.find((n) => (n === 1 || device.link) && fits(pieces, { ...setting, device, devices: n }));
+        const many = pieces.degrees.find(
+          (n) => (n === 1 || device.link) && fits(pieces, { ...setting, device, devices: n }),
+        );
         const next = many && sum(seconds(pieces, false, { ...setting, device, devices: many }));
         return { device, many, next };
       }),
@@ -91,7 +93,11 @@ function Everywhere({ record, setting, devices }) {
     <${Table} name=${`${record.name} on every device`} caption=${`the fewest that hold ${grouped(batch)} × ${tokens(context)} tokens`}>
       <thead><tr><th scope="col">Device</th><th scope="col" class="number">How many</th><th scope="col" class="number">Per token</th><th scope="col" class="number">tokens/s</th></tr></thead>
       <tbody>${rows.map(
-        ({ device, many, next }) => html`<tr class=${device.name === setting.device.name ? "here" : null}><th scope="row">${device.title}</th>
+        ({
+          device,
+          many,
+          next,
+        }) => html`<tr class=${device.name === setting.device.name ? "here" : null}><th scope="row">${device.title}</th>
           <td class="number">${many ?? html`<span class="hint">does not fit</span>`}</td>
           <td class="number">${many ? duration(next) : ""}</td><td class="number">${many ? digits(batch / next) : ""}</td></tr>`,
       )}</tbody>
@@ -106,7 +112,9 @@ function ByPart({ record, prefill, decode }) {
     <${Table} name=${`${record.name}: time by part`} caption="the slowest of computing, reading memory and telling other devices">
       <thead><tr><th scope="col">Part</th><th scope="col" class="number">First token</th><th scope="col">bound by</th><th scope="col" class="number">Next token</th><th scope="col">bound by</th><th scope="col" class="number">share</th></tr></thead>
       <tbody>${Object.keys(decode).map(
-        (name) => html`<tr><th scope="row">${name}</th><td class="number">${duration(prefill[name].seconds)}</td><td>${why(prefill[name])}</td>
+        (
+          name,
+        ) => html`<tr><th scope="row">${name}</th><td class="number">${duration(prefill[name].seconds)}</td><td>${why(prefill[name])}</td>
           <td class="number">${duration(decode[name].seconds)}</td><td>${why(decode[name])}</td><td class="number">${percent(decode[name].seconds / whole.decode)}</td></tr>`,
       )}
       <tr class="total"><th scope="row">total</th><td class="number">${duration(whole.prefill)}</td><td></td><td class="number">${duration(whole.decode)}</td><td></td><td></td></tr></tbody>

@@ -28,7 +28,11 @@ function Tree({ cards, edges, chosen }) {
     <div class="panel lineage-rows">
       <${Lanes} rows=${rows} chosen=${chosen} />
       <ol>${rows.map(
-        ({ card, lane, edge: from }) => html`<li key=${card.id} class=${card.id === chosen ? "here" : null} style=${{ height: `${ROW}px`, paddingLeft: `${lane * LANE + 34}px` }}>
+        ({
+          card,
+          lane,
+          edge: from,
+        }) => html`<li key=${card.id} class=${card.id === chosen ? "here" : null} style=${{ height: `${ROW}px`, paddingLeft: `${lane * LANE + 34}px` }}>
           <p><a href=${href("model", [card.id])}>${card.name}</a> <span class="hint">${[month(card.released), count(card.parameters)].filter(Boolean).join(" · ")}</span></p>
           ${from && html`<button type="button" class="change" aria-pressed=${card.id === chosen} onClick=${() => update({ edge: card.id === chosen ? "" : card.id })}>${from.label}<span class="hidden">, after ${from.from}</span></button>`}
         </li>`,
@@ -52,7 +56,8 @@ function laid(cards, edges) {
     const all = [...(children.get(id) ?? [])].sort((a, b) => size(a.to) - size(b.to));
     all.forEach((each, i) => place(each.to, i === all.length - 1 ? lane : lane + 1, each, row));
   };
-  for (const each of [...cards].filter(({ id }) => !below.has(id)).sort((a, b) => size(b.id) - size(a.id))) place(each.id, 0, null, null);
+  for (const each of [...cards].filter(({ id }) => !below.has(id)).sort((a, b) => size(b.id) - size(a.id)))
+    place(each.id, 0, null, null);
   return rows;
 }
 
@@ -69,7 +74,7 @@ function Lanes({ rows, chosen }) {
   </svg>`;
 }
 
-const shown = (value) => (typeof value === "number" ? grouped(value) === String(value) || value >= 1000 ? grouped(value) : String(value) : value);
+const shown = (value) => (Number.isInteger(value) ? grouped(value) : String(value));
 
 function Change({ edge, cards }) {
   const name = (id) => cards.find((card) => card.id === id)?.name ?? id;
@@ -85,9 +90,11 @@ function Change({ edge, cards }) {
   return html`<aside class="panel change-detail open" aria-live="polite" aria-label="What changed">
     <div class="row spread head-row"><h2>${name(edge.from)} → ${name(edge.to)}</h2><button type="button" class="icon-button" aria-label="Close" onClick=${() => update({ edge: "" })}><${Icon} name="close" /></button></div>
     ${edge.relation && html`<p class="hint">${RELATIONS[edge.relation] ?? edge.relation}${edge.source && `: ${edge.source}`}</p>`}
-    ${rows.length > 0
-      ? html`<table><thead><tr><th scope="col">What</th><th scope="col">before</th><th scope="col">after</th></tr></thead><tbody>${rows.map((row) => html`<tr><th scope="row">${row.what}</th><td>${shown(row.a)}</td><td>${shown(row.b)}</td></tr>`)}</tbody></table>`
-      : html`<p>${edge.label}</p>`}
+    ${
+      rows.length > 0
+        ? html`<table><thead><tr><th scope="col">What</th><th scope="col">before</th><th scope="col">after</th></tr></thead><tbody>${rows.map((row) => html`<tr><th scope="row">${row.what}</th><td>${shown(row.a)}</td><td>${shown(row.b)}</td></tr>`)}</tbody></table>`
+        : html`<p>${edge.label}</p>`
+    }
     <p><a class="button" href=${href("compare", [`${edge.from},${edge.to}`])}>Compare them</a></p>
   </aside>`;
 }

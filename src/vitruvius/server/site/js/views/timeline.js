@@ -52,7 +52,12 @@ function Points({ cards, measure, width }) {
     ${steps.map((value) => html`<g><line class="grid" x1=${LEFT} x2=${width - 8} y1=${y(value)} y2=${y(value)} /><text class="axis" x=${LEFT - 10} y=${y(value) + 4} text-anchor="end">${say(value)}</text></g>`)}
     ${years.map((year) => html`<g><line class="grid" x1=${x(year * 12)} x2=${x(year * 12)} y1=${TOP} y2=${HEIGHT - BOTTOM} /><text class="axis" x=${x(year * 12) + 5} y=${HEIGHT - 12}>${year}</text></g>`)}
     ${points.map(
-      ({ card, px, py, name }) => html`<a key=${card.id} href=${href("model", [card.id])} class="point" aria-label=${`${card.name}, ${month(card.released)}, ${say(card[key])}`}>
+      ({
+        card,
+        px,
+        py,
+        name,
+      }) => html`<a key=${card.id} href=${href("model", [card.id])} class="point" aria-label=${`${card.name}, ${month(card.released)}, ${say(card[key])}`}>
         <title>${card.name}, ${month(card.released)}, ${say(card[key])}</title>
         <circle class=${`kind-${KINDS.indexOf(card.kind)}`} cx=${px} cy=${py} r="6" />
         ${name && html`<text x=${name.x} y=${name.y} text-anchor=${name.anchor}>${card.name}</text>`}
@@ -71,12 +76,24 @@ function laid(cards, key, width) {
   const y = (value) => TOP + ((high - Math.log(value)) / (high - low)) * (HEIGHT - TOP - BOTTOM);
   const years = Array.from({ length: Math.floor((to - from) / 12) + 1 }, (_, i) => from / 12 + i);
   const steps = [];
-  for (let power = Math.ceil(low / Math.log(base)); power <= high / Math.log(base); power += 1) steps.push(base ** power);
-  const taken = cards.map((card, i) => ({ left: x(when[i]) - 6, right: x(when[i]) + 6, top: y(values[i]) - 6, bottom: y(values[i]) + 6 }));
+  for (let power = Math.ceil(low / Math.log(base)); power <= high / Math.log(base); power += 1)
+    steps.push(base ** power);
+  const taken = cards.map((card, i) => ({
+    left: x(when[i]) - 6,
+    right: x(when[i]) + 6,
+    top: y(values[i]) - 6,
+    bottom: y(values[i]) + 6,
+  }));
   const order = cards.map((_, i) => i).sort((a, b) => values[b] - values[a]);
   const names = {};
   for (const i of order) names[i] = named(cards[i].name, x(when[i]), y(values[i]), taken, width);
-  return { x, y, years, steps, points: cards.map((card, i) => ({ card, px: x(when[i]), py: y(values[i]), name: names[i] })) };
+  return {
+    x,
+    y,
+    years,
+    steps,
+    points: cards.map((card, i) => ({ card, px: x(when[i]), py: y(values[i]), name: names[i] })),
+  };
 }
 
 /** A place for a name beside its point where nothing is yet; null if there is none. */
@@ -90,7 +107,13 @@ function named(name, px, py, taken, width) {
   ];
   for (const place of places) {
     const box = { left: place.left, right: place.left + long, top: place.y - LINE + 4, bottom: place.y + 3 };
-    const free = box.left > LEFT && box.right < width && box.top > 0 && taken.every((each) => box.left > each.right || box.right < each.left || box.top > each.bottom || box.bottom < each.top);
+    const free =
+      box.left > LEFT &&
+      box.right < width &&
+      box.top > 0 &&
+      taken.every(
+        (each) => box.left > each.right || box.right < each.left || box.top > each.bottom || box.bottom < each.top,
+      );
     if (free) {
       taken.push(box);
       return place;

@@ -6,7 +6,10 @@ import { look, stream } from "../local.js";
 import { Failure, Field, Select } from "../parts/common.js";
 
 export function Try({ index }) {
-  const { value, error } = usePromise(() => (index.served ? look(index.api, "") : Promise.resolve({ available: false, why: "" })), []);
+  const { value, error } = usePromise(
+    () => (index.served ? look(index.api, "") : Promise.resolve({ available: false, why: "" })),
+    [],
+  );
   return html`
     <div class="hero"><h1>Try</h1><p>A model on this machine writes; see how sure it is, where it looks, and which experts it asks.</p></div>
     ${error && html`<${Failure} error=${error} />`}
@@ -60,7 +63,8 @@ function Written({ prompt, tokens }) {
   const token = tokens[chosen];
   return html`<section class="panel"><h2>What it wrote</h2>
     <p class="written"><span class="hint">${prompt}</span>${tokens.map(
-      (each, i) => html`<button type="button" class="token" aria-pressed=${i === chosen} aria-label=${`${each.text}, probability ${percent(each.probability)}`} style=${{ "--sure": each.probability }} onClick=${() => choose(i)} onMouseEnter=${() => choose(i)}>${each.text}</button>`,
+      (each, i) =>
+        html`<button type="button" class="token" aria-pressed=${i === chosen} aria-label=${`${each.text}, probability ${percent(each.probability)}`} style=${{ "--sure": each.probability }} onClick=${() => choose(i)} onMouseEnter=${() => choose(i)}>${each.text}</button>`,
     )}</p>
     <p class="hidden" role="status">${tokens.length && tokens.length % 16 === 0 ? tokens.map(({ text }) => text).join("") : ""}</p>
     ${token ? html`<table class="choices"><caption>Instead of “${token.text}”, ${percent(token.probability)}</caption><tbody>${token.top.map((each) => html`<tr><th scope="row"><code>${JSON.stringify(each.text)}</code></th><td class="bar-cell"><i><b style=${{ width: `${each.probability * 100}%` }}></b></i></td><td class="number">${percent(each.probability)}</td></tr>`)}</tbody></table>` : html`<p class="hint">The paler a token, the less sure the model was. Point at one for what else it might have been.</p>`}
@@ -101,10 +105,13 @@ function Inside({ api, model, text, idle }) {
   const heads = found?.attentions.find(({ path }) => path === place.path)?.heads ?? 0;
   return html`<section class="panel inside"><div class="row spread"><h2>Inside, one forward pass</h2><button type="button" class="small" disabled=${!idle || !text} onClick=${open}>Look at this text</button></div>
     ${error && html`<${Failure} error=${error} />`}
-    ${found?.attentions.length > 0 && html`<div class="row">
+    ${
+      found?.attentions.length > 0 &&
+      html`<div class="row">
       <${Field} label="Attention"><${Select} value=${place.path} options=${found.attentions.map(({ path }) => [path, path])} onChange=${(path) => show(path, 0)} /><//>
       <${Field} label="Head"><${Select} value=${place.head} options=${Array.from({ length: heads }, (_, i) => [i, i])} onChange=${(head) => show(place.path, Number(head))} /><//>
-    </div>`}
+    </div>`
+    }
     ${attention && html`<${Pattern} attention=${attention} />`}
     ${found?.routers.length > 0 && html`<${Field} label="Router"><${Select} value=${router?.path ?? ""} options=${[["", "choose one"], ...found.routers.map(({ path }) => [path, path])]} onChange=${(path) => path && route(path)} /><//>`}
     ${router && html`<table><thead><tr><th scope="col">Token</th><th scope="col">Experts, best first</th></tr></thead><tbody>${router.tokens.map((token, i) => html`<tr><td><code>${JSON.stringify(textOf(token))}</code></td><td>${router.experts[i].map((expert, k) => `${expert} (${percent(router.weights[i][k])})`).join(", ")}</td></tr>`)}</tbody></table>`}

@@ -24,9 +24,11 @@ export function Wall({ index, query }) {
     <div class="wall">
       <${Filters} cards=${cards} query=${query} active=${active} />
       <section aria-label="Architectures">
-        ${shown.length
-          ? html`<ul class="cards">${shown.map((card, i) => html`<${Card} key=${card.id} card=${card} picked=${picked} eager=${i < 6} />`)}</ul>`
-          : html`<p class="empty">Nothing fits all of that. <button type="button" class="link" onClick=${clear}>Clear the filters</button></p>`}
+        ${
+          shown.length
+            ? html`<ul class="cards">${shown.map((card, i) => html`<${Card} key=${card.id} card=${card} picked=${picked} eager=${i < 6} />`)}</ul>`
+            : html`<p class="empty">Nothing fits all of that. <button type="button" class="link" onClick=${clear}>Clear the filters</button></p>`
+        }
       </section>
     </div>
     ${picked.length > 0 && html`<${Tray} picked=${picked} cards=${cards} />`}
@@ -80,11 +82,14 @@ function Tray({ picked, cards }) {
   const name = (id) => cards.find((card) => card.id === id).name;
   return html`<aside class="tray" aria-label="Picked for comparing">
     <ul>${picked.map(
-      (id) => html`<li>${name(id)} <button type="button" class="icon-button" aria-label=${`Leave out ${name(id)}`} onClick=${() => update({ pick: picked.filter((each) => each !== id).join(",") })}><${Icon} name="close" /></button></li>`,
+      (id) =>
+        html`<li>${name(id)} <button type="button" class="icon-button" aria-label=${`Leave out ${name(id)}`} onClick=${() => update({ pick: picked.filter((each) => each !== id).join(",") })}><${Icon} name="close" /></button></li>`,
     )}</ul>
-    ${picked.length > 1
-      ? html`<a class="button" href=${href("compare", [picked.join(",")])}>Compare ${picked.length} <${Icon} name="arrow" /></a>`
-      : html`<span class="hint">pick one more</span>`}
+    ${
+      picked.length > 1
+        ? html`<a class="button" href=${href("compare", [picked.join(",")])}>Compare ${picked.length} <${Icon} name="arrow" /></a>`
+        : html`<span class="hint">pick one more</span>`
+    }
   </aside>`;
 }
 
@@ -105,8 +110,11 @@ function Facet({ facet, cards, query }) {
   const { key, label, of, long } = facet;
   const on = chosen(query, key);
   const left = filtered(cards, query, key === "features" ? null : key);
-  const values = [...new Set(cards.flatMap(of))].filter(Boolean).sort((a, b) => a.localeCompare(b, "en", { sensitivity: "base" }));
-  const toggle = (value) => update({ [key]: (on.includes(value) ? on.filter((each) => each !== value) : [...on, value]).join(",") });
+  const values = [...new Set(cards.flatMap(of))]
+    .filter(Boolean)
+    .sort((a, b) => a.localeCompare(b, "en", { sensitivity: "base" }));
+  const toggle = (value) =>
+    update({ [key]: (on.includes(value) ? on.filter((each) => each !== value) : [...on, value]).join(",") });
   const boxes = values.map((value) => {
     const many = left.filter((card) => of(card).includes(value)).length;
     return html`<label class=${many || on.includes(value) ? "check" : "check none"}>
@@ -133,7 +141,8 @@ function Range({ range, cards, query }) {
     const ends = [a <= 0 ? "" : said(a), b >= steps ? "" : said(b)];
     update({ [key]: ends.some(Boolean) ? ends.join("..") : "" });
   };
-  const slider = (name, at, onInput) => html`<input type="range" min="0" max=${steps} value=${at} aria-label=${`${label}, ${name}`} aria-valuetext=${say(value(at))} onInput=${onInput} />`;
+  const slider = (name, at, onInput) =>
+    html`<input type="range" min="0" max=${steps} value=${at} aria-label=${`${label}, ${name}`} aria-valuetext=${say(value(at))} onInput=${onInput} />`;
   return html`<fieldset class="facet range">
     <legend>${label}</legend>
     <p class="extent">${say(low ?? least)} – ${say(high ?? most)}</p>

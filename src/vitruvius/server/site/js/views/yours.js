@@ -53,11 +53,14 @@ function Drop({ api }) {
     <div aria-live="polite" class="answers">
       ${state.busy && html`<p class="wait">Reading ${state.busy} …</p>`}
       ${state.failed && html`<${Failure} error=${state.failed} />`}
-      ${state.unknown && html`<section class="panel"><h2>Keys that are not known here</h2>
+      ${
+        state.unknown &&
+        html`<section class="panel"><h2>Keys that are not known here</h2>
         <p>${state.error}</p>
         <ul class="row">${state.unknown.map((key) => html`<li class="tag"><code>${key}</code></li>`)}</ul>
         <p><button type="button" class="primary" onClick=${() => take(state.file, state.unknown)}>Show it without them</button></p>
-      </section>`}
+      </section>`
+      }
       ${state.header && html`<${Header} record=${state.header} />`}
     </div>
   `;
@@ -66,7 +69,11 @@ function Drop({ api }) {
 /** A safetensors header: tensors, but no architecture. */
 function Header({ record }) {
   return html`<section class="panel"><h2>${record.name}</h2>
-    <p class="panel-lead">${count(record.parameters)} elements${record.layers ? `, ${grouped(record.layers)} layers` : ""}: ${Object.entries(record.by_dtype).map(([dtype, many]) => `${dtype} ${typeof many === "number" ? count(many) : count(many.elements)}`).join(", ")}</p>
+    <p class="panel-lead">${count(record.parameters)} elements${record.layers ? `, ${grouped(record.layers)} layers` : ""}: ${Object.entries(
+      record.by_dtype,
+    )
+      .map(([dtype, many]) => `${dtype} ${typeof many === "number" ? count(many) : count(many.elements)}`)
+      .join(", ")}</p>
     ${record.fits.length > 0 && html`<p>These can be the tensors of ${record.fits.map((id, i) => html`${i > 0 && ", "}<a href=${href("model", [id])}>${id}</a>`)}.</p>`}
     <p class="note">What tensors alone do not say: ${record.undetermined.join("; ")}. Drop the config.json for all of it.</p>
     <${Table} name="tensors" caption="with * for the numbers in their names">
