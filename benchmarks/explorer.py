@@ -48,7 +48,13 @@ async () => {
 """
 
 
+class Server(ThreadingHTTPServer):
+    request_queue_size = 128  # a browser opens several connections at once
+
+
 class Quiet(SimpleHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
     def log_message(self, *args: object) -> None:
         pass
 
@@ -79,7 +85,7 @@ def main() -> None:
     options.add_argument("folder")
     options.add_argument("--turns", type=int, default=5)
     asked = options.parse_args()
-    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=asked.folder))
+    server = Server(("127.0.0.1", 0), partial(Quiet, directory=asked.folder))
     threading.Thread(target=server.serve_forever, daemon=True).start()
     address = f"http://127.0.0.1:{server.server_port}/"
     with sync_playwright() as playwright:

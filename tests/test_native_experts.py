@@ -1,4 +1,4 @@
-"""The native engine's mixtures of experts and its indexer against numpy and the torch router, at every instruction set."""
+"""The native engine's experts and indexer against numpy and the torch router, at every instruction set."""
 
 from __future__ import annotations
 
@@ -181,9 +181,9 @@ class Experts:
         return y
 
     def expected(self) -> NDArray[np.float64]:
-        logits, x = np.split(self.inputs.astype(np.float64), [self.router.experts], 1)
-        weights, chosen = routed(self.router, self.inputs[:, : self.router.experts], random(1), random(1))
-        y = 0.5 * x
+        logits, x = np.split(self.inputs, [self.router.experts], 1)
+        weights, chosen = routed(self.router, logits, random(1), random(1))
+        y = 0.5 * x.astype(np.float64)
         for row, (each, experts) in enumerate(zip(weights, chosen, strict=True)):
             for weight, e in zip(each, experts, strict=True):
                 given, after = (x[row] * weight, 1.0) if self.weigh == "input" else (x[row], weight)
@@ -251,7 +251,7 @@ def indexed(
     with plan.engine(simd, threads) as engine:
         sequence = engine.sequence(len(inputs), dtype=dtype)
         parts = np.split(np.arange(len(inputs)), np.cumsum(chunks))
-        chosen = np.concatenate([engine.step((sequence, ids)) for ids in parts]).view(np.int32)
+        chosen = np.concatenate([engine.step((sequence, ids.tolist())) for ids in parts]).view(np.int32)
     for count, *positions in chosen:
         assert list(positions[:count]) == sorted(set(positions[:count]))
     return [set(positions[:count]) for count, *positions in chosen]
@@ -327,7 +327,7 @@ HARM = {
 def test_groups_that_are_not_what_route_leaves_do_no_harm(name: str | None) -> None:
     words = np.zeros(128, np.int32)  # one expert with all 16 pairs
     words[:21] = [1, 0, *range(16), 0, 0, 16]
-    for place, value in HARM.get(name, {}).items():
+    for place, value in (HARM[name] if name else {}).items():
         words[place] = value
     inputs = np.concatenate([words.view(np.float32).reshape(8, 16), random(8, 64)], 1)
     for simd in SIMD:

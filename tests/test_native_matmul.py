@@ -101,15 +101,35 @@ def test_floats_are_kept_or_rounded_to_even(rows: int, cols: int) -> None:
     w = random(rows, cols)
     w[0, :4] = [0.0, 1e-7, -65270.0, 2.0**-15]  # in float16 subnormal, near the largest, subnormal
     rounded = {"f32": w, "f16": w.astype(np.float16).astype(np.float32), "bf16": bfloat(w)}
-    for kind, source in {"F32": w, "F16": w.astype(np.float16), "BF16": (bfloat(w).view(np.uint32) >> 16).astype(np.uint16)}.items():
+    for kind, source in {
+        "F32": w,
+        "F16": w.astype(np.float16),
+        "BF16": (bfloat(w).view(np.uint32) >> 16).astype(np.uint16),
+    }.items():
         for format_ in FLOATS:
             expected = w if kind == "F32" else rounded[kind.lower()]
-            expected = {"f32": expected, "f16": expected.astype(np.float16).astype(np.float32), "bf16": bfloat(expected)}[format_]
-            np.testing.assert_array_equal(unpack(pack(format_, kind, source, rows, cols)), expected, err_msg=f"{kind} {format_}")
+            expected = {
+                "f32": expected,
+                "f16": expected.astype(np.float16).astype(np.float32),
+                "bf16": bfloat(expected),
+            }[format_]
+            np.testing.assert_array_equal(
+                unpack(pack(format_, kind, source, rows, cols)), expected, err_msg=f"{kind} {format_}"
+            )
 
 
 # Root mean square errors over that of the numbers, normally distributed: a little above what was measured.
-ERRORS = {"q8": 0.0056, "q4": 0.081, "q4m": 0.073, "q5": 0.041, "q5m": 0.0353, "q4k": 0.074, "q5k": 0.037, "q6k": 0.019, "mxfp4": 0.12}
+ERRORS = {
+    "q8": 0.0056,
+    "q4": 0.081,
+    "q4m": 0.073,
+    "q5": 0.041,
+    "q5m": 0.0353,
+    "q4k": 0.074,
+    "q5k": 0.037,
+    "q6k": 0.019,
+    "mxfp4": 0.12,
+}
 
 
 @pytest.mark.parametrize("format_", ERRORS)
@@ -176,7 +196,9 @@ def test_all_codes_of_the_integer_formats() -> None:
             x[1], x[2, ::2], x[3, 1::4] = -1.0, -1.0, -1.0
             for simd in SIMD:
                 expected = quantized(x) @ unpack(matrix).astype(np.float64).T
-                np.testing.assert_allclose(multiply(matrix, x, simd), expected, 1e-5, 1e-2, err_msg=f"{simd} {kind} {fill}")
+                np.testing.assert_allclose(
+                    multiply(matrix, x, simd), expected, 1e-5, 1e-2, err_msg=f"{simd} {kind} {fill}"
+                )
 
 
 def add(plan: PlanOfTest, matrices: list[native.Matrix]) -> int:
@@ -246,7 +268,9 @@ def test_gated_products(format_: str, act: str) -> None:
     """Gate and up of 40 channels (three panels each, which alternate), with biases."""
     x, w, biases = random(21, 64), random(96, 64), random(96)
     matrix = pack(format_, "F32", w, 96, 64)
-    panels = ((x if format_ in FLOATS else quantized(x)) @ unpack(matrix).astype(np.float64).T + biases).reshape(21, 3, 2, 16)
+    panels = ((x if format_ in FLOATS else quantized(x)) @ unpack(matrix).astype(np.float64).T + biases).reshape(
+        21, 3, 2, 16
+    )
     gate, up = (panels[:, :, i].reshape(21, 48)[:, :40] for i in (0, 1))
     if act == "clamped":
         gate, up = np.minimum(gate, 3.0), np.clip(up, -3.0, 3.0)
@@ -258,7 +282,9 @@ def test_gated_products(format_: str, act: str) -> None:
 
     def build(plan: PlanOfTest) -> int:
         y = plan.buffer(40)
-        more = {"gate_scale": 1.0, "limit": 3.0, "alpha": 1.7, "offset": 1.0} if act == "clamped" else {"gate_scale": 0.7}
+        more = (
+            {"gate_scale": 1.0, "limit": 3.0, "alpha": 1.7, "offset": 1.0} if act == "clamped" else {"gate_scale": 0.7}
+        )
         plan.op("glu", x=plan.x, y=y, matrix=add(plan, [matrix]), bias=plan.vector(biases), act=act, **more)
         return y
 

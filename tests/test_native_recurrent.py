@@ -49,7 +49,7 @@ def check(
             with plan.engine(simd, threads) as engine:
                 parts = in_chunks(engine, first, second)
                 for got, want in (
-                    (engine.run(first), wanted[0]),
+                    (engine.run(first.tolist()), wanted[0]),
                     (parts[0], wanted[0][: len(parts[0])]),
                     (parts[1], wanted[1]),
                 ):

@@ -7,6 +7,7 @@ import shutil
 import socket
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from functools import cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -45,6 +46,9 @@ def exported() -> Iterator[str]:
     files, making = explorer(), threading.Lock()
     made = cache(lambda path: files[path]())
 
+    class Server(ThreadingHTTPServer):
+        request_queue_size = 128  # a browser opens several connections at once
+
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             path = self.path.partition("?")[0].removeprefix(FOLDER) or "index.html"
@@ -57,12 +61,13 @@ def exported() -> Iterator[str]:
             self.send_header("content-type", content_type(path) or "")
             self.send_header("content-length", str(len(body)))
             self.end_headers()
-            self.wfile.write(body)
+            with suppress(ConnectionError):  # the page was left
+                self.wfile.write(body)
 
         def log_message(self, *args: Any) -> None:
             pass
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server = Server(("127.0.0.1", 0), Handler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     yield f"http://127.0.0.1:{server.server_port}{FOLDER}"
     server.shutdown()

@@ -57,7 +57,7 @@ class Mapped:
         match self._header.get(name):
             case {"dtype": str(dtype), "shape": list(shape), "data_offsets": [int(begin), int(end)]} if dtype in RAW:
                 pass
-            case {"dtype": str(dtype)}:
+            case {"dtype": str(dtype)} if dtype not in RAW:
                 raise InputError(f"{self.path}: {name} holds {dtype}, which cannot be loaded yet")
             case _:
                 raise InputError(f"{self.path}: {name} is not described as it should be")

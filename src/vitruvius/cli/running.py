@@ -130,17 +130,16 @@ def load_native(source: str, how: How) -> Runner | None:
     native engine will do."""
     from ..errors import NotLoweredError
     from ..inference.native import engine
-    from ..native.library import library
-    from ..native.loading import MISSING
+    from ..native.library import MISSING, library
 
     if library() is None and not how.must:
-        click.echo(f"{MISSING}; PyTorch goes on", err=True)
+        click.echo(f"the native engine is {MISSING}; PyTorch goes on", err=True)
         return None
     try:
         return engine(source, how.weights or "as-is", how.threads, ignore=how.ignore, progress=shown)
     except NotLoweredError as error:
         if how.must:
-            raise
+            raise InputError(f"{error}; --engine torch runs it") from None
         click.echo(f"{error}; PyTorch goes on", err=True)
         return None
 

@@ -6,6 +6,7 @@ import platform
 from importlib import metadata
 
 from .. import __version__, catalog
+from ..native.library import MISSING, library
 
 
 def available() -> str:
@@ -13,7 +14,7 @@ def available() -> str:
     lines = [f"vitruvius {__version__}, Python {platform.python_version()}"]
     lines += [
         _line("torch", "torch", "runs the models", "pip install 'vitruvius[torch]'"),
-        f"{'native engine':<16}not part of this version",
+        f"{'native engine':<16}{_native()}",
         _line("transformers", "transformers", "for `verify`", "pip install transformers==5.23.0"),
     ]
     for entry in catalog.entries():
@@ -21,6 +22,11 @@ def available() -> str:
             weights = entry.weights
             lines.append(_line("weights", weights["distribution"], entry.id, weights["install"]))
     return "\n".join(lines)
+
+
+def _native() -> str:
+    found = library()
+    return MISSING if found is None else f"built, with {', '.join(found.simd)}; runs the models on the CPU"
 
 
 def _line(label: str, distribution: str, what: str, install: str) -> str:

@@ -1,7 +1,7 @@
 """Compiles the native engine: `python -m vitruvius.native.build`.
 
-cpp/sets/*.cpp are compiled once for each instruction set of the machine's architecture, the other files once; as many at
-the same time as there are processors, and the finished library is renamed to its place.
+cpp/sets/*.cpp are compiled once for each instruction set of the machine's architecture, the other files once; as many
+at the same time as there are processors, and the finished library is renamed to its place.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ SAME = {"amd64": "x86_64", "arm64": "aarch64"}
 
 
 def compiler() -> str:
-    """The C++ compiler: $CXX, or the first of c++, g++ and clang++ that is on the path. Raises InputError without one."""
+    """The C++ compiler: $CXX, or the first of c++, g++ and clang++ on the path. Raises InputError without one."""
     names = [os.environ["CXX"]] if os.environ.get("CXX") else ["c++", "g++", "clang++"]
     for name in names:
         if found := shutil.which(name):
@@ -53,6 +53,7 @@ def build(
     machine: str | None = None,
     cxx: str | None = None,
     flags: tuple[str, ...] = (),
+    only: tuple[str, ...] = (),
 ) -> Path:
     """Compiles the library to `target`.
 
@@ -62,6 +63,7 @@ def build(
         machine: the architecture to compile for, by default this one's; another needs a `cxx` for it.
         cxx: the compiler, by default `compiler()`.
         flags: more flags for every compilation.
+        only: the instruction sets, if not all of that architecture.
 
     Raises:
         InputError: there is no compiler, or it fails; with its first error.
@@ -70,6 +72,9 @@ def build(
     machine = (machine or platform.machine()).lower()
     sets = SETS.get(SAME.get(machine, machine), ANY)
     common = [cxx, *FLAGS, *(SANITIZE if sanitize else FAST), *flags]
+    if only:
+        sets = {name: sets[name] for name in only}
+        common.append("-DVT_SETS(S)=" + " ".join(f"S({name})" for name in only))
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target.parent) as folder:
         jobs = [

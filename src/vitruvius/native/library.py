@@ -13,6 +13,7 @@ from ..errors import InputError
 
 ABI = 1
 FOLDER = Path(__file__).parent / "_lib"
+MISSING = "not built: run `python -m vitruvius.native.build` (it needs a C++ compiler)"
 STATE_DTYPES = ("f32", "f16", "q8")  # in the order of VT_STATE_…
 _ERROR_BYTES = 512
 

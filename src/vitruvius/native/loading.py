@@ -18,11 +18,9 @@ from ..errors import InputError
 from . import lowering
 from .engine import Parts, Running
 from .formats import Format, Weights, checked, format_for
-from .library import STATE_DTYPES, library
+from .library import MISSING, STATE_DTYPES, library
 from .packing import Progress, pack
 from .plan import Builder, Plan, Vocabulary
-
-MISSING = "the native engine is not built: run `python -m vitruvius.native.build` (it needs a C++ compiler)"
 
 
 def load(
@@ -57,7 +55,7 @@ def load(
     if threads is not None and threads < 1:
         raise InputError(f"threads must be at least 1, got {threads}")
     if built is None:
-        raise InputError(MISSING)
+        raise InputError(f"the native engine is {MISSING}")
     path = weights(source)
     checkpoint = open_checkpoint(path, "np")  # first, so that a GGUF file's header is read only once
     complete = architecture(path, ignore, name=None if Path(source).exists() else str(source))

@@ -16,9 +16,8 @@ struct AttendShape {
     int padded;  // channels of a value, rounded up to 16
 
     VT_INLINE AttendShape(const StateSpec& state, int heads) {
-        const int wanted = state.shared ? 48 : 24;  // latent values are transposed for each item: more rows share that
         group = heads / state.heads;
-        tokens = group < wanted ? wanted / group : 1;
+        tokens = group < 48 ? 48 / group : 1;
         rows = tokens * group;
         padded = static_cast<int>(round16(state.value_dim()));
     }

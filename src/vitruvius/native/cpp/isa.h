@@ -19,7 +19,8 @@ struct MatrixKernels {
 // As `kernels` in step.h.
 const MatrixKernels* matrix_kernels(const char* simd);
 
-#if defined(__x86_64__) || defined(_M_X64)
+#if defined(VT_SETS)  // given by the build
+#elif defined(__x86_64__) || defined(_M_X64)
 #define VT_SETS(S) S(avx512) S(avx2) S(plain) S(naive)  // the best first
 #elif defined(__aarch64__)
 #define VT_SETS(S) S(dotprod) S(neon) S(plain) S(naive)

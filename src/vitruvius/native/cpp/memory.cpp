@@ -1,6 +1,8 @@
 #include "memory.h"
 
-#if defined(__unix__) || defined(__APPLE__)
+// The sanitizer for addresses knows what malloc gives, to the byte.
+#if (defined(__unix__) || defined(__APPLE__)) && !defined(__SANITIZE_ADDRESS__)
+#define VT_MMAP
 #include <sys/mman.h>
 #else
 #include <cstdlib>
@@ -9,7 +11,7 @@
 
 namespace vt {
 
-#if defined(__unix__) || defined(__APPLE__)
+#ifdef VT_MMAP
 
 void* allocate(size_t bytes) {
     if (bytes == 0 || bytes > PTRDIFF_MAX - 2 * huge_page) return nullptr;

@@ -26,17 +26,17 @@ struct Set {
     const MatrixKernels* matrix_kernels;
 };
 
-bool plain() { return true; }
-bool naive() { return true; }
+[[maybe_unused]] bool plain() { return true; }
+[[maybe_unused]] bool naive() { return true; }
 #if defined(__x86_64__)
-bool avx2() { return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c"); }
-bool avx512() {
+[[maybe_unused]] bool avx2() { return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c"); }
+[[maybe_unused]] bool avx512() {
     return avx2() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
            __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512vnni");
 }
 #elif defined(__aarch64__)
-bool neon() { return true; }
-bool dotprod() {
+[[maybe_unused]] bool neon() { return true; }
+[[maybe_unused]] bool dotprod() {
 #if defined(__linux__)
     return getauxval(AT_HWCAP) & (1ul << 20);  // HWCAP_ASIMDDP
 #else

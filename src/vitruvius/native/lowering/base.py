@@ -39,7 +39,7 @@ def lower(b: Builder, part: Spec, width: int, path: str, x: Buffer, to: Target) 
 
 def not_lowered(part: Spec, path: str) -> NotLoweredError:
     """The error to raise for a part that only PyTorch can run."""
-    return NotLoweredError(f"{type(part).__name__} ({path}) has no native form yet; --engine torch runs it")
+    return NotLoweredError(f"{type(part).__name__} ({path}) has no native form yet")
 
 
 def layer_of(path: str) -> int:

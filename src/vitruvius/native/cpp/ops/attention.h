@@ -11,7 +11,8 @@
 //            └──────────┘                └──────────┘                               └──────────┘
 //
 // Threads share all tiles of all items evenly. Where an item falls to several of them, each leaves its part, and who had
-// the first tile adds them up. Few rows read the state as it is; many rows have a tile converted to floats first.
+// the first tile adds them up. Floats and float16 are read as they are, others converted to floats first, a tile at a
+// time.
 #pragma once
 
 #include <cmath>
@@ -27,6 +28,7 @@ namespace VT_ISA {
 
 constexpr int SUMS = REGISTERS * 3 / 4 / PARTS;       // that stay in registers
 constexpr int MOST_ROWS = SUMS < 6 ? SUMS : 6;        // rows that are computed side by side
+constexpr bool FAST_HALVES = VT_IS(VT_ISA) > 0;       // whether converting float16 costs hardly more than a load
 constexpr float NOTHING = -1e30f;                     // the score of what is not seen
 
 // How many of the F that stand beside each other go with that many rows.
@@ -231,8 +233,8 @@ inline void Attention::gather(const Item& item, int tile) const {
 inline void Attention::find(const Item& item, int number, Tile& tile) const {
     const Sequence& sequence = *item.part->sequence;
     const Store store = sequence.store;
-    const bool few = item.tokens * shape.group <= MOST_ROWS, selected = is_selected(item);
-    const bool as_is = !selected && (store == Store::f32 || (store == Store::f16 && few && !state.shared));
+    const bool selected = is_selected(item), convertible = FAST_HALVES || item.tokens * shape.group <= MOST_ROWS;
+    const bool as_is = !selected && (store == Store::f32 || (store == Store::f16 && convertible && !state.shared));
     const bool values_as_is = as_is && state.v_dim && state.v_dim % LANES == 0;
     const int blocks = sequence.place(o.state).slots / LANES, rest = item.keys - number * TILE;
     tile.first = item.begin + int64_t{number} * TILE;

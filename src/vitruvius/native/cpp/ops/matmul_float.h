@@ -94,7 +94,8 @@ template <Format f> void float_kernel(const PanelTile& t, const Input& in) {
 #if VT_IS(VT_ISA) == 3
     if (f == BF16 && in.b) return t.panels == 2 ? pairs_rows<2, 12>(t, in, t.r0) : pairs_rows<1, 12>(t, in, t.r0);
 #endif
-    if (t.panels == FLOAT_PANELS) return float_rows<f, FLOAT_PANELS, FLOAT_ROWS>(t, in, t.r0);
+    const bool stream = t.r1 - t.r0 <= ALONE_ROWS;  // few rows wait for memory, which is best read from one place
+    if (t.panels == FLOAT_PANELS && !stream) return float_rows<f, FLOAT_PANELS, FLOAT_ROWS>(t, in, t.r0);
     for (int p = 0; p < t.panels; ++p) {
         const PanelTile one{t.w + p * t.panel_bytes, 0, 1, t.cols, t.r0, t.r1, t.out + p * t.out_stride, 0};
         float_rows<f, 1, FLOAT_ROWS / FLOAT_PANELS>(one, in, t.r0);

@@ -79,8 +79,7 @@ export function Chart({ name, title, data, about }) {
     <div class="row spread">
       <h3>${title}</h3>
       <span class="row">
-        <${Doing} label=${`Copy the chart ${title} as SVG`}
-          does=${async () => copyText(await svg(), `${title}.svg`)}>SVG<//>
+        <${Doing} label=${`Copy the chart ${title} as SVG`} does=${async () => copyText(await svg(), `${title}.svg`)}>SVG<//>
         <${Doing} label=${`Copy the chart ${title} as PNG`}
           does=${async () => copyPng(await png(await svg()), `${title}.png`)}>PNG<//>
       </span>

@@ -47,8 +47,7 @@ function App() {
       <nav aria-label="Views">
         ${NAVIGATION.map(
           (name) =>
-            html`<a key=${name} href=${href(name)}
-              aria-current=${name === shown ? "page" : null}>${VIEWS[name].title}</a>`,
+            html`<a key=${name} href=${href(name)} aria-current=${name === shown ? "page" : null}>${VIEWS[name].title}</a>`,
         )}
       </nav>
       <${ThemeButton} />
@@ -58,7 +57,10 @@ function App() {
       ${ready && html`<${View} key=${shown} index=${known.value} ...${route} />`}
     </main>
     <footer class="bottom">
-      <p>Every figure, drawing and comparison is computed from the model's definition${known.value?.version && html`, by <code>vitruvius ${known.value.version}</code>`}.</p>
+      <p>
+        Every figure, drawing and comparison is computed from the model's definition
+        ${known.value?.version && html`${", by "}<code>vitruvius ${known.value.version}</code>`}.
+      </p>
     </footer>
   `;
 }
@@ -92,8 +94,8 @@ function ThemeButton() {
       // not remembered then
     }
   };
-  return html`<button class="icon-button theme" type="button" onClick=${change}
-    aria-label=${`Switch to the ${other} theme`} title=${`Switch to the ${other} theme`}>
+  return html`<button class="icon-button theme" type="button" onClick=${change} aria-label=${`Switch to the ${other} theme`}
+    title=${`Switch to the ${other} theme`}>
     <${Icon} name=${theme === "dark" ? "sun" : "moon"} />
   </button>`;
 }

@@ -19,8 +19,7 @@ const ICONS = {
 
 /** A line icon; what it means is said by the control around it. */
 export const Icon = ({ name }) =>
-  html`<svg class="icon" viewBox="0 0 24 24" width="18" height="18" aria-hidden="true"><path d=${ICONS[name]} />
-    </svg>`;
+  html`<svg class="icon" viewBox="0 0 24 24" width="18" height="18" aria-hidden="true"><path d=${ICONS[name]} /></svg>`;
 
 /** One line that says what went wrong. */
 export const Failure = ({ error }) => html`<p class="failure" role="alert">${error.message}</p>`;
@@ -70,8 +69,7 @@ export function Select({ value, options, onChange, ...rest }) {
   const option = ([key, label]) =>
     html`<option value=${key} selected=${String(key) === String(value)}>${label}</option>`;
   return html`<select value=${value} onChange=${(event) => onChange(event.target.value)} ...${rest}>
-    ${options.map((each) => (Array.isArray(each) ? option(each) : html`<optgroup
-      label=${each.label}>${each.options.map(option)}</optgroup>`))}
+    ${options.map((each) => (Array.isArray(each) ? option(each) : html`<optgroup label=${each.label}>${each.options.map(option)}</optgroup>`))}
   </select>`;
 }
 

@@ -19,7 +19,8 @@ export function Curves({ records, devices, query }) {
   const flops = useMemo(() => ({ rows: flopRows(records) }), [records]);
   const batch = useMemo(() => ({ rows: batchRows(records, setting) }), [records, key]);
   const filled = useMemo(() => memoryRows(records, setting), [records, key]);
-  const where = `${setting.devices > 1 ? `${setting.devices} × ` : ""}${setting.device.title}, ${setting.weights} weights, ${tokens(setting.context)} tokens of context`;
+  const many = setting.devices > 1 ? `${setting.devices} × ` : "";
+  const where = `${many}${setting.device.title}, ${setting.weights} weights, ${tokens(setting.context)} tokens of context`;
   return html`<section class="curves" aria-label="Curves">
     <h2>Curves</h2>
     <div class="panel curve-settings"><${Choices} setting=${setting} pieces=${pieces} devices=${devices} />
@@ -37,8 +38,7 @@ export function Curves({ records, devices, query }) {
         about=${`Bytes that one sequence holds, in ${setting.state}, ${policies.map(policyName).join(" and ")}.`} />
       <${Chart} name="flops" title="Work for one more token" data=${flops}
         about="Operations of decoding one token, by how much context it has." />
-      <${Chart} name="latency" title="Time per token" data=${batch}
-        about=${`Decoding, on ${where}. Dotted: does not fit.`} />
+      <${Chart} name="latency" title="Time per token" data=${batch} about=${`Decoding, on ${where}. Dotted: does not fit.`} />
       <${Chart} name="throughput" title="Throughput" data=${batch}
         about=${`Tokens per second of all sequences, on ${where}. Dotted: does not fit.`} />
       <${Chart} name="memory" title="Memory on each device" data=${filled}

@@ -97,16 +97,15 @@ export function Drawing({ name, drawing, parts, on, chosen, marks, tallest = 0.8
   };
   return html`<div class="drawing-block">
     <div class="drawing">
-      <div class="drawing-frame" ref=${frame} tabindex="0" role="group"
-        aria-label=${`Drawing of ${name}; plus and minus zoom`}
+      <div class="drawing-frame" ref=${frame} tabindex="0" role="group" aria-label=${`Drawing of ${name}; plus and minus zoom`}
         onPointerOver=${pointed(false)} onFocusIn=${pointed(false)} onClick=${pointed(true)} onKeyDown=${keys} onWheel=${wheel} ...${dragging(frame)}></div>
       <div class="drawing-tools">
         <button type="button" class="icon-button" aria-label="Zoom out" disabled=${zoom <= 1}
           onClick=${() => setZoom(Math.max(1, zoom / STEP))}><${Icon} name="minus" /></button>
-        <button type="button" class="icon-button" aria-label="Fit the drawing" onClick=${() => setZoom(1)}>
-        <${Icon} name="fit" /></button>
-        <button type="button" class="icon-button" aria-label="Zoom in"
-          onClick=${() => setZoom(Math.min(6, zoom * STEP))}><${Icon} name="plus" /></button>
+        <button type="button" class="icon-button" aria-label="Fit the drawing" onClick=${() => setZoom(1)}><${Icon} name="fit" />
+        </button>
+        <button type="button" class="icon-button" aria-label="Zoom in" onClick=${() => setZoom(Math.min(6, zoom * STEP))}>
+        <${Icon} name="plus" /></button>
       </div>
     </div>
     <div class="row drawing-copies">

@@ -7,7 +7,8 @@ export function Inspector({ record, path, chosen, leave }) {
   const part = path && record.parts[path];
   if (!part)
     return html`<aside class="panel inspector" aria-label="About the part">
-      <p class="hint">Point at a part of the drawing, or walk through them with Tab. Click or Enter keeps it.</p><${Colours} /></aside>`;
+      <p class="hint">Point at a part of the drawing, or walk through them with Tab. Click or Enter keeps it.</p><${Colours} />
+      </aside>`;
   const kind = record.kinds[part.kind];
   const equation = part.equation ?? kind?.equation;
   const several = part.layers > 1;
@@ -23,8 +24,8 @@ export function Inspector({ record, path, chosen, leave }) {
     ${
       (part.parameters > 0 || part.flops > 0) &&
       html`<dl class="figures">
-      <div><dt>Parameters${several && ", one layer"}</dt>
-      <dd title=${grouped(part.parameters)}>${count(part.parameters)}</dd></div>
+      <div><dt>Parameters${several && ", one layer"}</dt><dd title=${grouped(part.parameters)}>${count(part.parameters)}</dd>
+      </div>
       ${part.share !== null && html`<div><dt>of the model${several && `, ${part.layers} layers`}</dt>
         <dd>${percent(part.share)}</dd></div>`}
       <div><dt>FLOPs of a token${several && ", one layer"}</dt><dd>${prefixed(part.flops, "FLOP")}</dd></div>

@@ -14,8 +14,7 @@ export function MemoryBar({ held, capacity }) {
       ${held.total > capacity && html`<span class="memory-limit" style=${{ left: share(capacity) }}></span>`}
     </div>
     <ul class="legend">
-      ${PARTS.map((name) => html`<li><span class=${`swatch of-${name}`}></span>${name} <b>${bytes(held[name])}</b>
-        </li>`)}
+      ${PARTS.map((name) => html`<li><span class=${`swatch of-${name}`}></span>${name} <b>${bytes(held[name])}</b></li>`)}
       ${
         held.total <= capacity
           ? html`<li><span class="swatch of-free"></span>free <b>${bytes(capacity - held.total)}</b></li>`

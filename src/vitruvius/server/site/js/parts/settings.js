@@ -61,16 +61,15 @@ export function Choices({ setting, pieces, devices }) {
     <${Field} label="State (KV cache)" wide><${Select} value=${setting.state}
       options=${plain(Object.keys(pieces.state_per_token))} onChange=${(state) => update({ state })} /><//>
     <${Field} label="State as kept by" wide><${Select} value=${setting.policy}
-      options=${Object.keys(pieces.state).map((name) => [name, policyName(name)])}
-      onChange=${(policy) => update({ policy })} /><//>
+      options=${Object.keys(pieces.state).map((name) => [name, policyName(name)])} onChange=${(policy) => update({ policy })} />
+      <//>
   `;
 }
 
 /** Context and batch. */
 export const Sliders = ({ setting, longest }) => html`
   <${Steps} label="Context" name="context" value=${setting.context}
-    values=${CONTEXTS.filter((each) => each <= Math.max(longest, setting.context))}
-    say=${(value) => `${tokens(value)} tokens`}
+    values=${CONTEXTS.filter((each) => each <= Math.max(longest, setting.context))} say=${(value) => `${tokens(value)} tokens`}
     more=${longest && setting.context > longest ? `made for ${tokens(longest)}` : ""} binary />
   <${Steps} label="Batch" name="batch" value=${setting.batch} values=${BATCHES}
     say=${(value) => `${grouped(value)} ${value === 1 ? "sequence" : "sequences"}`} />
@@ -91,14 +90,15 @@ function Steps({ label, name, value, values, say, more, binary }) {
       <span class="row"><span class="hint">${more}</span>
       <input class="exact" type="text" inputmode="numeric" aria-label=${`${label}, exactly`}
         value=${binary ? tokens(value) : grouped(value)} onChange=${typed} /></span></div>
-    <input id=${`slide-${name}`} type="range" min="0" max=${values.length - 1} value=${nearest}
-      aria-valuetext=${say(value)} onInput=${(event) => update({ [name]: values[event.target.value] })} />
+    <input id=${`slide-${name}`} type="range" min="0" max=${values.length - 1} value=${nearest} aria-valuetext=${say(value)}
+      onInput=${(event) => update({ [name]: values[event.target.value] })} />
   </div>`;
 }
 
 /** The fractions of the peaks that are assumed. */
 export function Attained({ setting }) {
   const { device, attained } = setting;
+  const unconfirmed = device.unconfirmed.length ? `; not confirmed by its sheet: ${device.unconfirmed.join(", ")}` : "";
   const whole = {
     compute: prefixed(device.peaks.bf16 ?? device.peaks.f32, "FLOP/s bf16"),
     bandwidth: prefixed(device.bandwidth, "B/s"),
@@ -113,8 +113,9 @@ export function Attained({ setting }) {
       ]) => html`<div class="slider"><div class="row spread">
         <label class="field-label" for=${`slide-${name}`}>${name}: ${percent(share)}</label>
         <span class="hint">of ${whole[name]}</span></div>
-        <input id=${`slide-${name}`} type="range" min="0.05" max="1" step="0.05" value=${share} aria-valuetext=${percent(share)} onInput=${(event) => update({ [name]: event.target.value })} /></div>`,
+        <input id=${`slide-${name}`} type="range" min="0.05" max="1" step="0.05" value=${share} aria-valuetext=${percent(share)}
+          onInput=${(event) => update({ [name]: event.target.value })} /></div>`,
     )}
-    <p class="hint">${device.title}: ${bytes(device.capacity)} of memory${device.unconfirmed.length > 0 && `; not confirmed by its sheet: ${device.unconfirmed.join(", ")}`}</p>
+    <p class="hint">${device.title}: ${bytes(device.capacity)} of memory${unconfirmed}</p>
   </details>`;
 }

@@ -12,12 +12,10 @@ export function Table({ name, caption, children }) {
       <span class="hint">${caption}</span>
       <span class="row">
         <${Doing} label=${`Copy ${name} as CSV`} does=${() => copyText(csv(rows()), `${name}.csv`)}>CSV<//>
-        <${Doing} label=${`Copy ${name} as Markdown`}
-          does=${() => copyText(markdown(rows()), `${name}.md`)}>Markdown<//>
+        <${Doing} label=${`Copy ${name} as Markdown`} does=${() => copyText(markdown(rows()), `${name}.md`)}>Markdown<//>
       </span>
     </div>
-    <div class="table-wrap" tabindex="0" role="region" aria-label=${name}><table ref=${table}>${children}</table>
-    </div>
+    <div class="table-wrap" tabindex="0" role="region" aria-label=${name}><table ref=${table}>${children}</table></div>
   </div>`;
 }
 

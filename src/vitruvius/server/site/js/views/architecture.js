@@ -51,21 +51,34 @@ function Page({ record, cards, chosen }) {
 
 function Head({ record }) {
   const repository = record.origins?.repository;
+  const told = [
+    ...figures(record),
+    ["Layers", grouped(record.layers)],
+    ["Width", grouped(record.width)],
+    ["Vocabulary", grouped(record.vocabulary)],
+    record.experts ? ["Experts", grouped(record.experts)] : ["State, full context", bytes(record.state_at_context)],
+  ];
   return html`<header class="model-head">
     <div>
       <p class="byline">${byline(record)}${record.license && ` · ${record.license}`}</p>
       <h1>${record.name}</h1>
-      <p class="tags"><span class="tag kind">${record.kind}</span>${[...record.attention, ...record.features].map((name) => html`<span class="tag">${name}</span>`)}</p>
+      <p class="tags">
+        <span class="tag kind">${record.kind}</span>
+        ${[...record.attention, ...record.features].map((name) => html`<span class="tag">${name}</span>`)}
+      </p>
     </div>
     <dl class="figures">
-      ${[...figures(record), ["Layers", grouped(record.layers)], ["Width", grouped(record.width)], ["Vocabulary", grouped(record.vocabulary)], record.experts ? ["Experts", grouped(record.experts)] : ["State, full context", bytes(record.state_at_context)]].map(([label, value, about]) => html`<div title=${about}><dt>${label}</dt><dd>${value}</dd></div>`)}
+      ${told.map(([label, value, about]) => html`<div title=${about}><dt>${label}</dt><dd>${value}</dd></div>`)}
     </dl>
     <p class="row">
       <a class="button" href=${href("fit", [record.id])}>Will it fit?</a>
       <a class="small" href=${href("compare", [record.id])}>Compare with …</a>
       ${repository && html`<a class="small" href=${`https://huggingface.co/${repository}`} rel="noreferrer">${repository}</a>`}
     </p>
-    ${record.ignored?.length > 0 && html`<p class="note">Keys of the config that are not known here and were left out: ${record.ignored.map((key, i) => html`${i > 0 && ", "}<code>${key}</code>`)}</p>`}
+    ${record.ignored?.length > 0 && html`<p class="note">
+      Keys of the config that are not known here and were left out:${" "}
+      ${record.ignored.map((key, i) => html`${i > 0 && ", "}<code>${key}</code>`)}
+    </p>`}
     ${record.undetermined?.length > 0 && html`<p class="note">What the header alone does not say: ${record.undetermined.join("; ")}</p>`}
   </header>`;
 }
@@ -77,13 +90,16 @@ function Layers({ record, on }) {
   return html`<section class="panel" aria-labelledby="layers-title">
     <h2 id="layers-title">${grouped(all)} layers in order</h2>
     <p class="panel-lead">From the first, on the left: ${summary}</p>
-    <svg class="strip tall" viewBox=${`0 0 ${all} 1`} preserveAspectRatio="none" role="img" aria-label=${`The layers in order: ${summary}`}>
-      ${kindOf.map((kind, i) => html`<rect class=${kindClass(kind)} x=${i + 0.04} y="0" width="0.92" height="1" onClick=${() => on(kinds[kind].path)}><title>layer ${i}: ${kinds[kind].name}</title></rect>`)}
+    <svg class="strip tall" viewBox=${`0 0 ${all} 1`} preserveAspectRatio="none" role="img"
+      aria-label=${`The layers in order: ${summary}`}>
+      ${kindOf.map((kind, i) => html`<rect class=${kindClass(kind)} x=${i + 0.04} y="0" width="0.92" height="1"
+        onClick=${() => on(kinds[kind].path)}><title>layer ${i}: ${kinds[kind].name}</title></rect>`)}
     </svg>
     <ul class="kinds">${kinds.map(
       (kind, i) => html`<li>
         <svg class="swatch" viewBox="0 0 1 1" aria-hidden="true"><rect class=${kindClass(i)} width="1" height="1" /></svg>
-        <div><b>${kind.layers.length} × ${kind.name}</b> <span class="hint">${ranges(kind.layers)}</span><p class="hint">${kind.about}</p></div>
+        <div><b>${kind.layers.length} × ${kind.name}</b> <span class="hint">${ranges(kind.layers)}</span>
+        <p class="hint">${kind.about}</p></div>
       </li>`,
     )}</ul>
   </section>`;
@@ -112,13 +128,16 @@ function Parts({ record }) {
   const row = (name, weights, decode, prefill, total) => html`<tr class=${total ? "total" : null}>
     <th scope="row">${name}</th>
     <td class="number" data-value=${weights ?? ""} title=${weights ? grouped(weights) : ""}>${weights ? count(weights) : ""}</td>
-    ${total ? html`<td></td>` : html`<${Share} share=${(weights ?? 0) / parameters.total} label=${weights ? percent(weights / parameters.total) : ""} />`}
+    ${total ? html`<td></td>` : html`<${Share} share=${(weights ?? 0) / parameters.total}
+      label=${weights ? percent(weights / parameters.total) : ""} />`}
     <td class="number" data-value=${decode ?? ""}>${decode ? prefixed(decode, "FLOP") : ""}</td>
     <td class="number" data-value=${prefill ?? ""}>${prefill ? prefixed(prefill, "FLOP") : ""}</td>
   </tr>`;
   return html`<section class="panel"><h2>What it is made of</h2>
     <${Table} name=${`${record.name}: parts`} caption=${`FLOPs at ${tokens(record.cost.state.context)} tokens of context`}>
-      <thead><tr><th scope="col">Part</th><th scope="col" class="number">Parameters</th><th scope="col"><span class="hidden">Share</span></th><th scope="col" class="number">Decode, one token</th><th scope="col" class="number">Prefill</th></tr></thead>
+      <thead><tr><th scope="col">Part</th><th scope="col" class="number">Parameters</th><th scope="col">
+      <span class="hidden">Share</span></th><th scope="col" class="number">Decode, one token</th>
+      <th scope="col" class="number">Prefill</th></tr></thead>
       <tbody>
         ${names.map((name) => row(name, parameters.by_part[name], flops.by_part.decode_per_token[name], flops.by_part.prefill[name]))}
         ${row("total", parameters.total, flops.decode_per_token, flops.prefill, true)}
@@ -131,10 +150,13 @@ function State({ record }) {
   const { state, memory } = record.cost;
   const most = Math.max(...Object.values(state.policies), memory.weights_bytes);
   const row = (name, value) =>
-    html`<tr><th scope="row">${name}</th><td class="number" data-value=${value} title=${`${grouped(value)} bytes`}>${bytes(value)}</td><${Share} share=${value / most} label=${percent(value / most)} /></tr>`;
+    html`<tr><th scope="row">${name}</th><td class="number" data-value=${value}
+      title=${`${grouped(value)} bytes`}>${bytes(value)}</td><${Share} share=${value / most} label=${percent(value / most)} />
+      </tr>`;
   return html`<section class="panel"><h2>What it must hold</h2>
     <${Table} name=${`${record.name}: memory`} caption=${`bf16, one sequence of ${tokens(state.context)} tokens`}>
-      <thead><tr><th scope="col">Held</th><th scope="col" class="number">Bytes</th><th scope="col"><span class="hidden">Share</span></th></tr></thead>
+      <thead><tr><th scope="col">Held</th><th scope="col" class="number">Bytes</th><th scope="col">
+      <span class="hidden">Share</span></th></tr></thead>
       <tbody>
         ${row("weights", memory.weights_bytes)}
         ${Object.entries(state.policies).map(([name, value]) => row(name === "minimum" ? "state, at least" : `state in ${name}`, value))}
@@ -150,7 +172,8 @@ function Relatives({ record, cards }) {
   if (!from.length && !to.length) return null;
   const name = (id) => cards.find((card) => card.id === id)?.name ?? id;
   const item = (edge, other, word) => html`<li>
-    <span class="hint">${word}</span> <a href=${href("model", [other])}>${name(other)}</a><span class="hint"> · ${edge.label}</span>
+    <span class="hint">${word}</span> <a href=${href("model", [other])}>${name(other)}</a>
+    <span class="hint"> · ${edge.label}</span>
     <a class="small" href=${href("compare", [`${edge.from},${edge.to}`])}>Compare</a>
   </li>`;
   return html`<section class="panel"><h2>Where it comes from</h2>
@@ -159,11 +182,13 @@ function Relatives({ record, cards }) {
 }
 
 const CopyCode = ({ name, text }) =>
-  html`<div class="copy-code"><${Doing} does=${() => copyText(text, name)}>Copy<//><pre class="code" tabindex="0">${text}</pre></div>`;
+  html`<div class="copy-code"><${Doing} does=${() => copyText(text, name)}>Copy<//><pre class="code" tabindex="0">${text}</pre>
+    </div>`;
 
 function Origins({ origins }) {
   return html`<section class="panel"><h2>Where the figures come from</h2>
-    <table><tbody>${origins.figures.map((figure) => html`<tr><th scope="row">${figure.what}</th><td class="number">${figure.value}</td><td class="origin">${figure.origin}</td></tr>`)}</tbody></table>
+    <table><tbody>${origins.figures.map((figure) => html`<tr><th scope="row">${figure.what}</th>
+      <td class="number">${figure.value}</td><td class="origin">${figure.origin}</td></tr>`)}</tbody></table>
     ${origins.note && html`<p class="hint">${origins.note}</p>`}
     ${origins.unconfirmed.length > 0 && html`<p class="note">Not confirmed by the vendor's own file: ${origins.unconfirmed.join("; ")}</p>`}
     <ul class="sources">${origins.sources.map((source) => html`<li>${source}</li>`)}</ul>

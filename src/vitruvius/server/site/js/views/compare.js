@@ -36,9 +36,13 @@ function Chosen({ ids, cards, query }) {
   return html`<div class="row chosen">
     ${ids.map(
       (id) =>
-        html`<span class="chip" key=${id}><a href=${href("model", [id])}>${name(id)}</a>${ids.length > 1 && html`<button type="button" class="icon-button" aria-label=${`Leave out ${name(id)}`} onClick=${() => go(ids.filter((each) => each !== id))}><${Icon} name="close" /></button>`}</span>`,
+        html`<span class="chip" key=${id}>
+          <a href=${href("model", [id])}>${name(id)}</a>${ids.length > 1 && html`<button type="button" class="icon-button"
+            aria-label=${`Leave out ${name(id)}`} onClick=${() => go(ids.filter((each) => each !== id))}><${Icon} name="close" />
+            </button>`}</span>`,
     )}
-    ${ids.length < MOST && html`<${Select} aria-label="Add a model" value="" options=${[["", "+ add a model"], ...modelOptions(left)]} onChange=${(id) => id && go([...ids, id])} />`}
+    ${ids.length < MOST && html`<${Select} aria-label="Add a model" value=""
+      options=${[["", "+ add a model"], ...modelOptions(left)]} onChange=${(id) => id && go([...ids, id])} />`}
   </div>`;
 }
 
@@ -49,10 +53,15 @@ function Comparison({ records, devices, query }) {
   return html`<article class="comparison">
     <${Figures} records=${records} />
     <section aria-label="Drawings">
-      <div class="row spread"><h2>Drawings</h2>${records.length > 1 && html`<ul class="legend"><li><span class="swatch mark-detail"></span>differs in a detail</li><li><span class="swatch mark-whole"></span>is something else, or not there, in another</li></ul>`}</div>
+      <div class="row spread"><h2>Drawings</h2>${records.length > 1 && html`<ul class="legend"><li>
+        <span class="swatch mark-detail"></span>differs in a detail</li><li><span class="swatch mark-whole">
+        </span>is something else, or not there, in another</li></ul>`}</div>
       <div class=${`drawings of-${records.length}`}>${records.map(
         (record, i) =>
-          html`<div key=${record.id}><h3><a href=${href("model", [record.id])}>${record.name}</a></h3><${Strip} strip=${record.strip} /><${Drawing} name=${record.name} drawing=${record.drawing} parts=${record.parts} marks=${marks[i]} least=${0.42} tallest=${0.7} on=${(path, kept) => kept && path && navigate(href("model", [record.id], { part: path }))} /></div>`,
+          html`<div key=${record.id}><h3><a href=${href("model", [record.id])}>${record.name}</a></h3>
+            <${Strip} strip=${record.strip} /><${Drawing} name=${record.name} drawing=${record.drawing} parts=${record.parts}
+              marks=${marks[i]} least=${0.42} tallest=${0.7}
+              on=${(path, kept) => kept && path && navigate(href("model", [record.id], { part: path }))} /></div>`,
       )}</div>
     </section>
     <${Aspects} records=${records} rows=${rows} all=${all} />
@@ -79,7 +88,10 @@ function Figures({ records }) {
       <thead><tr><th scope="col"></th>${records.map((record) => html`<th scope="col">${record.name}</th>`)}</tr></thead>
       <tbody>${FIGURES.map(
         ([label, said, value]) =>
-          html`<tr><th scope="row">${label}</th>${records.map((record) => html`<td data-value=${value ? value(record) : said(record)}>${said(record)}</td>`)}</tr>`,
+          html`<tr>
+            <th scope="row">${label}</th>
+            ${records.map((record) => html`<td data-value=${(value ?? said)(record)}>${said(record)}</td>`)}
+          </tr>`,
       )}</tbody>
     <//>
   </section>`;
@@ -97,14 +109,18 @@ function Aspects({ records, rows, all }) {
       ? `${differing} of ${rows.length} properties differ`
       : `${rows.length} properties; add a model to see what differs`;
   return html`<section class="panel"><div class="row spread"><h2>What differs</h2>
-      <label class="check"><input type="checkbox" checked=${all} onChange=${() => update({ all: all ? "" : "1" })} /> also what is equal</label></div>
+      <label class="check"><input type="checkbox" checked=${all}
+        onChange=${() => update({ all: all ? "" : "1" })} /> also what is equal</label></div>
     <${Table} name="differences" caption=${caption}>
       <thead><tr><th scope="col">Property</th>${records.map((record) => html`<th scope="col">${record.name}</th>`)}</tr></thead>
       <tbody>${shown.map(
         (row) =>
-          html`<tr class=${row.differs && all ? "differs" : null}><th scope="row"><span class="hint">${row.section} · </span>${row.label}</th>${row.values.map((value) => html`<td class=${value === "none" ? "hint" : null}>${value}</td>`)}</tr>`,
+          html`<tr class=${row.differs && all ? "differs" : null}><th scope="row">
+            <span class="hint">${row.section} · </span>${row.label}</th>
+            ${row.values.map((value) => html`<td class=${value === "none" ? "hint" : null}>${value}</td>`)}</tr>`,
       )}</tbody>
     <//>
-    ${shown.length < wanted.length && html`<p><button type="button" class="small" onClick=${() => setMore(true)}>Show all ${wanted.length}</button></p>`}
+    ${shown.length < wanted.length && html`<p>
+      <button type="button" class="small" onClick=${() => setMore(true)}>Show all ${wanted.length}</button></p>`}
   </section>`;
 }

@@ -19,9 +19,11 @@ export function Fit({ index, args, query }) {
   const choose = (other) => navigate(href("fit", [other], query));
   return html`
     <div class="hero"><h1>Will it fit, and how fast?</h1>
-      <p>A roofline from the definition: what must be computed, read and sent, at the fractions of the peaks that you assume.</p></div>
+      <p>A roofline from the definition: what must be computed, read and sent, at the fractions of the peaks that you assume.</p>
+      </div>
     ${error && html`<${Failure} error=${error} />`}
-    ${value ? html`<${Answer} record=${value[0]} devices=${value[1]} query=${query} models=${modelOptions(index.architectures)} choose=${choose} />` : !error && html`<p class="wait" role="status">Loading …</p>`}
+    ${value ? html`<${Answer} record=${value[0]} devices=${value[1]} query=${query} models=${modelOptions(index.architectures)}
+      choose=${choose} />` : !error && html`<p class="wait" role="status">Loading …</p>`}
   `;
 }
 
@@ -43,13 +45,18 @@ function Answer({ record, devices, query, models, choose }) {
     </section>
     <div class="fit-answer">
       <section class=${room ? "panel verdict fits" : "panel verdict too-large"} aria-label="Answer">
-        <p class="verdict-word" role="status">${room ? "It fits." : "It does not fit."} <span>${bytes(held.total)} of ${bytes(setting.device.capacity)}${setting.devices > 1 && " on each device"}</span></p>
+        <p class="verdict-word"
+          role="status">${room ? "It fits." : "It does not fit."}
+          ${" "}<span>${bytes(held.total)} of ${bytes(setting.device.capacity)}${setting.devices > 1 && " on each device"}</span></p>
         <${MemoryBar} held=${held} capacity=${setting.device.capacity} />
         <dl class="figures speed">
-          <div><dt>Time to first token</dt><dd>${connected ? duration(first) : "–"}</dd><dd class="hint">${bound(prefill)} bound</dd></div>
-          <div><dt>Per token after it</dt><dd>${connected ? duration(next) : "–"}</dd><dd class="hint">${bound(decode)} bound</dd></div>
+          <div><dt>Time to first token</dt><dd>${connected ? duration(first) : "–"}</dd>
+          <dd class="hint">${bound(prefill)} bound</dd></div>
+          <div><dt>Per token after it</dt><dd>${connected ? duration(next) : "–"}</dd><dd class="hint">${bound(decode)} bound</dd>
+          </div>
           <div><dt>One sequence</dt><dd>${connected ? digits(1 / next) : "–"}</dd><dd class="hint">tokens/s</dd></div>
-          <div><dt>All ${grouped(setting.batch)}</dt><dd>${connected ? digits(setting.batch / next) : "–"}</dd><dd class="hint">tokens/s</dd></div>
+          <div><dt>All ${grouped(setting.batch)}</dt><dd>${connected ? digits(setting.batch / next) : "–"}</dd>
+          <dd class="hint">tokens/s</dd></div>
         </dl>
         ${!connected && html`<p class="note">${setting.device.title} has no link to another of its kind.</p>`}
         ${!room && connected && html`<p class="hint">The times are those of a device with the memory for it.</p>`}
@@ -71,7 +78,8 @@ function Limits({ pieces, setting }) {
     <div><dt>Longest context, batch ${grouped(batch)}</dt><dd title=${grouped(longest)}>${reached(longest, MOST_TOKENS)}</dd>
       <dd class="hint">${longest > pieces.context ? `made for ${tokens(pieces.context)}` : "tokens"}</dd></div>
     <div><dt>Largest batch at ${tokens(context)}</dt><dd>${reached(widest, MOST_BATCH)}</dd><dd class="hint">sequences</dd></div>
-    <div><dt>Fewest devices</dt><dd>${fewest ?? `over ${pieces.degrees.at(-1)}`}</dd><dd class="hint">${setting.device.title}</dd></div>
+    <div><dt>Fewest devices</dt><dd>${fewest ?? `over ${pieces.degrees.at(-1)}`}</dd><dd class="hint">${setting.device.title}</dd>
+    </div>
   </dl>`;
 }
 
@@ -90,8 +98,10 @@ function Everywhere({ record, setting, devices }) {
     [record.id, context, batch, weights, state, policy, ...Object.values(setting.attained)],
   );
   return html`<section class="panel"><h2>On every device</h2>
-    <${Table} name=${`${record.name} on every device`} caption=${`the fewest that hold ${grouped(batch)} × ${tokens(context)} tokens`}>
-      <thead><tr><th scope="col">Device</th><th scope="col" class="number">How many</th><th scope="col" class="number">Per token</th><th scope="col" class="number">tokens/s</th></tr></thead>
+    <${Table} name=${`${record.name} on every device`}
+      caption=${`the fewest that hold ${grouped(batch)} × ${tokens(context)} tokens`}>
+      <thead><tr><th scope="col">Device</th><th scope="col" class="number">How many</th>
+      <th scope="col" class="number">Per token</th><th scope="col" class="number">tokens/s</th></tr></thead>
       <tbody>${rows.map(
         ({
           device,
@@ -110,14 +120,19 @@ function ByPart({ record, prefill, decode }) {
   const why = (part) => ["compute", "memory", "network"].find((name) => part[name] === part.seconds);
   return html`<section class="panel"><h2>Where the time goes</h2>
     <${Table} name=${`${record.name}: time by part`} caption="the slowest of computing, reading memory and telling other devices">
-      <thead><tr><th scope="col">Part</th><th scope="col" class="number">First token</th><th scope="col">bound by</th><th scope="col" class="number">Next token</th><th scope="col">bound by</th><th scope="col" class="number">share</th></tr></thead>
+      <thead><tr><th scope="col">Part</th><th scope="col" class="number">First token</th><th scope="col">bound by</th>
+      <th scope="col" class="number">Next token</th><th scope="col">bound by</th><th scope="col" class="number">share</th></tr>
+      </thead>
       <tbody>${Object.keys(decode).map(
         (
           name,
-        ) => html`<tr><th scope="row">${name}</th><td class="number">${duration(prefill[name].seconds)}</td><td>${why(prefill[name])}</td>
-          <td class="number">${duration(decode[name].seconds)}</td><td>${why(decode[name])}</td><td class="number">${percent(decode[name].seconds / whole.decode)}</td></tr>`,
+        ) => html`<tr><th scope="row">${name}</th><td class="number">${duration(prefill[name].seconds)}</td>
+          <td>${why(prefill[name])}</td>
+          <td class="number">${duration(decode[name].seconds)}</td><td>${why(decode[name])}</td>
+          <td class="number">${percent(decode[name].seconds / whole.decode)}</td></tr>`,
       )}
-      <tr class="total"><th scope="row">total</th><td class="number">${duration(whole.prefill)}</td><td></td><td class="number">${duration(whole.decode)}</td><td></td><td></td></tr></tbody>
+      <tr class="total"><th scope="row">total</th><td class="number">${duration(whole.prefill)}</td><td></td>
+      <td class="number">${duration(whole.decode)}</td><td></td><td></td></tr></tbody>
     <//>
   </section>`;
 }

@@ -33,31 +33,43 @@ export function Timeline({ index, query }) {
   return html`
     <div class="hero"><h1>Timeline</h1><p>How large open models became, and how little they remember.</p></div>
     <div class="bar">
-      <${Field} label="Height"><${Select} value=${measure} options=${Object.entries(MEASURES).map(([key, [, label]]) => [key, label])} onChange=${(y) => update({ y })} /><//>
-      <${Field} label="Since"><${Select} value=${since} options=${[2019, 2021, 2023, 2024, 2025].map((year) => [year, year])} onChange=${(year) => update({ since: year })} /><//>
-      <${Field} label="Family"><${Select} value=${chosen(query, "family")[0] ?? ""} options=${[["", "all"], ...families.map((each) => [each, each])]} onChange=${(each) => update({ family: each })} /><//>
-      <ul class="legend">${KINDS.map((kind, i) => html`<li><svg class="swatch" viewBox="0 0 12 12" aria-hidden="true"><circle class=${`kind-${i}`} cx="6" cy="6" r="5" /></svg>${kind}</li>`)}</ul>
+      <${Field} label="Height"><${Select} value=${measure}
+        options=${Object.entries(MEASURES).map(([key, [, label]]) => [key, label])} onChange=${(y) => update({ y })} /><//>
+      <${Field} label="Since"><${Select} value=${since} options=${[2019, 2021, 2023, 2024, 2025].map((year) => [year, year])}
+        onChange=${(year) => update({ since: year })} /><//>
+      <${Field} label="Family"><${Select} value=${chosen(query, "family")[0] ?? ""}
+        options=${[["", "all"], ...families.map((each) => [each, each])]} onChange=${(each) => update({ family: each })} /><//>
+      <ul class="legend">${KINDS.map((kind, i) => html`<li><svg class="swatch" viewBox="0 0 12 12" aria-hidden="true">
+        <circle class=${`kind-${i}`} cx="6" cy="6" r="5" /></svg>${kind}</li>`)}</ul>
     </div>
     <div class="panel timeline" ref=${frame} tabindex="0" role="region" aria-label="Timeline, scrolls sideways">
-      ${cards.length ? html`<${Points} cards=${cards} measure=${measure} width=${width} />` : html`<p class="empty">No dated model here.</p>`}
+      ${cards.length ? html`<${Points} cards=${cards} measure=${measure}
+        width=${width} />` : html`<p class="empty">No dated model here.</p>`}
     </div>
-    ${left.length > 0 && html`<p class="hint">Without a date: ${left.map((card, i) => html`${i > 0 && ", "}<a href=${href("model", [card.id])}>${card.name}</a>`)}</p>`}
+    ${left.length > 0 && html`<p class="hint">
+      Without a date:${" "}
+      ${left.map((card, i) => html`${i > 0 && ", "}<a href=${href("model", [card.id])}>${card.name}</a>`)}
+    </p>`}
   `;
 }
 
 function Points({ cards, measure, width }) {
   const [key, label, say] = MEASURES[measure];
   const { x, y, years, steps, points } = useMemo(() => laid(cards, key, width), [cards, key, width]);
-  return html`<svg width=${width} height=${HEIGHT} viewBox=${`0 0 ${width} ${HEIGHT}`} role="group" aria-label=${`${label} by date`}>
-    ${steps.map((value) => html`<g><line class="grid" x1=${LEFT} x2=${width - 8} y1=${y(value)} y2=${y(value)} /><text class="axis" x=${LEFT - 10} y=${y(value) + 4} text-anchor="end">${say(value)}</text></g>`)}
-    ${years.map((year) => html`<g><line class="grid" x1=${x(year * 12)} x2=${x(year * 12)} y1=${TOP} y2=${HEIGHT - BOTTOM} /><text class="axis" x=${x(year * 12) + 5} y=${HEIGHT - 12}>${year}</text></g>`)}
+  return html`<svg width=${width} height=${HEIGHT} viewBox=${`0 0 ${width} ${HEIGHT}`} role="group"
+    aria-label=${`${label} by date`}>
+    ${steps.map((value) => html`<g><line class="grid" x1=${LEFT} x2=${width - 8} y1=${y(value)} y2=${y(value)} />
+      <text class="axis" x=${LEFT - 10} y=${y(value) + 4} text-anchor="end">${say(value)}</text></g>`)}
+    ${years.map((year) => html`<g><line class="grid" x1=${x(year * 12)} x2=${x(year * 12)} y1=${TOP} y2=${HEIGHT - BOTTOM} />
+      <text class="axis" x=${x(year * 12) + 5} y=${HEIGHT - 12}>${year}</text></g>`)}
     ${points.map(
       ({
         card,
         px,
         py,
         name,
-      }) => html`<a key=${card.id} href=${href("model", [card.id])} class="point" aria-label=${`${card.name}, ${month(card.released)}, ${say(card[key])}`}>
+      }) => html`<a key=${card.id} href=${href("model", [card.id])} class="point"
+        aria-label=${`${card.name}, ${month(card.released)}, ${say(card[key])}`}>
         <title>${card.name}, ${month(card.released)}, ${say(card[key])}</title>
         <circle class=${`kind-${KINDS.indexOf(card.kind)}`} cx=${px} cy=${py} r="6" />
         ${name && html`<text x=${name.x} y=${name.y} text-anchor=${name.anchor}>${card.name}</text>`}

@@ -11,7 +11,8 @@ export function Try({ index }) {
     [],
   );
   return html`
-    <div class="hero"><h1>Try</h1><p>A model on this machine writes; see how sure it is, where it looks, and which experts it asks.</p></div>
+    <div class="hero"><h1>Try</h1>
+    <p>A model on this machine writes; see how sure it is, where it looks, and which experts it asks.</p></div>
     ${error && html`<${Failure} error=${error} />`}
     ${!index.served && html`<p class="note">This is the exported gallery, which runs no model. <code>vitruvius explore</code> on your machine does.</p>`}
     ${index.served && value && !value.available && html`<p class="note">${value.why}</p>`}
@@ -46,15 +47,21 @@ function Box({ api, models }) {
   };
   return html`<div class="try">
     <form class="panel try-form" onSubmit=${run}>
-      <${Field} label="Model" wide><${Select} value=${model} options=${models.map(({ id, name }) => [id, name ?? id])} onChange=${setModel} /><//>
-      <${Field} label="Text to go on from" wide><textarea rows="4" maxlength="8000" value=${prompt} onInput=${(event) => setPrompt(event.target.value)}></textarea><//>
-      <${Field} label=${`Temperature ${temperature}`} wide><input type="range" min="0" max="2" step="0.1" value=${temperature} onInput=${(event) => setTemperature(Number(event.target.value))} /><//>
-      <p class="row">${state.running ? html`<button type="button" class="small" onClick=${() => stopper.current.abort()}>Stop</button>` : html`<button class="primary" disabled=${!prompt}>Write on</button>`}
+      <${Field} label="Model" wide><${Select} value=${model} options=${models.map(({ id, name }) => [id, name ?? id])}
+        onChange=${setModel} /><//>
+      <${Field} label="Text to go on from" wide>
+      <textarea rows="4" maxlength="8000" value=${prompt} onInput=${(event) => setPrompt(event.target.value)}></textarea><//>
+      <${Field} label=${`Temperature ${temperature}`} wide>
+      <input type="range" min="0" max="2" step="0.1" value=${temperature}
+        onInput=${(event) => setTemperature(Number(event.target.value))} /><//>
+      <p class="row">${state.running ? html`<button type="button" class="small"
+        onClick=${() => stopper.current.abort()}>Stop</button>` : html`<button class="primary" disabled=${!prompt}>Write on</button>`}
         ${state.done && html`<span class="hint">${state.done.tokens} tokens, ${digits(state.done.tokens / state.done.seconds)} a second</span>`}</p>
       ${state.error && html`<${Failure} error=${state.error} />`}
     </form>
     <${Written} prompt=${prompt} tokens=${tokens} />
-    <${Inside} key=${model} api=${api} model=${model} text=${prompt + tokens.map(({ text }) => text).join("")} idle=${!state.running} />
+    <${Inside} key=${model} api=${api} model=${model} text=${prompt + tokens.map(({ text }) => text).join("")}
+      idle=${!state.running} />
   </div>`;
 }
 
@@ -64,10 +71,16 @@ function Written({ prompt, tokens }) {
   return html`<section class="panel"><h2>What it wrote</h2>
     <p class="written"><span class="hint">${prompt}</span>${tokens.map(
       (each, i) =>
-        html`<button type="button" class="token" aria-pressed=${i === chosen} aria-label=${`${each.text}, probability ${percent(each.probability)}`} style=${{ "--sure": each.probability }} onClick=${() => choose(i)} onMouseEnter=${() => choose(i)}>${each.text}</button>`,
+        html`<button type="button" class="token" aria-pressed=${i === chosen}
+          aria-label=${`${each.text}, probability ${percent(each.probability)}`} style=${{ "--sure": each.probability }}
+          onClick=${() => choose(i)} onMouseEnter=${() => choose(i)}>${each.text}</button>`,
     )}</p>
     <p class="hidden" role="status">${tokens.length && tokens.length % 16 === 0 ? tokens.map(({ text }) => text).join("") : ""}</p>
-    ${token ? html`<table class="choices"><caption>Instead of “${token.text}”, ${percent(token.probability)}</caption><tbody>${token.top.map((each) => html`<tr><th scope="row"><code>${JSON.stringify(each.text)}</code></th><td class="bar-cell"><i><b style=${{ width: `${each.probability * 100}%` }}></b></i></td><td class="number">${percent(each.probability)}</td></tr>`)}</tbody></table>` : html`<p class="hint">The paler a token, the less sure the model was. Point at one for what else it might have been.</p>`}
+    ${token ? html`<table class="choices"><caption>Instead of “${token.text}”, ${percent(token.probability)}</caption>
+      <tbody>${token.top.map((each) => html`<tr><th scope="row"><code>${JSON.stringify(each.text)}</code></th>
+        <td class="bar-cell"><i><b style=${{ width: `${each.probability * 100}%` }}></b></i></td>
+        <td class="number">${percent(each.probability)}</td>
+        </tr>`)}</tbody></table>` : html`<p class="hint">The paler a token, the less sure the model was. Point at one for what else it might have been.</p>`}
   </section>`;
 }
 
@@ -103,18 +116,26 @@ function Inside({ api, model, text, idle }) {
   };
   const { found, attention, router, error } = state;
   const heads = found?.attentions.find(({ path }) => path === place.path)?.heads ?? 0;
-  return html`<section class="panel inside"><div class="row spread"><h2>Inside, one forward pass</h2><button type="button" class="small" disabled=${!idle || !text} onClick=${open}>Look at this text</button></div>
+  return html`<section class="panel inside"><div class="row spread"><h2>Inside, one forward pass</h2>
+    <button type="button" class="small" disabled=${!idle || !text} onClick=${open}>Look at this text</button></div>
     ${error && html`<${Failure} error=${error} />`}
     ${
       found?.attentions.length > 0 &&
       html`<div class="row">
-      <${Field} label="Attention"><${Select} value=${place.path} options=${found.attentions.map(({ path }) => [path, path])} onChange=${(path) => show(path, 0)} /><//>
-      <${Field} label="Head"><${Select} value=${place.head} options=${Array.from({ length: heads }, (_, i) => [i, i])} onChange=${(head) => show(place.path, Number(head))} /><//>
+      <${Field} label="Attention"><${Select} value=${place.path} options=${found.attentions.map(({ path }) => [path, path])}
+        onChange=${(path) => show(path, 0)} /><//>
+      <${Field} label="Head"><${Select} value=${place.head} options=${Array.from({ length: heads }, (_, i) => [i, i])}
+        onChange=${(head) => show(place.path, Number(head))} /><//>
     </div>`
     }
     ${attention && html`<${Pattern} attention=${attention} />`}
-    ${found?.routers.length > 0 && html`<${Field} label="Router"><${Select} value=${router?.path ?? ""} options=${[["", "choose one"], ...found.routers.map(({ path }) => [path, path])]} onChange=${(path) => path && route(path)} /><//>`}
-    ${router && html`<table><thead><tr><th scope="col">Token</th><th scope="col">Experts, best first</th></tr></thead><tbody>${router.tokens.map((token, i) => html`<tr><td><code>${JSON.stringify(textOf(token))}</code></td><td>${router.experts[i].map((expert, k) => `${expert} (${percent(router.weights[i][k])})`).join(", ")}</td></tr>`)}</tbody></table>`}
+    ${found?.routers.length > 0 && html`<${Field} label="Router">
+      <${Select} value=${router?.path ?? ""} options=${[["", "choose one"], ...found.routers.map(({ path }) => [path, path])]}
+        onChange=${(path) => path && route(path)} /><//>`}
+    ${router && html`<table><thead><tr><th scope="col">Token</th><th scope="col">Experts, best first</th></tr></thead>
+      <tbody>${router.tokens.map((token, i) => html`<tr><td><code>${JSON.stringify(textOf(token))}</code></td>
+        <td>${router.experts[i].map((expert, k) => `${expert} (${percent(router.weights[i][k])})`).join(", ")}</td>
+        </tr>`)}</tbody></table>`}
   </section>`;
 }
 
@@ -125,10 +146,15 @@ function Pattern({ attention }) {
   const names = attention.tokens.map(textOf);
   const size = names.length;
   const [at, point] = useState(null);
+  const said = at
+    ? `${JSON.stringify(names[at[0]])} looks at ${JSON.stringify(names[at[1]])}: ${percent(weights[at[0]][at[1]])}`
+    : "A row for each token that looks, a column for each that it sees.";
   return html`<figure>
-    <svg class="pattern" viewBox=${`0 0 ${size} ${size}`} role="img" aria-label="Attention weights; rows are tokens that look, columns tokens that are seen" onMouseLeave=${() => point(null)}>
-      ${weights.flatMap((row, i) => row.slice(0, i + 1).map((weight, j) => html`<rect x=${j} y=${i} width="1" height="1" fill-opacity=${Math.sqrt(weight)} onMouseEnter=${() => point([i, j])} />`))}
+    <svg class="pattern" viewBox=${`0 0 ${size} ${size}`} role="img"
+      aria-label="Attention weights; rows are tokens that look, columns tokens that are seen" onMouseLeave=${() => point(null)}>
+      ${weights.flatMap((row, i) => row.slice(0, i + 1).map((weight, j) => html`<rect x=${j} y=${i} width="1" height="1"
+        fill-opacity=${Math.sqrt(weight)} onMouseEnter=${() => point([i, j])} />`))}
     </svg>
-    <figcaption class="hint">${at ? `${JSON.stringify(names[at[0]])} looks at ${JSON.stringify(names[at[1]])}: ${percent(weights[at[0]][at[1]])}` : "A row for each token that looks, a column for each that it sees."}</figcaption>
+    <figcaption class="hint">${said}</figcaption>
   </figure>`;
 }

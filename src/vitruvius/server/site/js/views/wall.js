@@ -18,7 +18,8 @@ export function Wall({ index, query }) {
     </div>
     <div class="bar" role="search">
       <${Search} value=${query.q} />
-      <${Field} label="Sort"><${Select} value=${query.sort ?? SORT} options=${SORTS} onChange=${(sort) => update({ sort: sort === SORT ? "" : sort })} /><//>
+      <${Field} label="Sort"><${Select} value=${query.sort ?? SORT} options=${SORTS}
+        onChange=${(sort) => update({ sort: sort === SORT ? "" : sort })} /><//>
       <p class="found" role="status">${shown.length === cards.length ? `${cards.length} models` : `${shown.length} of ${cards.length} models`}</p>
     </div>
     <div class="wall">
@@ -26,8 +27,10 @@ export function Wall({ index, query }) {
       <section aria-label="Architectures">
         ${
           shown.length
-            ? html`<ul class="cards">${shown.map((card, i) => html`<${Card} key=${card.id} card=${card} picked=${picked} eager=${i < 6} />`)}</ul>`
-            : html`<p class="empty">Nothing fits all of that. <button type="button" class="link" onClick=${clear}>Clear the filters</button></p>`
+            ? html`<ul class="cards">${shown.map((card, i) => html`<${Card} key=${card.id} card=${card} picked=${picked}
+              eager=${i < 6} />`)}</ul>`
+            : html`<p class="empty">Nothing fits all of that. <button type="button" class="link"
+              onClick=${clear}>Clear the filters</button></p>`
         }
       </section>
     </div>
@@ -52,7 +55,8 @@ function Search({ value = "" }) {
   }, []);
   return html`<label class="search">
     <${Icon} name="search" /><span class="hidden">Search models</span>
-    <input ref=${input} type="search" placeholder="Search: name, family, MLA, sliding window …" value=${value} onInput=${(event) => update({ q: event.target.value })} />
+    <input ref=${input} type="search" placeholder="Search: name, family, MLA, sliding window …" value=${value}
+      onInput=${(event) => update({ q: event.target.value })} />
     <kbd aria-hidden="true">/</kbd>
   </label>`;
 }
@@ -66,16 +70,19 @@ function Card({ card, picked, eager }) {
       <h2>${card.name}</h2>
     </a>
     <p class="byline">${byline(card)}${card.unconfirmed && html` <abbr title="A value of its config is not confirmed by the vendor's own file">‡</abbr>`}</p>
-    <dl class="figures">${figures(card).map(([label, value, about]) => html`<div title=${about}><dt>${label}</dt><dd>${value}</dd></div>`)}</dl>
+    <dl class="figures">${figures(card).map(([label, value, about]) => html`<div title=${about}><dt>${label}</dt><dd>${value}</dd>
+      </div>`)}</dl>
     <${Strip} strip=${card.strip} />
     <p class="tags"><span class="tag kind">${card.kind}</span>${card.attention.map((name) => html`<span class="tag">${name}</span>`)}</p>
-    <label class="pick"><input type="checkbox" checked=${on} disabled=${!on && picked.length >= MOST} onChange=${pick} /> Compare<span class="hidden"> ${card.name}</span></label>
+    <label class="pick"><input type="checkbox" checked=${on} disabled=${!on && picked.length >= MOST}
+      onChange=${pick} /> Compare<span class="hidden"> ${card.name}</span></label>
   </li>`;
 }
 
 function Thumbnail({ card, eager }) {
   if (card.id.includes(":")) return html`<span class="thumb thumb-none">yours</span>`;
-  return html`<img class="thumb" src=${`data/thumbs/${encodeURIComponent(card.id)}.svg`} loading=${eager ? "eager" : "lazy"} decoding="async" alt="" width="300" height="190" />`;
+  return html`<img class="thumb" src=${`data/thumbs/${encodeURIComponent(card.id)}.svg`} loading=${eager ? "eager" : "lazy"}
+    decoding="async" alt="" width="300" height="190" />`;
 }
 
 function Tray({ picked, cards }) {
@@ -83,11 +90,14 @@ function Tray({ picked, cards }) {
   return html`<aside class="tray" aria-label="Picked for comparing">
     <ul>${picked.map(
       (id) =>
-        html`<li>${name(id)} <button type="button" class="icon-button" aria-label=${`Leave out ${name(id)}`} onClick=${() => update({ pick: picked.filter((each) => each !== id).join(",") })}><${Icon} name="close" /></button></li>`,
+        html`<li>${name(id)} <button type="button" class="icon-button" aria-label=${`Leave out ${name(id)}`}
+          onClick=${() => update({ pick: picked.filter((each) => each !== id).join(",") })}><${Icon} name="close" /></button>
+          </li>`,
     )}</ul>
     ${
       picked.length > 1
-        ? html`<a class="button" href=${href("compare", [picked.join(",")])}>Compare ${picked.length} <${Icon} name="arrow" /></a>`
+        ? html`<a class="button" href=${href("compare", [picked.join(",")])}>Compare ${picked.length} <${Icon} name="arrow" />
+          </a>`
         : html`<span class="hint">pick one more</span>`
     }
   </aside>`;
@@ -118,11 +128,13 @@ function Facet({ facet, cards, query }) {
   const boxes = values.map((value) => {
     const many = left.filter((card) => of(card).includes(value)).length;
     return html`<label class=${many || on.includes(value) ? "check" : "check none"}>
-      <input type="checkbox" checked=${on.includes(value)} onChange=${() => toggle(value)} /><span>${value}</span><span class="many">${many}</span>
+      <input type="checkbox" checked=${on.includes(value)} onChange=${() => toggle(value)} /><span>${value}</span>
+      <span class="many">${many}</span>
     </label>`;
   });
   if (!long) return html`<fieldset class="facet"><legend>${label}</legend>${boxes}</fieldset>`;
-  return html`<details class="facet" open=${on.length > 0}><summary>${label}${on.length > 0 && html` <span class="badge">${on.length}</span>`}</summary>${boxes}</details>`;
+  return html`<details class="facet" open=${on.length > 0}>
+    <summary>${label}${on.length > 0 && html` <span class="badge">${on.length}</span>`}</summary>${boxes}</details>`;
 }
 
 const STEPS = 60;
@@ -142,12 +154,14 @@ function Range({ range, cards, query }) {
     update({ [key]: ends.some(Boolean) ? ends.join("..") : "" });
   };
   const slider = (name, at, onInput) =>
-    html`<input type="range" min="0" max=${steps} value=${at} aria-label=${`${label}, ${name}`} aria-valuetext=${say(value(at))} onInput=${onInput} />`;
+    html`<input type="range" min="0" max=${steps} value=${at} aria-label=${`${label}, ${name}`} aria-valuetext=${say(value(at))}
+      onInput=${onInput} />`;
   return html`<fieldset class="facet range">
     <legend>${label}</legend>
     <p class="extent">${say(low ?? least)} – ${say(high ?? most)}</p>
     <div class="double">
-      <span class="double-track"><span style=${{ left: `${(from / steps) * 100}%`, right: `${(1 - to / steps) * 100}%` }}></span></span>
+      <span class="double-track"><span style=${{ left: `${(from / steps) * 100}%`, right: `${(1 - to / steps) * 100}%` }}></span>
+      </span>
       ${slider("at least", from, (event) => set(Math.min(Number(event.target.value), to), to))}
       ${slider("at most", to, (event) => set(from, Math.max(Number(event.target.value), from)))}
     </div>

@@ -9,7 +9,8 @@ import { Table } from "../parts/table.js";
 
 export function Yours({ index }) {
   return html`
-    <div class="hero"><h1>Your model</h1><p>Its drawing, cost, comparison and speed, from its config.json or from the header of its weights.</p></div>
+    <div class="hero"><h1>Your model</h1>
+    <p>Its drawing, cost, comparison and speed, from its config.json or from the header of its weights.</p></div>
     ${index.served ? html`<${Drop} api=${index.api} />` : html`<${Static} />`}
   `;
 }
@@ -43,11 +44,13 @@ function Drop({ api }) {
     take(event.dataTransfer.files[0]);
   };
   return html`
-    <section class=${over ? "panel drop over" : "panel drop"} onDragOver=${(event) => (event.preventDefault(), setOver(true))} onDragLeave=${() => setOver(false)} onDrop=${drop} aria-label="Drop a file">
+    <section class=${over ? "panel drop over" : "panel drop"} onDragOver=${(event) => (event.preventDefault(), setOver(true))}
+      onDragLeave=${() => setOver(false)} onDrop=${drop} aria-label="Drop a file">
       <${Icon} name="drop" />
       <p>Drop a <code>config.json</code>, a <code>.gguf</code> or a <code>.safetensors</code> file here, or</p>
       <button type="button" class="primary" onClick=${() => input.current.click()}>Choose a file</button>
-      <input ref=${input} type="file" class="hidden" tabindex="-1" aria-label="A config.json, GGUF or safetensors file" accept=".json,.gguf,.safetensors" onChange=${(event) => take(event.target.files[0])} />
+      <input ref=${input} type="file" class="hidden" tabindex="-1" aria-label="A config.json, GGUF or safetensors file"
+        accept=".json,.gguf,.safetensors" onChange=${(event) => take(event.target.files[0])} />
       <p class="hint">It goes to the explorer on your own machine only. Of weight files nothing but the header is read.</p>
     </section>
     <div aria-live="polite" class="answers">
@@ -58,7 +61,8 @@ function Drop({ api }) {
         html`<section class="panel"><h2>Keys that are not known here</h2>
         <p>${state.error}</p>
         <ul class="row">${state.unknown.map((key) => html`<li class="tag"><code>${key}</code></li>`)}</ul>
-        <p><button type="button" class="primary" onClick=${() => take(state.file, state.unknown)}>Show it without them</button></p>
+        <p><button type="button" class="primary" onClick=${() => take(state.file, state.unknown)}>Show it without them</button>
+        </p>
       </section>`
       }
       ${state.header && html`<${Header} record=${state.header} />`}
@@ -74,11 +78,16 @@ function Header({ record }) {
     )
       .map(([dtype, many]) => `${dtype} ${typeof many === "number" ? count(many) : count(many.elements)}`)
       .join(", ")}</p>
-    ${record.fits.length > 0 && html`<p>These can be the tensors of ${record.fits.map((id, i) => html`${i > 0 && ", "}<a href=${href("model", [id])}>${id}</a>`)}.</p>`}
+    ${record.fits.length > 0 && html`<p>
+      These can be the tensors of${" "}
+      ${record.fits.map((id, i) => html`${i > 0 && ", "}<a href=${href("model", [id])}>${id}</a>`)}
+    </p>`}
     <p class="note">What tensors alone do not say: ${record.undetermined.join("; ")}. Drop the config.json for all of it.</p>
     <${Table} name="tensors" caption="with * for the numbers in their names">
-      <thead><tr><th scope="col">Tensors</th><th scope="col">dtype</th><th scope="col">Shape</th><th scope="col" class="number">How many</th></tr></thead>
-      <tbody>${record.tensors.map((tensor) => html`<tr><td><code>${tensor.name}</code></td><td>${tensor.dtype}</td><td>${tensor.shape.join(" × ")}</td><td class="number">${grouped(tensor.count)}</td></tr>`)}</tbody>
+      <thead><tr><th scope="col">Tensors</th><th scope="col">dtype</th><th scope="col">Shape</th>
+      <th scope="col" class="number">How many</th></tr></thead>
+      <tbody>${record.tensors.map((tensor) => html`<tr><td><code>${tensor.name}</code></td><td>${tensor.dtype}</td>
+        <td>${tensor.shape.join(" × ")}</td><td class="number">${grouped(tensor.count)}</td></tr>`)}</tbody>
     <//>
   </section>`;
 }
