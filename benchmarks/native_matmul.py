@@ -6,8 +6,8 @@
 Shapes are SmolLM2-135M's: q, k and v (960, 576), attention's output (576, 576), gate and up (3072, 576), down (576,
 1536), the head (49152, 576). Decoding multiplies --batch rows with so many copies of a matrix that none stays in a
 cache; a read of the same memory with the same threads is the limit, and the share of its bandwidth is printed. Prefill
-multiplies --rows rows with one matrix; torch.nn.functional.linear in float32 does the same. Medians of the turns; --best
-takes the fastest turn of each instead, which is what to look at while other programs use the processor.
+multiplies --rows rows with one matrix; torch.nn.functional.linear in float32 does the same. Medians of the turns; with
+--best the fastest turn of each, which is what to look at while other programs use the processor.
 """
 
 from __future__ import annotations

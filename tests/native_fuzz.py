@@ -1,8 +1,8 @@
-"""Plans with random mistakes: the native library must refuse them or run them, and never touch memory that is not its own.
+"""Plans with random mistakes: the native library must refuse or run them, and never touch memory that is not its own.
 
 Run it with a library that was built with the sanitizers, whose runtime must be loaded before Python:
 
-    python -c "from pathlib import Path; from vitruvius.native.build import build; build(Path('/tmp/fuzz/lib.so'), sanitize=True)"
+    python -c "import pathlib, vitruvius.native.build as b; b.build(pathlib.Path('/tmp/fuzz/lib.so'), sanitize=True)"
     LD_PRELOAD="$(g++ -print-file-name=libasan.so) $(g++ -print-file-name=libubsan.so)" ASAN_OPTIONS=detect_leaks=0 \
         python tests/native_fuzz.py /tmp/fuzz/lib.so 100000
 
@@ -49,9 +49,8 @@ def seeds(library: native.Library, chance: random.Random) -> list[Seed]:
     found = []
     noise = np.random.default_rng(0)
     for config in cases.PLAIN.values():
-        kinds: dict[str, Any] = {}
-        model = architecture(config)
-        for plan in loading.lowered(model, library, lambda name, role: kinds.setdefault(name, chance.choice(formats.FORMATS))):
+        some = chance.choice(formats.FORMATS), chance.choice(formats.FORMATS)
+        for plan in loading.lowered(architecture(config), library, lambda name, role, some=some: some[len(name) % 2]):
             matrices = np.array([(formats.FORMATS.index(m.format), m.rows, m.cols, m.copies) for m in plan.matrices])
             memory = [
                 aligned(noise.integers(0, 256, library.get("vt_packed_bytes", *m[:3]) * m[3], np.uint8))

@@ -14,6 +14,11 @@ from numpy.typing import NDArray
 from vitruvius.native import library as native
 
 Floats = NDArray[np.float32]
+SIMD = native.library().simd if native.library() else ("none",)  # type: ignore[union-attr]
+
+
+def random(*shape: int, rng: np.random.Generator | None = None) -> Floats:
+    return (rng or np.random.default_rng(sum(shape))).standard_normal(shape).astype(np.float32)
 
 
 def the_library() -> native.Library:

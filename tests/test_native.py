@@ -33,7 +33,7 @@ from vitruvius.native import library as native
 from vitruvius.native import loading
 from vitruvius.native.engine import Parts, Running
 from vitruvius.native.formats import FORMATS
-from vitruvius.native.packing import pack
+from vitruvius.native.packing import Packed, pack
 
 CPP = Path(native.__file__).parent / "cpp"
 DESCRIBED = operations(CPP / "plan.h")
@@ -300,6 +300,15 @@ def test_options_are_checked_and_a_missing_library_is_named(monkeypatch: pytest.
     monkeypatch.setattr(loading, "library", lambda: None)
     with pytest.raises(vt.InputError, match=r"not built: run `python -m vitruvius.native.build`"):
         vt.engine(tmp_path)
+
+
+@BUILT
+def test_weights_that_do_not_fit_are_refused_before_anything_is_read() -> None:
+    library = native.library()
+    assert library is not None
+    plans = loading.lowered(vt.architecture("deepseek-v3"), library, lambda name, role: "f32")
+    with pytest.raises(vt.InputError, match=r"the weights need 2,\d\d\d\.\d GiB as they are packed"):
+        Packed(library, plans)
 
 
 @BUILT

@@ -217,6 +217,19 @@ def test_experts(sizes: tuple[int, int, int, int, int], gated: bool, weigh: str)
                 np.testing.assert_allclose(got, expected, 2e-5, 2e-5, err_msg=f"{simd}, {threads} threads")
 
 
+def test_rows_that_are_no_numbers_harm_no_other() -> None:
+    case = Experts(9, 40, 3, 40, 24, True, "output")
+    expected = case.expected()
+    case.inputs[4] = np.nan
+    for simd in SIMD:
+        plan = PlanOfTest(case.inputs, max_rows=16)
+        plan.out(case.build(plan))
+        with plan.engine(simd, 2) as engine:
+            got = engine.run(range(9))
+            assert np.isnan(got[4]).all()
+            np.testing.assert_allclose(np.delete(got, 4, 0), np.delete(expected, 4, 0), 2e-5, 2e-5, err_msg=simd)
+
+
 @pytest.mark.parametrize("form", ["bf16", "q8", "q4m", "q6k", "mxfp4"])
 def test_experts_of_packed_formats(form: str) -> None:
     case = Experts(40, 6, 2, 300, 70, True, "output")
@@ -273,6 +286,14 @@ def test_index(sizes: tuple[int, int, int], first: int) -> None:
                 got = np.sort(row[list(positions)])[::-1]
                 assert all(first <= at <= p for at in positions)
                 np.testing.assert_allclose(got, best, 1e-5, 1e-5, err_msg=f"{simd}, {threads} threads, position {p}")
+
+
+def test_index_of_what_are_no_numbers() -> None:
+    inputs = random(150, 6 * 40 + 40 + 6)
+    inputs[20:120, 6 * 40 : 7 * 40] = np.nan  # keys
+    for simd in SIMD:
+        chosen = indexed(inputs, (6, 40, 20), 0, simd, 2, "f32", [100, 1])
+        assert all(len(positions) == min(20, p + 1) for p, positions in enumerate(chosen))
 
 
 @pytest.mark.parametrize("dtype", ["f16", "q8"])

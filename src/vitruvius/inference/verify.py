@@ -311,7 +311,7 @@ def reference_model(
             experts_implementation=experts,
             local_files_only=True,
         )
-    except (ValueError, RuntimeError, OSError, KeyError, StrictDataclassError) as error:
+    except (ValueError, RuntimeError, OSError, KeyError, AssertionError, StrictDataclassError) as error:
         reason = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
         raise InputError(f"{folder}: transformers {version} cannot load it: {reason}") from error
     return model.eval()

@@ -293,8 +293,8 @@ class Engine:
         return bytes_per_token(self._running.plan, self._running.packed, context, self.state_dtype)
 
     def bandwidth(self) -> float:
-        """Bytes per second at which the weights can be read by as many threads, measured now."""
-        return bandwidth(self._running.packed, self.simd, self.threads)
+        """Bytes per second at which as many threads can read memory that no cache holds, measured now."""
+        return bandwidth(self._running.library, self.simd, self.threads)
 
     def _state(self, running: Running, batch: int, capacity: int, slack: int) -> State:
         sequences = [running.sequence(capacity, slack, self.state_dtype) for _ in range(batch)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import weakref
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -47,9 +48,11 @@ class Packed:
         sizes = [library.get("vt_packed_bytes", FORMATS.index(m.format), m.rows, m.cols) for m in matrices]
         whole = [_aligned(size * matrix.copies) for size, matrix in zip(sizes, matrices, strict=True)]
         self.nbytes = sum(whole)
-        start = library.get("vt_alloc", self.nbytes)
+        there = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+        start = library.get("vt_alloc", self.nbytes) if self.nbytes < there else 0
         if not start:
-            raise InputError(f"there is no memory for {self.nbytes / 2**20:,.0f} MiB of weights")
+            needed, size = self.nbytes / 2**30, there / 2**30
+            raise InputError(f"the weights need {needed:,.1f} GiB as they are packed, and this machine has {size:,.1f}")
         weakref.finalize(self, library.get, "vt_free", start, self.nbytes)
         self.places: dict[Matrix, Place] = {}
         for matrix, size, taken in zip(matrices, sizes, whole, strict=True):

@@ -6,11 +6,14 @@ import ctypes
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
+
 from .library import Library
 from .packing import Packed
 from .plan import Plan
 
 ENTRY_BYTES = {"f32": 4.0, "f16": 2.0, "q8": 1.0 + 2 / 32}  # of a number of a key or value
+PROBE = 1 << 29  # bytes, far beyond any cache
 TURNS = 3  # reads, of which the fastest counts
 
 
@@ -55,15 +58,11 @@ def _state_bytes(state: Any, context: int, dtype: str, most: int | None) -> floa
     return seen * heads * (k_dim + v_dim) * ENTRY_BYTES[dtype]
 
 
-def bandwidth(packed: Packed, simd: str | None, threads: int) -> float:
-    """Bytes per second at which the weights can be read, from the largest matrices on."""
-    total, seconds = 0, 0.0
-    for place in sorted(packed.places.values(), key=lambda place: -place.bytes)[:64]:
-        taken = []
-        for _ in range(TURNS):
-            one = ctypes.c_double()
-            name = simd and simd.encode()
-            packed.library.call("vt_read", place.address, place.bytes, name, threads, ctypes.byref(one))
-            taken.append(one.value)
-        total, seconds = total + place.bytes, seconds + min(taken)
-    return total / seconds
+def bandwidth(library: Library, simd: str | None, threads: int) -> float:
+    """Bytes per second at which the machine reads memory that no cache holds."""
+    block, taken = np.ones(PROBE, np.uint8), []
+    for _ in range(TURNS):
+        seconds = ctypes.c_double()
+        library.call("vt_read", block.ctypes.data, PROBE, simd and simd.encode(), threads, ctypes.byref(seconds))
+        taken.append(seconds.value)
+    return PROBE / min(taken)

@@ -53,6 +53,7 @@ inline void choose(const Step& s, const op_route& o, int r) {
     if (o.group_count) ranks = limited(o, ranks);
     int32_t* chosen = reinterpret_cast<int32_t*>(s.row(o.chosen, r));
     float *weights = s.row(o.weights, r), total = 0;
+    for (int k = 0; k < o.active; ++k) chosen[k] = k;  // where ranks are no numbers
     for (int e = 0; e < experts; ++e)
         if (before(ranks, e) < o.active) chosen[before(ranks, e)] = e;
     for (int k = 0; k < o.active; ++k) total += scores[chosen[k]];

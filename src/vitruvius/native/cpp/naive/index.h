@@ -32,7 +32,7 @@ inline void run(const Step& s, const op_index& o) {
             for (int i = 0; i < seen; ++i) {
                 int better = 0;
                 for (int j = 0; j < seen; ++j) better += scores[j] > scores[i] || (scores[j] == scores[i] && j < i);
-                if (better < o.topk) selection[++selection[0]] = o.first + i;
+                if (better < o.topk && selection[0] < o.topk) selection[++selection[0]] = o.first + i;
             }
         }
     }

@@ -26,8 +26,8 @@ VT_INLINE void quantize(const float* x, Quantized& out) {
     const float sum_low = sum(a), sum_all = sum_low + sum(b);
     out.d = most / 127.0f;
     out.sum = out.d * sum_all;
-    out.minus = -static_cast<int32_t>(sum_all);
-    out.minus_low = -static_cast<int32_t>(sum_low);
+    out.minus = static_cast<int32_t>(-sum_all);
+    out.minus_low = static_cast<int32_t>(-sum_low);
 }
 
 // Rows [r0, r1) of x (…, cols) as int8, row r at q + r · q_stride; the columns up to a multiple of 256 are zeros.
@@ -58,16 +58,27 @@ inline void round_rows(const float* x, int64_t stride, int r0, int r1, int cols,
     }
 }
 
-constexpr int AHEAD = 2048;  // bytes between reading weights and asking for those to come
 constexpr int fewer(int rows) { return rows > 8 ? 8 : rows > 4 ? 4 : rows / 2; }  // rows at a time, where not all are left
+
+// Few rows are slower to read weights for than to compute. They take one panel after the other, as they lie in memory, and
+// ask for what comes AHEAD bytes later.
+constexpr int FEW_ROWS = 4;
+constexpr int64_t AHEAD = 2048;
 
 // Where a kernel works: one or two panels, all columns, rows [r0, r1) of x → out[panel · out_stride + (row − r0) · 16].
 struct PanelTile {
     const uint8_t* w;
     int64_t panel_bytes;
+    int64_t ahead;  // from a panel to what is read after all of them, if these are the first rows; or 0
     int panels, cols, r0, r1;
     float* out;
     int64_t out_stride;
+
+    VT_INLINE bool few() const { return r1 - r0 <= FEW_ROWS; }
+    VT_INLINE PanelTile single(int p) const {
+        const int64_t next = few() ? AHEAD : ahead ? panel_bytes : 0;
+        return {w + p * panel_bytes, panel_bytes, next, 1, cols, r0, r1, out + p * out_stride, 0};
+    }
 };
 
 // One for each format, from matmul_float.h or matmul_integer.h. (In sets/products.cpp.)
@@ -82,7 +93,7 @@ template <class Two> VT_INLINE void each_two_panels(const Matrix& m, int copy, c
     alignas(64) float out[2 * TILE_ROWS * LANES];
     const int64_t row_bytes = m.cols * (FORMAT[m.format].integer ? sizeof(Quantized) / 32.0 : sizeof(float));
     const int near = static_cast<int>(NEAR_BYTES / (row_bytes + 1) / TILE_ROWS + 1) * TILE_ROWS;
-    PanelTile t{nullptr, panel_bytes(m.format, m.cols), 0, m.cols, 0, 0, out, TILE_ROWS * LANES};
+    PanelTile t{nullptr, panel_bytes(m.format, m.cols), 0, 0, m.cols, 0, 0, out, TILE_ROWS * LANES};
     for (int n0 = 0; n0 < in.n; n0 += near) {
         const int n1 = n0 + near < in.n ? n0 + near : in.n;
         for (int p = p0; p < p1; p += 2) {
@@ -90,6 +101,7 @@ template <class Two> VT_INLINE void each_two_panels(const Matrix& m, int copy, c
             t.panels = p1 - p < 2 ? 1 : 2;
             for (t.r0 = n0; t.r0 < n1; t.r0 = t.r1) {
                 t.r1 = t.r0 + TILE_ROWS < n1 ? t.r0 + TILE_ROWS : n1;
+                t.ahead = t.r0 == n0 ? t.panels * t.panel_bytes : 0;
                 KERNEL[m.format](t, in);
                 two(p, t);
             }

@@ -17,9 +17,10 @@ template <Format f> VT_INLINE V column(const uint8_t* two, int c, int part) {
     return vfrombits(viand(pairs, viset(static_cast<int32_t>(0xFFFF0000))));
 }
 
-// W panels with `rows` rows of x, from row r0: out[panel · out_stride + row · 16].
+// W panels with `rows` rows of x, from row r0: out[panel · out_stride + row · 16]. `ahead` is as far as weights are asked
+// for before they are read, or 0.
 template <Format f, int W, int rows>
-VT_INLINE void float_tile(const uint8_t* const w0, int64_t panel_bytes, int cols, const Input& in, int r0, float* out, int64_t out_stride) {
+VT_INLINE void float_tile(const uint8_t* const w0, int64_t panel_bytes, int64_t ahead, int cols, const Input& in, int r0, float* out, int64_t out_stride) {
     constexpr int chains = W * rows * PARTS < 8 ? 2 : 1;  // even and odd columns apart where the sums are few
     constexpr int two = f == F32 ? 128 : 64;              // bytes of two columns
     V sum[W][rows][PARTS][chains] = {};
@@ -28,9 +29,9 @@ VT_INLINE void float_tile(const uint8_t* const w0, int64_t panel_bytes, int cols
     const uint8_t* w = w0;
     int k = 0;
     for (; k + 1 < cols; k += 2, w += two) {
-        if constexpr (rows <= ALONE_ROWS) {
+        if (ahead) {
             VT_UNROLL for (int p = 0; p < W; ++p)
-                VT_UNROLL for (int line = 0; line < two; line += 64) prefetch(w + p * panel_bytes + AHEAD + line);
+                VT_UNROLL for (int line = 0; line < two; line += 64) prefetch(w + p * panel_bytes + ahead + line);
         }
         VT_UNROLL for (int c = 0; c < 2; ++c) {
             V weights[W][PARTS];
@@ -64,7 +65,7 @@ constexpr int FLOAT_PANELS = PARTS == 1 ? 2 : 1;
 
 template <Format f, int W, int rows> VT_INLINE void float_rows(const PanelTile& t, const Input& in, int r) {
     for (; r + rows <= t.r1; r += rows)
-        float_tile<f, W, rows>(t.w, t.panel_bytes, t.cols, in, r, t.out + (r - t.r0) * LANES, t.out_stride);
+        float_tile<f, W, rows>(t.w, t.panel_bytes, r == t.r0 ? t.ahead : 0, t.cols, in, r, t.out + (r - t.r0) * LANES, t.out_stride);
     if constexpr (rows > 1) float_rows<f, W, fewer(rows)>(t, in, r);
 }
 #if VT_IS(VT_ISA) == 3
@@ -73,8 +74,12 @@ template <int W, int rows> VT_INLINE void pairs_tile(const PanelTile& t, const I
     V sum[W][rows] = {};
     const uint16_t* x = in.b + r0 * in.b_stride;
     const uint8_t* w = t.w;
+    const int64_t ahead = r0 == t.r0 ? t.ahead : 0;
     for (int k = 0; k < t.cols; k += 2, w += 64, x += 2) {
         VI weights[W];
+        if (ahead) {
+            VT_UNROLL for (int p = 0; p < W; ++p) prefetch(w + p * t.panel_bytes + ahead);
+        }
         VT_UNROLL for (int p = 0; p < W; ++p) weights[p] = viload(reinterpret_cast<const int32_t*>(w + p * t.panel_bytes));
         VT_UNROLL for (int r = 0; r < rows; ++r) {
             const VI pair = vbbroadcast(reinterpret_cast<const int8_t*>(x + r * in.b_stride));
@@ -94,12 +99,8 @@ template <Format f> void float_kernel(const PanelTile& t, const Input& in) {
 #if VT_IS(VT_ISA) == 3
     if (f == BF16 && in.b) return t.panels == 2 ? pairs_rows<2, 12>(t, in, t.r0) : pairs_rows<1, 12>(t, in, t.r0);
 #endif
-    const bool stream = t.r1 - t.r0 <= ALONE_ROWS;  // few rows wait for memory, which is best read from one place
-    if (t.panels == FLOAT_PANELS && !stream) return float_rows<f, FLOAT_PANELS, FLOAT_ROWS>(t, in, t.r0);
-    for (int p = 0; p < t.panels; ++p) {
-        const PanelTile one{t.w + p * t.panel_bytes, 0, 1, t.cols, t.r0, t.r1, t.out + p * t.out_stride, 0};
-        float_rows<f, 1, FLOAT_ROWS / FLOAT_PANELS>(one, in, t.r0);
-    }
+    if (t.panels == FLOAT_PANELS && !t.few()) return float_rows<f, FLOAT_PANELS, FLOAT_ROWS>(t, in, t.r0);
+    for (int p = 0; p < t.panels; ++p) float_rows<f, 1, FLOAT_ROWS / FLOAT_PANELS>(t.single(p), in, t.r0);
 }
 
 }  // namespace VT_ISA

@@ -40,6 +40,7 @@ VT_INLINE Grid on_grid(Block32 x, float d, float m, float top) {
     g.error = product(e, e);
     return g;
 }
+constexpr float EXACT = 1e-9f;  // squared error over squared numbers that already lie on the grid
 VT_INLINE void keep_better(Grid& best, const Grid& other) {
     if (other.error < best.error) best = other;
 }
@@ -49,8 +50,8 @@ VT_INLINE Grid grid_with_minimum(Block32 x, float top, float most) {
     const float high = largest(x), low = -largest(x.map([](F a) { return -a; }));
     const float bottom = low < most ? low : most, span = high - bottom, mean = total(x) / 32;
     Grid best = on_grid(x, rounded(span / top), rounded(bottom), top);
-    if (best.error == 0.0f || span == 0.0f) return best;
-    const float tries[] = {top, top - 0.5f, top - 1.0f, top + 0.5f, top + 1.0f};
+    if (best.error <= EXACT * product(x, x)) return best;
+    const float tries[] = {top, top + 0.5f, top - 1.0f};
     for (const float steps : tries) {
         const Block32 q = codes_of(x, bottom, steps / span, top);
         const float mean_q = total(q) / 32, spread = product(q, q) - 32 * mean_q * mean_q;
@@ -67,8 +68,8 @@ VT_INLINE Grid grid_around_zero(Block32 x, float half) {
     const float far = high > -low ? high : low, top = 2 * half - 1;
     const auto around = [&](float d) { return on_grid(x, rounded(d), -half * rounded(d), top); };
     Grid best = around(-far / half);
-    if (best.error == 0.0f || far == 0.0f) return best;
-    const float tries[] = {half, half - 0.5f, half - 1.0f, half + 0.5f, half + 1.0f};
+    if (best.error <= EXACT * product(x, x)) return best;
+    const float tries[] = {half, half + 0.5f, half - 0.5f};
     for (const float steps : tries) {
         const float d = -far / steps;
         const Block32 q = codes_of(x, -half * d, 1.0f / d, top).map([&](F a) { return a - F::all(half); });
