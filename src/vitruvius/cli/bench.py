@@ -13,6 +13,7 @@ from .output import emit, emit_json
 
 if TYPE_CHECKING:
     from ..inference.bench import Report
+    from ..views.plot import Chart
 
 
 def numbers(context: click.Context, option: click.Parameter, text: str) -> tuple[int, ...]:
@@ -71,10 +72,7 @@ def command(
     lengths = Lengths(prompt_tokens, contexts, new_tokens, batch)
     report = bench(model, engine, weights or "as-is", lengths, turns, threads, peers, ignore, _teller())
     if chart:
-        from ..views.charts import speeds
-        from .plot import write
-
-        write(speeds(report.to_dict()), chart)
+        drawn(report).save(chart)
     return emit_json(report.to_dict(), output) if as_json else emit(told(report), output)
 
 
@@ -82,6 +80,15 @@ def _teller() -> Callable[[str], None]:
     """Shows what is being done on a terminal, in one line that is overwritten."""
     shown = sys.stderr.isatty()
     return lambda what: click.echo(f"\r\x1b[K{what}", nl=False, err=True) if shown else None
+
+
+def drawn(r: Report) -> Chart:
+    """The report as a chart."""
+    from ..views.speed import speeds
+
+    bars = [(speed.measure.title, speed.engine, speed.rate, speed.ratio) for speed in r.speeds]
+    subtitle = f"weights {r.weights}; {r.processor}, {r.threads} threads; {r.date}"
+    return speeds(f"{r.model}: tokens per second", subtitle, bars)
 
 
 def told(r: Report) -> str:

@@ -69,7 +69,7 @@ VT_INLINE Grid grid_around_zero(Block32 x, float half) {
     const auto around = [&](float d) { return on_grid(x, rounded(d), -half * rounded(d), top); };
     Grid best = around(-far / half);
     if (best.error <= EXACT * product(x, x)) return best;
-    const float tries[] = {half, half + 0.5f, half - 0.5f};
+    const float tries[] = {half + 0.5f, half - 0.75f};
     for (const float steps : tries) {
         const float d = -far / steps;
         const Block32 q = codes_of(x, -half * d, 1.0f / d, top).map([&](F a) { return a - F::all(half); });
