@@ -17,7 +17,7 @@ from reference import randomize
 
 import vitruvius as vt
 from vitruvius.cli import main
-from vitruvius.cli.bench import told
+from vitruvius.cli.bench import drawn, told
 from vitruvius.inference import bench as module
 from vitruvius.inference.bench import Lengths, Measure, Ours, Report, bench
 from vitruvius.inference.torch_runner import TorchRunner
@@ -136,3 +136,20 @@ def test_lengths_beyond_the_context_are_left_out(folder: Path) -> None:
     report = bench(folder, "torch", "f32", Lengths((8, 10**6), (8, 10**6), 2), turns=1, against=[])
     assert [speed.measure for speed in report.speeds] == [Measure("prefill", 8), Measure("decode", 8)]
     assert np.isfinite([speed.rate for speed in report.speeds]).all()
+
+
+def test_the_chart_shows_all_that_was_measured() -> None:
+    measures = (Measure("prefill", 8), Measure("decode", 8))
+    speeds = tuple(
+        module.Speed(name, m, rate, ratio) for m in measures for name, rate, ratio in (("a", 6.0, 1.0), ("b", 2.0, 3.0))
+    )
+    report = Report("<b>m", "q8", 6, 2, 1, "p", 2, 0.0, "today", {}, None, {"a": True, "b": True}, speeds)
+    chart = drawn(report)
+    rows = [(row["measure"], row["engine"], row["rate"], row["label"]) for row in chart.spec["data"]["values"]]
+    assert rows == [
+        ("prefill 8", "a", 6.0, "6"),
+        ("prefill 8", "b", 2.0, "2 (ours: 3.00 × as fast)"),
+        ("decode at 8", "a", 6.0, "6"),
+        ("decode at 8", "b", 2.0, "2 (ours: 3.00 × as fast)"),
+    ]
+    assert "<b>" not in chart.svg()

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
-from .charts import BAR, MODELS, SCHEMA, WIDTH, Spec, config
+from .charts import BAR, INKS, MODELS, SCHEMA, WIDTH, Spec, config
 from .plot import Chart
 
 Bar = tuple[str, str, float, float]  # what was measured, the engine, its tokens per second, ours ÷ its
@@ -20,11 +21,12 @@ def speeds(title: str, subtitle: str, bars: Iterable[Bar], ink: str = "light") -
 
 
 def _times(ratio: float) -> str:
-    return "" if ratio == 1 else f"   ours is {ratio:.2f} × as fast"
+    return "" if ratio == 1 else f" (ours: {ratio:.2f} × as fast)"
 
 
-def _described(title: str, subtitle: str, rows: list[dict[str, str | float]], ink: str) -> Spec:
+def _described(title: str, subtitle: str, rows: list[dict[str, Any]], ink: str) -> Spec:
     engines = list(dict.fromkeys(str(row["engine"]) for row in rows))
+    colors = INKS[ink]
     measures = list(dict.fromkeys(row["measure"] for row in rows))
     rate = {"field": "rate", "type": "quantitative", "axis": None}
     color = {"field": "engine", "scale": {"domain": engines, "range": list(MODELS[: len(engines)])}, "legend": None}
@@ -37,10 +39,15 @@ def _described(title: str, subtitle: str, rows: list[dict[str, str | float]], in
                 "field": "measure",
                 "sort": measures,
                 "title": None,
-                "header": {"labelAngle": 0, "labelAlign": "left", "labelOrient": "top", "labelFontWeight": 600},
+                "header": {
+                    "labelOrient": "top",
+                    "labelAnchor": "start",
+                    "labelFontWeight": 600,
+                    "labelColor": colors["ink"],
+                },
             }
         },
-        "resolve": {"scale": {"x": "independent"}},
+        "resolve": {"scale": {"x": "independent", "y": "independent"}},
         "spec": {
             "width": WIDTH - 160,
             "height": {"step": BAR + 4},

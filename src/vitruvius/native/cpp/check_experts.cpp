@@ -72,6 +72,7 @@ Need check(const Checker& c, const op_experts_down& o) {
     grouped(c, o);
     flat(c, o.x, o.active * gathered_stride(m.cols));
     c.require(m.rows <= c.width(o.y), "the matrix has more rows than y");
+    if (c.failed()) return {};
     return {static_cast<size_t>(int64_t{c.rows()} * o.active * prepared_bytes(m.format, m.cols, 1)), 0};
 }
 

@@ -45,6 +45,7 @@ Need check(const Checker& c, const op_delta& o) {
     as_wide(c, o.decay, steps);
     c.sized(o.dt_bias, steps);
     c.sized(o.a_log, heads);
+    if (c.failed()) return {};
     c.fixed(o.state, heads * o.k_dim * round16(o.v_dim));
     for (const int input : {o.q, o.k, o.v, o.decay, o.beta}) c.apart(input, o.y);
     return {0, static_cast<size_t>(delta_floats(o.k_dim)) * sizeof(float)};
@@ -61,6 +62,7 @@ Need check(const Checker& c, const op_ssm& o) {
     as_wide(c, o.c, int64_t{o.groups} * o.state_dim);
     as_wide(c, o.dt, heads);
     for (const int vector : {o.a_log, o.dt_bias, o.d}) c.sized(vector, heads);
+    if (c.failed()) return {};
     c.fixed(o.state, heads * o.state_dim * round16(o.head_dim));
     for (const int input : {o.x, o.b, o.c, o.dt}) c.apart(input, o.y);
     return {0, 2 * static_cast<size_t>(c.rows()) * sizeof(float)};

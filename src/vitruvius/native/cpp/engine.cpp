@@ -99,6 +99,7 @@ struct vt_engine {
     std::vector<Instruction> code;
     std::atomic<bool> busy{false}, interrupted{false};
     int64_t bytes = 0;
+    bool here() const { return team->here(); }
 
    private:
     void decode(const Kernels& kernels);
@@ -135,6 +136,18 @@ class Use {
    private:
     vt_engine& engine_;
 };
+
+// A number of a sequence; −1 while the engine is in use by another thread.
+template <class Ask>
+int64_t asked(const vt_sequence& sequence, const Ask& ask) {
+    if (sequence.engine.busy.load(std::memory_order_relaxed)) return -1;
+    int64_t number = -1;
+    guarded(nullptr, 0, [&] {
+        const Use use(sequence.engine);
+        number = ask();
+    });
+    return number;
+}
 
 }  // namespace
 
@@ -335,11 +348,17 @@ int vt_sequence_new(vt_engine* engine, int64_t capacity, int64_t slack, int32_t 
 
 void vt_sequence_free(vt_sequence* sequence) { delete sequence; }
 
-int64_t vt_sequence_bytes(const vt_sequence* sequence) { return sequence->bytes(); }
+int64_t vt_sequence_bytes(const vt_sequence* sequence) {
+    return asked(*sequence, [&] { return sequence->bytes(); });
+}
 
-int64_t vt_sequence_length(const vt_sequence* sequence) { return sequence->length(); }
+int64_t vt_sequence_length(const vt_sequence* sequence) {
+    return asked(*sequence, [&] { return sequence->length(); });
+}
 
-int64_t vt_sequence_reach(const vt_sequence* sequence, int64_t length) { return sequence->reach(length); }
+int64_t vt_sequence_reach(const vt_sequence* sequence, int64_t length) {
+    return asked(*sequence, [&] { return sequence->reach(length); });
+}
 
 int vt_sequence_rewind(vt_sequence* sequence, int64_t length, char* error, int64_t error_size) {
     return guarded(error, error_size, [&] {
@@ -363,6 +382,7 @@ int vt_step(vt_engine* engine, int32_t n, vt_sequence* const* sequences, const i
             const uint8_t* wanted, float* out, int64_t out_rows, char* error, int64_t error_size) {
     return guarded(error, error_size, [&] {
         require(engine, "no engine");
+        require(engine->here(), "the engine belongs to the process that this one was forked from: make another");
         const Use use(*engine);
         engine->step(n, sequences, counts, ids, wanted, out, out_rows);
     });

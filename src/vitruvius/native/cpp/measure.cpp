@@ -14,7 +14,8 @@ namespace {
 
 double now() { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
 
-const MatrixKernels& chosen(const char* simd) {
+const MatrixKernels& chosen(const char* simd, int threads) {
+    if (threads < 1 || threads > 256) throw std::invalid_argument("there are 1 to 256 threads");
     const MatrixKernels* const found = matrix_kernels(simd);
     if (!found) throw std::invalid_argument("this machine cannot run that instruction set");
     return *found;
@@ -44,20 +45,20 @@ int vt_matmul(const vt_matrix* matrix, const float* x, int32_t n, float* y, cons
               int32_t turns, double* seconds, char* error, int64_t error_size) {
     return guarded(
         [&] {
-            const MatrixKernels& kernels = chosen(simd);
+            const MatrixKernels& kernels = chosen(simd, threads);
             const Matrix m{matrix->format, matrix->rows, matrix->cols, matrix->copies,
                            vt_packed_bytes(matrix->format, matrix->rows, matrix->cols), static_cast<const uint8_t*>(matrix->data)};
-            if (m.copy_bytes < 0 || m.copies < 1 || matrix->bytes / m.copies < m.copy_bytes || n < 1 || threads < 1)
+            if (m.copy_bytes < 0 || m.copies < 1 || matrix->bytes / m.copies < m.copy_bytes || n < 1 || turns < 1)
                 throw std::invalid_argument("the matrix has less memory than its size needs");
             const Block scratch(static_cast<size_t>(n * prepared_bytes(m.format, m.cols, 1) + 64));
             Team team(threads, nullptr);
             *seconds = timed(team, [&](int thread) {
-                for (int turn = 0; turn < turns * m.copies; ++turn) {
+                for (int64_t turn = 0; turn < int64_t{turns} * m.copies; ++turn) {
                     const Range pairs = share(static_cast<int>(ceil_div(panels(m.rows), 2)), thread, threads);
                     const int end = 2 * pairs.end < panels(m.rows) ? 2 * pairs.end : panels(m.rows);
                     const Input in = kernels.prepare(x, n, share(n, thread, threads), m, scratch.data());
                     team.barrier();
-                    kernels.multiply(m, turn % m.copies, in, 2 * pairs.begin, end, y, m.rows);
+                    kernels.multiply(m, static_cast<int>(turn % m.copies), in, 2 * pairs.begin, end, y, m.rows);
                     team.barrier();
                 }
             });
@@ -68,8 +69,7 @@ int vt_matmul(const vt_matrix* matrix, const float* x, int32_t n, float* y, cons
 int vt_read(const void* memory, int64_t bytes, const char* simd, int32_t threads, double* seconds, char* error, int64_t error_size) {
     return guarded(
         [&] {
-            const MatrixKernels& kernels = chosen(simd);
-            if (threads < 1) throw std::invalid_argument("there must be a thread");
+            const MatrixKernels& kernels = chosen(simd, threads);
             Team team(threads, nullptr);
             const int64_t floats = bytes / 4 / threads;
             volatile float kept = 0.0f;

@@ -151,7 +151,8 @@ int refuse(char* error, int64_t size, const char* text) {
 
 // Whether a matrix of that size can be packed; its size in bytes is then far below 2^63.
 bool packable(int format, int64_t rows, int64_t cols) {
-    return format >= 0 && format < FORMATS && rows >= 1 && cols >= 1 && rows < INT32_MAX - LANES && cols < INT32_MAX - 256;
+    constexpr int most = 1 << 27;  // as for the matrices of a plan
+    return format >= 0 && format < FORMATS && rows >= 1 && cols >= 1 && rows <= most && cols <= most;
 }
 
 }  // namespace
@@ -184,6 +185,7 @@ int64_t vt_packed_bytes(int32_t format, int32_t rows, int32_t cols) {
 int vt_pack(int32_t format, int32_t rows, int32_t cols, const char* kind, const void* source, int64_t source_bytes,
             void* out, int64_t out_bytes, int64_t panel_step, char* error, int64_t error_size) {
     if (!packable(format, rows, cols)) return refuse(error, error_size, "a matrix of that format and size cannot be packed");
+    if (!kind || !source || !out) return refuse(error, error_size, "packing needs a kind, a source and a place for the result");
     int k = 0;
     while (k < static_cast<int>(Kind::count_) && strcmp(KIND[k].name, kind) != 0) ++k;
     if (k == static_cast<int>(Kind::count_)) return refuse(error, error_size, "tensors of that kind cannot be packed");
@@ -191,7 +193,7 @@ int vt_pack(int32_t format, int32_t rows, int32_t cols, const char* kind, const 
     if (cols % from.cols != 0) return refuse(error, error_size, "the columns are not whole blocks");
     if (source_bytes != int64_t{rows} * (cols / from.cols) * from.bytes) return refuse(error, error_size, "the source has another size");
     const int64_t panel = panel_bytes(format, cols);
-    if (panel_step < panel || panel_step % 64 != 0 || panels(rows) - 1 > (out_bytes - panel) / panel_step)
+    if (panel_step < panel || panel_step % 64 != 0 || out_bytes < panel || panels(rows) - 1 > (out_bytes - panel) / panel_step)
         return refuse(error, error_size, "the packed matrix needs more memory");
 
     const Packing p{static_cast<Format>(format), rows, cols, static_cast<Kind>(k), static_cast<const uint8_t*>(source),
@@ -215,6 +217,7 @@ int vt_pack(int32_t format, int32_t rows, int32_t cols, const char* kind, const 
 }
 
 int vt_unpack(const vt_matrix* m, int32_t copy, int32_t row0, int32_t rows, float* out, char* error, int64_t error_size) {
+    if (!m || !m->data || !out) return refuse(error, error_size, "unpacking needs a matrix and a place for the result");
     const Matrix whole{m->format, m->rows, m->cols, m->copies, vt_packed_bytes(m->format, m->rows, m->cols),
                        static_cast<const uint8_t*>(m->data)};
     if (whole.copy_bytes < 0 || m->copies < 1 || m->bytes / m->copies < whole.copy_bytes)

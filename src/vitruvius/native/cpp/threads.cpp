@@ -7,9 +7,11 @@
 #include <pthread.h>
 #include <sched.h>
 #include <sys/syscall.h>
-#include <unistd.h>
 
 #include <climits>
+#endif
+#if defined(__unix__) || defined(__APPLE__)
+#include <unistd.h>
 #endif
 #if defined(__x86_64__) || defined(_M_X64)
 #include <immintrin.h>
@@ -36,6 +38,14 @@ void stay_on(std::thread& thread, int cpu) {
     pthread_setaffinity_np(thread.native_handle(), sizeof set, &set);  // a wish: without it the thread runs anywhere
 #else
     (void)thread, (void)cpu;
+#endif
+}
+
+int64_t this_process() {
+#if defined(__unix__) || defined(__APPLE__)
+    return getpid();
+#else
+    return 0;
 #endif
 }
 
@@ -82,7 +92,7 @@ void Signal::wait(uint32_t old) {
     sleepers_.fetch_sub(1, std::memory_order_relaxed);
 }
 
-Team::Team(int threads, const int32_t* cpus) : threads_(threads) {
+Team::Team(int threads, const int32_t* cpus) : threads_(threads), process_(this_process()) {
     others_.reserve(static_cast<size_t>(threads - 1));
     try {
         for (int thread = 1; thread < threads; ++thread) {
@@ -97,7 +107,13 @@ Team::Team(int threads, const int32_t* cpus) : threads_(threads) {
 
 Team::~Team() { stop(); }
 
+bool Team::here() const { return process_ == this_process(); }
+
 void Team::stop() {
+    if (!here()) {  // they would be waited for without end
+        for (std::thread& other : others_) other.detach();
+        return;
+    }
     job_ = nullptr;
     started_.advance();
     for (std::thread& other : others_) other.join();

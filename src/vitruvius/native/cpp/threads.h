@@ -42,6 +42,8 @@ class Team {
     Team(const Team&) = delete;
 
     int size() const { return threads_; }
+    // Whether this is the process that has the threads: a fork of it has not.
+    bool here() const;
     // Has every thread call job(context, its number); returns when all are done.
     void run(void (*job)(void*, int), void* context);
     // Waits until every thread of the team is here.
@@ -52,6 +54,7 @@ class Team {
     void stop();
 
     const int threads_;
+    const int64_t process_;
     alignas(64) std::atomic<int> arrived_{0};
     Signal met_, started_;
     void (*job_)(void*, int) = nullptr;

@@ -99,6 +99,7 @@ VT_API int64_t vt_engine_bytes(const vt_engine* engine); /* arena and scratch */
 VT_API int vt_sequence_new(vt_engine* engine, int64_t capacity, int64_t slack, int32_t dtype, vt_sequence** out,
                            char* error, int64_t error_size);
 VT_API void vt_sequence_free(vt_sequence* sequence);
+/* Numbers of a sequence; −1 while its engine is in use by another thread. */
 VT_API int64_t vt_sequence_bytes(const vt_sequence* sequence);
 VT_API int64_t vt_sequence_length(const vt_sequence* sequence);
 /* The longest prefix of at most `length` tokens that rewind can return to. */
