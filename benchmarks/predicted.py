@@ -9,9 +9,14 @@ from __future__ import annotations
 
 import argparse
 import os
+import random
 import statistics
 import time
 from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from vitruvius.inference.runner import Runner
 
 PROMPTS = (64, 256, 1024)
 
@@ -33,36 +38,35 @@ def compare(name: str, threads: int, rounds: int) -> None:
 
     import vitruvius as vt
     from vitruvius.cost.this_machine import this_machine
+    from vitruvius.inference.torch_runner import TorchRunner
 
     torch.set_num_threads(threads)
     model = vt.load(name)
-    print("| prompt | prefill, measured | predicted | ratio | one token, measured | predicted | ratio |")
-    print("|---|---|---|---|---|---|---|")
-    for prompt in PROMPTS:
-        measured, predicted = [], []
-        for _ in range(rounds):
-            found = vt.cost(model.spec, prompt, dtype="f32", device=this_machine(again=True)).time
-            predicted.append((found.first_token, found.per_token))
-            measured.append(run(model, torch, prompt))
-        (first, step), (first_is, step_is) = (
-            [statistics.median(column) * 1e3 for column in zip(*rows, strict=True)] for rows in (predicted, measured)
-        )
-        cells = (f"{first_is:.1f} ms", f"{first:.1f} ms", f"{first_is / first:.2f}")
-        cells += (f"{step_is:.2f} ms", f"{step:.2f} ms", f"{step_is / step:.2f}")
-        print("|", " | ".join((f"{prompt:,}", *cells)), "|", flush=True)
+    runners = {"PyTorch": TorchRunner(model), "native": vt.engine(name, weights="f32", threads=threads)}
+    print("| float32 | prompt | prefill, measured | predicted | ratio | one token, measured | predicted | ratio |")
+    print("|---|---|---|---|---|---|---|---|")
+    for engine, runner in runners.items():
+        for prompt in PROMPTS:
+            measured, predicted = [], []
+            for _ in range(rounds):
+                found = vt.cost(model.spec, prompt, dtype="f32", device=this_machine(again=True)).time
+                predicted.append((found.first_token, found.per_token))
+                measured.append(run(runner, prompt))
+            (first, step), (first_is, step_is) = (
+                [statistics.median(column) * 1e3 for column in zip(*rows, strict=True)]
+                for rows in (predicted, measured)
+            )
+            cells = (f"{first_is:.1f} ms", f"{first:.1f} ms", f"{first_is / first:.2f}")
+            cells += (f"{step_is:.2f} ms", f"{step:.2f} ms", f"{step_is / step:.2f}")
+            print("|", " | ".join((engine, f"{prompt:,}", *cells)), "|", flush=True)
 
 
-def run(model: object, torch: object, prompt: int, steps: int = 8) -> tuple[float, float]:
+def run(runner: Runner, prompt: int, steps: int = 8) -> tuple[float, float]:
     """Seconds of a prefill, and of the median of the tokens after it."""
-    ids = torch.randint(1000, 20_000, (1, prompt))
-    with torch.inference_mode():
-        state = model.new_state(batch=1, capacity=prompt + steps)
-
-        def prefill() -> None:
-            model.head(model.hidden(ids, state)[:, -1:])  # as engines do: the head for the last token
-
-        first = timed(prefill)
-        return first, statistics.median(timed(lambda: model(ids[:, :1], state)) for _ in range(steps))
+    ids = random.Random(0).choices(range(1000, 20_000), k=prompt)
+    state = runner.new_state(1, prompt + steps)
+    first = timed(lambda: runner.feed([ids], state))
+    return first, statistics.median(timed(lambda: runner.feed([ids[:1]], state)) for _ in range(steps))
 
 
 def timed(call: Callable[[], object]) -> float:

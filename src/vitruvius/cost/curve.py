@@ -17,6 +17,8 @@ from ..errors import InputError
 LAST = 2**27  # breaks are looked for up to this context; the last piece holds for all beyond
 MOST = 64  # pieces of one function
 
+Exact = int | Fraction  # a Fraction only where an int will not do: sums of ints are many times as fast
+
 
 @dataclass(frozen=True)
 class Piece:
@@ -26,14 +28,16 @@ class Piece:
     """
 
     start: int
-    coefficients: tuple[Fraction, ...]
-    steps: tuple[tuple[int, Fraction], ...] = ()
+    coefficients: tuple[Exact, ...]
+    steps: tuple[tuple[int, Exact], ...] = ()
 
-    def __call__(self, context: int) -> Fraction:
+    def __call__(self, context: int) -> Exact:
         """The value at a context from `start` on."""
-        x, value = context - self.start, Fraction(0)
-        stepped = sum((height * (x // period) for period, height in self.steps), Fraction(0))
+        x = context - self.start
+        value: Exact = 0
+        stepped: Exact = 0
         if self.steps:
+            stepped = sum(height * (x // period) for period, height in self.steps)
             x %= self.steps[0][0]
         for coefficient in reversed(self.coefficients):
             value = value * x + coefficient
@@ -46,9 +50,9 @@ class Curve:
 
     terms: tuple[tuple[Piece, ...], ...]
 
-    def __call__(self, context: int) -> Fraction:
+    def __call__(self, context: int) -> Exact:
         """The value at a context of at least 1."""
-        return sum((_at(pieces, context)(context) for pieces in self.terms), Fraction(0))
+        return sum(_at(pieces, context)(context) for pieces in self.terms)
 
     def to_list(self) -> list[dict[str, Any]]:
         """For JSON: for each term {"breaks": [start …], "coefficients": [[c₀, c₁, c₂] …]}, and where something repeats
@@ -56,7 +60,7 @@ class Curve:
         return [_term(pieces) for pieces in self.terms]
 
 
-def curve(functions: Iterable[tuple[Callable[[int], int | Fraction], int]]) -> Curve:
+def curve(functions: Iterable[tuple[Callable[[int], Exact], int]]) -> Curve:
     """The sum of functions of the context, each taken so many times."""
     plain: list[tuple[tuple[Piece, ...], int]] = []
     repeating = []
@@ -70,7 +74,7 @@ def curve(functions: Iterable[tuple[Callable[[int], int | Fraction], int]]) -> C
     return Curve((*terms, *repeating))
 
 
-def fit(function: Callable[[int], int | Fraction], last: int = LAST) -> tuple[Piece, ...]:
+def fit(function: Callable[[int], Exact], last: int = LAST) -> tuple[Piece, ...]:
     """A function of the context as pieces of degree 2 at most, equal to it everywhere up to `last`.
 
     It is probed, not known: a piece reaches as far as it holds at doubling distances, then the break is bisected.
@@ -83,7 +87,7 @@ def fit(function: Callable[[int], int | Fraction], last: int = LAST) -> tuple[Pi
         piece = _through(function, start)
         length = _length(function, piece, last)
         for _ in range(2):  # pages of 16 tokens, and pages of 32 beside them
-            flat = replace(piece, steps=(*piece.steps, (length, Fraction(0))))
+            flat = replace(piece, steps=(*piece.steps, (length, 0)))
             again = replace(flat, steps=(*piece.steps, (length, function(start + length) - flat(start + length))))
             if (whole := _length(function, again, last)) >= 2 * length:
                 piece, length = again, whole
@@ -92,16 +96,16 @@ def fit(function: Callable[[int], int | Fraction], last: int = LAST) -> tuple[Pi
     return tuple(pieces)
 
 
-def _through(function: Callable[[int], int | Fraction], start: int) -> Piece:
-    a, b, c = (Fraction(function(start + x)) for x in range(3))
-    square = (c - 2 * b + a) / 2
-    coefficients: tuple[Fraction, ...] = (a, b - a - square, square)
+def _through(function: Callable[[int], Exact], start: int) -> Piece:
+    a, b, c = (function(start + x) for x in range(3))
+    square = _exact(Fraction(c - 2 * b + a) / 2)
+    coefficients = (_exact(a), _exact(b - a - square), square)
     while len(coefficients) > 1 and not coefficients[-1]:
         coefficients = coefficients[:-1]
     return Piece(start, coefficients)
 
 
-def _length(function: Callable[[int], int | Fraction], piece: Piece, last: int) -> int:
+def _length(function: Callable[[int], Exact], piece: Piece, last: int) -> int:
     """How many contexts the piece holds for, from its start on."""
     return _reach(lambda x: function(piece.start + x) == piece(piece.start + x), last - piece.start) + 1
 
@@ -134,7 +138,7 @@ def _merged(terms: list[tuple[tuple[Piece, ...], int]]) -> tuple[Piece, ...]:
 
     def between(start: int) -> Piece:
         held = [(_at(pieces, start), times) for pieces, times in terms]
-        return _through(lambda context: sum((times * piece(context) for piece, times in held), Fraction(0)), start)
+        return _through(lambda context: sum(times * piece(context) for piece, times in held), start)
 
     return tuple(between(start) for start in sorted({1, *(piece.start for pieces, _ in terms for piece in pieces)}))
 
@@ -149,5 +153,9 @@ def _term(pieces: tuple[Piece, ...]) -> dict[str, Any]:
     return term
 
 
-def _number(value: Fraction) -> int | float:
+def _exact(value: Exact) -> Exact:
+    return value.numerator if value.denominator == 1 else value
+
+
+def _number(value: Exact) -> int | float:
     return value.numerator if value.denominator == 1 else float(value)

@@ -33,21 +33,22 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import lru_cache, partial
+from itertools import chain
 from operator import mul
 from typing import Any
 
 from ..spec import Decoder, PerToken, Spec, Weight
-from .counting import counted, flops
+from .counting import Counted, counted, flops
 from .curve import curve
 from .dtypes import bits, stored
-from .formats import weight_format
+from .formats import Format, weight_format
 from .memory import activations, share
 from .part import MTP, headed
-from .policies import CHUNK, POLICIES, held, kept, reserved, reserved_by
-from .setting import LARGE, LARGE_CHUNK, Layout, Setting, setting_for
+from .policies import CHUNK, POLICIES, Layers, held, kept, reserved, reserved_by
+from .setting import LARGE, LARGE_CHUNK, Layout, setting_for
 from .work import Mixer, Work, cut, decode_flops, prefill_flops, read, work, written
 
 DEGREES = (1, 2, 4, 8, 16, 32)
@@ -62,21 +63,22 @@ Times = tuple[Callable[[int], int], int]  # a function of the context, and how o
 def pieces(arch: Decoder) -> dict[str, Any]:
     """For JSON; see the module."""
     parts, plain = work(arch), setting_for(arch, 1, dtype=DTYPE)
-    settings = {name: replace(plain, weights=weight_format(name, arch)) for name in FORMATS}
+    formats = {name: weight_format(name, arch) for name in FORMATS}
+    sized = {part.part: [_Sized(w, _sizes(w, formats), _shares(w.weight)) for w in part.weights] for part in parts}
     return {
         "model": arch.name,
         "context": arch.context,
         "degrees": list(DEGREES),
-        "formats": {name: each.weights.compute(DTYPE) for name, each in settings.items()},
+        "formats": {name: each.compute(DTYPE) for name, each in formats.items()},
         "bits": {name: bits(name) for name in (*STATES, "float32", "bfloat16")},
         "flops": _flops(arch),
         "state": _state(arch, CHUNK, POLICIES),
         "state_large": _state(arch, LARGE_CHUNK, BY_CHUNK),
         "state_per_token": {dtype: _growth(arch, dtype) for dtype in STATES},
-        "weights": _weights(arch, settings),
+        "weights": _weights(sized.values()),
         "activations": _activations(arch, plain),
         "chunks": {"usual": CHUNK, "large": LARGE_CHUNK, "large_from": LARGE},
-        "steps": [_step(part, settings) for part in parts],
+        "steps": [_step(part, sized[part.part]) for part in parts],
     }
 
 
@@ -107,20 +109,23 @@ def _over_all(spec: Spec, context: int) -> int:
 
 
 def _state(arch: Decoder, chunk: int, names: Iterable[str]) -> dict[str, dict[str, list[Any]]]:
-    layers = {degree: kept(arch, degree) for degree in DEGREES}
+    layers = [kept(arch, degree) for degree in DEGREES]
+    distinct = {frozenset(each.items()): each for each in layers}  # heads are cut in so many parts and no more
+    served = reserved(layers[0], 1, DTYPE).keys() & names
 
-    def of(name: str, dtype: str, degree: int) -> list[dict[str, Any]]:
-        def size(context: int) -> int:
-            return reserved_by(name, layers[degree], context, dtype, chunk=chunk)
+    def by_degree(policy: str, dtype: str) -> list[Any]:
+        curves = {
+            key: curve([(partial(_reserved, policy, each, dtype, chunk), 1)]).to_list()
+            for key, each in distinct.items()
+        }
+        return [curves[frozenset(each.items())] for each in layers]
 
-        return curve([(size, 1)]).to_list()
+    found = {name: {dtype: by_degree(name, dtype) for dtype in STATES} for name in served}
+    return {name: found[name] for name in POLICIES if name in served}
 
-    served = reserved(layers[1], 1, DTYPE).keys() & names
-    return {
-        name: {dtype: [of(name, dtype, degree) for degree in DEGREES] for dtype in STATES}
-        for name in POLICIES
-        if name in served
-    }
+
+def _reserved(policy: str, layers: Layers, dtype: str, chunk: int, context: int) -> int:
+    return reserved_by(policy, layers, context, dtype, chunk=chunk)
 
 
 def _growth(arch: Decoder, dtype: str) -> int:
@@ -128,22 +133,32 @@ def _growth(arch: Decoder, dtype: str) -> int:
     return sum(stored(state.elements(1), state.dtype or dtype) for state in states if isinstance(state, PerToken))
 
 
-def _weights(arch: Decoder, settings: Mapping[str, Setting]) -> dict[str, list[int]]:
-    """As `memory.weights_on_one` has them for each format."""
-    found = {name: [0] * len(DEGREES) for name in settings}
-    for weight in counted(arch):
-        if weight.part != MTP:
-            for name, setting in settings.items():
-                size = setting.weights.stored(weight, DTYPE)
-                for i, part in enumerate(_shares(weight.weight)):
-                    found[name][i] += -(-size * part.numerator // part.denominator)
-    return found
+@dataclass(frozen=True)
+class _Sized:
+    """Equal weights, their bytes by format and what one device holds of them by degree."""
+
+    counted: Counted
+    bytes: Mapping[str, int]
+    shares: tuple[Fraction, ...]
+
+
+def _sizes(weight: Counted, formats: Mapping[str, Format]) -> dict[str, int]:
+    return {name: each.stored(weight, DTYPE) for name, each in formats.items()}
 
 
 @lru_cache(4096)
 def _shares(weight: Weight) -> tuple[Fraction, ...]:
-    """How much of it one device holds, by degree."""
     return tuple(share(weight, degree) for degree in DEGREES)
+
+
+def _weights(parts: Iterable[Iterable[_Sized]]) -> dict[str, list[int]]:
+    """As `memory.weights_on_one` has them for each format."""
+    found = {name: [0] * len(DEGREES) for name in FORMATS}
+    for weight in chain.from_iterable(parts):
+        for name, size in weight.bytes.items():
+            for i, some in enumerate(weight.shares):
+                found[name][i] += -(-size * some.numerator // some.denominator)
+    return found
 
 
 def _activations(arch: Decoder, plain: Setting) -> dict[str, list[int]]:
@@ -156,7 +171,7 @@ def _activations(arch: Decoder, plain: Setting) -> dict[str, list[int]]:
     return {"token": token, "sequence": [first - each for first, each in zip(firsts, token, strict=True)]}
 
 
-def _step(part: Work, settings: Mapping[str, Setting]) -> dict[str, Any]:
+def _step(part: Work, weights: Iterable[_Sized]) -> dict[str, Any]:
     exchanged = Counter[str]()
     for sent in part.sent:
         if sent.when != "spread":
@@ -169,7 +184,7 @@ def _step(part: Work, settings: Mapping[str, Setting]) -> dict[str, Any]:
             for phase, prompt in (("prefill", True), ("decode", False))
         },
         "scores": _scores(part.mixers),
-        "weights": _read_weights(part, settings),
+        "weights": _read_weights(weights),
         "state": _read_state(part.mixers),
         "reduce": exchanged["reduce"],
         "gather": exchanged["gather"],
@@ -191,13 +206,12 @@ def _scores(mixers: Iterable[Mixer]) -> list[dict[str, Any]]:
     ]
 
 
-def _read_weights(part: Work, settings: Mapping[str, Setting]) -> list[dict[str, Any]]:
+def _read_weights(weights: Iterable[_Sized]) -> list[dict[str, Any]]:
     groups: dict[tuple[Any, ...], Counter[str]] = {}
-    for weight in part.weights:
-        shares = _shares(weight.weight)
-        rows = weight.weight.shape[0] if weight.weight.role == "table" else None
-        found = groups.setdefault((min(weight.uses, 1.0), rows, not weight.once, shares), Counter())
-        found.update({name: each.weights.stored(weight, DTYPE) for name, each in settings.items()})
+    for each in weights:
+        of, weight = each.counted, each.counted.weight
+        rows = weight.shape[0] if weight.role == "table" else None
+        groups.setdefault((min(of.uses, 1.0), rows, not of.once, each.shares), Counter()).update(each.bytes)
     return [
         {"bytes": dict(sizes), "uses": uses, "rows": rows, "decode": decode, "share": [_number(s) for s in shares]}
         for (uses, rows, decode, shares), sizes in groups.items()

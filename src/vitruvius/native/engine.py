@@ -127,7 +127,10 @@ class State:
         self.recurrent = bool(running.plan.states[:, 5].any())
 
     def _ask(self, name: str, *arguments: int) -> list[int]:
-        return [self._library.get(name, sequence.handle, *arguments) for sequence in self._sequences]
+        numbers = [self._library.get(name, sequence.handle, *arguments) for sequence in self._sequences]
+        if min(numbers) < 0:
+            raise InputError("the engine is in use by another thread: it does one call at a time")
+        return numbers
 
     @property
     def sequences(self) -> list[_Owned]:

@@ -140,12 +140,9 @@ class Use {
 // A number of a sequence; −1 while the engine is in use by another thread.
 template <class Ask>
 int64_t asked(const vt_sequence& sequence, const Ask& ask) {
-    if (sequence.engine.busy.load(std::memory_order_relaxed)) return -1;
-    int64_t number = -1;
-    guarded(nullptr, 0, [&] {
-        const Use use(sequence.engine);
-        number = ask();
-    });
+    if (sequence.engine.busy.exchange(true, std::memory_order_acquire)) return -1;
+    const int64_t number = ask();
+    sequence.engine.busy.store(false, std::memory_order_release);
     return number;
 }
 
