@@ -20,6 +20,7 @@ from vitruvius.errors import InputError
 from vitruvius.server import data, upload
 from vitruvius.server.explore import application
 from vitruvius.server.export import export
+from vitruvius.server.files import explorer
 from vitruvius.server.guard import POLICY, Guard
 from vitruvius.spec import walk
 from vitruvius.views import compare
@@ -505,3 +506,17 @@ def test_the_export_is_the_same_data_and_replaces_only_itself(tmp_path: Path, mo
     with pytest.raises(InputError, match="was not written by"):
         export(mine)
     assert (mine / "thesis.tex").exists()
+
+
+def test_the_page_says_the_servers_policy_itself_for_hosts_that_send_no_headers() -> None:
+    page = explorer()["index.html"]().decode()
+    assert f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">' in page
+    assert "http://" not in page
+    assert "https://" not in page
+
+
+def test_where_norms_stand_is_shown_in_the_drawing() -> None:
+    rows = {(row["label"], row["role"]): row for row in page("gemma-3-1b")["aspects"]}
+    assert rows["norms", "mixer"]["value"] == "before and after each branch"
+    assert rows["norms", "mixer"]["paths"] == ["layers.0.mixer.post", "layers.0.mixer.pre"]
+    assert rows["norms", "feed-forward"]["paths"] == ["layers.0.mlp.post", "layers.0.mlp.pre"]

@@ -72,7 +72,7 @@ def int32(number: int) -> int:
     return (number + 2**31) % 2**32 - 2**31
 
 
-@dataclass
+@dataclass(eq=False)
 class Drafts:
     """Makes plans for a library."""
 
@@ -135,8 +135,8 @@ class Drafts:
 
     # ---------------------------------------------------------------- what is random
 
-    def random(self, chance: random.Random) -> Draft:
-        """Random ops over buffers of a few widths, so that some of them fit each other."""
+    def random(self, chance: random.Random, fits: Callable[[Draft], bool]) -> Draft:
+        """Random ops over buffers of a few widths, as many as the library takes."""
         width = chance.choice((8, 16, 24, 32))
         widths = [width] * 6 + [2 * width, chance.choice((1, 2, 4)), 40, 4 * width + 2]
         rows = chance.choice((1, 2, 5, 8))
@@ -157,9 +157,16 @@ class Drafts:
         sizes = dict(zip(SIZES, (rows, VOCAB, CONTEXT, arena, len(buffers) - 1), strict=True))
         data = [self.weights(m, chance) for m in matrices] + [numbers(size, chance) for size in vectors]
         draft = Draft(sizes, buffers, matrices, vectors, states, [], data)
-        draft.records = [self.named("embed", y=0, table=0, scale=bits(1.0))]
-        draft.records += [self.record(draft, chance, (0, 1, 2, heads, dim, width)) for _ in range(chance.randrange(1, 4))]
-        draft.records += [self.named("select", x=chance.randrange(6), y=len(buffers) - 1)]
+        first = self.named("embed", y=0, table=0, scale=bits(1.0))
+        last = self.named("select", x=chance.randrange(6), y=len(buffers) - 1)
+        draft.records = [first, last]
+        for _ in range(chance.randrange(1, 6)):
+            for _ in range(30):  # until one fits
+                record = self.record(draft, chance, (0, 1, 1, 2, heads, dim, width))
+                longer = replace(draft, records=[*draft.records[:-1], record, last])
+                if fits(longer):
+                    draft = longer
+                    break
         return draft
 
     def named(self, op: str, **fields: int) -> list[int]:

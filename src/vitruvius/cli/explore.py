@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import click
@@ -23,10 +24,20 @@ def command(port: int, host: str, no_browser: bool, models: tuple[str, ...], fol
     if folder is not None:
         from ..server.export import export
 
-        files = export(folder)
+        files = export(folder, _progress)
+        if sys.stderr.isatty():
+            click.echo("\r\x1b[K", nl=False, err=True)
         size = sum(file.stat().st_size for file in files)
         click.echo(f"wrote {len(files)} files, {size / 1e6:.1f} MB, to {folder}", err=True)
         return
     from ..server.explore import serve
 
     serve(host, port, not no_browser, models)
+
+
+def _progress(done: int, files: int) -> None:
+    """On a terminal, one line that is overwritten; elsewhere, one line for each quarter."""
+    if sys.stderr.isatty():
+        click.echo(f"\r\x1b[K{done} of {files} files", nl=False, err=True)
+    elif done % (files // 4 + 1) == 0:
+        click.echo(f"{done} of {files} files", err=True)

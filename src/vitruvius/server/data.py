@@ -9,7 +9,7 @@ from __future__ import annotations
 import inspect
 import json
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict
 from importlib import resources
 from typing import Any
@@ -20,10 +20,11 @@ from ..catalog import Entry
 from ..cost import Cost, cost
 from ..cost.devices import devices
 from ..cost.pieces import pieces
-from ..spec import Decoder
+from ..cost.quantity import number
+from ..spec import Branch, Decoder, walk
 from ..views import draw, tree
 from ..views.charts import charts
-from ..views.diff import changes, describe
+from ..views.diff import Change, changes, describe
 from ..views.drawing.document import stylesheet
 from ..views.drawing.font import FILES
 from ..views.drawing.kinds import kinds, stretches
@@ -39,6 +40,7 @@ from .known import known
 
 HOVERED_AT = 8192  # tokens of context at which a part's FLOPs are told, or the model's own if that is shorter
 SPOKEN = 3  # changes that stand on an edge of the lineage
+ROOM = 96  # characters there for what their values are now
 
 
 def index() -> dict[str, Any]:
@@ -108,18 +110,29 @@ def _strip(arch: Decoder) -> dict[str, Any]:
 
 def _aspects(arch: Decoder) -> list[dict[str, Any]]:
     """Every comparable property; `paths` are places of the drawing."""
-    rows, drawn = [], drawn_for(arch)
+    rows, drawn, norms = [], drawn_for(arch), _norms(arch)
     for row in describe(arch):
+        paths = row.paths or (norms.get(row.role, ()) if row.label == "norms" else ())
         rows.append(
             {
-                "section": _section(row.paths[0]) if row.paths else row.role or "model",
+                "section": _section(paths[0]) if paths else row.role or "model",
                 "label": row.label,
                 "role": row.role,
                 "value": row.value,
-                "paths": sorted(set(map(drawn, row.paths))),
+                "paths": sorted(set(map(drawn, paths))),
             }
         )
     return rows
+
+
+def _norms(arch: Decoder) -> dict[str, list[str]]:
+    """Role of a branch -> its norms, of which "before and after" is no field that could be pointed at."""
+    found: dict[str, list[str]] = {}
+    for node in walk(arch, arch.width):
+        above = node.above[-1] if node.above else None
+        if isinstance(above, Branch) and node.path.rpartition(".")[2] in ("pre", "post"):
+            found.setdefault("feed-forward" if above.name == "mlp" else above.name, []).append(node.path)
+    return found
 
 
 def _section(path: str) -> str:
@@ -175,18 +188,26 @@ def _edge(entry: Entry, parent: str, relation: str, source: str | None) -> dict[
         "relation": relation,
         "source": source,
         "same": not (nouns or numbers),
-        "label": _label([change.what for change in nouns], bool(numbers)),
+        "label": _label(nouns, bool(numbers)),
         "nouns": [asdict(change) for change in nouns],
         "numbers": [asdict(change) for change in numbers],
     }
 
 
-def _label(nouns: list[str], resized: bool) -> str:
-    """A few words for an edge: what is another noun, or that only numbers are others."""
+def _label(nouns: Sequence[Change], resized: bool) -> str:
+    """A few words for an edge: what is another noun, and which if there is room, or that only numbers are others."""
     if not nouns:
         return "other sizes" if resized else "the same architecture"
     more = f" and {len(nouns) - SPOKEN} more" if len(nouns) > SPOKEN else ""
-    return ", ".join(nouns[:SPOKEN]) + more
+    told = nouns[:SPOKEN]
+    return "; ".join(_spoken(change, ROOM // len(told)) for change in told) + more
+
+
+def _spoken(change: Change, room: int) -> str:
+    now = change.b if isinstance(change.b, str) else number(change.b)
+    if now == "none":
+        return f"no {change.what}"
+    return f"{change.what}: {now}" if len(now) <= room else change.what
 
 
 def drawing_css() -> str:

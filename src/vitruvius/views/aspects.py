@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, fields
-from functools import singledispatch
+from functools import lru_cache, singledispatch
 from math import isclose
 from typing import Any
 
@@ -125,7 +125,8 @@ NAMES: dict[type[s.Spec], Names] = {
 }
 
 
-def aspects(spec: s.Spec, role: str = "") -> list[Aspect]:
+@lru_cache(1024)
+def aspects(spec: s.Spec, role: str = "") -> tuple[Aspect, ...]:
     """What to compare of a part that is its owner's `role` ("feed-forward", "query"): each of its fields once."""
     special = _special(spec, role)
     told = {path for aspect in special for path in aspect.fields}
@@ -134,7 +135,7 @@ def aspects(spec: s.Spec, role: str = "") -> list[Aspect]:
     for name in dict.fromkeys((*NAMES.get(type(spec), ()), *own)):
         found += [aspect for aspect in special if aspect.fields and aspect.fields[0].split(".")[0] == name]
         found += _field(spec, name, role, told) if name not in told else []
-    return found
+    return tuple(found)
 
 
 def _field(spec: s.Spec, name: str, role: str, told: set[str]) -> list[Aspect]:

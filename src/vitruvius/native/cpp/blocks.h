@@ -52,20 +52,19 @@ template <Format f> VT_INLINE void put_codes(uint8_t* block, int i, int r, const
     if constexpr (f == MXFP4) block[r] = c.exponent;
     if constexpr (f == Q6K) block[at.steps + 16 + r] = c.step[1];
     if constexpr (f == Q8) {
-        VT_UNROLL for (int j = 0; j < 8; ++j) put(block + 32 + 64 * j + 4 * r, c.group[j]);
+        VT_EACH (j, 8) put(block + 32 + 64 * j + 4 * r, c.group[j]);
         return;
     }
-    VT_UNROLL for (int j = 0; j < 4; ++j)
-        put(block + at.nibbles + 64 * j + 4 * r, (c.group[j] & NIBBLES) | (c.group[j + 4] & NIBBLES) << 4);
+    VT_EACH (j, 4) put(block + at.nibbles + 64 * j + 4 * r, (c.group[j] & NIBBLES) | (c.group[j + 4] & NIBBLES) << 4);
     if constexpr (f == Q5 || f == Q5M || f == Q5K) {
         uint32_t bits = 0;
-        VT_UNROLL for (int j = 0; j < 8; ++j) bits |= (c.group[j] >> 4 & BITS) << j;
+        VT_EACH (j, 8) bits |= (c.group[j] >> 4 & BITS) << j;
         put(block + at.high + 4 * r, bits);
     }
     if constexpr (f == Q6K) {
-        VT_UNROLL for (int plane = 0; plane < 2; ++plane) {
+        VT_EACH (plane, 2) {
             uint32_t bits = 0;
-            VT_UNROLL for (int j = 0; j < 4; ++j) bits |= (c.group[4 * plane + j] >> 4 & PAIRS) << 2 * j;
+            VT_EACH (j, 4) bits |= (c.group[4 * plane + j] >> 4 & PAIRS) << 2 * j;
             put(block + at.high + 64 * plane + 4 * r, bits);
         }
     }
@@ -83,10 +82,10 @@ template <Format f> VT_INLINE Codes get_codes(const uint8_t* block, int i, int r
     if constexpr (f == MXFP4) c.exponent = block[r];
     if constexpr (f == Q6K) c.step[1] = block[at.steps + 16 + r];
     if constexpr (f == Q8) {
-        VT_UNROLL for (int j = 0; j < 8; ++j) c.group[j] = get<uint32_t>(block + 32 + 64 * j + 4 * r);
+        VT_EACH (j, 8) c.group[j] = get<uint32_t>(block + 32 + 64 * j + 4 * r);
         return c;
     }
-    VT_UNROLL for (int j = 0; j < 8; ++j) {
+    VT_EACH (j, 8) {
         const uint32_t both = get<uint32_t>(block + at.nibbles + 64 * (j % 4) + 4 * r);
         c.group[j] = (j < 4 ? both : both >> 4) & NIBBLES;
         if constexpr (f == Q5 || f == Q5M || f == Q5K)
@@ -108,7 +107,7 @@ VT_INLINE float half_of_e8m0(uint8_t e) {
 // The 32 numbers that the codes stand for; operations in the order of checkpoints/dequantize.py, so equal to the bit.
 template <Format f> VT_INLINE void decode(const Codes& c, float* out) {
     const float d = from_half(c.scale), m = from_half(c.minimum);
-    VT_UNROLL for (int j = 0; j < 32; ++j) {
+    VT_EACH (j, 32) {
         const auto code = static_cast<uint8_t>(c.group[j / 4] >> 8 * (j % 4));
         const auto q = static_cast<float>(code);
         if constexpr (f == Q8) out[j] = static_cast<float>(static_cast<int8_t>(code)) * d;

@@ -30,7 +30,8 @@ Need check(const Checker& c, const op_glu& o) {
     const Matrix& m = c.matrix(o.matrix);
     c.require(m.cols <= c.width(o.x), "the matrix has more columns than x");
     c.require(m.rows % (2 * LANES) == 0, "panels of gate and up do not alternate");
-    c.require(ceil_div(c.width(o.y), LANES) == m.rows / (2 * LANES), "y has not half as many channels as the matrix rows");
+    c.require(ceil_div(c.width(o.y), LANES) == m.rows / (2 * LANES),
+              "y has not half as many channels as the matrix rows");
     c.sized(o.bias, m.rows);
     c.apart(o.x, o.y);
     return prepared(c, m, 1);

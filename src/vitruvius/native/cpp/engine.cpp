@@ -51,6 +51,9 @@ int guarded(char* error, int64_t size, const Do& what) {
     }
 }
 
+void require(bool good, const char* text) {
+    if (!good) throw Problem(text);
+}
 void require(bool good, const std::string& text) {
     if (!good) throw Problem(text);
 }
@@ -236,30 +239,33 @@ void vt_engine::pass() {
     for (int i = 0; i < now.n_parts; ++i) parts[static_cast<size_t>(i)].sequence->commit(parts[static_cast<size_t>(i)].rows);
 }
 
-// Refuses what cannot be done, before anything is changed.
+// Refuses what cannot be done, before anything is changed. (Texts are made only where they are needed: this runs for
+// every token.)
 void vt_engine::admit(int n, vt_sequence* const* sequences, const int32_t* counts, const int32_t* ids,
                       const uint8_t* wanted, const float* out, int64_t out_rows) const {
     require(n >= 1 && sequences && counts && ids && wanted, "a step needs sequences, counts, ids and what is wanted");
     int64_t rows = 0, results = 0;
     for (int i = 0; i < n; ++i) {
-        const std::string which = "sequence " + std::to_string(i);
-        require(sequences[i] && sequences[i]->owner == this, which + " belongs to another engine");
-        require(!sequences[i]->torn(), which + " was interrupted: rewind it first");
-        const int64_t end = sequences[i]->length() + counts[i];
-        require(counts[i] >= 1, which + " needs at least one token");
-        require(end <= sequences[i]->capacity, which + " holds " + std::to_string(sequences[i]->capacity) +
-                                                    " tokens, and " + std::to_string(end) + " are needed");
-        for (int j = 0; j < i; ++j) require(sequences[j] != sequences[i], which + " is given twice");
+        const char* wrong = nullptr;
+        if (!sequences[i] || sequences[i]->owner != this) wrong = " belongs to another engine";
+        else if (sequences[i]->torn()) wrong = " was interrupted: rewind it first";
+        else if (counts[i] < 1) wrong = " needs at least one token";
+        else if (std::find(sequences, sequences + i, sequences[i]) != sequences + i) wrong = " is given twice";
+        if (wrong) throw Problem("sequence " + std::to_string(i) + wrong);
+        const int64_t end = sequences[i]->length() + counts[i], capacity = sequences[i]->capacity;
+        if (end > capacity)
+            throw Problem("sequence " + std::to_string(i) + " holds " + std::to_string(capacity) + " tokens, and " +
+                          std::to_string(end) + " are needed");
         rows += counts[i];
     }
     for (int64_t r = 0; r < rows; ++r) {
-        require(ids[r] >= 0 && ids[r] < plan.vocab, "token ids run from 0 to " + std::to_string(plan.vocab - 1) +
-                                                        ", got " + std::to_string(ids[r]));
-        require(wanted[r] <= 1, "wanted is 0 or 1");
+        if (ids[r] < 0 || ids[r] >= plan.vocab)
+            throw Problem("token ids run from 0 to " + std::to_string(plan.vocab - 1) + ", got " + std::to_string(ids[r]));
+        if (wanted[r] > 1) throw Problem("wanted is 0 or 1");
         results += wanted[r];
     }
-    require(results <= out_rows && (results == 0 || out),
-            std::to_string(results) + " results are wanted, but there is room for " + std::to_string(out_rows));
+    if (results > out_rows || (results && !out))
+        throw Problem(std::to_string(results) + " results are wanted, but there is room for " + std::to_string(out_rows));
 }
 
 void vt_engine::step(int n, vt_sequence* const* sequences, const int32_t* counts, const int32_t* ids,

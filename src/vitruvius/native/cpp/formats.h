@@ -1,21 +1,21 @@
 // How weights lie in memory: panels of 16 rows, interleaved so that lane r of a register belongs to row r.
 //
-// A matrix (rows, cols) is cut into panels of 16 rows; rows are padded to 16 and cols to whole blocks, with zeros. Along
-// its columns a panel is a sequence of blocks. `16 × f16` is one number for each row; a *group* is 4 columns as 64 bytes,
-// row 0's four bytes first, then row 1's …
+// A matrix (rows, cols) is cut into panels of 16 rows; rows are padded to 16 and cols to whole blocks, with zeros.
+// Along its columns a panel is a sequence of blocks. `16 × f16` is one number for each row; a *group* is 4 columns as 64
+// bytes, row 0's four bytes first, then row 1's …
 //
-//   F32    1 col   | 16 × f32                                                                              |  64 bytes
-//   F16    1 col   | 16 × f16                                                                              |  32
-//   BF16   2 cols  | 16 × (col 0, col 1)                                                                   |  64
-//   Q8     32      | 16 × f16 scale |                       8 groups of int8                               | 544
-//   Q4     32      | 16 × f16 scale |                       4 × 64 nibbles: low of group j, high of j + 4  | 288
-//   Q4M    32      | 16 × f16 scale | 16 × f16 minimum |    nibbles                                        | 320
-//   Q5     32      | 16 × f16 scale |                       64 high bits | nibbles                         | 352
-//   Q5M    32      | 16 × f16 scale | 16 × f16 minimum |    64 high bits | nibbles                         | 384
+//   F32    1 col   | 16 × f32                                                                              |   64 bytes
+//   F16    1 col   | 16 × f16                                                                              |   32
+//   BF16   2 cols  | 16 × (col 0, col 1)                                                                   |   64
+//   Q8     32      | 16 × f16 scale |                       8 groups of int8                               |  544
+//   Q4     32      | 16 × f16 scale |                       4 × 64 nibbles: low of group j, high of j + 4  |  288
+//   Q4M    32      | 16 × f16 scale | 16 × f16 minimum |    nibbles                                        |  320
+//   Q5     32      | 16 × f16 scale |                       64 high bits | nibbles                         |  352
+//   Q5M    32      | 16 × f16 scale | 16 × f16 minimum |    64 high bits | nibbles                         |  384
 //   Q4K    256     | 16 × f16 d | 16 × f16 dmin | 8 × ( 16 × u8 scale | 16 × u8 minimum | nibbles )        | 2368
 //   Q5K    256     | 16 × f16 d | 16 × f16 dmin | 8 × ( the same | 64 high bits | nibbles )                | 2880
 //   Q6K    256     | 16 × f16 d | 8 × ( 2 × 16 × int8 scale, of 16 columns each | 128 high bits | nibbles )| 3360
-//   MXFP4  32      | 16 × u8 exponent | nibbles                                                            | 272
+//   MXFP4  32      | 16 × u8 exponent | nibbles                                                            |  272
 //
 // High bits have the place of a group's bytes: bit j of byte i is the fifth bit of byte i of group j. Q6K's are two for
 // each: bits 2·(j mod 4) and the next of byte i in plane j / 4.
@@ -35,6 +35,7 @@
 #else
 #define VT_UNROLL _Pragma("GCC unroll 16")
 #endif
+#define VT_EACH(i, n) VT_UNROLL for (int i = 0; i < (n); ++i)
 
 namespace vt {
 
@@ -49,8 +50,8 @@ struct FormatInfo {
 };
 
 constexpr FormatInfo FORMAT[FORMATS] = {
-    {"f32", 1, 64, false},  {"f16", 1, 32, false},    {"bf16", 2, 64, false},   {"q8", 32, 544, true},
-    {"q4", 32, 288, true},  {"q4m", 32, 320, true},   {"q5", 32, 352, true},    {"q5m", 32, 384, true},
+    {"f32", 1, 64, false},    {"f16", 1, 32, false},    {"bf16", 2, 64, false},   {"q8", 32, 544, true},
+    {"q4", 32, 288, true},    {"q4m", 32, 320, true},   {"q5", 32, 352, true},    {"q5m", 32, 384, true},
     {"q4k", 256, 2368, true}, {"q5k", 256, 2880, true}, {"q6k", 256, 3360, true}, {"mxfp4", 32, 272, true},
 };
 
@@ -64,7 +65,9 @@ struct Matrix {
 VT_INLINE int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 VT_INLINE int panels(int rows) { return static_cast<int>(ceil_div(rows, LANES)); }
 VT_INLINE int64_t blocks(int format, int cols) { return ceil_div(cols, FORMAT[format].cols); }
-VT_INLINE int64_t panel_bytes(int format, int cols) { return ceil_div(blocks(format, cols) * FORMAT[format].bytes, 64) * 64; }
+VT_INLINE int64_t panel_bytes(int format, int cols) {
+    return ceil_div(blocks(format, cols) * FORMAT[format].bytes, 64) * 64;
+}
 VT_INLINE int64_t packed_bytes(int format, int rows, int cols) { return panels(rows) * panel_bytes(format, cols); }
 VT_INLINE const uint8_t* panel(const Matrix& m, int copy, int p) {
     return m.data + copy * m.copy_bytes + p * panel_bytes(m.format, m.cols);
@@ -84,7 +87,7 @@ VT_INLINE int64_t quantized_blocks(int cols) { return ceil_div(cols, 256) * 8; }
 
 // From so many rows on, products with BF16 take x as bfloat16 too, where the processor multiplies such pairs.
 constexpr int BFLOAT_ROWS = 8;
-extern const bool has_bfloat_pairs;  // simd.cpp
+extern const bool has_bfloat_pairs;                                          // simd.cpp
 VT_INLINE int64_t bfloat_cols(int cols) { return ceil_div(cols, 32) * 32; }  // of a row, the last ones zeros
 
 // Up to so many rows each thread quantises for itself, which takes less time than a barrier.

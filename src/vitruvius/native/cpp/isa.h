@@ -28,9 +28,9 @@ const MatrixKernels* matrix_kernels(const char* simd);
 #define VT_SETS(S) S(plain) S(naive)
 #endif
 
-#define VT_DECLARE(set)                      \
-    namespace set {                          \
-    extern const Kernels kernels;            \
+#define VT_DECLARE(set)                        \
+    namespace set {                            \
+    extern const Kernels kernels;              \
     extern const MatrixKernels matrix_kernels; \
     }
 VT_SETS(VT_DECLARE)

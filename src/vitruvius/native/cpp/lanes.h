@@ -33,14 +33,24 @@ constexpr int PARTS = LANES / L;  // registers that hold 16 lanes
 struct F {
     V v[PARTS];
 
-    static VT_INLINE F load(const float* p) { return each([&](int i) { return vload(p + i * L); }); }
-    static VT_INLINE F load_f16(const uint16_t* p) { return each([&](int i) { return vload_f16(p + i * L); }); }
+    static VT_INLINE F load(const float* p) {
+        return each([&](int i) { return vload(p + i * L); });
+    }
+    static VT_INLINE F load_f16(const uint16_t* p) {
+        return each([&](int i) { return vload_f16(p + i * L); });
+    }
     static VT_INLINE F load_bf16(const uint16_t* p) {
         return each([&](int i) { return vfrombits(vishl<16>(viload_u16(p + i * L))); });
     }
-    static VT_INLINE F load_s8(const int8_t* p) { return each([&](int i) { return vfromint(viload_s8(p + i * L)); }); }
-    static VT_INLINE F load_u8(const uint8_t* p) { return each([&](int i) { return vfromint(viload_u8(p + i * L)); }); }
-    static VT_INLINE F all(float a) { return each([&](int) { return vset(a); }); }
+    static VT_INLINE F load_s8(const int8_t* p) {
+        return each([&](int i) { return vfromint(viload_s8(p + i * L)); });
+    }
+    static VT_INLINE F load_u8(const uint8_t* p) {
+        return each([&](int i) { return vfromint(viload_u8(p + i * L)); });
+    }
+    static VT_INLINE F all(float a) {
+        return each([&](int) { return vset(a); });
+    }
     static VT_INLINE F zero() { return all(0.0f); }
     // The first n lanes (0 ≤ n ≤ 16), the others 0.
     static VT_INLINE F load_some(const float* p, int n) {
@@ -50,7 +60,7 @@ struct F {
     }
 
     VT_INLINE void store(float* p) const {
-        VT_UNROLL for (int i = 0; i < PARTS; ++i) vstore(p + i * L, v[i]);
+        VT_EACH (i, PARTS) vstore(p + i * L, v[i]);
     }
     VT_INLINE void store_some(float* p, int n) const {  // the first n lanes
         alignas(64) float lanes[LANES];
@@ -58,40 +68,60 @@ struct F {
         memcpy(p, lanes, static_cast<size_t>(n) * sizeof(float));
     }
     VT_INLINE void store_f16(uint16_t* p) const {  // to nearest even
-        VT_UNROLL for (int i = 0; i < PARTS; ++i) vstore_f16(p + i * L, v[i]);
+        VT_EACH (i, PARTS) vstore_f16(p + i * L, v[i]);
     }
     VT_INLINE void store_bf16(uint16_t* p) const {  // to nearest even; not for NaN
-        VT_UNROLL for (int i = 0; i < PARTS; ++i) {
+        VT_EACH (i, PARTS) {
             const VI bits = vbits(v[i]), odd = viand(vishr<16>(bits), viset(1));
             vistore_u16(p + i * L, vishr<16>(viadd(viadd(bits, viset(0x7FFF)), odd)));
         }
     }
     VT_INLINE void store_s8(int8_t* p) const {  // to nearest even; for −128 … 127
-        VT_UNROLL for (int i = 0; i < PARTS; ++i) vistore_s8(p + i * L, vtoint(v[i]));
+        VT_EACH (i, PARTS) vistore_s8(p + i * L, vtoint(v[i]));
     }
 
     template <class Get> static VT_INLINE F each(Get get) {
         F a;
-        VT_UNROLL for (int i = 0; i < PARTS; ++i) a.v[i] = get(i);
+        VT_EACH (i, PARTS) a.v[i] = get(i);
         return a;
     }
 };
 
-VT_INLINE F operator+(F a, F b) { return F::each([&](int i) { return a.v[i] + b.v[i]; }); }
-VT_INLINE F operator-(F a, F b) { return F::each([&](int i) { return a.v[i] - b.v[i]; }); }
-VT_INLINE F operator*(F a, F b) { return F::each([&](int i) { return a.v[i] * b.v[i]; }); }
-VT_INLINE F operator/(F a, F b) { return F::each([&](int i) { return a.v[i] / b.v[i]; }); }
+VT_INLINE F operator+(F a, F b) {
+    return F::each([&](int i) { return a.v[i] + b.v[i]; });
+}
+VT_INLINE F operator-(F a, F b) {
+    return F::each([&](int i) { return a.v[i] - b.v[i]; });
+}
+VT_INLINE F operator*(F a, F b) {
+    return F::each([&](int i) { return a.v[i] * b.v[i]; });
+}
+VT_INLINE F operator/(F a, F b) {
+    return F::each([&](int i) { return a.v[i] / b.v[i]; });
+}
 VT_INLINE F operator*(F a, float b) { return a * F::all(b); }
-VT_INLINE F operator-(F a) { return F::each([&](int i) { return -a.v[i]; }); }
+VT_INLINE F operator-(F a) {
+    return F::each([&](int i) { return -a.v[i]; });
+}
 VT_INLINE F& operator+=(F& a, F b) { return a = a + b; }
 VT_INLINE F& operator*=(F& a, F b) { return a = a * b; }
 
-VT_INLINE F fma(F a, F b, F c) { return F::each([&](int i) { return vfma(a.v[i], b.v[i], c.v[i]); }); }  // a · b + c
+VT_INLINE F fma(F a, F b, F c) {
+    return F::each([&](int i) { return vfma(a.v[i], b.v[i], c.v[i]); });
+}  // a · b + c
 VT_INLINE F fma(F a, float b, F c) { return fma(a, F::all(b), c); }
-VT_INLINE F fmin(F a, F b) { return F::each([&](int i) { return vmin(a.v[i], b.v[i]); }); }
-VT_INLINE F fmax(F a, F b) { return F::each([&](int i) { return vmax(a.v[i], b.v[i]); }); }
-VT_INLINE F fsqrt(F a) { return F::each([&](int i) { return vsqrt(a.v[i]); }); }
-VT_INLINE F fround(F a) { return F::each([&](int i) { return vround(a.v[i]); }); }  // to nearest even, |a| < 2^22
+VT_INLINE F fmin(F a, F b) {
+    return F::each([&](int i) { return vmin(a.v[i], b.v[i]); });
+}
+VT_INLINE F fmax(F a, F b) {
+    return F::each([&](int i) { return vmax(a.v[i], b.v[i]); });
+}
+VT_INLINE F fsqrt(F a) {
+    return F::each([&](int i) { return vsqrt(a.v[i]); });
+}
+VT_INLINE F fround(F a) {
+    return F::each([&](int i) { return vround(a.v[i]); });
+}  // to nearest even, |a| < 2^22
 // a < b ? yes : no, lane by lane
 VT_INLINE F select_less(F a, F b, F yes, F no) {
     return F::each([&](int i) { return vselect_less(a.v[i], b.v[i], yes.v[i], no.v[i]); });
@@ -100,25 +130,26 @@ VT_INLINE F fabs(F a) {
     return F::each([&](int i) { return vfrombits(viand(vbits(a.v[i]), viset(0x7FFFFFFF))); });
 }
 VT_INLINE F with_sign(F a, F sign) {  // a ≥ 0 with the sign of `sign`
-    return F::each([&](int i) {
-        return vfrombits(vior(vbits(a.v[i]), viand(vbits(sign.v[i]), viset(INT32_MIN))));
-    });
+    return F::each([&](int i) { return vfrombits(vior(vbits(a.v[i]), viand(vbits(sign.v[i]), viset(INT32_MIN)))); });
 }
 VT_INLINE float sum(F a) {
     V s = a.v[0];
-    VT_UNROLL for (int i = 1; i < PARTS; ++i) s = s + a.v[i];
+    VT_UNROLL for (int i = 1; i < PARTS; ++i)
+        s = s + a.v[i];
     return vsum(s);
 }
 VT_INLINE float maximum(F a) {
     V s = a.v[0];
-    VT_UNROLL for (int i = 1; i < PARTS; ++i) s = vmax(s, a.v[i]);
+    VT_UNROLL for (int i = 1; i < PARTS; ++i)
+        s = vmax(s, a.v[i]);
     return vmaximum(s);
 }
 
 // c[0] + c[1] x + … by Horner's rule.
 template <int n> VT_INLINE F polynomial(F x, const float (&c)[n]) {
     F y = F::all(c[n - 1]);
-    VT_UNROLL for (int i = n - 2; i >= 0; --i) y = fma(y, x, F::all(c[i]));
+    VT_UNROLL for (int i = n - 2; i >= 0; --i)
+        y = fma(y, x, F::all(c[i]));
     return y;
 }
 
@@ -179,9 +210,7 @@ VT_INLINE F erf(F x) {
 }
 
 VT_INLINE F gelu(F x) { return x * 0.5f * (F::all(1.0f) + erf(x * 0.70710678f)); }
-VT_INLINE F gelu_tanh(F x) {
-    return x * 0.5f * (F::all(1.0f) + tanh(fma(x * x * 0.044715f, x, x) * 0.79788456f));
-}
+VT_INLINE F gelu_tanh(F x) { return x * 0.5f * (F::all(1.0f) + tanh(fma(x * x * 0.044715f, x, x) * 0.79788456f)); }
 
 // Asks for the cache line at p, some time before it is read.
 VT_INLINE void prefetch(const void* p) { __builtin_prefetch(p, 0, 3); }

@@ -46,8 +46,12 @@ int vt_matmul(const vt_matrix* matrix, const float* x, int32_t n, float* y, cons
     return guarded(
         [&] {
             const MatrixKernels& kernels = chosen(simd, threads);
-            const Matrix m{matrix->format, matrix->rows, matrix->cols, matrix->copies,
-                           vt_packed_bytes(matrix->format, matrix->rows, matrix->cols), static_cast<const uint8_t*>(matrix->data)};
+            const Matrix m{matrix->format,
+                           matrix->rows,
+                           matrix->cols,
+                           matrix->copies,
+                           vt_packed_bytes(matrix->format, matrix->rows, matrix->cols),
+                           static_cast<const uint8_t*>(matrix->data)};
             if (m.copy_bytes < 0 || m.copies < 1 || matrix->bytes / m.copies < m.copy_bytes || n < 1 || turns < 1)
                 throw std::invalid_argument("the matrix has less memory than its size needs");
             const Block scratch(static_cast<size_t>(n * prepared_bytes(m.format, m.cols, 1) + 64));
@@ -66,14 +70,17 @@ int vt_matmul(const vt_matrix* matrix, const float* x, int32_t n, float* y, cons
         error, error_size);
 }
 
-int vt_read(const void* memory, int64_t bytes, const char* simd, int32_t threads, double* seconds, char* error, int64_t error_size) {
+int vt_read(const void* memory, int64_t bytes, const char* simd, int32_t threads, double* seconds, char* error,
+            int64_t error_size) {
     return guarded(
         [&] {
             const MatrixKernels& kernels = chosen(simd, threads);
             Team team(threads, nullptr);
             const int64_t floats = bytes / 4 / threads;
             volatile float kept = 0.0f;
-            *seconds = timed(team, [&](int thread) { kept = kernels.read(static_cast<const float*>(memory) + thread * floats, floats); });
+            *seconds = timed(team, [&](int thread) {
+                kept = kernels.read(static_cast<const float*>(memory) + thread * floats, floats);
+            });
         },
         error, error_size);
 }

@@ -13,9 +13,7 @@ namespace vt {
 namespace {
 
 // A word of four 1-bit codes, in the lowest bit of each byte, from four bits.
-uint32_t spread(uint32_t bits) {
-    return (bits & 1) | (bits & 2) << 7 | (bits & 4) << 14 | (bits & 8) << 21;
-}
+uint32_t spread(uint32_t bits) { return (bits & 1) | (bits & 2) << 7 | (bits & 4) << 14 | (bits & 8) << 21; }
 
 void nibbles(const uint8_t* p, Codes& c) {  // low halves are columns 0 to 15, high ones 16 to 31
     for (int j = 0; j < 4; ++j) {
@@ -184,21 +182,27 @@ int64_t vt_packed_bytes(int32_t format, int32_t rows, int32_t cols) {
 
 int vt_pack(int32_t format, int32_t rows, int32_t cols, const char* kind, const void* source, int64_t source_bytes,
             void* out, int64_t out_bytes, int64_t panel_step, char* error, int64_t error_size) {
-    if (!packable(format, rows, cols)) return refuse(error, error_size, "a matrix of that format and size cannot be packed");
-    if (!kind || !source || !out) return refuse(error, error_size, "packing needs a kind, a source and a place for the result");
+    if (!packable(format, rows, cols))
+        return refuse(error, error_size, "a matrix of that format and size cannot be packed");
+    if (!kind || !source || !out)
+        return refuse(error, error_size, "packing needs a kind, a source and a place for the result");
     int k = 0;
     while (k < static_cast<int>(Kind::count_) && strcmp(KIND[k].name, kind) != 0) ++k;
     if (k == static_cast<int>(Kind::count_)) return refuse(error, error_size, "tensors of that kind cannot be packed");
     const KindInfo& from = KIND[k];
     if (cols % from.cols != 0) return refuse(error, error_size, "the columns are not whole blocks");
-    if (source_bytes != int64_t{rows} * (cols / from.cols) * from.bytes) return refuse(error, error_size, "the source has another size");
+    if (source_bytes != int64_t{rows} * (cols / from.cols) * from.bytes)
+        return refuse(error, error_size, "the source has another size");
     const int64_t panel = panel_bytes(format, cols);
-    if (panel_step < panel || panel_step % 64 != 0 || out_bytes < panel || panels(rows) - 1 > (out_bytes - panel) / panel_step)
+    if (panel_step < panel || panel_step % 64 != 0 || out_bytes < panel ||
+        panels(rows) - 1 > (out_bytes - panel) / panel_step)
         return refuse(error, error_size, "the packed matrix needs more memory");
 
-    const Packing p{static_cast<Format>(format), rows, cols, static_cast<Kind>(k), static_cast<const uint8_t*>(source),
-                    static_cast<uint8_t*>(out), panel_step};
-    if (from.cols > 1 && from.format != p.format) return refuse(error, error_size, "that kind is packed into another format");
+    const Packing p{
+        static_cast<Format>(format), rows,      cols, static_cast<Kind>(k), static_cast<const uint8_t*>(source),
+        static_cast<uint8_t*>(out),  panel_step};
+    if (from.cols > 1 && from.format != p.format)
+        return refuse(error, error_size, "that kind is packed into another format");
     for (int i = 0; i < panels(rows); ++i)
         if (from.cols > 1 && (i + 1) * LANES > rows) memset(p.out + i * panel_step, 0, static_cast<size_t>(panel));
     switch (p.kind) {
@@ -216,9 +220,14 @@ int vt_pack(int32_t format, int32_t rows, int32_t cols, const char* kind, const 
     return 0;
 }
 
-int vt_unpack(const vt_matrix* m, int32_t copy, int32_t row0, int32_t rows, float* out, char* error, int64_t error_size) {
+int vt_unpack(const vt_matrix* m, int32_t copy, int32_t row0, int32_t rows, float* out, char* error,
+              int64_t error_size) {
     if (!m || !m->data || !out) return refuse(error, error_size, "unpacking needs a matrix and a place for the result");
-    const Matrix whole{m->format, m->rows, m->cols, m->copies, vt_packed_bytes(m->format, m->rows, m->cols),
+    const Matrix whole{m->format,
+                       m->rows,
+                       m->cols,
+                       m->copies,
+                       vt_packed_bytes(m->format, m->rows, m->cols),
                        static_cast<const uint8_t*>(m->data)};
     if (whole.copy_bytes < 0 || m->copies < 1 || m->bytes / m->copies < whole.copy_bytes)
         return refuse(error, error_size, "the matrix has less memory than its size needs");

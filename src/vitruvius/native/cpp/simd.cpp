@@ -29,10 +29,13 @@ struct Set {
 [[maybe_unused]] bool plain() { return true; }
 [[maybe_unused]] bool naive() { return true; }
 #if defined(__x86_64__)
-[[maybe_unused]] bool avx2() { return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c"); }
+[[maybe_unused]] bool avx2() {
+    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c");
+}
 [[maybe_unused]] bool avx512() {
     return avx2() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-           __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512vnni");
+           __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&
+           __builtin_cpu_supports("avx512vnni");
 }
 #elif defined(__aarch64__)
 [[maybe_unused]] bool neon() { return true; }

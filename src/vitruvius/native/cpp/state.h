@@ -65,8 +65,6 @@ class Sequence {
     }
     VT_INLINE float* fixed(int state) const { return reinterpret_cast<float*>(base_ + place(state).fixed); }
 
-    bool busy = false;  // whether it is among the sequences of a step, to refuse it a second time
-
    private:
     struct Snapshot {
         int64_t length;

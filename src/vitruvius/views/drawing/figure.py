@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ... import spec as s
-from ...cost import cost
+from ...cost.counting import counted as weights
+from ...cost.counting import parameters
 from ...cost.quantity import count, number
 from ..pattern import Kind
 from ..words import phrase
@@ -58,10 +59,10 @@ def _behind(encoder: Part, decoder: Part) -> Part:
 
 
 def _summary(arch: s.Decoder, shown: Sequence[Kind]) -> list[str]:
-    parameters = cost(arch).parameters
-    active = f", {_short(parameters.active)} active" if parameters.active < parameters.total else ""
+    sizes = parameters(weights(arch))
+    active = f", {_short(sizes.active)} active" if sizes.active < sizes.total else ""
     facts = [
-        f"{_short(parameters.total)} parameters{active}",
+        f"{_short(sizes.total)} parameters{active}",
         counted(len(arch.layers), "layer"),
         *([f"encoder of {counted(len(arch.encoder.layers), 'layer')}"] if arch.encoder else []),
         f"width {number(arch.width)}",

@@ -58,8 +58,12 @@ VT_INLINE void vistore_u16(uint16_t* p, VI a) {  // values below 2^16
     const __m256i packed = _mm256_permute4x64_epi64(_mm256_packus_epi32(a, a), 0x08);
     _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm256_castsi256_si128(packed));
 }
-VT_INLINE VI viload_u8(const uint8_t* p) { return _mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p))); }
-VT_INLINE VI viload_s8(const int8_t* p) { return _mm256_cvtepi8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p))); }
+VT_INLINE VI viload_u8(const uint8_t* p) {
+    return _mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p)));
+}
+VT_INLINE VI viload_s8(const int8_t* p) {
+    return _mm256_cvtepi8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p)));
+}
 VT_INLINE void vistore_s8(int8_t* p, VI a) {
     const __m128i words = _mm_packs_epi32(_mm256_castsi256_si128(a), _mm256_extracti128_si256(a, 1));
     _mm_storel_epi64(reinterpret_cast<__m128i*>(p), _mm_packs_epi16(words, words));
@@ -79,12 +83,14 @@ VT_INLINE VI vbbroadcast(const int8_t* x) {
     return _mm256_set1_epi32(four);
 }
 
-// sum + Σ over the n groups from `first` on of codes · x, for each row of W panels; codes ≤ `most`. x has those groups.
-// maddubs gives sums of two products in int16; as many of them are added there as surely fit, |x| being at most 127.
-template <int most, int first, int n, int W> VT_INLINE void vdot(VI (&sum)[W], const VB (&codes)[W][8], const int8_t* x) {
+// sum + Σ over the n groups from `first` on of codes · x (which has only those), for each row of W panels.
+// Codes are at most `most`. maddubs gives sums of two products in int16; as many of them are added there as surely fit,
+// |x| being at most 127.
+template <int most, int first, int n, int W>
+VT_INLINE void vdot(VI (&sum)[W], const VB (&codes)[W][8], const int8_t* x) {
     constexpr int fit = 32767 / (2 * 127 * most), step = fit < 4 ? 2 : fit < 8 ? 4 : 8;
     static_assert(fit > 1 && n % step == 0, "maddubs would saturate");
-    VT_UNROLL for (int p = 0; p < W; ++p) {
+    VT_EACH (p, W) {
         VT_UNROLL for (int j = 0; j < n; j += step) {
             VI words = _mm256_maddubs_epi16(codes[p][first + j], vbbroadcast(x + 4 * j));
             VT_UNROLL for (int i = j + 1; i < j + step; ++i)
@@ -96,9 +102,9 @@ template <int most, int first, int n, int W> VT_INLINE void vdot(VI (&sum)[W], c
 // All 32 columns of signed codes (Q8): |code| · (x with the code's sign), at most 128 · 127 · 2 in int16.
 VT_INLINE VB vsigned(VB codes) { return codes; }
 template <int W> VT_INLINE void vdot_signed(VI (&sum)[W], const VB (&codes)[W][8], const Quantized& x) {
-    VT_UNROLL for (int p = 0; p < W; ++p) {
+    VT_EACH (p, W) {
         sum[p] = viset(0);
-        VT_UNROLL for (int j = 0; j < 8; ++j) {
+        VT_EACH (j, 8) {
             const VI signs = _mm256_sign_epi8(vbbroadcast(x.q + 4 * j), codes[p][j]);
             const VI words = _mm256_maddubs_epi16(_mm256_abs_epi8(codes[p][j]), signs);
             sum[p] = viadd(sum[p], _mm256_madd_epi16(words, _mm256_set1_epi16(1)));

@@ -1,4 +1,4 @@
-// One register of 16 floats: AVX-512 (F, BW, DQ, VL) with VNNI. Only what is behind `has_bfloat_pairs` uses AVX512_BF16.
+// One register of 16 floats: AVX-512 (F, BW, DQ, VL) with VNNI. Only what `has_bfloat_pairs` guards uses AVX512_BF16.
 #pragma once
 #include <immintrin.h>
 
@@ -42,14 +42,25 @@ VT_INLINE V vfromint(VI a) { return _mm512_cvtepi32_ps(a); }
 VT_INLINE VI viload(const int32_t* p) { return _mm512_loadu_si512(p); }
 VT_INLINE void vistore(int32_t* p, VI a) { _mm512_storeu_si512(p, a); }
 
-VT_INLINE V vload_f16(const uint16_t* p) { return _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p))); }
-VT_INLINE void vstore_f16(uint16_t* p, V a) {
-    _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), _mm512_cvtps_ph(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
+VT_INLINE V vload_f16(const uint16_t* p) {
+    return _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
 }
-VT_INLINE VI viload_u16(const uint16_t* p) { return _mm512_cvtepu16_epi32(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p))); }
-VT_INLINE void vistore_u16(uint16_t* p, VI a) { _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), _mm512_cvtepi32_epi16(a)); }
-VT_INLINE VI viload_u8(const uint8_t* p) { return _mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))); }
-VT_INLINE VI viload_s8(const int8_t* p) { return _mm512_cvtepi8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))); }
+VT_INLINE void vstore_f16(uint16_t* p, V a) {
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(p),
+                        _mm512_cvtps_ph(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
+}
+VT_INLINE VI viload_u16(const uint16_t* p) {
+    return _mm512_cvtepu16_epi32(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
+}
+VT_INLINE void vistore_u16(uint16_t* p, VI a) {
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), _mm512_cvtepi32_epi16(a));
+}
+VT_INLINE VI viload_u8(const uint8_t* p) {
+    return _mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
+}
+VT_INLINE VI viload_s8(const int8_t* p) {
+    return _mm512_cvtepi8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
+}
 VT_INLINE void vistore_s8(int8_t* p, VI a) { _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm512_cvtepi32_epi8(a)); }
 
 // sum + two products of bfloat16 in each lane.
@@ -63,7 +74,8 @@ VT_INLINE VB vbset(uint8_t a) { return _mm512_set1_epi8(static_cast<char>(a)); }
 template <int n> VT_INLINE VB vbshl(VB a) { return _mm512_slli_epi16(a, n); }
 template <int n> VT_INLINE VB vbshr(VB a) { return _mm512_srli_epi16(a, n); }
 VT_INLINE VB vbtable(const uint8_t table[16], VB places) {
-    return _mm512_shuffle_epi8(_mm512_broadcast_i32x4(_mm_loadu_si128(reinterpret_cast<const __m128i*>(table))), places);
+    return _mm512_shuffle_epi8(_mm512_broadcast_i32x4(_mm_loadu_si128(reinterpret_cast<const __m128i*>(table))),
+                               places);
 }
 VT_INLINE VI vbbroadcast(const int8_t* x) {
     int32_t four;
@@ -71,18 +83,20 @@ VT_INLINE VI vbbroadcast(const int8_t* x) {
     return _mm512_set1_epi32(four);
 }
 
-// sum + Σ over the n groups from `first` on of codes · x, for each row of W panels; codes ≤ `most`. x has those groups.
-template <int most, int first, int n, int W> VT_INLINE void vdot(VI (&sum)[W], const VB (&codes)[W][8], const int8_t* x) {
-    VT_UNROLL for (int j = 0; j < n; ++j) {
+// sum + Σ over the n groups from `first` on of codes · x (which has only those), for each row of W panels.
+// Codes are at most `most`.
+template <int most, int first, int n, int W>
+VT_INLINE void vdot(VI (&sum)[W], const VB (&codes)[W][8], const int8_t* x) {
+    VT_EACH (j, n) {
         const VI four = vbbroadcast(x + 4 * j);
-        VT_UNROLL for (int p = 0; p < W; ++p) sum[p] = _mm512_dpbusd_epi32(sum[p], codes[p][first + j], four);
+        VT_EACH (p, W) sum[p] = _mm512_dpbusd_epi32(sum[p], codes[p][first + j], four);
     }
 }
-// All 32 columns of signed codes (Q8), as vsigned has prepared them for all rows of x. dpbusd wants unsigned ones: 128 is
-// added to the codes, and 128 · Σ x taken off.
+// All 32 columns of signed codes (Q8), as vsigned has prepared them for all rows of x. dpbusd wants unsigned ones: 128
+// is added to the codes, and 128 · Σ x taken off.
 VT_INLINE VB vsigned(VB codes) { return _mm512_xor_si512(codes, _mm512_set1_epi8(-128)); }
 template <int W> VT_INLINE void vdot_signed(VI (&sum)[W], const VB (&codes)[W][8], const Quantized& x) {
-    VT_UNROLL for (int p = 0; p < W; ++p) sum[p] = _mm512_slli_epi32(_mm512_set1_epi32(x.minus), 7);
+    VT_EACH (p, W) sum[p] = _mm512_slli_epi32(_mm512_set1_epi32(x.minus), 7);
     vdot<255, 0, 8>(sum, codes, x.q);
 }
 

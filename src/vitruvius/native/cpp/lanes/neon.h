@@ -72,15 +72,16 @@ VT_INLINE VI vdot4(VI sum, int8x16_t codes, const int8_t* x) {
     return vpadalq_s16(sum, vpaddq_s16(low, high));
 #endif
 }
-// sum + Σ over the n groups from `first` on, for W panels; codes ≤ `most`. x has those groups.
-template <int most, int first, int n, int W> VT_INLINE void vdot(VI (&sum)[W], const VB (&codes)[W][8], const int8_t* x) {
+// The same over the n groups from `first` on, for W panels; codes are at most `most`.
+template <int most, int first, int n, int W>
+VT_INLINE void vdot(VI (&sum)[W], const VB (&codes)[W][8], const int8_t* x) {
     static_assert(most < 128, "codes are read as signed");
-    VT_UNROLL for (int p = 0; p < W; ++p)
-        VT_UNROLL for (int j = 0; j < n; ++j) sum[p] = vdot4(sum[p], vreinterpretq_s8_u8(codes[p][first + j]), x + 4 * j);
+    VT_EACH (p, W)
+        VT_EACH (j, n) sum[p] = vdot4(sum[p], vreinterpretq_s8_u8(codes[p][first + j]), x + 4 * j);
 }
 VT_INLINE VB vsigned(VB codes) { return codes; }
 template <int W> VT_INLINE void vdot_signed(VI (&sum)[W], const VB (&codes)[W][8], const Quantized& x) {
-    VT_UNROLL for (int p = 0; p < W; ++p) sum[p] = viset(0);
+    VT_EACH (p, W) sum[p] = viset(0);
     vdot<127, 0, 8>(sum, codes, x.q);
 }
 

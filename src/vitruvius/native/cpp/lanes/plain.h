@@ -8,14 +8,18 @@
 namespace vt {
 namespace VT_ISA {
 
-typedef float V __attribute__((vector_size(16)));      // L floats
-typedef int32_t VI __attribute__((vector_size(16)));   // L int32
+typedef float V __attribute__((vector_size(16)));     // L floats
+typedef int32_t VI __attribute__((vector_size(16)));  // L int32
 typedef uint32_t VU __attribute__((vector_size(16)));
-typedef uint8_t VB __attribute__((vector_size(16)));   // L rows of 4 bytes
+typedef uint8_t VB __attribute__((vector_size(16)));  // L rows of 4 bytes
 constexpr int L = 4;
 constexpr int REGISTERS = 16;
 
-VT_INLINE V vload(const float* p) { V a; memcpy(&a, p, 16); return a; }
+VT_INLINE V vload(const float* p) {
+    V a;
+    memcpy(&a, p, 16);
+    return a;
+}
 VT_INLINE void vstore(float* p, V a) { memcpy(p, &a, 16); }
 VT_INLINE V vset(float a) { return V{a, a, a, a}; }
 VT_INLINE V vfma(V a, V b, V c) { return a * b + c; }
@@ -42,10 +46,16 @@ VT_INLINE VI vbits(V a) { return reinterpret_cast<VI>(a); }
 VT_INLINE V vfrombits(VI a) { return reinterpret_cast<V>(a); }
 VT_INLINE V vfromint(VI a) { return __builtin_convertvector(a, V); }
 VT_INLINE VI vtoint(V a) { return __builtin_convertvector(vround(a), VI); }
-VT_INLINE VI viload(const int32_t* p) { VI a; memcpy(&a, p, 16); return a; }
+VT_INLINE VI viload(const int32_t* p) {
+    VI a;
+    memcpy(&a, p, 16);
+    return a;
+}
 VT_INLINE void vistore(int32_t* p, VI a) { memcpy(p, &a, 16); }
 
-VT_INLINE V vload_f16(const uint16_t* p) { return V{from_half(p[0]), from_half(p[1]), from_half(p[2]), from_half(p[3])}; }
+VT_INLINE V vload_f16(const uint16_t* p) {
+    return V{from_half(p[0]), from_half(p[1]), from_half(p[2]), from_half(p[3])};
+}
 VT_INLINE void vstore_f16(uint16_t* p, V a) {
     for (int i = 0; i < L; ++i) p[i] = to_half(a[i]);
 }
@@ -59,7 +69,11 @@ VT_INLINE void vistore_s8(int8_t* p, VI a) {
     for (int i = 0; i < L; ++i) p[i] = static_cast<int8_t>(a[i]);
 }
 
-VT_INLINE VB vbload(const uint8_t* p) { VB a; memcpy(&a, p, 16); return a; }
+VT_INLINE VB vbload(const uint8_t* p) {
+    VB a;
+    memcpy(&a, p, 16);
+    return a;
+}
 VT_INLINE VB vbset(uint8_t a) { return VB{} + a; }
 template <int n> VT_INLINE VB vbshl(VB a) { return a << n; }
 template <int n> VT_INLINE VB vbshr(VB a) { return a >> n; }
@@ -73,8 +87,10 @@ VT_INLINE VB vbtable(const uint8_t table[16], VB places) {
 template <int byte> VT_INLINE VI vproduct(VI codes, const int8_t* x) {
     return (vishl<24 - 8 * byte>(codes) >> 24) * x[byte];
 }
-// sum + Σ over the n groups from `first` on of codes · x, for each row of W panels; codes ≤ `most`. x has those groups.
-template <int most, int first, int n, int W> VT_INLINE void vdot(VI (&sum)[W], const VB (&codes)[W][8], const int8_t* x) {
+// sum + Σ over the n groups from `first` on of codes · x (which has only those), for each row of W panels.
+// Codes are at most `most`.
+template <int most, int first, int n, int W>
+VT_INLINE void vdot(VI (&sum)[W], const VB (&codes)[W][8], const int8_t* x) {
     static_assert(most < 128, "codes are read as signed");
     for (int p = 0; p < W; ++p) {
         for (int j = 0; j < n; ++j) {
@@ -86,7 +102,7 @@ template <int most, int first, int n, int W> VT_INLINE void vdot(VI (&sum)[W], c
 }
 VT_INLINE VB vsigned(VB codes) { return codes; }
 template <int W> VT_INLINE void vdot_signed(VI (&sum)[W], const VB (&codes)[W][8], const Quantized& x) {
-    VT_UNROLL for (int p = 0; p < W; ++p) sum[p] = viset(0);
+    VT_EACH (p, W) sum[p] = viset(0);
     vdot<127, 0, 8>(sum, codes, x.q);
 }
 

@@ -54,7 +54,8 @@ template <class Done> void matmul_outputs(const Matrix& m, int copy, const Input
 struct Rows {
     std::vector<Quantized> q;
     Input in;
-    Rows(const Step& s, int x, int64_t x0, const Matrix& m) : in{s.row(x, 0) + x0, s.stride(x), s.rows, nullptr, quantized_blocks(m.cols)} {
+    Rows(const Step& s, int x, int64_t x0, const Matrix& m)
+        : in{s.row(x, 0) + x0, s.stride(x), s.rows, nullptr, quantized_blocks(m.cols)} {
         if (!FORMAT[m.format].integer) return;
         q.resize(static_cast<size_t>(s.rows * in.q_stride));
         quantize_rows(in.x, in.stride, 0, s.rows, m.cols, q.data(), in.q_stride);

@@ -1,4 +1,4 @@
-// How the blocks of each integer format are read (layouts: formats.h). Columns<format>(block, i, part, codes) takes the
+// How the blocks of each integer format are read (layouts: formats.h). Columns<format>::load(block, i, part, codes) takes
 // columns 32·i … 32·i + 31 of a block for L rows: their codes as 8 groups of 4, and what scales them, for all rows of x.
 // dot and add then give scale · d · Σ code · q, and what belongs to offsets and minima, to a row's sum.
 #pragma once
@@ -14,7 +14,7 @@ VT_INLINE const uint8_t* rows_of(const uint8_t* group, int part) { return group 
 
 // Low halves of 64 bytes are group j, the high ones group j + 4.
 VT_INLINE void nibbles(const uint8_t* p, int part, VB (&codes)[8]) {
-    VT_UNROLL for (int j = 0; j < 4; ++j) {
+    VT_EACH (j, 4) {
         const VB both = vbload(rows_of(p + 64 * j, part));
         codes[j] = both & vbset(15);
         codes[j + 4] = vbshr<4>(both) & vbset(15);
@@ -35,7 +35,7 @@ VT_INLINE void fifth_bits(const uint8_t* p, int part, VB (&codes)[8]) {
 // Adds 16 · two bits of each byte: groups 0 to 3 from the first 64 bytes, 4 to 7 from the second.
 VT_INLINE void fifth_and_sixth_bits(const uint8_t* p, int part, VB (&codes)[8]) {
     const VB mask = vbset(48);
-    VT_UNROLL for (int plane = 0; plane < 2; ++plane) {
+    VT_EACH (plane, 2) {
         const VB bits = vbload(rows_of(p + 64 * plane, part));
         VB* c = codes + 4 * plane;
         c[0] = c[0] | (vbshl<4>(bits) & mask);
@@ -49,7 +49,7 @@ VT_INLINE void fifth_and_sixth_bits(const uint8_t* p, int part, VB (&codes)[8]) 
 template <int most, int shift> struct WithOffset {
     V scale;
     template <int W> static VT_INLINE void dot(VI (&sum)[W], const VB (&codes)[W][8], const Quantized& x) {
-        VT_UNROLL for (int p = 0; p < W; ++p) sum[p] = vishl<shift>(viset(x.minus));
+        VT_EACH (p, W) sum[p] = vishl<shift>(viset(x.minus));
         vdot<most, 0, 8>(sum, codes, x.q);
     }
     VT_INLINE V add(V sum, VI dot, const Quantized& x) const { return vfma(vfromint(dot), scale * vset(x.d), sum); }
@@ -58,7 +58,7 @@ template <int most, int shift> struct WithOffset {
 template <int most> struct WithMinimum {
     V scale, minimum;
     template <int W> static VT_INLINE void dot(VI (&sum)[W], const VB (&codes)[W][8], const Quantized& x) {
-        VT_UNROLL for (int p = 0; p < W; ++p) sum[p] = viset(0);
+        VT_EACH (p, W) sum[p] = viset(0);
         vdot<most, 0, 8>(sum, codes, x.q);
     }
     VT_INLINE V add(V sum, VI dot, const Quantized& x) const {
@@ -66,13 +66,14 @@ template <int most> struct WithMinimum {
     }
 };
 
-// dot: Σ code · q of one row of x, offsets taken off, for the same columns of W panels. add: sum + what they stand for.
+// dot: Σ code · q of one row of x, offsets taken off, for the same columns of W panels. add: sum + what that means.
 template <Format> struct Columns;
 
 template <> struct Columns<Q8> {
     V scale;
-    VT_INLINE Columns(const uint8_t* block, int, int part, VB (&codes)[8]) : scale(halves(block, part)) {
-        VT_UNROLL for (int j = 0; j < 8; ++j) codes[j] = vsigned(vbload(rows_of(block + 32 + 64 * j, part)));
+    VT_INLINE void load(const uint8_t* block, int, int part, VB (&codes)[8]) {
+        scale = halves(block, part);
+        VT_EACH (j, 8) codes[j] = vsigned(vbload(rows_of(block + 32 + 64 * j, part)));
     }
     template <int W> static VT_INLINE void dot(VI (&sum)[W], const VB (&codes)[W][8], const Quantized& x) {
         vdot_signed(sum, codes, x);
@@ -80,27 +81,27 @@ template <> struct Columns<Q8> {
     VT_INLINE V add(V sum, VI dot, const Quantized& x) const { return vfma(vfromint(dot), scale * vset(x.d), sum); }
 };
 template <> struct Columns<Q4> : WithOffset<15, 3> {
-    VT_INLINE Columns(const uint8_t* block, int, int part, VB (&codes)[8]) {
+    VT_INLINE void load(const uint8_t* block, int, int part, VB (&codes)[8]) {
         scale = halves(block, part);
         nibbles(block + 32, part, codes);
     }
 };
 template <> struct Columns<Q4M> : WithMinimum<15> {
-    VT_INLINE Columns(const uint8_t* block, int, int part, VB (&codes)[8]) {
+    VT_INLINE void load(const uint8_t* block, int, int part, VB (&codes)[8]) {
         scale = halves(block, part);
         minimum = halves(block + 32, part);
         nibbles(block + 64, part, codes);
     }
 };
 template <> struct Columns<Q5> : WithOffset<31, 4> {
-    VT_INLINE Columns(const uint8_t* block, int, int part, VB (&codes)[8]) {
+    VT_INLINE void load(const uint8_t* block, int, int part, VB (&codes)[8]) {
         scale = halves(block, part);
         nibbles(block + 96, part, codes);
         fifth_bits(block + 32, part, codes);
     }
 };
 template <> struct Columns<Q5M> : WithMinimum<31> {
-    VT_INLINE Columns(const uint8_t* block, int, int part, VB (&codes)[8]) {
+    VT_INLINE void load(const uint8_t* block, int, int part, VB (&codes)[8]) {
         scale = halves(block, part);
         minimum = halves(block + 32, part);
         nibbles(block + 128, part, codes);
@@ -108,19 +109,20 @@ template <> struct Columns<Q5M> : WithMinimum<31> {
     }
 };
 // The scale and minimum of sub-block `p` in a block of Q4K or Q5K.
-template <int most> VT_INLINE void scale_and_minimum(const uint8_t* block, const uint8_t* p, int part, WithMinimum<most>& c) {
+template <int most>
+VT_INLINE void scale_and_minimum(const uint8_t* block, const uint8_t* p, int part, WithMinimum<most>& c) {
     c.scale = halves(block, part) * vfromint(viload_u8(p + part * L));
     c.minimum = -(halves(block + 32, part) * vfromint(viload_u8(p + 16 + part * L)));
 }
 template <> struct Columns<Q4K> : WithMinimum<15> {
-    VT_INLINE Columns(const uint8_t* block, int i, int part, VB (&codes)[8]) {
+    VT_INLINE void load(const uint8_t* block, int i, int part, VB (&codes)[8]) {
         const uint8_t* p = block + 64 + 288 * i;
         scale_and_minimum(block, p, part, *this);
         nibbles(p + 32, part, codes);
     }
 };
 template <> struct Columns<Q5K> : WithMinimum<31> {
-    VT_INLINE Columns(const uint8_t* block, int i, int part, VB (&codes)[8]) {
+    VT_INLINE void load(const uint8_t* block, int i, int part, VB (&codes)[8]) {
         const uint8_t* p = block + 64 + 352 * i;
         scale_and_minimum(block, p, part, *this);
         nibbles(p + 96, part, codes);
@@ -129,7 +131,7 @@ template <> struct Columns<Q5K> : WithMinimum<31> {
 };
 template <> struct Columns<Q6K> {
     V low, high;  // scales of the first and the last 16 columns
-    VT_INLINE Columns(const uint8_t* block, int i, int part, VB (&codes)[8]) {
+    VT_INLINE void load(const uint8_t* block, int i, int part, VB (&codes)[8]) {
         const uint8_t* p = block + 32 + 416 * i;
         const V d = halves(block, part);
         low = d * vfromint(viload_s8(reinterpret_cast<const int8_t*>(p) + part * L));
@@ -138,8 +140,9 @@ template <> struct Columns<Q6K> {
         fifth_and_sixth_bits(p + 32, part, codes);
     }
     // Each half has its own sum.
-    template <int W> static VT_INLINE void dot(VI (&first)[W], VI (&last)[W], const VB (&codes)[W][8], const Quantized& x) {
-        VT_UNROLL for (int p = 0; p < W; ++p) {
+    template <int W>
+    static VT_INLINE void dot(VI (&first)[W], VI (&last)[W], const VB (&codes)[W][8], const Quantized& x) {
+        VT_EACH (p, W) {
             first[p] = vishl<5>(viset(x.minus_low));
             last[p] = vishl<5>(viset(x.minus - x.minus_low));
         }
@@ -156,11 +159,11 @@ template <> struct Columns<Q6K> {
 alignas(16) static constexpr uint8_t E2M1[16] = {16, 17, 18, 19, 20, 22, 24, 28, 16, 15, 14, 13, 12, 10, 8, 4};
 
 template <> struct Columns<MXFP4> : WithOffset<28, 4> {
-    VT_INLINE Columns(const uint8_t* block, int, int part, VB (&codes)[8]) {
+    VT_INLINE void load(const uint8_t* block, int, int part, VB (&codes)[8]) {
         // 2^(e − 128): half of E8M0's value, because the codes are doubled. Below float's normal numbers it is 0.
         scale = vfrombits(vishl<23>(vimax(visub(viload_u8(block + part * L), viset(1)), viset(0))));
         nibbles(block + 16, part, codes);
-        VT_UNROLL for (int j = 0; j < 8; ++j) codes[j] = vbtable(E2M1, codes[j]);
+        VT_EACH (j, 8) codes[j] = vbtable(E2M1, codes[j]);
     }
 };
 

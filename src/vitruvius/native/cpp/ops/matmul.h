@@ -26,8 +26,9 @@ VT_INLINE void quantize(const float* x, Quantized& out) {
     const float sum_low = sum(a), sum_all = sum_low + sum(b);
     out.d = most / 127.0f;
     out.sum = out.d * sum_all;
-    out.minus = static_cast<int32_t>(-sum_all);
-    out.minus_low = static_cast<int32_t>(-sum_low);
+    const bool numbers = sum_all == sum_all;  // otherwise d or sum is none either, and so is what they multiply
+    out.minus = numbers ? -static_cast<int32_t>(sum_all) : 0;
+    out.minus_low = numbers ? -static_cast<int32_t>(sum_low) : 0;
 }
 
 // Rows [r0, r1) of x (…, cols) as int8, row r at q + r · q_stride; the columns up to a multiple of 256 are zeros.
@@ -58,10 +59,11 @@ inline void round_rows(const float* x, int64_t stride, int r0, int r1, int cols,
     }
 }
 
-constexpr int fewer(int rows) { return rows > 8 ? 8 : rows > 4 ? 4 : rows / 2; }  // rows at a time, where not all are left
+// Rows at a time where fewer are left.
+constexpr int fewer(int rows) { return rows > 8 ? 8 : rows > 4 ? 4 : rows / 2; }
 
-// Few rows are slower to read weights for than to compute. They take one panel after the other, as they lie in memory, and
-// ask for what comes AHEAD bytes later.
+// Few rows are slower to read weights for than to compute. They take one panel after the other, as they lie in memory,
+// and ask for what comes AHEAD bytes later.
 constexpr int FEW_ROWS = 4;
 constexpr int64_t AHEAD = 2048;
 
@@ -89,7 +91,8 @@ constexpr int TILE_ROWS = 48;              // rows of x whose results wait for `
 constexpr int64_t NEAR_BYTES = 256 << 10;  // of x, which each panel meets again: they stay in the second cache
 
 // Panels [p0, p1) of a copy with all rows of x, two panels at a time: two(panel, n, rows r0 … r1, results).
-template <class Two> VT_INLINE void each_two_panels(const Matrix& m, int copy, const Input& in, int p0, int p1, Two two) {
+template <class Two>
+VT_INLINE void each_two_panels(const Matrix& m, int copy, const Input& in, int p0, int p1, Two two) {
     alignas(64) float out[2 * TILE_ROWS * LANES];
     const int64_t row_bytes = m.cols * (FORMAT[m.format].integer ? sizeof(Quantized) / 32.0 : sizeof(float));
     const int near = static_cast<int>(NEAR_BYTES / (row_bytes + 1) / TILE_ROWS + 1) * TILE_ROWS;
@@ -110,14 +113,16 @@ template <class Two> VT_INLINE void each_two_panels(const Matrix& m, int copy, c
 }
 
 // done(panel, row, F) for panels [p0, p1) of a copy and all rows of x.
-template <class Done> VT_INLINE void matmul_panels(const Matrix& m, int copy, const Input& in, int p0, int p1, Done done) {
+template <class Done>
+VT_INLINE void matmul_panels(const Matrix& m, int copy, const Input& in, int p0, int p1, Done done) {
     each_two_panels(m, copy, in, p0, p1, [&](int p, const PanelTile& t) {
         for (int i = 0; i < t.panels; ++i)
             for (int r = t.r0; r < t.r1; ++r) done(p + i, r, F::load(t.out + i * t.out_stride + (r - t.r0) * LANES));
     });
 }
 // done(pair, row, F gate, F up) where panels of two matrices alternate: pair i is panels 2i and 2i + 1.
-template <class Done> VT_INLINE void matmul_pairs(const Matrix& m, int copy, const Input& in, int pair0, int pair1, Done done) {
+template <class Done>
+VT_INLINE void matmul_pairs(const Matrix& m, int copy, const Input& in, int pair0, int pair1, Done done) {
     each_two_panels(m, copy, in, 2 * pair0, 2 * pair1, [&](int p, const PanelTile& t) {
         for (int r = t.r0; r < t.r1; ++r) {
             const float* gate = t.out + (r - t.r0) * LANES;

@@ -17,10 +17,11 @@ template <Format f> VT_INLINE V column(const uint8_t* two, int c, int part) {
     return vfrombits(viand(pairs, viset(static_cast<int32_t>(0xFFFF0000))));
 }
 
-// W panels with `rows` rows of x, from row r0: out[panel · out_stride + row · 16]. `ahead` is as far as weights are asked
-// for before they are read, or 0.
+// W panels with `rows` rows of x, from row r0: out[panel · out_stride + row · 16]. `ahead` is as far as weights are
+// asked for before they are read, or 0.
 template <Format f, int W, int rows>
-VT_INLINE void float_tile(const uint8_t* const w0, int64_t panel_bytes, int64_t ahead, int cols, const Input& in, int r0, float* out, int64_t out_stride) {
+VT_INLINE void float_tile(const uint8_t* const w0, int64_t panel_bytes, int64_t ahead, int cols, const Input& in,
+                          int r0, float* out, int64_t out_stride) {
     constexpr int chains = W * rows * PARTS < 8 ? 2 : 1;  // even and odd columns apart where the sums are few
     constexpr int two = f == F32 ? 128 : 64;              // bytes of two columns
     V sum[W][rows][PARTS][chains] = {};
@@ -30,26 +31,26 @@ VT_INLINE void float_tile(const uint8_t* const w0, int64_t panel_bytes, int64_t 
     int k = 0;
     for (; k + 1 < cols; k += 2, w += two) {
         if (ahead) {
-            VT_UNROLL for (int p = 0; p < W; ++p)
-                VT_UNROLL for (int line = 0; line < two; line += 64) prefetch(w + p * panel_bytes + ahead + line);
+            VT_EACH (p, W)
+                VT_EACH (line, two / 64) prefetch(w + p * panel_bytes + ahead + 64 * line);
         }
-        VT_UNROLL for (int c = 0; c < 2; ++c) {
+        VT_EACH (c, 2) {
             V weights[W][PARTS];
-            VT_UNROLL for (int p = 0; p < W; ++p)
-                VT_UNROLL for (int i = 0; i < PARTS; ++i) weights[p][i] = column<f>(w + p * panel_bytes, c, i);
-            VT_UNROLL for (int r = 0; r < rows; ++r) {
+            VT_EACH (p, W)
+                VT_EACH (i, PARTS) weights[p][i] = column<f>(w + p * panel_bytes, c, i);
+            VT_EACH (r, rows) {
                 const V one = vset(x[r * stride + k + c]);
-                VT_UNROLL for (int p = 0; p < W; ++p)
-                    VT_UNROLL for (int i = 0; i < PARTS; ++i) {
+                VT_EACH (p, W)
+                    VT_EACH (i, PARTS) {
                         V& s = sum[p][r][i][c % chains];
                         s = vfma(weights[p][i], one, s);
                     }
             }
         }
     }
-    VT_UNROLL for (int p = 0; p < W; ++p) {
-        VT_UNROLL for (int r = 0; r < rows; ++r) {
-            VT_UNROLL for (int i = 0; i < PARTS; ++i) {
+    VT_EACH (p, W) {
+        VT_EACH (r, rows) {
+            VT_EACH (i, PARTS) {
                 V s = sum[p][r][i][0];
                 if constexpr (chains == 2) s = s + sum[p][r][i][1];
                 if (k < cols) s = vfma(column<f>(w + p * panel_bytes, 0, i), vset(x[r * stride + k]), s);
@@ -65,7 +66,8 @@ constexpr int FLOAT_PANELS = PARTS == 1 ? 2 : 1;
 
 template <Format f, int W, int rows> VT_INLINE void float_rows(const PanelTile& t, const Input& in, int r) {
     for (; r + rows <= t.r1; r += rows)
-        float_tile<f, W, rows>(t.w, t.panel_bytes, r == t.r0 ? t.ahead : 0, t.cols, in, r, t.out + (r - t.r0) * LANES, t.out_stride);
+        float_tile<f, W, rows>(t.w, t.panel_bytes, r == t.r0 ? t.ahead : 0, t.cols, in, r, t.out + (r - t.r0) * LANES,
+                               t.out_stride);
     if constexpr (rows > 1) float_rows<f, W, fewer(rows)>(t, in, r);
 }
 #if VT_IS(VT_ISA) == 3
@@ -78,16 +80,16 @@ template <int W, int rows> VT_INLINE void pairs_tile(const PanelTile& t, const I
     for (int k = 0; k < t.cols; k += 2, w += 64, x += 2) {
         VI weights[W];
         if (ahead) {
-            VT_UNROLL for (int p = 0; p < W; ++p) prefetch(w + p * t.panel_bytes + ahead);
+            VT_EACH (p, W) prefetch(w + p * t.panel_bytes + ahead);
         }
-        VT_UNROLL for (int p = 0; p < W; ++p) weights[p] = viload(reinterpret_cast<const int32_t*>(w + p * t.panel_bytes));
-        VT_UNROLL for (int r = 0; r < rows; ++r) {
+        VT_EACH (p, W) weights[p] = viload(reinterpret_cast<const int32_t*>(w + p * t.panel_bytes));
+        VT_EACH (r, rows) {
             const VI pair = vbbroadcast(reinterpret_cast<const int8_t*>(x + r * in.b_stride));
-            VT_UNROLL for (int p = 0; p < W; ++p) sum[p][r] = vdot_pairs(sum[p][r], weights[p], pair);
+            VT_EACH (p, W) sum[p][r] = vdot_pairs(sum[p][r], weights[p], pair);
         }
     }
-    VT_UNROLL for (int p = 0; p < W; ++p)
-        VT_UNROLL for (int r = 0; r < rows; ++r) vstore(out + p * t.out_stride + r * LANES, sum[p][r]);
+    VT_EACH (p, W)
+        VT_EACH (r, rows) vstore(out + p * t.out_stride + r * LANES, sum[p][r]);
 }
 template <int W, int rows> VT_INLINE void pairs_rows(const PanelTile& t, const Input& in, int r) {
     for (; r + rows <= t.r1; r += rows) pairs_tile<W, rows>(t, in, r, t.out + (r - t.r0) * LANES);

@@ -8,21 +8,24 @@ namespace vt {
 namespace VT_ISA {
 
 // 32 columns of W panels with a row of x.
-template <Format f, int W> VT_INLINE void add_row(V (&sum)[W], const Columns<f> (&columns)[W], const VB (&codes)[W][8], const Quantized& x) {
+template <Format f, int W>
+VT_INLINE void add_row(V (&sum)[W], const Columns<f> (&columns)[W], const VB (&codes)[W][8], const Quantized& x) {
     VI dot[W], last[W];
     if constexpr (f == Q6K) {
         Columns<f>::dot(dot, last, codes, x);
-        VT_UNROLL for (int p = 0; p < W; ++p) sum[p] = columns[p].add(sum[p], dot[p], last[p], x);
+        VT_EACH (p, W) sum[p] = columns[p].add(sum[p], dot[p], last[p], x);
     } else {
         Columns<f>::dot(dot, codes, x);
-        VT_UNROLL for (int p = 0; p < W; ++p) sum[p] = columns[p].add(sum[p], dot[p], x);
+        VT_EACH (p, W) sum[p] = columns[p].add(sum[p], dot[p], x);
     }
 }
 
-// W panels of an integer format, `apart` bytes from each other, with `rows` rows of x: L lanes of them, those of `part`.
-// Or all W parts of one panel, if `apart` is 0. `ahead` is as far as weights are asked for before they are read, or 0.
+// W panels of an integer format, `apart` bytes from each other, with `rows` rows of x: L lanes of them, those of
+// `part`. Or all W parts of one panel, if `apart` is 0. `ahead` is as far as weights are asked for before they are
+// read, or 0.
 template <Format f, int W, int rows>
-VT_INLINE void integer_tile(const uint8_t* w, int64_t apart, int part, int64_t ahead, int cols, const Input& in, int r0, float* out, int64_t out_stride) {
+VT_INLINE void integer_tile(const uint8_t* w, int64_t apart, int part, int64_t ahead, int cols, const Input& in, int r0,
+                            float* out, int64_t out_stride) {
     constexpr int subs = FORMAT[f].cols / 32, bytes = FORMAT[f].bytes / subs;
     const int64_t n = blocks(f, cols);
     V sum[rows][W] = {};
@@ -31,32 +34,24 @@ VT_INLINE void integer_tile(const uint8_t* w, int64_t apart, int part, int64_t a
         for (int i = 0; i < subs; ++i, ++x) {
             if (ahead) {  // one panel that is read part by part: each part asks for its share of the lines
                 constexpr int step = W == 1 ? 64 * PARTS : 64;
+                const uint8_t* const next = w + i * bytes + (W == 1 ? 64 * part : 0) + ahead;
                 for (int p = 0; p < (apart ? W : 1); ++p)
-                    VT_UNROLL for (int line = 0; line < bytes; line += step)
-                        prefetch(w + p * apart + i * bytes + line + (W == 1 ? 64 * part : 0) + ahead);
+                    for (int line = 0; line < bytes; line += step) prefetch(next + p * apart + line);
             }
             VB codes[W][8];
-            const auto columns = [&](int p) { return Columns<f>(w + p * apart, i, apart ? part : part + p, codes[p]); };
-            if constexpr (W == 1) {
-                const Columns<f> all[1] = {columns(0)};
-                VT_UNROLL for (int r = 0; r < rows; ++r) add_row<f, W>(sum[r], all, codes, x[r * in.q_stride]);
-            } else if constexpr (W == 2) {
-                const Columns<f> all[2] = {columns(0), columns(1)};
-                VT_UNROLL for (int r = 0; r < rows; ++r) add_row<f, W>(sum[r], all, codes, x[r * in.q_stride]);
-            } else {
-                const Columns<f> all[4] = {columns(0), columns(1), columns(2), columns(3)};
-                VT_UNROLL for (int r = 0; r < rows; ++r) add_row<f, W>(sum[r], all, codes, x[r * in.q_stride]);
-            }
+            Columns<f> columns[W];
+            VT_EACH (p, W) columns[p].load(w + p * apart, i, apart ? part : part + p, codes[p]);
+            VT_EACH (r, rows) add_row<f, W>(sum[r], columns, codes, x[r * in.q_stride]);
         }
     }
-    VT_UNROLL for (int r = 0; r < rows; ++r)
-        VT_UNROLL for (int p = 0; p < W; ++p) vstore(out + r * LANES + p * out_stride, sum[r][p]);
+    VT_EACH (r, rows)
+        VT_EACH (p, W) vstore(out + r * LANES + p * out_stride, sum[r][p]);
 }
 
 constexpr int INTEGER_ROWS = PARTS < 4 ? 8 : REGISTERS == 32 ? 4 : 2;  // of x at a time, as registers allow
 
-// Two panels share the loads of x where registers hold a whole panel's lanes. Otherwise the rows of x meet one part of a
-// panel after the other, so that its codes stay in registers; but a single row, which waits for memory, all at once.
+// Two panels share the loads of x where registers hold a whole panel's lanes. Otherwise the rows of x meet one part of
+// a panel after the other, so that its codes stay in registers; but a single row, which waits for memory, all at once.
 template <Format f, int W, int rows> VT_INLINE void integer_rows(const PanelTile& t, int part, const Input& in, int r) {
     for (; r + rows <= t.r1; r += rows)
         integer_tile<f, W, rows>(t.w, W == 1 ? 1 : t.panel_bytes, part, r == t.r0 ? t.ahead : 0, t.cols, in, r,

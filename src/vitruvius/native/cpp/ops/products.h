@@ -7,10 +7,11 @@
 namespace vt {
 namespace VT_ISA {
 
-// Rows [begin, end) of x, of which there are n, for products with m: quantised for an integer format, in `heads` pieces one
-// after the other, piece h from column h · x_step and at q + h · quantized_blocks(cols); many rows for BF16 as bfloat16,
-// where that is faster; otherwise as they are.
-VT_INLINE Input prepared(const float* x, int64_t stride, int n, Range mine, const Matrix& m, int heads, int x_step, void* scratch) {
+// The rows `mine` of n rows of x, for products with m: quantised for an integer format, in `heads` pieces one after the
+// other, piece h from column h · x_step and at q + h · quantized_blocks(cols); many rows for BF16 as bfloat16, where
+// that is faster; otherwise as they are.
+VT_INLINE Input prepared(const float* x, int64_t stride, int n, Range mine, const Matrix& m, int heads, int x_step,
+                         void* scratch) {
     Input in{x, stride, n, nullptr, heads * quantized_blocks(m.cols)};
     if (PAIRED && has_bfloat_pairs && m.format == BF16 && heads == 1 && n >= BFLOAT_ROWS) {
         auto* const b = static_cast<uint16_t*>(scratch);
@@ -22,7 +23,8 @@ VT_INLINE Input prepared(const float* x, int64_t stride, int n, Range mine, cons
     auto* const q = static_cast<Quantized*>(scratch);
     in.q = q;
     for (int h = 0; h < heads; ++h)
-        quantize_rows(x + h * int64_t{x_step}, stride, mine.begin, mine.end, m.cols, q + h * quantized_blocks(m.cols), in.q_stride);
+        quantize_rows(x + h * int64_t{x_step}, stride, mine.begin, mine.end, m.cols, q + h * quantized_blocks(m.cols),
+                      in.q_stride);
     return in;
 }
 

@@ -2,8 +2,8 @@
 //
 // Min and max of 32 numbers give a scale that spends the outer codes on the outliers. A few other scales are tried; for
 // the codes of each the best scale and minimum follow by least squares, are rounded to float16 and used for the final
-// codes, and the error of what was stored decides. The plain choice is among them, so numbers that already lie on a grid
-// of that many steps are kept as they are.
+// codes, and the error of what was stored decides. The plain choice is among them, so numbers that already lie on a
+// grid of that many steps are kept as they are.
 #pragma once
 
 #include "../blocks.h"
@@ -124,7 +124,9 @@ VT_INLINE Codes quantize_mxfp4(Block32 x) {
 }
 template <> VT_INLINE Codes quantize_32<MXFP4>(Block32 x) { return quantize_mxfp4(x); }
 
-VT_INLINE float integer(float a, float most) { return static_cast<float>(static_cast<int>((a < most ? a : most) + 0.5f)); }
+VT_INLINE float integer(float a, float most) {
+    return static_cast<float>(static_cast<int>((a < most ? a : most) + 0.5f));
+}
 
 // 256 numbers as Q4K or Q5K: 6-bit multiples of two float16.
 template <Format f> VT_INLINE void quantize_256(const Block32* x, Codes* out) {
@@ -183,8 +185,9 @@ VT_INLINE void load_row(const Packing& p, int r, int64_t k, float* out) {
     }
     for (int i = 0; i < 32; i += LANES) {
         const auto* halves = reinterpret_cast<const uint16_t*>(source) + i;
-        const F a = p.kind == Kind::F32 ? F::load(reinterpret_cast<const float*>(source) + i)
-                    : p.kind == Kind::F16 ? F::load_f16(halves) : F::load_bf16(halves);
+        const F a = p.kind == Kind::F32   ? F::load(reinterpret_cast<const float*>(source) + i)
+                    : p.kind == Kind::F16 ? F::load_f16(halves)
+                                          : F::load_bf16(halves);
         a.store(out + i);
     }
 }

@@ -17,8 +17,9 @@ template <Format> void float_kernel(const PanelTile&, const Input&);    // float
 template <Format> void integer_kernel(const PanelTile&, const Input&);  // integers.cpp
 
 const Kernel KERNEL[FORMATS] = {
-    float_kernel<F32>,   float_kernel<F16>,   float_kernel<BF16>,  integer_kernel<Q8>,  integer_kernel<Q4>,  integer_kernel<Q4M>,
-    integer_kernel<Q5>,  integer_kernel<Q5M>, integer_kernel<Q4K>, integer_kernel<Q5K>, integer_kernel<Q6K>, integer_kernel<MXFP4>,
+    float_kernel<F32>,   float_kernel<F16>,   float_kernel<BF16>,  integer_kernel<Q8>,
+    integer_kernel<Q4>,  integer_kernel<Q4M>, integer_kernel<Q5>,  integer_kernel<Q5M>,
+    integer_kernel<Q4K>, integer_kernel<Q5K>, integer_kernel<Q6K>, integer_kernel<MXFP4>,
 };
 #endif
 
@@ -39,7 +40,8 @@ void multiply(const Matrix& m, int copy, const Input& in, int p0, int p1, float*
     const int end = p1 * LANES < m.rows ? p1 * LANES : m.rows;
     matmul_outputs(m, copy, in, p0 * LANES, end, [&](int o, int r, float a) { y[r * stride + o] = a; });
 #else
-    matmul_panels(m, copy, in, p0, p1, [&](int p, int r, F a) { store(y + r * stride + p * LANES, lanes_of(m.rows, p), a); });
+    matmul_panels(m, copy, in, p0, p1,
+                  [&](int p, int r, F a) { store(y + r * stride + p * LANES, lanes_of(m.rows, p), a); });
 #endif
 }
 
@@ -47,7 +49,7 @@ void multiply(const Matrix& m, int copy, const Input& in, int p0, int p1, float*
 float read(const float* from, int64_t floats) {
     F sums[8] = {};
     for (int64_t i = 0; i + 8 * LANES <= floats; i += 8 * LANES)
-        VT_UNROLL for (int j = 0; j < 8; ++j) sums[j] += F::load(from + i + j * LANES);
+        VT_EACH (j, 8) sums[j] += F::load(from + i + j * LANES);
     for (int j = 1; j < 8; ++j) sums[0] += sums[j];
     return sum(sums[0]);
 }

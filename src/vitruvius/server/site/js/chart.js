@@ -27,8 +27,8 @@ function script(source) {
   });
 }
 
-/** name: of the description; data: {rows: […], …}; about: what it shows, in words; tweak: changes the description. */
-export function Chart({ name, title, data, about }) {
+/** name: of the description; data: {rows: […], …}; about: what it shows, in words; unnamed: channels without a legend. */
+export function Chart({ name, title, data, about, unnamed = [] }) {
   const place = useRef(null);
   const view = useRef(null);
   const latest = useRef(data);
@@ -55,7 +55,7 @@ export function Chart({ name, title, data, about }) {
   }, []);
   useEffect(() => {
     let here = true;
-    drawn(name, about, place.current, latest.current).then(
+    drawn({ name, about, unnamed }, place.current, latest.current).then(
       (made) => {
         if (!here) return made.finalize();
         view.current?.finalize();
@@ -90,10 +90,12 @@ export function Chart({ name, title, data, about }) {
   </figure>`;
 }
 
-async function drawn(name, about, place, data) {
+async function drawn({ name, about, unnamed }, place, data) {
   const [{ compile, interpreter, ...v }, specs] = await Promise.all([vega(), load("charts.json")]);
   if (!(name in specs)) throw new Error(`there is no chart “${name}”`);
-  const { vgSpec } = compilation(compile, specs[name], about, place.clientWidth);
+  const spec = structuredClone(specs[name]);
+  for (const channel of unnamed) spec.encoding[channel].legend = null;
+  const { vgSpec } = compilation(compile, spec, about, place.clientWidth);
   const made = new v.View(v.parse(vgSpec, null, { ast: true }), { renderer: "svg", expr: interpreter, hover: true });
   for (const [set, rows] of Object.entries(data)) made.data(set, rows);
   made.tooltip(tip);
@@ -111,6 +113,8 @@ function compilation(compile, { title, ...spec }, about, width) {
     titleColor: colour("--ink"),
     gridColor: colour("--edge"),
     labelFontSize: 12,
+    labelOverlap: "greedy",
+    labelSeparation: 6,
   };
   const base = spec.config;
   const config = {

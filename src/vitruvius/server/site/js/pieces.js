@@ -40,6 +40,10 @@ export function state(pieces, policy, dtype, devices = 1, device = null) {
   return of[dtype][pieces.degrees.indexOf(devices)];
 }
 
+/** Whether so many devices can tell each other anything: within a node by its links, beyond it by its network. */
+export const linked = (device, devices) =>
+  devices === 1 || Boolean(devices <= device.devices_per_node ? device.link : device.network);
+
 /** What a device attains: operations and bytes per second. */
 export function rates(pieces, device, weights, devices, attained = ATTAINED) {
   return {

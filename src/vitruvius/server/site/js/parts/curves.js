@@ -2,7 +2,7 @@
 import { html, useMemo } from "../html.js";
 import { update } from "../route.js";
 import { bytes, grouped, tokens } from "../format.js";
-import { at, fits, memory, seconds, state, sum, total } from "../pieces.js";
+import { at, fits, linked, memory, seconds, state, sum, total } from "../pieces.js";
 import { Chart } from "../chart.js";
 import { Attained, Choices, policyName, settingOf, Sliders } from "./settings.js";
 
@@ -12,7 +12,8 @@ const STEPS = 4; // points of a curve in each doubling
 export function Curves({ records, devices, query }) {
   const longest = Math.max(...records.map((record) => record.context));
   const pieces = { ...records[0].pieces, context: longest, state: shared(records) };
-  const setting = settingOf(query, pieces, devices);
+  const asked = settingOf(query, pieces, devices);
+  const setting = query.devices ? asked : { ...asked, devices: enough(records, pieces.degrees, asked) };
   const policies = chosenPolicies(query, pieces, setting);
   const key = JSON.stringify({ ...setting, device: setting.device.name });
   const held = useMemo(() => ({ rows: stateRows(records, policies, setting) }), [records, policies.join(), key]);
@@ -34,7 +35,8 @@ export function Curves({ records, devices, query }) {
           onClick=${() => togglePolicy(policies, name)}>${policyName(name)}</button>`,
     )}</div>
     <div class="charts">
-      <${Chart} name="state" title="State against context" data=${held}
+      <${Chart} key=${policies.length > 1} name="state" title="State against context" data=${held}
+        unnamed=${policies.length > 1 ? [] : ["strokeDash"]}
         about=${`Bytes that one sequence holds, in ${setting.state}, ${policies.map(policyName).join(" and ")}.`} />
       <${Chart} name="flops" title="Work for one more token" data=${flops}
         about="Operations of decoding one token, by how much context it has." />
@@ -45,6 +47,13 @@ export function Curves({ records, devices, query }) {
         about=${`${grouped(setting.batch)} × ${tokens(setting.context)} tokens on ${setting.device.title}, which has ${bytes(setting.device.capacity)}.`} />
     </div>
   </section>`;
+}
+
+/** The fewest devices that hold every one of them, or as many as are linked. */
+function enough(records, degrees, setting) {
+  const possible = degrees.filter((devices) => linked(setting.device, devices));
+  const holds = (devices) => records.every(({ pieces }) => fits(pieces, { ...setting, devices }));
+  return possible.find(holds) ?? possible.at(-1);
 }
 
 /** The policies that all of them have: not every engine runs every model. */

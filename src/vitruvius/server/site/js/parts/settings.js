@@ -105,7 +105,7 @@ export function Attained({ setting }) {
     network: device.link ? prefixed(device.link, "B/s") : "none",
   };
   return html`<details class="more attained">
-    <summary>Assumed: ${percent(attained.compute)} of compute, ${percent(attained.bandwidth)} of bandwidth</summary>
+    <summary>Assumed: ${percent(attained.compute)} of compute, ${percent(attained.bandwidth)} of bandwidth${setting.devices > 1 && `, ${percent(attained.network)} of the network`}</summary>
     ${Object.entries(attained).map(
       ([
         name,

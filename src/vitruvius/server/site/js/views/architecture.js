@@ -6,6 +6,7 @@ import { bytes, count, grouped, percent, prefixed, tokens } from "../format.js";
 import { copyText } from "../copy.js";
 import { byline, Doing, Failure, figures, kindClass } from "../parts/common.js";
 import { Drawing } from "../parts/drawing.js";
+import { policyName } from "../parts/settings.js";
 import { Inspector } from "../parts/inspector.js";
 import { Share, Table } from "../parts/table.js";
 
@@ -159,7 +160,7 @@ function State({ record }) {
       <span class="hidden">Share</span></th></tr></thead>
       <tbody>
         ${row("weights", memory.weights_bytes)}
-        ${Object.entries(state.policies).map(([name, value]) => row(name === "minimum" ? "state, at least" : `state in ${name}`, value))}
+        ${Object.entries(state.policies).map(([name, value]) => row(name === "minimum" ? "state, at least" : `state in ${policyName(name)}`, value))}
       </tbody>
     <//>
   </section>`;
@@ -187,7 +188,7 @@ const CopyCode = ({ name, text }) =>
 
 function Origins({ origins }) {
   return html`<section class="panel"><h2>Where the figures come from</h2>
-    <table><tbody>${origins.figures.map((figure) => html`<tr><th scope="row">${figure.what}</th>
+    <table class="origins"><tbody>${origins.figures.map((figure) => html`<tr><th scope="row">${figure.what}</th>
       <td class="number">${figure.value}</td><td class="origin">${figure.origin}</td></tr>`)}</tbody></table>
     ${origins.note && html`<p class="hint">${origins.note}</p>`}
     ${origins.unconfirmed.length > 0 && html`<p class="note">Not confirmed by the vendor's own file: ${origins.unconfirmed.join("; ")}</p>`}

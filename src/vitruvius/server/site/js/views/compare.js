@@ -11,6 +11,7 @@ import { Table } from "../parts/table.js";
 
 const MOST = 4;
 const FIRST = 24; // rows of differences that are shown at first
+const LONG = 90; // characters of a value that are shown at once
 const USUAL = "gemma-3-27b,mistral-small-3.1-24b";
 
 export function Compare({ index, args, query }) {
@@ -69,6 +70,9 @@ function Comparison({ records, devices, query }) {
   </article>`;
 }
 
+/** Its beginning, and all of it on request. */
+const Long = ({ text }) => html`<details class="long"><summary>${text.slice(0, text.lastIndexOf(" ", LONG))} …</summary>${text}</details>`;
+
 const FIGURES = [
   ["Released", (r) => month(r.released) || "–"],
   ["Kind", (r) => r.kind],
@@ -117,7 +121,8 @@ function Aspects({ records, rows, all }) {
         (row) =>
           html`<tr class=${row.differs && all ? "differs" : null}><th scope="row">
             <span class="hint">${row.section} · </span>${row.label}</th>
-            ${row.values.map((value) => html`<td class=${value === "none" ? "hint" : null}>${value}</td>`)}</tr>`,
+            ${row.values.map((value) => html`<td class=${value === "none" ? "hint" : null} data-value=${value}>
+              ${value.length > LONG ? html`<${Long} text=${value} />` : value}</td>`)}</tr>`,
       )}</tbody>
     <//>
     ${shown.length < wanted.length && html`<p>

@@ -3,7 +3,7 @@ import { html, useMemo } from "../html.js";
 import { href, navigate } from "../route.js";
 import { architecture, load, usePromise } from "../data.js";
 import { bytes, digits, duration, grouped, percent, tokens } from "../format.js";
-import { bound, fits, largest, memory, seconds, sum } from "../pieces.js";
+import { bound, fits, largest, linked, memory, seconds, sum } from "../pieces.js";
 import { Failure, Field, modelOptions, Select } from "../parts/common.js";
 import { MemoryBar } from "../parts/memory.js";
 import { Attained, Choices, settingOf, Sliders } from "../parts/settings.js";
@@ -34,7 +34,7 @@ function Answer({ record, devices, query, models, choose }) {
   const room = held.total <= setting.device.capacity;
   const prefill = seconds(pieces, true, setting);
   const decode = seconds(pieces, false, setting);
-  const connected = setting.devices === 1 || setting.device.link > 0;
+  const connected = linked(setting.device, setting.devices);
   const [first, next] = [sum(prefill), sum(decode)];
   return html`<div class="fit">
     <section class="panel fit-form" aria-label="Setting">
@@ -58,7 +58,7 @@ function Answer({ record, devices, query, models, choose }) {
           <div><dt>All ${grouped(setting.batch)}</dt><dd>${connected ? digits(setting.batch / next) : "–"}</dd>
           <dd class="hint">tokens/s</dd></div>
         </dl>
-        ${!connected && html`<p class="note">${setting.device.title} has no link to another of its kind.</p>`}
+        ${!connected && html`<p class="note">${setting.device.title} has no link to ${setting.device.link ? "another node" : "another"} of its kind.</p>`}
         ${!room && connected && html`<p class="hint">The times are those of a device with the memory for it.</p>`}
       </section>
       <${Limits} pieces=${pieces} setting=${setting} />
@@ -89,11 +89,10 @@ function Everywhere({ record, setting, devices }) {
   const rows = useMemo(
     () =>
       devices.map((device) => {
-        const many = pieces.degrees.find(
-          (n) => (n === 1 || device.link) && fits(pieces, { ...setting, device, devices: n }),
-        );
+        const possible = pieces.degrees.filter((n) => linked(device, n));
+        const many = possible.find((n) => fits(pieces, { ...setting, device, devices: n }));
         const next = many && sum(seconds(pieces, false, { ...setting, device, devices: many }));
-        return { device, many, next };
+        return { device, many, next, most: possible.at(-1) };
       }),
     [record.id, context, batch, weights, state, policy, ...Object.values(setting.attained)],
   );
@@ -107,13 +106,17 @@ function Everywhere({ record, setting, devices }) {
           device,
           many,
           next,
-        }) => html`<tr class=${device.name === setting.device.name ? "here" : null}><th scope="row">${device.title}</th>
-          <td class="number">${many ?? html`<span class="hint">does not fit</span>`}</td>
+          most,
+        }) => html`<tr class=${device.name === setting.device.name ? "here" : null}><th scope="row">${device.title}${unsure(device)}</th>
+          <td class="number">${many ?? html`<span class="hint">${most > 1 ? `not in ${most}` : "does not fit"}</span>`}</td>
           <td class="number">${many ? duration(next) : ""}</td><td class="number">${many ? digits(batch / next) : ""}</td></tr>`,
       )}</tbody>
     <//>
   </section>`;
 }
+
+const unsure = ({ unconfirmed }) =>
+  unconfirmed.length > 0 && html` <abbr title=${`Not confirmed by its sheet: ${unconfirmed.join(", ")}`}>‡</abbr>`;
 
 function ByPart({ record, prefill, decode }) {
   const whole = { prefill: sum(prefill), decode: sum(decode) };
