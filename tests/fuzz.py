@@ -2,21 +2,22 @@
 
     python tests/fuzz.py --inputs 100000
 
-Every input must be refused with an error, or run to its end: none may crash, hang, or raise anything but InputError. They
-are of four kinds, each input known by its number, so that `--kind plan --first 1234 --inputs 1` runs one again:
+Every input must be refused with an error, or run to its end: none may crash, hang, or raise anything but InputError.
+They are of four kinds, each input known by its number, so that `--kind plan --first 1234 --inputs 1` runs one again:
 
     plan     real plans of all tiny models, changed in one to four places; then steps, some of them wrong too
     random   plans of random ops
     pack     packing, unpacking and products with wrong sizes, formats and kinds, and any bits as weights
     file     GGUF and safetensors files with wrong headers, configs and tensors, through `vitruvius.engine`
 
-A child process runs them with the sanitizers' runtimes loaded; when it dies, or is busy with one input for too long, what
-it said is kept beside the library, and another child goes on with the next input.
+A child process runs them with the sanitizers' runtimes loaded; when it dies, or is busy with one input for too long,
+what it said is kept beside the library, and another child goes on with the next input.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import queue
 import random
@@ -43,8 +44,8 @@ SANITIZERS = {
 # ---------------------------------------------------------------- the child
 
 
-def inputs(kind: str, library: Path, folder: Path) -> Callable[[int], bool]:
-    """What runs an input, and tells whether it was accepted."""
+def inputs(kind: str, library: Path, folder: Path) -> Callable[[int], Counter[str]]:
+    """What runs an input, and tells what was done; nothing if it was refused at once."""
     from vitruvius.native import library as native
 
     if kind == "file":
@@ -57,33 +58,29 @@ def inputs(kind: str, library: Path, folder: Path) -> Callable[[int], bool]:
 
     found = native.Library(library)
     if kind == "pack":
-        return lambda number: packing.tried(found, random.Random(f"pack {number}"))
+        return lambda number: packing.run(found, random.Random(f"pack {number}"))
     drafts = plans.Drafts(found)
-    ran: Counter[str] = Counter()
 
-    def one(number: int) -> bool:
+    def one(number: int) -> Counter[str]:
         chance = random.Random(f"{kind} {number}")
-        draft = engines.draft_of(drafts, kind, chance)
-        ops = engines.accepted(found, draft, chance)
-        ran.update(drafts.names[op] for op in ops)
-        return bool(ops)
+        return engines.accepted(found, engines.draft_of(drafts, kind, chance), chance)
 
     return one
 
 
 def child(kind: str, first: int, last: int, library: Path) -> None:
-    """Runs the inputs and says of each whether it was accepted."""
+    """Runs the inputs and says of each what was done, as JSON."""
     with tempfile.TemporaryDirectory(dir="/dev/shm" if Path("/dev/shm").is_dir() else None) as folder:
         run = inputs(kind, library, Path(folder))
         for number in range(first, last):
-            print(number, int(run(number)), flush=True)
+            print(number, json.dumps(run(number)), flush=True)
 
 
 # ---------------------------------------------------------------- the parent
 
 
 class Watched:
-    """A child, the last input that it has finished, and how many it has accepted."""
+    """A child, and what it says."""
 
     def __init__(self, kind: str, first: int, last: int, library: Path) -> None:
         command = [sys.executable, __file__, "--child", "--kind", kind, "--first", str(first)]
@@ -104,7 +101,7 @@ class Watched:
             self.lines.put(line)
         self.lines.put(None)
 
-    def results(self) -> Iterator[tuple[int, bool]]:
+    def results(self) -> Iterator[tuple[int, Counter[str]]]:
         """The inputs as they are finished; ends when the child does, or is killed because it takes too long."""
         longest = 5 * LONGEST  # with what comes before the first
         while True:
@@ -116,8 +113,8 @@ class Watched:
                 return
             if line is None:
                 return
-            number, accepted = line.split()
-            yield int(number), accepted == "1"
+            number, done = line.split(maxsplit=1)
+            yield int(number), Counter(json.loads(done))
             longest = LONGEST
 
     def report(self) -> str:
@@ -138,11 +135,13 @@ def _runtime(name: str) -> str:
 def watch(kind: str, first: int, last: int, library: Path) -> Counter[str]:
     """Runs the inputs first … last − 1 in children; how many were accepted, refused, and failed."""
     counts: Counter[str] = Counter()
+    done: Counter[str] = Counter()
     started = time.monotonic()
     while first < last and counts["failed"] < MOST_FAILURES:
         watched = Watched(kind, first, last, library)
-        for number, accepted in watched.results():
-            counts["accepted" if accepted else "refused"] += 1
+        for number, one in watched.results():
+            counts["accepted" if one else "refused"] += 1
+            done += one
             first = number + 1
         report = watched.report()
         if first < last:
@@ -151,10 +150,10 @@ def watch(kind: str, first: int, last: int, library: Path) -> Counter[str]:
             print(f"{kind} {first} FAILED: see {kept}", flush=True)
             counts["failed"] += 1
             first += 1
-    done, seconds = sum(counts.values()), time.monotonic() - started
     print(
-        f"{kind:8}{done:9,} inputs: {counts['accepted']:,} accepted and run, {counts['refused']:,} refused, "
-        f"{counts['failed']:,} failed; {seconds:.0f} s",
+        f"{kind:8}{sum(counts.values()):9,} inputs: {counts['accepted']:,} accepted and run, "
+        f"{counts['refused']:,} refused, {counts['failed']:,} failed; {time.monotonic() - started:.0f} s\n"
+        f"{'':8}{', '.join(f'{name} {count:,}' for name, count in sorted(done.items()))}",
         flush=True,
     )
     return counts
@@ -178,7 +177,9 @@ def main() -> None:
     parser.add_argument("--inputs", type=int, default=100_000)
     parser.add_argument("--first", type=int, default=0)
     parser.add_argument("--kind", choices=SHARES)
-    parser.add_argument("--library", type=Path, help="one that has been built with sanitize=True, in a folder of its own")
+    parser.add_argument(
+        "--library", type=Path, help="one that has been built with sanitize=True, in a folder of its own"
+    )
     parser.add_argument("--child", action="store_true", help=argparse.SUPPRESS)
     asked = parser.parse_args()
     if asked.child:

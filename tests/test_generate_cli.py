@@ -162,7 +162,7 @@ def test_a_checkpoint_that_lacks_something(folder: Path, tmp_path: Path) -> None
         assert "no chat template" in result.stderr
 
 
-@pytest.mark.parametrize("verb", ["generate -p x", "chat", "verify", "bench"])
+@pytest.mark.parametrize("verb", ["generate -p x", "chat", "verify"])
 def test_without_torch(verb: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("vitruvius.cli.running.find_spec", lambda name: None)
     name, *options = verb.split()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import random
+from collections import Counter
 from typing import Any
 
 import cases
@@ -13,6 +14,7 @@ from vitruvius.errors import InputError
 from vitruvius.native import library as native
 from vitruvius.native.library import Library
 
+from . import one_line
 from .memory import Memory, holding
 from .plans import CONTEXT, INTS, SIZES, VOCAB, Draft, Drafts
 
@@ -28,13 +30,12 @@ class Engine:
 
     def __init__(self, library: Library, draft: Draft, simd: str, threads: int) -> None:
         self.library = library
-        self.width = draft.buffers[draft.sizes["output"]][1] if draft.sizes["output"] in range(len(draft.buffers)) else 0
+        self.width = (
+            draft.buffers[draft.sizes["output"]][1] if draft.sizes["output"] in range(len(draft.buffers)) else 0
+        )
         places = [(tensor.memory.address, tensor.bytes) for tensor in draft.data]
         matrices = [(*m, *place) for m, place in zip(draft.matrices, places, strict=False)]
-        vectors = [
-            (address, size)
-            for size, (address, _) in zip(draft.vectors, places[len(matrices) :], strict=True)
-        ]
+        vectors = [(address, size) for size, (address, _) in zip(draft.vectors, places[len(matrices) :], strict=True)]
         kinds = (native.Buffer, native.Matrix, native.Vector, native.State)
         lists = (draft.buffers, matrices, vectors, draft.states)
         words = draft.words
@@ -61,7 +62,7 @@ class Engine:
 def draft_of(drafts: Drafts, kind: str, chance: random.Random) -> Draft:
     """A plan of random ops, or a real one with mistakes."""
     if kind == "random":
-        draft = drafts.random(chance, lambda draft: fits(drafts.library, draft))
+        draft = drafts.made_up(chance, lambda draft: fits(drafts.library, draft))
         return drafts.mutated(draft, chance) if chance.random() < 0.3 else draft
     case = chance.choice(list(cases.PLAIN))
     return drafts.mutated(chance.choice(drafts.real(case, chance.randrange(3))), chance)
@@ -76,39 +77,45 @@ def fits(library: Library, draft: Draft) -> bool:
     return True
 
 
-def accepted(library: Library, draft: Draft, chance: random.Random) -> set[int]:
-    """Makes an engine and has it do a few things. Returns the numbers of its ops, none where the plan is refused."""
+def accepted(library: Library, draft: Draft, chance: random.Random) -> Counter[str]:
+    """Makes an engine and has it do a few things. Returns which calls were done, and the names of the ops of its steps;
+    nothing where the plan is refused."""
     simd, threads = chance.choice(library.simd), chance.choice((1, 1, 1, 2, 3))
     try:
         engine = Engine(library, draft, simd, threads)
     except InputError as error:
-        assert str(error), "an error has a text"
-        return set()
+        one_line(error)
+        return Counter()
     other = Engine(library, draft, simd, 1) if chance.random() < 0.05 else None
+    done = Counter(("engine",))
     try:
         if engine.width <= WIDEST:
-            use(library, engine, other, chance)
+            done += use(library, engine, other, chance)
     finally:
         engine.free(chance.random() < 0.8)
         if other:
             other.free(True)
-    return {record[0] for record in draft.records}
+    if done["step"]:
+        done.update(f"op {list(library.ops)[record[0]]}" for record in draft.records)
+    return done
 
 
-def use(library: Library, engine: Engine, other: Engine | None, chance: random.Random) -> None:
-    """Some calls, of which each may be refused."""
+def use(library: Library, engine: Engine, other: Engine | None, chance: random.Random) -> Counter[str]:
+    """Some calls, of which each may be refused; those that were done."""
     for owner in (engine, engine, other or engine):
         tried(_new_sequence, library, owner, chance)
-    for _ in range(chance.randrange(1, 7)):
-        tried(chance.choices(CALLS, (6, 1, 1, 1))[0], library, engine, other, chance)
+    calls = chance.choices(list(CALLS), (6, 1, 1, 1), k=chance.randrange(1, 7))
+    return Counter(name for name in calls if tried(CALLS[name], library, engine, other, chance))
 
 
-def tried(call: Any, *arguments: Any) -> None:
-    """Calls it; that it is refused is right too."""
+def tried(call: Any, *arguments: Any) -> bool:
+    """Calls it, and tells whether it was done; that it is refused is right too."""
     try:
         call(*arguments)
     except InputError as error:
-        assert str(error), "an error has a text"
+        one_line(error)
+        return False
+    return True
 
 
 def _new_sequence(library: Library, engine: Engine, chance: random.Random) -> None:
@@ -120,8 +127,8 @@ def _new_sequence(library: Library, engine: Engine, chance: random.Random) -> No
 
 
 def _step(library: Library, engine: Engine, other: Engine | None, chance: random.Random) -> None:
-    """One to three sequences and their tokens; now and then a sequence twice, of another engine, or none, wrong counts and
-    ids, or a result without room. What arrays hold is always as much as is said."""
+    """One to three sequences and their tokens; now and then a sequence twice, of another engine, or none, wrong
+    counts and ids, or a result without room. What arrays hold is always as much as is said."""
     own = engine.sequences or [ctypes.c_void_p()]
     sequences = chance.sample(own, chance.randrange(1, min(3, len(own)) + 1))
     counts = [chance.randrange(1, ROWS // 3 + 1) for _ in sequences]
@@ -184,4 +191,4 @@ def _free_sequence(library: Library, engine: Engine, other: Engine | None, chanc
     tried(_new_sequence, library, engine, chance)
 
 
-CALLS = (_step, _rewind, _snapshot, _free_sequence)
+CALLS = {"step": _step, "rewind": _rewind, "snapshot": _snapshot, "free": _free_sequence}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 import struct
+from collections import Counter
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from vitruvius import architecture
 from vitruvius.checkpoints.matching import plain, stored
 from vitruvius.errors import InputError
 
+from . import one_line
 from .plans import INTS
 
 Kind = gguf.GGMLQuantizationType
@@ -104,6 +106,20 @@ def safetensors_file(case: str, dtype: str, seed: int) -> tuple[dict[str, Any], 
     return config, header, data
 
 
+def spelled(header: dict[str, Any], data: bytes, spaces: int = 0) -> bytes:
+    """A safetensors file; with spaces after its header no tensor need be where its elements are aligned."""
+    text = json.dumps(header).encode() + b" " * spaces
+    return struct.pack("<Q", len(text)) + text + data
+
+
+def right(folder: Path, case: str, dtype: str = "F32") -> Path:
+    """A folder with a tiny model."""
+    config, header, data = safetensors_file(case, dtype, 0)
+    (folder / "config.json").write_text(json.dumps(config))
+    (folder / "model.safetensors").write_bytes(spelled(header, data))
+    return folder
+
+
 # ---------------------------------------------------------------- files that are wrong
 
 
@@ -154,25 +170,22 @@ def gguf_input(folder: Path, chance: random.Random) -> Path:
 
 
 def safetensors_input(folder: Path, chance: random.Random) -> Path:
-    """A folder with a damaged config.json or safetensors file."""
+    """A folder with a damaged config.json or safetensors file, or with any bits as weights."""
     config, header, data = safetensors_file(chance.choice(CASES), chance.choice(("F32", "F16")), 0)
-    way = chance.randrange(4)
+    way = chance.randrange(5)
     for _ in range(chance.choice((1, 1, 2))):
         config = changed(config, chance) if way == 0 else config
         header = changed(header, chance) if way == 1 else header
-    spelled = json.dumps(header).encode() + b" " * chance.choice((0, 0, 0, 1, 2, 4, 7))
     text = json.dumps(config).encode()
-    if way == 2:
-        text = damaged(text, len(text), chance)
-    whole = struct.pack("<Q", len(spelled)) + spelled + data
-    (folder / "config.json").write_bytes(text)
-    (folder / "model.safetensors").write_bytes(damaged(whole, len(spelled) + 8, chance) if way == 3 else whole)
+    whole = spelled(header, chance.randbytes(len(data)) if way == 4 else data, chance.choice((0, 0, 0, 1, 2, 4, 7)))
+    (folder / "config.json").write_bytes(damaged(text, len(text), chance) if way == 2 else text)
+    (folder / "model.safetensors").write_bytes(damaged(whole, len(whole) - len(data), chance) if way == 3 else whole)
     return folder
 
 
-def run(folder: Path, chance: random.Random) -> bool:
-    """Loads a damaged checkpoint and feeds it some tokens; whether both were possible. Anything but InputError is a
-    failure."""
+def run(folder: Path, chance: random.Random) -> Counter[str]:
+    """Loads a damaged checkpoint and feeds it some tokens. Returns the file's type if that was possible. Anything but
+    InputError is a failure."""
     path = gguf_input(folder, chance) if chance.random() < 0.5 else safetensors_input(folder, chance)
     try:
         engine = vt.engine(path, weights=chance.choice(FORMATS), threads=chance.choice((1, 2)))
@@ -180,7 +193,7 @@ def run(folder: Path, chance: random.Random) -> bool:
         state = engine.new_state(1, capacity=8)
         engine.feed([[1, 2]], state)
     except InputError as error:
-        assert str(error) and "\n" not in str(error), f"an error is one line: {error}"
-        return False
+        one_line(error)
+        return Counter()
     assert logits.shape == (1, 5, engine.spec.head.vocab)
-    return True
+    return Counter(("gguf" if path.is_file() else "safetensors",))

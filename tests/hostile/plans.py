@@ -25,6 +25,7 @@ CONTEXT = 64
 SIZES = ("max_rows", "vocab", "context", "arena", "output")
 INTS = (-(2**31), -1000, -17, -2, -1, 0, 1, 2, 3, 4, 7, 8, 15, 16, 17, 31, 32, 33, 48, 64, 83, 255, 256, 1024)
 INTS += (65535, 65536, 2**20, 2**24, 2**27 - 1, 2**27, 2**27 + 1, 2**30, 2**31 - 64, 2**31 - 1)
+FEW = (0, 1, 2, 4, 8, 16)
 FLOATS = (0.0, -0.0, 1.0, -1.0, 1e-45, 1e-20, 0.5, 2.0, 1e30, 3.4e38, float("inf"), float("-inf"), float("nan"))
 
 
@@ -38,8 +39,8 @@ class Tensor:
 
 @dataclass
 class Draft:
-    """A plan as the library takes it. Rows of `buffers`, `matrices` and `states` are their fields; `records` are an op's
-    number and its fields each."""
+    """A plan as the library takes it. Rows of `buffers`, `matrices` and `states` are their fields; `records` are an
+    op's number and its fields each."""
 
     sizes: dict[str, int]
     buffers: list[list[int]]
@@ -52,7 +53,9 @@ class Draft:
 
     def copy(self) -> Draft:
         """One that can be changed."""
-        rows = {name: [list(row) for row in getattr(self, name)] for name in ("buffers", "matrices", "states", "records")}
+        rows = {
+            name: [list(row) for row in getattr(self, name)] for name in ("buffers", "matrices", "states", "records")
+        }
         return replace(self, sizes=dict(self.sizes), vectors=list(self.vectors), data=list(self.data), **rows)
 
     @property
@@ -135,7 +138,7 @@ class Drafts:
 
     # ---------------------------------------------------------------- what is random
 
-    def random(self, chance: random.Random, fits: Callable[[Draft], bool]) -> Draft:
+    def made_up(self, chance: random.Random, fits: Callable[[Draft], bool]) -> Draft:
         """Random ops over buffers of a few widths, as many as the library takes."""
         width = chance.choice((8, 16, 24, 32))
         widths = [width] * 6 + [2 * width, chance.choice((1, 2, 4)), 40, 4 * width + 2]
@@ -161,8 +164,9 @@ class Drafts:
         last = self.named("select", x=chance.randrange(6), y=len(buffers) - 1)
         draft.records = [first, last]
         for _ in range(chance.randrange(1, 6)):
-            for _ in range(30):  # until one fits
-                record = self.record(draft, chance, (0, 1, 1, 2, heads, dim, width))
+            code = chance.randrange(len(self.names))
+            for _ in range(60):  # until one fits
+                record = self.record(code, draft, chance, (0, 1, 1, 2, heads, dim, width))
                 longer = replace(draft, records=[*draft.records[:-1], record, last])
                 if fits(longer):
                     draft = longer
@@ -173,9 +177,8 @@ class Drafts:
         """A record, fields that are not given being 0."""
         return [self.names.index(op), *(fields.get(name, 0) for name, _ in self.library.ops[op].fields)]
 
-    def record(self, draft: Draft, chance: random.Random, counts: tuple[int, ...] = (0, 1, 2, 4, 8, 16)) -> list[int]:
-        """Any op, its fields within their ranges."""
-        code = chance.randrange(len(self.names))
+    def record(self, code: int, draft: Draft, chance: random.Random, counts: tuple[int, ...]) -> list[int]:
+        """An op, its fields within their ranges."""
         kinds = [kind for _, kind in self.library.ops[self.names[code]].fields]
         return [code, *(self.word(kind, draft, chance, counts) for kind in kinds)]
 
@@ -222,7 +225,7 @@ class Drafts:
         kinds = [kind for _, kind in self.library.ops[self.names[record[0] % len(self.names)]].fields]
         kind = kinds[at - 1] if 0 < at <= len(kinds) else ""
         if chance.random() < 0.4 and kind:
-            record[at] = self.word(kind, draft, chance, (0, 1, 2, 4, 8, 16))
+            record[at] = self.word(kind, draft, chance, FEW)
         elif kind == "number":
             record[at] = bits(chance.choice(FLOATS))
         else:
@@ -232,7 +235,7 @@ class Drafts:
         at = chance.randrange(len(draft.records) + 1)
         match chance.randrange(4):
             case 0:
-                draft.records.insert(at, self.record(draft, chance))
+                draft.records.insert(at, self.record(chance.randrange(len(self.names)), draft, chance, FEW))
             case 1 if draft.records:
                 draft.records.insert(at, list(chance.choice(draft.records)))
             case 2:

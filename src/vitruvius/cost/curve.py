@@ -99,7 +99,7 @@ def fit(function: Callable[[int], Exact], last: int = LAST) -> tuple[Piece, ...]
 def _through(function: Callable[[int], Exact], start: int) -> Piece:
     a, b, c = (function(start + x) for x in range(3))
     square = _exact(Fraction(c - 2 * b + a) / 2)
-    coefficients = (_exact(a), _exact(b - a - square), square)
+    coefficients: tuple[Exact, ...] = (_exact(a), _exact(b - a - square), square)
     while len(coefficients) > 1 and not coefficients[-1]:
         coefficients = coefficients[:-1]
     return Piece(start, coefficients)

@@ -48,7 +48,7 @@ from .formats import Format, weight_format
 from .memory import activations, share
 from .part import MTP, headed
 from .policies import CHUNK, POLICIES, Layers, held, kept, reserved, reserved_by
-from .setting import LARGE, LARGE_CHUNK, Layout, setting_for
+from .setting import LARGE, LARGE_CHUNK, Layout, Setting, setting_for
 from .work import Mixer, Work, cut, decode_flops, prefill_flops, read, work, written
 
 DEGREES = (1, 2, 4, 8, 16, 32)

@@ -163,7 +163,7 @@ class _Job:
             part = Stored("F32", part.floats())
         if part.kind == "F64":
             part = Stored("F32", part.floats())
-        rows = np.ascontiguousarray(part.array)
+        rows = np.require(part.array, requirements=["C", "ALIGNED"])  # files may have a tensor at any byte
         place = self.packed.places[matrix]
         panel = piece.row // PANEL + self.start // PANEL * piece.step
         offset = self.copy * place.copy_bytes + panel * place.panel_bytes

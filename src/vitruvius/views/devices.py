@@ -11,6 +11,8 @@ from ..cost.roofline import Phase, Time
 from ..cost.setting import Layout
 from .table import table
 
+NONE_ENOUGH = "no number of them: each keeps the state of all sequences, which --data shares"
+
 
 def device_table(cost: Cost) -> str:
     """The share of one device, and the times; nothing without a device."""
@@ -24,6 +26,8 @@ def device_table(cost: Cost) -> str:
         ["activations", size(share.activations_bytes), f"estimated, {number(setting.chunk)} tokens at once"],
         ["needed", size(share.needed_bytes), f"of {size(share.capacity_bytes)}: {verdict}"],
     ]
+    apart = {"multi-token prediction": cost.memory.mtp_bytes, "vision tower": cost.memory.vision_bytes}
+    rows += [[name, size(held), "apart, in all"] for name, held in apart.items() if held]
     parts = [f"on {where(setting.device, setting.layout)}", table(rows), *_times(cost.time), *_doubts(setting.device)]
     return "\n\n".join(parts)
 
@@ -48,7 +52,7 @@ def fits_table(cost: Cost, fit: Fit) -> str:
         [f"most sequences of {number(setting.context)} tokens", _limit(batch, "")],
         [
             f"fewest devices for {number(setting.batch)} {sequences} of {number(setting.context)} tokens",
-            "no number of them" if devices is None else number(devices),
+            NONE_ENOUGH if devices is None else number(devices),
         ],
     ]
     return table(rows)

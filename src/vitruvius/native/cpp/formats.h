@@ -82,6 +82,9 @@ struct Quantized {
     int32_t minus_low;  // −Σ of the first 16
 };
 
+// Activations up to this are quantised to 0: 127 / |x| must not overflow.
+constexpr float TINY = 1e-30f;
+
 // Blocks of 32 activations that a row of x has, enough for every format's padding.
 VT_INLINE int64_t quantized_blocks(int cols) { return ceil_div(cols, 256) * 8; }
 

@@ -193,10 +193,12 @@ int vt_pack(int32_t format, int32_t rows, int32_t cols, const char* kind, const 
     if (cols % from.cols != 0) return refuse(error, error_size, "the columns are not whole blocks");
     if (source_bytes != int64_t{rows} * (cols / from.cols) * from.bytes)
         return refuse(error, error_size, "the source has another size");
-    const int64_t panel = panel_bytes(format, cols);
+    const int64_t panel = panel_bytes(format, cols), element = from.cols == 1 ? from.bytes : 1;
     if (panel_step < panel || panel_step % 64 != 0 || out_bytes < panel ||
         panels(rows) - 1 > (out_bytes - panel) / panel_step)
         return refuse(error, error_size, "the packed matrix needs more memory");
+    if (reinterpret_cast<uintptr_t>(source) % element != 0 || reinterpret_cast<uintptr_t>(out) % 64 != 0)
+        return refuse(error, error_size, "the source or the packed matrix is not aligned");
 
     const Packing p{
         static_cast<Format>(format), rows,      cols, static_cast<Kind>(k), static_cast<const uint8_t*>(source),

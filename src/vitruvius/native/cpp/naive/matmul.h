@@ -19,7 +19,7 @@ inline void quantize_rows(const float* x, int64_t stride, int r0, int r1, int co
                 if (std::fabs(block[i]) > most) most = std::fabs(block[i]);
             }
             Quantized& out = q[r * q_stride + b] = {};
-            const float inverse = most > 0 ? 127.0f / most : 0;
+            const float inverse = most > TINY ? 127.0f / most : 0;
             for (int i = 0; i < 32; ++i) {
                 out.q[i] = static_cast<int8_t>(nearbyintf(block[i] * inverse));
                 out.minus -= out.q[i];

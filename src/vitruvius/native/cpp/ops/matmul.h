@@ -19,7 +19,7 @@ namespace VT_ISA {
 VT_INLINE void quantize(const float* x, Quantized& out) {
     const F low = F::load(x), high = F::load(x + 16);
     const float most = maximum(fmax(fabs(low), fabs(high)));
-    const float inverse = most > 0.0f ? 127.0f / most : 0.0f;
+    const float inverse = most > TINY ? 127.0f / most : 0.0f;
     const F a = fround(low * inverse), b = fround(high * inverse);
     a.store_s8(out.q);
     b.store_s8(out.q + 16);

@@ -123,7 +123,7 @@ function compilation(compile, { title, ...spec }, about, width) {
     background: colour("--raised"),
     padding: { left: 4, right: 12, top: 8, bottom: 4 },
     axis: { ...base.axis, ...text },
-    legend: { ...base.legend, ...text, columns: width < 480 ? 2 : 4 },
+    legend: { ...base.legend, ...text, columns: width < 480 ? 1 : 4 },
     text: { ...base.text, color: colour("--ink") },
   };
   const autosize = { type: "fit-x", contains: "padding" };

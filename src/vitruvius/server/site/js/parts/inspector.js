@@ -2,6 +2,7 @@
 import { html } from "../html.js";
 import { count, grouped, percent, prefixed, tokens } from "../format.js";
 import { Icon } from "./common.js";
+import { Table } from "./table.js";
 
 export function Inspector({ record, path, chosen, leave }) {
   const part = path && record.parts[path];
@@ -35,12 +36,11 @@ export function Inspector({ record, path, chosen, leave }) {
     }
     ${
       part.tensors.length > 0 &&
-      html`<table class="tensors">
-      <caption class="hidden">Weights</caption>
+      html`<div class="tensors"><${Table} name=${`weights of ${path}`}>
       <thead><tr><th scope="col">Weight</th><th scope="col">Shape</th></tr></thead>
       <tbody>${part.tensors.map((tensor) => html`<tr><td><code>${tensor.name}</code></td>
         <td title=${tensor.axes}>${tensor.shape.map(grouped).join(" × ")}</td></tr>`)}</tbody>
-    </table>`
+    <//></div>`
     }
     ${kind && html`<p class="about">${kind.about}</p>`}
     ${kind?.papers.length > 0 && html`<p class="row">${kind.papers.map((id) => html`<a class="small"

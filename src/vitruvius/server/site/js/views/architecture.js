@@ -46,7 +46,7 @@ function Page({ record, cards, chosen }) {
         <${CopyCode} name="config.json" text=${JSON.stringify(record.config, null, 2)} />
       </details>
     </section>
-    ${record.origins && html`<${Origins} origins=${record.origins} />`}
+    ${record.origins && html`<${Origins} name=${record.name} origins=${record.origins} />`}
   </article>`;
 }
 
@@ -99,7 +99,7 @@ function Layers({ record, on }) {
     <ul class="kinds">${kinds.map(
       (kind, i) => html`<li>
         <svg class="swatch" viewBox="0 0 1 1" aria-hidden="true"><rect class=${kindClass(i)} width="1" height="1" /></svg>
-        <div><b>${kind.layers.length} × ${kind.name}</b> <span class="hint">${ranges(kind.layers)}</span>
+        <div><button type="button" class="link" onClick=${() => on(kind.path)}>${kind.layers.length} × ${kind.name}</button> <span class="hint">${ranges(kind.layers)}</span>
         <p class="hint">${kind.about}</p></div>
       </li>`,
     )}</ul>
@@ -135,7 +135,7 @@ function Parts({ record }) {
     <td class="number" data-value=${prefill ?? ""}>${prefill ? prefixed(prefill, "FLOP") : ""}</td>
   </tr>`;
   return html`<section class="panel"><h2>What it is made of</h2>
-    <${Table} name=${`${record.name}: parts`} caption=${`FLOPs at ${tokens(record.cost.state.context)} tokens of context`}>
+    <${Table} name=${`${record.name}: parts`} caption=${`exact; FLOPs at ${tokens(record.cost.state.context)} tokens of context`}>
       <thead><tr><th scope="col">Part</th><th scope="col" class="number">Parameters</th><th scope="col">
       <span class="hidden">Share</span></th><th scope="col" class="number">Decode, one token</th>
       <th scope="col" class="number">Prefill</th></tr></thead>
@@ -155,7 +155,7 @@ function State({ record }) {
       title=${`${grouped(value)} bytes`}>${bytes(value)}</td><${Share} share=${value / most} label=${percent(value / most)} />
       </tr>`;
   return html`<section class="panel"><h2>What it must hold</h2>
-    <${Table} name=${`${record.name}: memory`} caption=${`bf16, one sequence of ${tokens(state.context)} tokens`}>
+    <${Table} name=${`${record.name}: memory`} caption=${`bf16, one sequence of ${tokens(state.context)} tokens: weights and the least state exact, the rest by each engine’s rules`}>
       <thead><tr><th scope="col">Held</th><th scope="col" class="number">Bytes</th><th scope="col">
       <span class="hidden">Share</span></th></tr></thead>
       <tbody>
@@ -186,10 +186,12 @@ const CopyCode = ({ name, text }) =>
   html`<div class="copy-code"><${Doing} does=${() => copyText(text, name)}>Copy<//><pre class="code" tabindex="0">${text}</pre>
     </div>`;
 
-function Origins({ origins }) {
+function Origins({ name, origins }) {
   return html`<section class="panel"><h2>Where the figures come from</h2>
-    <table class="origins"><tbody>${origins.figures.map((figure) => html`<tr><th scope="row">${figure.what}</th>
-      <td class="number">${figure.value}</td><td class="origin">${figure.origin}</td></tr>`)}</tbody></table>
+    <div class="origins"><${Table} name=${`${name}: where the figures come from`}>
+      <tbody>${origins.figures.map((figure) => html`<tr><th scope="row">${figure.what}</th>
+        <td class="number">${figure.value}</td><td class="origin">${figure.origin}</td></tr>`)}</tbody>
+    <//></div>
     ${origins.note && html`<p class="hint">${origins.note}</p>`}
     ${origins.unconfirmed.length > 0 && html`<p class="note">Not confirmed by the vendor's own file: ${origins.unconfirmed.join("; ")}</p>`}
     <ul class="sources">${origins.sources.map((source) => html`<li>${source}</li>`)}</ul>

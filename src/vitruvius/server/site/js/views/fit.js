@@ -122,7 +122,7 @@ function ByPart({ record, prefill, decode }) {
   const whole = { prefill: sum(prefill), decode: sum(decode) };
   const why = (part) => ["compute", "memory", "network"].find((name) => part[name] === part.seconds);
   return html`<section class="panel"><h2>Where the time goes</h2>
-    <${Table} name=${`${record.name}: time by part`} caption="the slowest of computing, reading memory and telling other devices">
+    <${Table} name=${`${record.name}: time by part`} caption="estimated: the slowest of computing, reading memory and telling other devices">
       <thead><tr><th scope="col">Part</th><th scope="col" class="number">First token</th><th scope="col">bound by</th>
       <th scope="col" class="number">Next token</th><th scope="col">bound by</th><th scope="col" class="number">share</th></tr>
       </thead>

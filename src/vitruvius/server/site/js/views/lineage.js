@@ -4,6 +4,7 @@ import { href, update } from "../route.js";
 import { load, usePromise } from "../data.js";
 import { count, grouped, month } from "../format.js";
 import { Failure, Icon } from "../parts/common.js";
+import { Table } from "../parts/table.js";
 
 const [LANE, ROW, DOT] = [20, 52, 5.5];
 const RELATIONS = {
@@ -109,9 +110,9 @@ function Change({ edge, cards }) {
     ${edge.relation && html`<p class="hint">${RELATIONS[edge.relation] ?? edge.relation}${edge.source && `: ${edge.source}`}</p>`}
     ${
       rows.length > 0
-        ? html`<table><thead><tr><th scope="col">What</th><th scope="col">before</th><th scope="col">after</th></tr></thead>
+        ? html`<${Table} name="changes"><thead><tr><th scope="col">What</th><th scope="col">before</th><th scope="col">after</th></tr></thead>
           <tbody>${rows.map((row) => html`<tr><th scope="row">${row.what}</th><td>${shown(row.a)}</td><td>${shown(row.b)}</td>
-            </tr>`)}</tbody></table>`
+            </tr>`)}</tbody><//>`
         : html`<p>${edge.label}</p>`
     }
     <p><a class="button" href=${href("compare", [`${edge.from},${edge.to}`])}>Compare them</a></p>

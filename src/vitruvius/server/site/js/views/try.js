@@ -4,6 +4,7 @@ import { usePromise } from "../data.js";
 import { digits, percent } from "../format.js";
 import { look, stream } from "../local.js";
 import { Failure, Field, Select } from "../parts/common.js";
+import { Table } from "../parts/table.js";
 
 export function Try({ index }) {
   const { value, error } = usePromise(
@@ -65,6 +66,9 @@ function Box({ api, models }) {
   </div>`;
 }
 
+/** The line breaks of a token; within its button they would break no line. */
+const breaks = (text) => "\n".repeat(text.split("\n").length - 1);
+
 function Written({ prompt, tokens }) {
   const [chosen, choose] = useState(null);
   const token = tokens[chosen];
@@ -73,7 +77,7 @@ function Written({ prompt, tokens }) {
       (each, i) =>
         html`<button type="button" class="token" aria-pressed=${i === chosen}
           aria-label=${`${each.text}, probability ${percent(each.probability)}`} style=${{ "--sure": each.probability }}
-          onClick=${() => choose(i)} onMouseEnter=${() => choose(i)}>${each.text}</button>`,
+          onClick=${() => choose(i)} onMouseEnter=${() => choose(i)}>${each.text.replaceAll("\n", "↵")}</button>${breaks(each.text)}`,
     )}</p>
     <p class="hidden" role="status">${tokens.length && tokens.length % 16 === 0 ? tokens.map(({ text }) => text).join("") : ""}</p>
     ${token ? html`<table class="choices"><caption>Instead of “${token.text}”, ${percent(token.probability)}</caption>
@@ -132,10 +136,10 @@ function Inside({ api, model, text, idle }) {
     ${found?.routers.length > 0 && html`<${Field} label="Router">
       <${Select} value=${router?.path ?? ""} options=${[["", "choose one"], ...found.routers.map(({ path }) => [path, path])]}
         onChange=${(path) => path && route(path)} /><//>`}
-    ${router && html`<table><thead><tr><th scope="col">Token</th><th scope="col">Experts, best first</th></tr></thead>
+    ${router && html`<${Table} name="experts chosen"><thead><tr><th scope="col">Token</th><th scope="col">Experts, best first</th></tr></thead>
       <tbody>${router.tokens.map((token, i) => html`<tr><td><code>${JSON.stringify(textOf(token))}</code></td>
         <td>${router.experts[i].map((expert, k) => `${expert} (${percent(router.weights[i][k])})`).join(", ")}</td>
-        </tr>`)}</tbody></table>`}
+        </tr>`)}</tbody><//>`}
   </section>`;
 }
 
