@@ -1,5 +1,5 @@
-"""The native engine and what it should withstand: hostile plans, calls and files, interruptions, several threads, a fork,
-and ten thousand generations. With sanitizers, and a hundred thousand inputs: tests/fuzz.py."""
+"""What the native engine should withstand: hostile plans, calls and files, interruptions, several threads, a fork, and
+ten thousand generations. With sanitizers, and a hundred thousand inputs: tests/fuzz.py."""
 
 from __future__ import annotations
 

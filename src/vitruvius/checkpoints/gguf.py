@@ -70,7 +70,7 @@ class TensorInfo:
     nbytes: int
 
 
-class Incomplete(InputError):
+class IncompleteError(InputError):
     """More of the file is needed: at least its first `needs` bytes."""
 
     def __init__(self, message: str, needs: int) -> None:
@@ -119,7 +119,7 @@ class GGUF:
 
     @classmethod
     def header(cls, name: str, first: bytes, size: int) -> GGUF:
-        """What the first bytes of a file of `size` bytes say. Raises Incomplete where they end inside the header, or
+        """What the first bytes of a file of `size` bytes say. Raises IncompleteError where they end inside the header, or
         when a tensor that lies beyond them is read."""
         return cls(Path(name), np.frombuffer(first[:size], np.uint8), size)
 
@@ -127,7 +127,7 @@ class GGUF:
         """The bytes of a tensor, (nbytes,) uint8, mapped and read-only."""
         info = self._info(name)
         if info.offset + info.nbytes > len(self._data):
-            raise Incomplete(f"{self.path}: tensor {name!r} lies beyond what was read", info.offset + info.nbytes)
+            raise IncompleteError(f"{self.path}: tensor {name!r} lies beyond what was read", info.offset + info.nbytes)
         return self._data[info.offset : info.offset + info.nbytes]
 
     def packed(self, name: str) -> NDArray[np.uint8]:
@@ -190,7 +190,7 @@ class _Header:
     def within(self, end: int) -> None:
         """Refuses to go on beyond the part of the file that is there."""
         if end > len(self.buffer):
-            raise Incomplete(f"{self.path}: the header goes on after byte {len(self.buffer):,}", end)
+            raise IncompleteError(f"{self.path}: the header goes on after byte {len(self.buffer):,}", end)
 
     def u32(self, what: str) -> int:
         return int(U32.unpack(self.take(4, what))[0])

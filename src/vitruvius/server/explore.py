@@ -24,7 +24,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from ..checkpoints.gguf import Incomplete
+from ..checkpoints.gguf import IncompleteError
 from ..errors import InputError, UnknownKeysError
 from . import try_
 from .data import encoded
@@ -126,7 +126,7 @@ def _unusable(request: Request, error: Exception) -> Response:
     told: dict[str, Any] = {"error": _one_line(error)}
     if isinstance(error, UnknownKeysError):
         told["unknown"] = list(error.keys)
-    if isinstance(error, Incomplete):
+    if isinstance(error, IncompleteError):
         if error.needs > LARGEST_HEADER:
             return JSONResponse({"error": f"the header is longer than {LARGEST_HEADER:,} bytes"}, 413)
         told["needs"] = error.needs

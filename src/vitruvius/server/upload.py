@@ -55,7 +55,7 @@ def described(body: bytes, name: str, size: int | None = None, ignore: Collectio
         size: of the whole file.
         ignore: keys that may go unread.
 
-    Raises InputError in one line; `UnknownKeysError` with the keys, `Incomplete` with the bytes that are needed.
+    Raises InputError in one line; `UnknownKeysError` with the keys, `IncompleteError` with the bytes that are needed.
     """
     called, size = _called(name), len(body) if size is None else size
     if not len(body) <= size <= LARGEST_FILE:
@@ -174,13 +174,13 @@ def _gguf(body: bytes, name: str, size: int, ignore: Collection[str]) -> dict[st
 
 def _safetensors(body: bytes, name: str, size: int) -> dict[str, Any]:
     """What the tensors' names and shapes say, and which known architectures they fit; the rest is named."""
-    from ..checkpoints.gguf import Incomplete
+    from ..checkpoints.gguf import IncompleteError
 
     length = int.from_bytes(body[:8], "little")
     if len(body) < 8 or length > min(size - 8, LARGEST_HEADER - 8):
         raise InputError(f"a header of {length:,} bytes does not fit a safetensors file of {size:,}")
     if len(body) < 8 + length:
-        raise Incomplete(f"the header goes on after byte {len(body):,}", 8 + length)
+        raise IncompleteError(f"the header goes on after byte {len(body):,}", 8 + length)
     header = _object(body[8 : 8 + length], "the header")
     header.pop("__metadata__", None)
     tensors = dict(_tensors(header, size - 8 - length))

@@ -106,6 +106,7 @@ class PartTold:
 def about(kind: type[Spec]) -> Kind:
     """What there is to read about a class of parts, without its arguments."""
     text = " ".join(re.split(r"\n\s*Args:", inspect.getdoc(kind) or "")[0].split())
+    text = re.sub(r"\*(\w[^*]*)\*|`([^`]+)`", r"\1\2", text)  # no markup
     return Kind(EQUATIONS.get(kind.__name__), text, tuple(dict.fromkeys(re.findall(r"\b\d{4}\.\d{5}\b", text))))
 
 

@@ -9,7 +9,7 @@ import { Table } from "../parts/table.js";
 const [LANE, ROW, DOT] = [20, 52, 5.5];
 const RELATIONS = {
   weights: "continues from its weights",
-  design: "its makers name the other as what it follows",
+  design: "its design follows the other's, as the source says",
   compared: "the nearest to compare with; nobody says that it derives from it",
 };
 
