@@ -1,4 +1,4 @@
-"""What the native engine should withstand: hostile plans, calls and files, interruptions, several threads, a fork, and
+"""The native engine and what it should withstand: hostile plans, calls, files, interruptions, several threads, a fork,
 ten thousand generations. With sanitizers, and a hundred thousand inputs: tests/fuzz.py."""
 
 from __future__ import annotations
@@ -43,6 +43,7 @@ def one_of(*names: str) -> pytest.MarkDecorator:
 
 
 @pytest.mark.parametrize(("kind", "count"), [("plan", 150), ("random", 60), ("pack", 300), ("file", 120)])
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")  # numpy's, of weights that are not numbers
 def test_hostile_inputs_are_refused_or_run(kind: str, count: int, tmp_path: Path) -> None:
     built = native.library()
     assert built is not None

@@ -99,7 +99,7 @@ def safetensors_file(case: str, dtype: str, seed: int) -> tuple[dict[str, Any], 
     data = b""
     for entry in plain(architecture(config)):
         for name, shape in stored(entry).items():
-            values = rng.standard_normal(shape).astype(np.float32)
+            values = 0.2 * rng.standard_normal(shape).astype(np.float32)
             raw = values.tobytes() if dtype == "F32" else values.astype(np.float16).tobytes()
             header[name] = {"dtype": dtype, "shape": list(shape), "data_offsets": [len(data), len(data) + len(raw)]}
             data += raw

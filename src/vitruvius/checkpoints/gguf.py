@@ -119,8 +119,8 @@ class GGUF:
 
     @classmethod
     def header(cls, name: str, first: bytes, size: int) -> GGUF:
-        """What the first bytes of a file of `size` bytes say. Raises IncompleteError where they end inside the header, or
-        when a tensor that lies beyond them is read."""
+        """What the first bytes of a file of `size` bytes say. Raises IncompleteError where they end inside the header,
+        or when a tensor that lies beyond them is read."""
         return cls(Path(name), np.frombuffer(first[:size], np.uint8), size)
 
     def raw(self, name: str) -> NDArray[np.uint8]:
