@@ -7,7 +7,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 # A CPU build is enough here, and a pinned version keeps pip from fetching gigabytes of GPU libraries.
 TORCH := torch==2.13.0
 
-.PHONY: demo test test-slow test-browser lint format clean
+.PHONY: demo test test-slow test-browser test-neon fuzz lint format clean
 
 demo: .venv/demo
 	@mkdir -p out
@@ -23,6 +23,14 @@ test-slow: .venv/dev
 # Needs Chromium (on Debian: apt-get install chromium), or another one named in CHROMIUM.
 test-browser: .venv/dev
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/browser
+
+# The native engine's code for Arm, emulated (on Debian: apt-get install g++-aarch64-linux-gnu qemu-user).
+test-neon: .venv/dev
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -rs -m slow -k arm tests/test_native_build.py
+
+# The native engine with 100,000 hostile inputs, under the sanitizers of GCC: see docs/native_safety.md.
+fuzz: .venv/dev
+	$(BIN)/python tests/fuzz.py --inputs 100000
 
 lint: .venv/dev
 	$(BIN)/ruff format --check --quiet .

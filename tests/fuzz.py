@@ -143,6 +143,8 @@ def watch(kind: str, first: int, last: int, library: Path) -> Counter[str]:
             counts["accepted" if one else "refused"] += 1
             done += one
             first = number + 1
+            if first % 5000 == 0:
+                print(f"{kind} {first:,} …", flush=True)
         report = watched.report()
         if first < last:
             kept = library.with_name(f"{kind}-{first}.txt")

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+from collections.abc import Iterable
 from pathlib import Path
 
+import cases
+import native_plans
 import pytest
 
 from vitruvius.errors import InputError
@@ -60,16 +63,46 @@ def test_no_shared_code_is_compiled_for_one_instruction_set(tmp_path: Path) -> N
         assert [name for name in weak if "vt::plain" not in name] == [], source.name
 
 
+def program(name: str, library: Path, cxx: str) -> Path:
+    """tests/NAME.cpp, compiled beside the library that it uses."""
+    target, source = library.with_name(name), Path(__file__).with_name(f"{name}.cpp")
+    command = [cxx, "-std=c++17", "-O1", source, library, "-o", target, f"-Wl,-rpath,{library.parent}"]
+    subprocess.run(command, check=True)
+    return target
+
+
+def plans_of(names: Iterable[str], folder: Path) -> Path:
+    """A file with the plans of these cases."""
+    found = native.library()
+    if found is None:
+        pytest.skip("the native library is not built: python -m vitruvius.native.build")
+    native_plans.write(path := folder / "plans", found, list(names))
+    return path
+
+
+def test_every_instruction_set_gives_what_the_references_give(tmp_path: Path) -> None:
+    """Whole plans, with states in every dtype; and without Python, so that it can be done for other machines."""
+    file = plans_of(list(cases.PLAIN)[::3], tmp_path)
+    found = native.library()
+    assert found is not None
+    library = shutil.copy(found.path, tmp_path / "libvitruvius.so")
+    command = [program("native_plans", library, builder.compiler()), file]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.endswith(f": {' '.join(found.simd)}\n")
+
+
 @pytest.mark.slow
 def test_the_code_for_arm(tmp_path: Path) -> None:
     """NEON, with and without dot products, under qemu."""
     if not shutil.which(ARM) or not shutil.which("qemu-aarch64"):
         pytest.skip(f"needs {ARM} and qemu-aarch64 (Debian: g++-aarch64-linux-gnu, qemu-user)")
     library = builder.build(tmp_path / "libvitruvius.so", machine="aarch64", cxx=ARM)
-    program = tmp_path / "test"
-    source = Path(__file__).with_name("native_aarch64.cpp")
-    subprocess.run([ARM, "-std=c++17", "-O1", source, library, "-o", program, f"-Wl,-rpath,{tmp_path}"], check=True)
+    products, plans = (program(name, library, ARM) for name in ("native_aarch64", "native_plans"))
+    file = plans_of(cases.PLAIN, tmp_path)
     for processor, sets in (("max", "dotprod neon plain naive"), ("cortex-a53", "neon plain naive")):
-        command = ["qemu-aarch64", "-L", "/usr/aarch64-linux-gnu", "-cpu", processor, str(program)]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        assert done.stdout.endswith(f"are right: {sets}\n"), done.stdout + done.stderr
+        for command in ([products], [plans, file]):
+            qemu = ["qemu-aarch64", "-L", "/usr/aarch64-linux-gnu", "-cpu", processor]
+            done = subprocess.run([*qemu, *command], capture_output=True, text=True, check=False)
+            assert done.returncode == 0, done.stdout + done.stderr
+            assert done.stdout.endswith(f": {sets}\n")

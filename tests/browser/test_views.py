@@ -9,7 +9,7 @@ import pytest
 from playwright.sync_api import expect
 
 from vitruvius import architecture, catalog, cost
-from vitruvius.views.diff import compare
+from vitruvius.views.diff import compare, describe
 
 from .conftest import DESKTOP, PHONE, Open
 
@@ -195,6 +195,27 @@ def test_differences_are_in_the_table_and_in_the_drawings(visit: Open) -> None:
     page.get_by_label("also what is equal").check()
     expect(table.nth(differing)).to_be_visible()
     expect(page).to_have_url(re.compile("all=1"))
+
+
+def test_where_norms_stand_is_marked_and_long_values_are_folded(visit: Open) -> None:
+    page = visit("#/compare/gemma-3-1b,nemotron-3-nano-30b-a3b")
+    expect(page.get_by_role("row", name=re.compile("mixer · norms"))).to_contain_text("before and after each branch")
+    assert page.locator('g[data-path="layers.0.mixer.post"] > :is(.detail, .whole)').count() >= 1
+    folded = page.locator(".comparison details.long").first
+    expect(folded.locator("summary")).to_have_text(re.compile("…$"))
+    folded.locator("summary").click()
+    order = next(row.value for row in describe(architecture("nemotron-3-nano-30b-a3b")) if row.label == "mixer")
+    expect(folded).to_contain_text(str(order))
+
+
+def test_charts_take_as_many_devices_as_hold_all(visit: Open) -> None:
+    page = visit("#/compare/gemma-3-1b,nemotron-3-nano-30b-a3b")
+    many = page.get_by_label(re.compile("^How many"))
+    expect(many).to_have_value("1")
+    page.get_by_label(re.compile("^Device")).select_option("l4")
+    expect(many).to_have_value("4")
+    many.select_option("2")
+    expect(page).to_have_url(re.compile("devices=2"))
 
 
 def test_models_are_added_and_left_out(visit: Open) -> None:

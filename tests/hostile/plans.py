@@ -92,11 +92,14 @@ class Drafts:
         """The plans of a tiny model, its weights in random formats, with random numbers in them."""
         chance = random.Random(f"{case} {seed}")
         some = [chance.choice(formats.FORMATS) for _ in range(2)]
-        plans = loading.lowered(
-            architecture(cases.PLAIN[case]), self.library, lambda name, role: some[len(name) % len(some)]
-        )
-        made = []
-        for plan in plans:
+        return self.lowered(case, lambda name, role: some[len(name) % 2], lambda m: self.weights(m, chance, 0.2))
+
+    def lowered(
+        self, case: str, format_of: Callable[[str, str], formats.Format], weights: Callable[[list[int]], Tensor]
+    ) -> list[Draft]:
+        """The plans of a tiny model, with what `weights` makes of its matrices."""
+        chance, made = random.Random(case), []
+        for plan in loading.lowered(architecture(cases.PLAIN[case]), self.library, format_of):
             matrices = [[formats.FORMATS.index(m.format), m.rows, m.cols, m.copies] for m in plan.matrices]
             vectors = [vector.size for vector in plan.vectors]
             sizes = (plan.max_rows, VOCAB, CONTEXT, plan.arena, plan.output)
@@ -108,7 +111,7 @@ class Drafts:
                     vectors,
                     plan.states.tolist(),
                     self._records(plan.words.tolist()),
-                    [self.weights(m, chance) for m in matrices] + [numbers(size, chance) for size in vectors],
+                    [weights(matrix) for matrix in matrices] + [numbers(size, chance) for size in vectors],
                 )
             )
         return made
@@ -121,16 +124,17 @@ class Drafts:
             at += count
         return records
 
-    def weights(self, matrix: list[int], chance: random.Random) -> Tensor:
-        """Memory of a packed matrix: about normal numbers, or any bits."""
+    def weights(self, matrix: list[int], chance: random.Random, any_bits: float) -> Tensor:
+        """Memory of a packed matrix: about normal numbers that keep the size of what they multiply, or now and then any
+        bits."""
         number, rows, cols, copies = matrix
         size = self.library.get("vt_packed_bytes", number, rows, cols)
         rng = np.random.default_rng(chance.randrange(2**32))
-        if chance.random() < 0.2:
+        if chance.random() < any_bits:
             return Tensor(made := holding(rng.integers(0, 256, size * copies, np.uint8)), made.size)
         memory = Memory(size * copies)
         panel = self.library.get("vt_packed_bytes", number, 16, cols)
-        source = rng.standard_normal((rows, cols)).astype(np.float32)
+        source = (rng.standard_normal((rows, cols)) / cols**0.5).astype(np.float32)
         for copy in range(copies):
             place = (memory.address + copy * size, size, panel)
             self.library.call("vt_pack", number, rows, cols, b"F32", source.ctypes.data, source.nbytes, *place)
@@ -158,7 +162,7 @@ class Drafts:
         states += [[1, width, 0, chance.randrange(1, width + 1), 0, 0], [0, 0, 0, 0, 0, width * chance.choice((1, 3))]]
         states += [[0, 0, 0, 0, 0, heads * dim * -(-dim // 16) * 16]]
         sizes = dict(zip(SIZES, (rows, VOCAB, CONTEXT, arena, len(buffers) - 1), strict=True))
-        data = [self.weights(m, chance) for m in matrices] + [numbers(size, chance) for size in vectors]
+        data = [self.weights(m, chance, 0.2) for m in matrices] + [numbers(size, chance) for size in vectors]
         draft = Draft(sizes, buffers, matrices, vectors, states, [], data)
         first = self.named("embed", y=0, table=0, scale=bits(1.0))
         last = self.named("select", x=chance.randrange(6), y=len(buffers) - 1)

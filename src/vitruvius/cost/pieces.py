@@ -32,7 +32,7 @@ A *curve* is `Curve.to_list`'s form, of the context, for one sequence. Lists *by
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import lru_cache, partial
@@ -63,6 +63,7 @@ Times = tuple[Callable[[int], int], int]  # a function of the context, and how o
 def pieces(arch: Decoder) -> dict[str, Any]:
     """For JSON; see the module."""
     parts, plain = work(arch), setting_for(arch, 1, dtype=DTYPE)
+    layers = [kept(arch, degree) for degree in DEGREES]
     formats = {name: weight_format(name, arch) for name in FORMATS}
     sized = {part.part: [_Sized(w, _sizes(w, formats), _shares(w.weight)) for w in part.weights] for part in parts}
     return {
@@ -72,8 +73,8 @@ def pieces(arch: Decoder) -> dict[str, Any]:
         "formats": {name: each.compute(DTYPE) for name, each in formats.items()},
         "bits": {name: bits(name) for name in (*STATES, "float32", "bfloat16")},
         "flops": _flops(arch),
-        "state": _state(arch, CHUNK, POLICIES),
-        "state_large": _state(arch, LARGE_CHUNK, BY_CHUNK),
+        "state": _state(layers, CHUNK, POLICIES),
+        "state_large": _state(layers, LARGE_CHUNK, BY_CHUNK),
         "state_per_token": {dtype: _growth(arch, dtype) for dtype in STATES},
         "weights": _weights(sized.values()),
         "activations": _activations(arch, plain),
@@ -108,8 +109,8 @@ def _over_all(spec: Spec, context: int) -> int:
     return spec.flops(context, tokens=context)
 
 
-def _state(arch: Decoder, chunk: int, names: Iterable[str]) -> dict[str, dict[str, list[Any]]]:
-    layers = [kept(arch, degree) for degree in DEGREES]
+def _state(layers: Sequence[Layers], chunk: int, names: Iterable[str]) -> dict[str, dict[str, list[Any]]]:
+    """From what is kept on one device, by degree."""
     distinct = {frozenset(each.items()): each for each in layers}  # heads are cut in so many parts and no more
     served = reserved(layers[0], 1, DTYPE).keys() & names
 

@@ -110,7 +110,7 @@ struct vt_engine {
     void run(int thread);
 
     Need need;
-    Block arena, scratch;
+    Block arena, shared, local;  // of all threads together, and of each
     std::unique_ptr<Team> team;
     std::vector<Part> parts;
     std::vector<int32_t> positions, chosen;
@@ -183,16 +183,17 @@ vt_engine::vt_engine(const vt_plan& p, const char* simd, int threads, const int3
     require(wrong.empty(), wrong);
     decode(*chosen_kernels);
 
-    const size_t local = round_up(need.local, 64), shared = round_up(need.shared, 64);
+    const size_t each = round_up(std::max<size_t>(need.local, 1), 64);
     arena = Block(static_cast<size_t>(plan.arena) * sizeof(float));
-    scratch = Block(shared + local * static_cast<size_t>(threads) + 64);
-    bytes = static_cast<int64_t>(arena.bytes() + scratch.bytes());
+    shared = Block(std::max<size_t>(need.shared, 64));
+    local = Block(each * static_cast<size_t>(threads));
+    bytes = static_cast<int64_t>(arena.bytes() + shared.bytes() + local.bytes());
     const auto rows = static_cast<size_t>(plan.max_rows);
     parts.resize(rows), positions.resize(rows), chosen.resize(rows);
     team = std::make_unique<Team>(threads, cpus);
     now = {0, 0, parts.data(), nullptr, positions.data(), chosen.data(), 0, nullptr, buffers.data(), matrices.data(),
-           vectors.data(), states.data(), reinterpret_cast<float*>(arena.data()), scratch.data(), scratch.data() + shared,
-           local, team.get()};
+           vectors.data(), states.data(), reinterpret_cast<float*>(arena.data()), shared.data(), local.data(), each,
+           team.get()};
 }
 
 void vt_engine::decode(const Kernels& kernels) {
