@@ -192,6 +192,7 @@ def run(folder: Path, chance: random.Random) -> Counter[str]:
         logits = engine([[0, 1, 2, 1, 0]])
         state = engine.new_state(1, capacity=8)
         engine.feed([[1, 2]], state)
+        engine.feed([[1, 2]], engine.new_state())  # as long as the context that the file claims
     except InputError as error:
         one_line(error)
         return Counter()
