@@ -103,19 +103,20 @@ class Watched:
 
     def results(self) -> Iterator[tuple[int, Counter[str]]]:
         """The inputs as they are finished; ends when the child does, or is killed because it takes too long."""
-        longest = 5 * LONGEST  # with what comes before the first
-        while True:
+        left = longest = 5 * LONGEST  # with what comes before the first
+        while left:
             try:
-                line = self.lines.get(timeout=longest)
+                line = self.lines.get(timeout=1)  # one second after the other: both may have been stopped for a while
             except queue.Empty:
-                self.process.kill()
-                self.said.write(f"\nno answer for {longest} seconds\n")
-                return
+                left -= 1
+                continue
             if line is None:
                 return
             number, done = line.split(maxsplit=1)
             yield int(number), Counter(json.loads(done))
-            longest = LONGEST
+            left = longest = LONGEST
+        self.process.kill()
+        self.said.write(f"\nno answer for {longest} seconds\n")
 
     def report(self) -> str:
         """What it said, once it has ended."""
