@@ -32,7 +32,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
-SHARES = {"plan": 0.4, "random": 0.3, "pack": 0.15, "file": 0.15}  # of all inputs
+SHARES = {"plan": 0.6, "random": 0.15, "pack": 0.15, "file": 0.1}  # of all inputs
 LONGEST = 60  # seconds for one input
 MOST_FAILURES = 20
 SANITIZERS = {
