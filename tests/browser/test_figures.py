@@ -96,6 +96,8 @@ def test_a_device_without_a_link_has_no_time_for_several(visit: Open) -> None:
 def test_new_figures_are_there_in_the_same_task(visit: Open) -> None:
     """No timing: after an input event and the frame after it, the figures are new."""
     page = visit("#/fit/gemma-3-1b?context=8192")
+    page.locator("#slide-context").wait_for()
+    page.locator(".verdict dd").first.wait_for()
     before = figures(page)
     page.evaluate(
         """async () => {

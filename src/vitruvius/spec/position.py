@@ -8,6 +8,13 @@ from math import log
 from .base import Axis, Size, Spec, Weight, width_axis
 
 
+def _between(spec: Spec, least: float, *names: str) -> None:
+    """Refuses fields that are not above `least`, or so large that no scaling means them."""
+    for name in names:
+        if not least < (value := getattr(spec, name)) <= 1e9:
+            raise ValueError(f"{type(spec).__name__}.{name} must be a positive number, at most 1e9, got {value}")
+
+
 @dataclass(frozen=True, kw_only=True)
 class LearnedPositions(Spec):
     """A vector for each absolute position, added to the token's embedding (GPT-2)."""
@@ -24,6 +31,9 @@ class LinearScaling(Spec):
 
     factor: float
 
+    def check(self) -> None:
+        _between(self, 0, "factor")
+
 
 @dataclass(frozen=True, kw_only=True)
 class Llama3Scaling(Spec):
@@ -33,6 +43,9 @@ class Llama3Scaling(Spec):
     low_freq_factor: float
     high_freq_factor: float
     original_context: Size
+
+    def check(self) -> None:
+        _between(self, 0, "factor")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,6 +62,10 @@ class YaRN(Spec):
     attention_factor: float = 1.0
     truncate: bool = True
 
+    def check(self) -> None:
+        _between(self, 0, "factor")
+        _between(self, 1e-6, "beta_fast", "beta_slow")  # rotations
+
 
 def yarn_mscale(factor: float, mscale: float = 1.0) -> float:
     """0.1 · mscale · ln(factor) + 1: how YaRN keeps the scores' entropy (arXiv 2309.00071, section 3.4)."""
@@ -62,6 +79,9 @@ class Proportional(Spec):
 
     share: float
     factor: float = 1.0
+
+    def check(self) -> None:
+        _between(self, 0, "factor")
 
 
 Scaling = LinearScaling | Llama3Scaling | YaRN | Proportional
@@ -85,3 +105,7 @@ class RoPE(Spec):
             raise ValueError(f"RoPE rotates pairs of channels, so its dim must be even, got {self.dim}")
         if self.theta <= 0:
             raise ValueError(f"RoPE.theta must be positive, got {self.theta}")
+        if self.theta == 1 and isinstance(self.scaling, YaRN):
+            raise ValueError(
+                "RoPE.theta must not be 1, as all frequencies are then the same, and YaRN tells them apart"
+            )
