@@ -33,7 +33,7 @@
 #if defined(__clang__)
 #define VT_UNROLL _Pragma("unroll")
 #else
-#define VT_UNROLL _Pragma("GCC unroll 16")
+#define VT_UNROLL _Pragma("GCC unroll 32")
 #endif
 #define VT_EACH(i, n) VT_UNROLL for (int i = 0; i < (n); ++i)
 
@@ -62,6 +62,7 @@ struct Matrix {
     const uint8_t* data;
 };
 
+VT_INLINE constexpr int least(int a, int b) { return a < b ? a : b; }
 VT_INLINE int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 VT_INLINE int panels(int rows) { return static_cast<int>(ceil_div(rows, LANES)); }
 VT_INLINE int64_t blocks(int format, int cols) { return ceil_div(cols, FORMAT[format].cols); }

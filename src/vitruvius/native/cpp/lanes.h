@@ -2,11 +2,6 @@
 // namespace of its own; lanes/*.h have what a register of that set can do, with L of the 16 lanes each.
 #pragma once
 
-#include <cstring>
-
-#include "formats.h"
-#include "half.h"
-
 #define VT_PASTE(a, b) a##b
 #define VT_IS(isa) VT_PASTE(VT_IS_, isa)
 #define VT_IS_avx512 3
@@ -16,41 +11,38 @@
 #define VT_IS_plain 0
 #define VT_IS_naive -1
 #if VT_IS(VT_ISA) == 3
+#define VT_BYTES 64
 #include "lanes/avx512.h"
 #elif VT_IS(VT_ISA) == 2
+#define VT_BYTES 32
 #include "lanes/avx2.h"
 #elif VT_IS(VT_ISA) == 1
+#define VT_BYTES 16
 #include "lanes/neon.h"
 #else
+#define VT_BYTES 16
 #include "lanes/plain.h"
 #endif
 
 namespace vt {
 namespace VT_ISA {
 
-constexpr int PARTS = LANES / L;  // registers that hold 16 lanes
+constexpr int PARTS = LANES / L;                             // registers that hold 16 lanes
+constexpr int REGISTERS = VT_IS(VT_ISA) % 2 == 0 ? 16 : 32;  // that there are
+
+#define VT_F(expression)                                 \
+    F f;                                                 \
+    VT_EACH (i, PARTS) f.v[i] = expression; /* part i */ \
+    return f;
 
 struct F {
     V v[PARTS];
 
-    static VT_INLINE F load(const float* p) {
-        return each([&](int i) { return vload(p + i * L); });
-    }
-    static VT_INLINE F load_f16(const uint16_t* p) {
-        return each([&](int i) { return vload_f16(p + i * L); });
-    }
-    static VT_INLINE F load_bf16(const uint16_t* p) {
-        return each([&](int i) { return vfrombits(vishl<16>(viload_u16(p + i * L))); });
-    }
-    static VT_INLINE F load_s8(const int8_t* p) {
-        return each([&](int i) { return vfromint(viload_s8(p + i * L)); });
-    }
-    static VT_INLINE F load_u8(const uint8_t* p) {
-        return each([&](int i) { return vfromint(viload_u8(p + i * L)); });
-    }
-    static VT_INLINE F all(float a) {
-        return each([&](int) { return vset(a); });
-    }
+    static VT_INLINE F load(const float* p) { VT_F(vload<V>(p + i * L)) }
+    static VT_INLINE F load_f16(const uint16_t* p) { VT_F(vload_f16(p + i * L)) }
+    static VT_INLINE F load_bf16(const uint16_t* p) { VT_F(vfrombits(vwiden(p + i * L) << 16)) }
+    static VT_INLINE F load_s8(const int8_t* p) { VT_F(vfromint(vwiden(p + i * L))) }
+    static VT_INLINE F all(float a) { VT_F(vset(a)) }
     static VT_INLINE F zero() { return all(0.0f); }
     // The first n lanes (0 ≤ n ≤ 16), the others 0.
     static VT_INLINE F load_some(const float* p, int n) {
@@ -67,83 +59,49 @@ struct F {
         store(lanes);
         memcpy(p, lanes, static_cast<size_t>(n) * sizeof(float));
     }
-    VT_INLINE void store_f16(uint16_t* p) const {  // to nearest even
+    VT_INLINE void store_f16(uint16_t* p) const {
         VT_EACH (i, PARTS) vstore_f16(p + i * L, v[i]);
-    }
+    }                                               // to nearest even
     VT_INLINE void store_bf16(uint16_t* p) const {  // to nearest even; not for NaN
         VT_EACH (i, PARTS) {
-            const VI bits = vbits(v[i]), odd = viand(vishr<16>(bits), viset(1));
-            vistore_u16(p + i * L, vishr<16>(viadd(viadd(bits, viset(0x7FFF)), odd)));
+            const VI bits = vbits(v[i]);
+            vnarrow(p + i * L, vshr(bits + 0x7FFF + (vshr(bits, 16) & 1), 16));
         }
     }
     VT_INLINE void store_s8(int8_t* p) const {  // to nearest even; for −128 … 127
-        VT_EACH (i, PARTS) vistore_s8(p + i * L, vtoint(v[i]));
-    }
-
-    template <class Get> static VT_INLINE F each(Get get) {
-        F a;
-        VT_EACH (i, PARTS) a.v[i] = get(i);
-        return a;
+        VT_EACH (i, PARTS) vnarrow(p + i * L, vtoint(v[i]));
     }
 };
 
-VT_INLINE F operator+(F a, F b) {
-    return F::each([&](int i) { return a.v[i] + b.v[i]; });
+VT_INLINE F operator+(F a, F b){VT_F(a.v[i] + b.v[i])} VT_INLINE F operator-(F a, F b){VT_F(a.v[i] - b.v[i])}
+VT_INLINE F operator*(F a, F b){VT_F(a.v[i] * b.v[i])} VT_INLINE F operator*(F a, float b){VT_F(a.v[i] * b)}
+VT_INLINE F operator/(F a, F b){VT_F(a.v[i] / b.v[i])} VT_INLINE F operator-(F a){VT_F(-a.v[i])}
+VT_INLINE F& operator+=(F& a, F b) {
+    return a = a + b;
 }
-VT_INLINE F operator-(F a, F b) {
-    return F::each([&](int i) { return a.v[i] - b.v[i]; });
-}
-VT_INLINE F operator*(F a, F b) {
-    return F::each([&](int i) { return a.v[i] * b.v[i]; });
-}
-VT_INLINE F operator/(F a, F b) {
-    return F::each([&](int i) { return a.v[i] / b.v[i]; });
-}
-VT_INLINE F operator*(F a, float b) { return a * F::all(b); }
-VT_INLINE F operator-(F a) {
-    return F::each([&](int i) { return -a.v[i]; });
-}
-VT_INLINE F& operator+=(F& a, F b) { return a = a + b; }
 VT_INLINE F& operator*=(F& a, F b) { return a = a * b; }
 
-VT_INLINE F fma(F a, F b, F c) {
-    return F::each([&](int i) { return vfma(a.v[i], b.v[i], c.v[i]); });
-}  // a · b + c
-VT_INLINE F fma(F a, float b, F c) { return fma(a, F::all(b), c); }
-VT_INLINE F fmin(F a, F b) {
-    return F::each([&](int i) { return vmin(a.v[i], b.v[i]); });
+VT_INLINE F fma(F a, F b, F c){VT_F(vfma(a.v[i], b.v[i], c.v[i]))}  // a · b + c
+VT_INLINE F fma(F a, float b, F c) {
+    return fma(a, F::all(b), c);
 }
-VT_INLINE F fmax(F a, F b) {
-    return F::each([&](int i) { return vmax(a.v[i], b.v[i]); });
-}
-VT_INLINE F fsqrt(F a) {
-    return F::each([&](int i) { return vsqrt(a.v[i]); });
-}
-VT_INLINE F fround(F a) {
-    return F::each([&](int i) { return vround(a.v[i]); });
-}  // to nearest even, |a| < 2^22
+VT_INLINE F fmin(F a, F b){VT_F(vmin(a.v[i], b.v[i]))} VT_INLINE F fmax(F a, F b){VT_F(vmax(a.v[i], b.v[i]))}
+VT_INLINE F fround(F a){VT_F(vround(a.v[i]))}  // to nearest even, |a| < 2^22
 // a < b ? yes : no, lane by lane
-VT_INLINE F select_less(F a, F b, F yes, F no) {
-    return F::each([&](int i) { return vselect_less(a.v[i], b.v[i], yes.v[i], no.v[i]); });
+VT_INLINE F select_less(F a, F b, F yes, F no){VT_F(a.v[i] < b.v[i] ? yes.v[i] : no.v[i])} VT_INLINE F
+    fabs(F a){VT_F(vfrombits(vbits(a.v[i]) & 0x7FFFFFFF))}  // a ≥ 0 with the sign of `sign`
+VT_INLINE F with_sign(F a, F sign) {
+    VT_F(vfrombits(vbits(a.v[i]) | (vbits(sign.v[i]) & INT32_MIN)))
 }
-VT_INLINE F fabs(F a) {
-    return F::each([&](int i) { return vfrombits(viand(vbits(a.v[i]), viset(0x7FFFFFFF))); });
-}
-VT_INLINE F with_sign(F a, F sign) {  // a ≥ 0 with the sign of `sign`
-    return F::each([&](int i) { return vfrombits(vior(vbits(a.v[i]), viand(vbits(sign.v[i]), viset(INT32_MIN)))); });
+template <class Two> VT_INLINE float folded(F a, Two two) {
+    VT_UNROLL for (int i = 1; i < PARTS; ++i)
+        a.v[0] = two(a.v[0], a.v[i]);
+    return folded(a.v[0], two);
 }
 VT_INLINE float sum(F a) {
-    V s = a.v[0];
-    VT_UNROLL for (int i = 1; i < PARTS; ++i)
-        s = s + a.v[i];
-    return vsum(s);
+    return folded(a, [](V one, V other) { return one + other; });
 }
-VT_INLINE float maximum(F a) {
-    V s = a.v[0];
-    VT_UNROLL for (int i = 1; i < PARTS; ++i)
-        s = vmax(s, a.v[i]);
-    return vmaximum(s);
-}
+VT_INLINE float maximum(F a) { return folded(a, vmax); }
 
 // c[0] + c[1] x + … by Horner's rule.
 template <int n> VT_INLINE F polynomial(F x, const float (&c)[n]) {
@@ -162,15 +120,17 @@ VT_INLINE F exp(F x) {
     const F r = fma(n, 2.12194440e-4f, fma(n, -0.693359375f, x));  // x − n ln 2, with ln 2 in two parts
     const F p = polynomial(r, {0.5f, 0.16666519f, 0.04166621f, 0.0083688827f, 0.0013950474f});
     const F e = fma(p, r * r, r) + F::all(1.0f);
-    return F::each([&](int i) { return vfrombits(viadd(vbits(e.v[i]), vishl<23>(vtoint(n.v[i])))); });
+    VT_F(vfrombits(vbits(e.v[i]) + (vtoint(n.v[i]) << 23)))
 }
 
 // ln x for normal x > 0.
 VT_INLINE F log(F x) {
-    const F shifted = F::each([&](int i) { return vfromint(vishr<23>(visub(vbits(x.v[i]), viset(0x3F3504F3)))); });
-    const F n = select_less(shifted, F::all(256.0f), shifted, shifted - F::all(512.0f));  // x = 2^n · m, √½ ≤ m < √2
-    const F m = F::each([&](int i) { return vfrombits(visub(vbits(x.v[i]), vishl<23>(vtoint(n.v[i])))); });
-    const F f = m - F::all(1.0f);
+    F n, f;  // x = 2^n · (1 + f), √½ ≤ 1 + f < √2
+    VT_EACH (i, PARTS) {
+        const VI exponent = (vbits(x.v[i]) - 0x3F3504F3) >> 23;
+        n.v[i] = vfromint(exponent);
+        f.v[i] = vfrombits(vbits(x.v[i]) - (exponent << 23)) - 1.0f;
+    }
     const F p = polynomial(f, {0.3333331044f, -0.2499998661f, 0.2000222657f, -0.1666925029f, 0.1421865836f,
                                -0.1238435758f, 0.1187298377f, -0.1178975834f, 0.0691529241f});
     const F rest = fma(p * f, f * f, fma(f * f, -0.5f, n * -2.12194440e-4f));

@@ -6,8 +6,8 @@
 //   …            |                                …
 //   row 16p + 15 | lane 15 : w w w w …            one number of x goes to all lanes, so nothing is summed across lanes
 //
-// One panel, or two side by side, meets a tile of rows of x along all columns; then the next tile meets the same panel,
-// which is in the cache by then. One row of x is decoding: the panel is read once, ahead of its use.
+// A panel meets a tile of rows of x along all columns; then the next tile meets the same panel, which is in the cache by
+// then. One row of x is decoding: the panels are read once, as they lie in memory, ahead of their use.
 #pragma once
 
 #include "../lanes.h"
@@ -62,24 +62,18 @@ inline void round_rows(const float* x, int64_t stride, int r0, int r1, int cols,
 // Rows at a time where fewer are left.
 constexpr int fewer(int rows) { return rows > 8 ? 8 : rows > 4 ? 4 : rows / 2; }
 
-// Few rows are slower to read weights for than to compute. They take one panel after the other, as they lie in memory,
-// and ask for what comes AHEAD bytes later.
-constexpr int FEW_ROWS = 4;
-constexpr int64_t AHEAD = 2048;
+constexpr int TILE_ROWS = 48;  // rows of x whose results wait for `done`
 
-// Where a kernel works: one or two panels, all columns, rows [r0, r1) of x → out[panel · out_stride + (row − r0) · 16].
+// Where a kernel works: one or two panels, all columns, rows [r0, r1) of x → out (panel, TILE_ROWS, 16).
 struct PanelTile {
     const uint8_t* w;
     int64_t panel_bytes;
-    int64_t ahead;  // from a panel to what is read after all of them, if these are the first rows; or 0
     int panels, cols, r0, r1;
+    bool first;  // whether these are the first rows, for which the panels come from memory
     float* out;
-    int64_t out_stride;
 
-    VT_INLINE bool few() const { return r1 - r0 <= FEW_ROWS; }
-    VT_INLINE PanelTile single(int p) const {
-        const int64_t next = few() ? AHEAD : ahead ? panel_bytes : 0;
-        return {w + p * panel_bytes, panel_bytes, next, 1, cols, r0, r1, out + p * out_stride, 0};
+    VT_INLINE PanelTile panel(int p) const {
+        return {w + p * panel_bytes, panel_bytes, 1, cols, r0, r1, first, out + p * TILE_ROWS * LANES};
     }
 };
 
@@ -87,26 +81,24 @@ struct PanelTile {
 using Kernel = void (*)(const PanelTile&, const Input&);
 extern const Kernel KERNEL[FORMATS];
 
-constexpr int TILE_ROWS = 48;              // rows of x whose results wait for `done`
+// Weights are asked for so many bytes before they are read: about what comes from memory in the time of one access.
+constexpr int64_t AHEAD = 8 << 10;
+
 constexpr int64_t NEAR_BYTES = 256 << 10;  // of x, which each panel meets again: they stay in the second cache
 
-// Panels [p0, p1) of a copy with all rows of x, two panels at a time: two(panel, n, rows r0 … r1, results).
-template <class Two>
-VT_INLINE void each_two_panels(const Matrix& m, int copy, const Input& in, int p0, int p1, Two two) {
+// Panels [p0, p1) of a copy with all rows of x, two panels at a time: done(first panel, tile).
+template <class Done> VT_INLINE void each_tile(const Matrix& m, int copy, const Input& in, int p0, int p1, Done done) {
     alignas(64) float out[2 * TILE_ROWS * LANES];
     const int64_t row_bytes = m.cols * (FORMAT[m.format].integer ? sizeof(Quantized) / 32.0 : sizeof(float));
     const int near = static_cast<int>(NEAR_BYTES / (row_bytes + 1) / TILE_ROWS + 1) * TILE_ROWS;
-    PanelTile t{nullptr, panel_bytes(m.format, m.cols), 0, 0, m.cols, 0, 0, out, TILE_ROWS * LANES};
     for (int n0 = 0; n0 < in.n; n0 += near) {
-        const int n1 = n0 + near < in.n ? n0 + near : in.n;
+        const int n1 = least(in.n, n0 + near);
         for (int p = p0; p < p1; p += 2) {
-            t.w = panel(m, copy, p);
-            t.panels = p1 - p < 2 ? 1 : 2;
-            for (t.r0 = n0; t.r0 < n1; t.r0 = t.r1) {
-                t.r1 = t.r0 + TILE_ROWS < n1 ? t.r0 + TILE_ROWS : n1;
-                t.ahead = t.r0 == n0 ? t.panels * t.panel_bytes : 0;
+            for (int r0 = n0; r0 < n1; r0 += TILE_ROWS) {
+                const int r1 = least(n1, r0 + TILE_ROWS), n = least(2, p1 - p);
+                const PanelTile t{panel(m, copy, p), panel_bytes(m.format, m.cols), n, m.cols, r0, r1, r0 == n0, out};
                 KERNEL[m.format](t, in);
-                two(p, t);
+                done(p, t);
             }
         }
     }
@@ -115,18 +107,18 @@ VT_INLINE void each_two_panels(const Matrix& m, int copy, const Input& in, int p
 // done(panel, row, F) for panels [p0, p1) of a copy and all rows of x.
 template <class Done>
 VT_INLINE void matmul_panels(const Matrix& m, int copy, const Input& in, int p0, int p1, Done done) {
-    each_two_panels(m, copy, in, p0, p1, [&](int p, const PanelTile& t) {
+    each_tile(m, copy, in, p0, p1, [&](int p, const PanelTile& t) {
         for (int i = 0; i < t.panels; ++i)
-            for (int r = t.r0; r < t.r1; ++r) done(p + i, r, F::load(t.out + i * t.out_stride + (r - t.r0) * LANES));
+            for (int r = t.r0; r < t.r1; ++r) done(p + i, r, F::load(t.panel(i).out + (r - t.r0) * LANES));
     });
 }
 // done(pair, row, F gate, F up) where panels of two matrices alternate: pair i is panels 2i and 2i + 1.
 template <class Done>
 VT_INLINE void matmul_pairs(const Matrix& m, int copy, const Input& in, int pair0, int pair1, Done done) {
-    each_two_panels(m, copy, in, 2 * pair0, 2 * pair1, [&](int p, const PanelTile& t) {
+    each_tile(m, copy, in, 2 * pair0, 2 * pair1, [&](int p, const PanelTile& t) {
         for (int r = t.r0; r < t.r1; ++r) {
             const float* gate = t.out + (r - t.r0) * LANES;
-            done(p / 2, r, F::load(gate), F::load(gate + t.out_stride));
+            done(p / 2, r, F::load(gate), F::load(gate + TILE_ROWS * LANES));
         }
     });
 }
