@@ -11,8 +11,9 @@ import torch
 from starlette.testclient import TestClient
 
 import vitruvius as vt
+from vitruvius.inference.torch_runner import TorchRunner
 from vitruvius.nn import Decoder
-from vitruvius.server import try_
+from vitruvius.server import local, try_
 from vitruvius.server.explore import application
 from vitruvius.server.local import Loaded, LocalModels
 from vitruvius.server.patterns import attention_weights, heads, router_choice, routers
@@ -123,7 +124,8 @@ def test_what_is_not_there_is_named(path: str, head: int) -> None:
 
 @pytest.fixture
 def client(monkeypatch: pytest.MonkeyPatch) -> Iterator[TestClient]:
-    loaded = {"tiny": Loaded("tiny", gpt2(), Letters()), "mixture": Loaded("mixture", deepseek(), Letters())}  # type: ignore[arg-type]
+    made = {"tiny": gpt2, "mixture": deepseek}
+    loaded = {name: Loaded(name, Letters(), TorchRunner(make()), make) for name, make in made.items()}  # type: ignore[arg-type]
     monkeypatch.setattr(LocalModels, "sources", {name: name for name in loaded})
     monkeypatch.setattr(LocalModels, "load", lambda self, name: loaded[name])
     with TestClient(application(), base_url="http://127.0.0.1") as opened:
@@ -213,3 +215,19 @@ def test_only_models_that_are_offered_can_be_named() -> None:
     for name in ("/etc/passwd", "../tiny", "org/model"):
         with pytest.raises(vt.InputError, match="cannot be tried here; there are tiny"):
             models.load(name)
+
+
+def test_without_torch_the_native_engine_writes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(local, "find_spec", lambda name: None)
+    asked = {"model": "smollm2-135m-instruct", "prompt": "The capital of France is", "max_new_tokens": 4}
+    with TestClient(application(), base_url="http://127.0.0.1") as client:
+        assert client.get("/api/try").json()["available"]
+        tokens = [
+            told["text"] for name, told in events(client.post("/api/try/generate", json=asked).text) if name == "token"
+        ]
+        assert "Paris" in "".join(tokens)
+        answer = client.post("/api/try/look", json={"model": asked["model"], "text": "abc"})
+        assert answer.status_code == 422
+        assert answer.json()["error"].startswith("looking inside a model needs PyTorch")
+    monkeypatch.setattr(local, "library", lambda: None)
+    assert "pip install 'vitruvius[torch]'" in (LocalModels().unavailable() or "")

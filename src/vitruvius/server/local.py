@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from importlib.util import find_spec
@@ -11,22 +11,30 @@ from typing import TYPE_CHECKING
 
 from .. import catalog
 from ..checkpoints.sources import architecture, weights
-from ..errors import InputError
+from ..errors import InputError, NotLoweredError
+from ..native.library import library
 
 if TYPE_CHECKING:
     from ..checkpoints.tokenizer import Tokenizer
+    from ..inference.runner import Runner
     from ..nn import Decoder
 
-NO_TORCH = "running a model needs PyTorch, which is not installed: pip install 'vitruvius[torch]'"
+NO_TORCH = "PyTorch is not installed: pip install 'vitruvius[torch]'"
 
 
-@dataclass(frozen=True)
+@dataclass
 class Loaded:
-    """A model ready to run, with its tokenizer."""
+    """A model ready to write, with its tokenizer, and its torch modules when somebody looks inside."""
 
     name: str
-    model: Decoder
     tokenizer: Tokenizer
+    runner: Runner
+    modules: Callable[[], Decoder]
+
+    @cached_property
+    def model(self) -> Decoder:
+        """The torch modules. Raises InputError without torch."""
+        return self.modules()
 
 
 class LocalModels:
@@ -44,8 +52,8 @@ class LocalModels:
 
     def unavailable(self) -> str | None:
         """Why nothing can be tried, None if something can."""
-        if find_spec("torch") is None:
-            return NO_TORCH
+        if library() is None and find_spec("torch") is None:
+            return f"running a model needs the native engine, which is not built here, or PyTorch. {NO_TORCH}"
         return None if self.sources else "no weights of a known model are on this machine; give some with --model"
 
     def load(self, name: str) -> Loaded:
@@ -55,13 +63,35 @@ class LocalModels:
         if name not in self.sources:
             raise InputError(f"{name[:80]!r} cannot be tried here; there are {', '.join(self.sources)}")
         if self._loaded is None or self._loaded.name != name:
-            from ..checkpoints.tokenizer import tokenizer
-            from ..models import load
-
             self._loaded = None
-            source = self.sources[name]
-            self._loaded = Loaded(name, load(source), tokenizer(source))
+            self._loaded = _load(name, self.sources[name])
         return self._loaded
+
+
+def _load(name: str, source: str) -> Loaded:
+    """By the native engine where it is built and covers the model: it loads in a moment and writes faster."""
+    from ..checkpoints.tokenizer import tokenizer
+
+    words = tokenizer(source)
+    if library() is not None:
+        from ..inference.native import engine
+
+        try:
+            return Loaded(name, words, engine(source), lambda: _modules(source))
+        except NotLoweredError:
+            pass
+    from ..inference.torch_runner import TorchRunner
+
+    model = _modules(source)
+    return Loaded(name, words, TorchRunner(model), lambda: model)
+
+
+def _modules(source: str) -> Decoder:
+    if find_spec("torch") is None:
+        raise InputError(f"looking inside a model needs PyTorch. {NO_TORCH}")
+    from ..models import load
+
+    return load(source)
 
 
 def _at_hand() -> dict[str, str]:

@@ -113,17 +113,15 @@ def _prepared(loaded: Loaded, asked: Mapping[str, Any]) -> Iterator[dict[str, An
     most = _whole(asked, "max_new_tokens", 1, MOST_NEW, 64)
     chat = asked.get("chat") is True
     ids = loaded.tokenizer.chat([{"role": "user", "content": prompt}]) if chat else loaded.tokenizer.encode(prompt)
-    room = loaded.model.spec.context - len(ids)
+    room = loaded.runner.spec.context - len(ids)
     if not ids or room < 1:
-        raise InputError(f"the prompt has {len(ids):,} tokens, the model's context is {loaded.model.spec.context:,}")
+        raise InputError(f"the prompt has {len(ids):,} tokens, the model's context is {loaded.runner.spec.context:,}")
     return _tokens(loaded, ids, min(most, room), sampler)
 
 
 def _tokens(loaded: Loaded, ids: list[int], most: int, sampler: Any) -> Iterator[dict[str, Any]]:
     """Each new token with its probability before any sampling option, and the likeliest ones beside it."""
-    from ..inference.torch_runner import TorchRunner
-
-    runner, text = TorchRunner(loaded.model), loaded.tokenizer.stream()
+    runner, text = loaded.runner, loaded.tokenizer.stream()
     for token in ids[-4:]:
         text.push(token)  # whether a space follows depends on them
     state, history = runner.new_state(1, len(ids) + most), list(ids)
