@@ -13,6 +13,9 @@ VT_INLINE void vstore_f16(uint16_t* p, V a) { vstore(p, _mm256_cvtps_ph(a, _MM_F
 VT_INLINE VB vbtable(const uint8_t table[16], VB places) {
     return VB(_mm256_shuffle_epi8(_mm256_broadcastsi128_si256(vload<__m128i>(table)), __m256i(places)));
 }
+VT_INLINE VI vwiden(const int8_t* p) { return VI(_mm256_cvtepi8_epi32(_mm_cvtsi64_si128(vload<int64_t>(p)))); }
+VT_INLINE VI vwiden(const uint8_t* p) { return VI(_mm256_cvtepu8_epi32(_mm_cvtsi64_si128(vload<int64_t>(p)))); }
+VT_INLINE VI vwiden(const uint16_t* p) { return VI(_mm256_cvtepu16_epi32(vload<__m128i>(p))); }
 VT_INLINE void vnarrow(uint16_t* p, VI a) {
     const __m256i packed = _mm256_permute4x64_epi64(_mm256_packus_epi32(__m256i(a), __m256i(a)), 0x08);
     vstore(p, _mm256_castsi256_si128(packed));

@@ -10,6 +10,11 @@ namespace VT_ISA {
 VT_INLINE V vfma(V a, V b, V c) { return _mm512_fmadd_ps(a, b, c); }  // a · b + c
 VT_INLINE V vload_f16(const uint16_t* p) { return _mm512_cvtph_ps(vload<__m256i>(p)); }
 VT_INLINE void vstore_f16(uint16_t* p, V a) { vstore(p, _mm512_cvtps_ph(a, _MM_FROUND_TO_NEAREST_INT)); }
+VT_INLINE VI vwiden(const int8_t* p) { return VI(_mm512_cvtepi8_epi32(vload<__m128i>(p))); }
+VT_INLINE VI vwiden(const uint8_t* p) { return VI(_mm512_cvtepu8_epi32(vload<__m128i>(p))); }
+VT_INLINE VI vwiden(const uint16_t* p) { return VI(_mm512_cvtepu16_epi32(vload<__m256i>(p))); }
+VT_INLINE void vnarrow(int8_t* p, VI a) { vstore(p, _mm512_cvtepi32_epi8(__m512i(a))); }
+VT_INLINE void vnarrow(uint16_t* p, VI a) { vstore(p, _mm512_cvtepi32_epi16(__m512i(a))); }
 VT_INLINE VB vbtable(const uint8_t table[16], VB places) {
     return VB(_mm512_shuffle_epi8(_mm512_broadcast_i32x4(vload<__m128i>(table)), __m512i(places)));
 }

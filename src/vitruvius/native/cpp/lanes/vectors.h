@@ -28,7 +28,7 @@ VT_INLINE VI viset(int32_t a) { return a + VI{}; }
 // Four bytes in every lane.
 VT_INLINE VI vfour(const void* p) { return viset(vload<int32_t>(p)); }
 
-// L numbers of another type as int32, and back.
+// L numbers of another type as int32, and back; sets have their own where GCC 12 would take them one by one.
 template <class T> VT_INLINE VI vwiden(const T* p) {
     typedef T Narrow __attribute__((vector_size(L * sizeof(T))));
     return __builtin_convertvector(vload<Narrow>(p), VI);
