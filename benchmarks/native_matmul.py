@@ -24,7 +24,7 @@ import numpy as np
 import torch
 
 from vitruvius.native import library as native
-from vitruvius.native.formats import FORMATS
+from vitruvius.native.formats import FORMATS, FROM_FLOATS
 
 SHAPES = {"qkv": (960, 576), "o": (576, 576), "gate+up": (3072, 576), "down": (576, 1536), "head": (49152, 576)}
 STREAMED = 256 << 20  # bytes of copies: beyond any cache
@@ -38,8 +38,11 @@ class Packed:
         size, panel = (library.get("vt_packed_bytes", code, n, cols) for n in (rows, 16))
         copies = max(1, least_bytes // size)
         self.bytes, self.address = size * copies, library.get("vt_alloc", size * copies)
-        w = (np.random.default_rng(0).standard_normal((rows, cols)) * 0.05).astype(np.float32)
-        library.call("vt_pack", code, rows, cols, b"F32", w.ctypes.data, w.nbytes, self.address, size, panel)
+        if format_ in FROM_FLOATS:
+            w = (np.random.default_rng(0).standard_normal((rows, cols)) * 0.05).astype(np.float32)
+            library.call("vt_pack", code, rows, cols, b"F32", w.ctypes.data, w.nbytes, self.address, size, panel)
+        else:
+            ctypes.memset(self.address, 0x2A, size)  # a scale of 0.05, as a float16
         for copy in range(1, copies):
             ctypes.memmove(self.address + copy * size, self.address, size)
         self.matrix = native.Matrix(code, rows, cols, copies, self.address, self.bytes)

@@ -7,28 +7,17 @@ from typing import Any
 
 import numpy as np
 import pytest
+from native_blocks import KINDS, SCALES, random_blocks, random_source
 from native_plan import Floats, PlanOfTest, aligned, the_library
 from numpy.typing import NDArray
 
 from vitruvius.checkpoints.dequantize import BLOCKS, dequantize
 from vitruvius.errors import InputError
 from vitruvius.native import library as native
-from vitruvius.native.formats import FORMATS
+from vitruvius.native.formats import FORMATS, FROM_FLOATS
 
-Bytes = NDArray[np.uint8]
 SIMD = native.library().simd if native.library() else ("none",)  # type: ignore[union-attr]
-LOSSLESS = {
-    "Q4_0": "q4",
-    "Q4_1": "q4m",
-    "Q5_0": "q5",
-    "Q5_1": "q5m",
-    "Q8_0": "q8",
-    "Q4_K": "q4k",
-    "Q5_K": "q5k",
-    "Q6_K": "q6k",
-    "MXFP4": "mxfp4",
-}
-SCALES = {"Q4_1": (0, 2), "Q5_1": (0, 2), "Q4_K": (0, 2), "Q5_K": (0, 2), "Q6_K": (208,), "MXFP4": ()}
+LOSSLESS = {kind: format_ for format_, kind in KINDS.items()}
 FLOATS = ("f32", "f16", "bf16")
 SHAPES = [(16, 32), (37, 100), (33, 257), (130, 576)]
 
@@ -63,13 +52,12 @@ def multiply(matrix: native.Matrix, x: Floats, simd: str, threads: int = 1) -> F
     return y
 
 
-def random_blocks(kind: str, rows: int, cols: int) -> Bytes:
-    """Random blocks with finite scales."""
-    elements, size = BLOCKS[kind]
-    blocks = np.random.default_rng(size).integers(0, 256, (rows * cols // elements, size), dtype=np.uint8)
-    for at in SCALES.get(kind, (0,)):
-        blocks[:, at : at + 2] = random(len(blocks), 1).astype(np.float16).view(np.uint8)
-    return blocks
+def random_matrix(format_: str, rows: int, cols: int, seed: int = 0) -> native.Matrix:
+    """A packed matrix of about normal numbers."""
+    kind, source, whole = random_source(format_, rows, cols, np.random.default_rng(seed))
+    matrix = pack(format_, kind, source, rows, whole)
+    matrix.cols = cols
+    return matrix
 
 
 def bfloat(x: Floats) -> Floats:
@@ -90,7 +78,9 @@ def quantized(x: Floats) -> NDArray[np.float64]:
 @pytest.mark.parametrize("kind", LOSSLESS)
 def test_blocks_are_kept_to_the_bit(kind: str) -> None:
     rows, cols = 37, 512
-    blocks = random_blocks(kind, rows, cols)
+    blocks = random_blocks(kind, rows, cols, np.random.default_rng(0))
+    if kind == "MXFP4":
+        blocks[:, 0] = np.arange(len(blocks)) % 256
     expected = dequantize(blocks.reshape(-1), kind).reshape(rows, cols)
     found = unpack(pack(LOSSLESS[kind], kind, blocks, rows, cols))
     np.testing.assert_array_equal(found.view(np.uint32), expected.view(np.uint32))
@@ -121,14 +111,8 @@ def test_floats_are_kept_or_rounded_to_even(rows: int, cols: int) -> None:
 # Root mean square errors over that of the numbers, normally distributed: a little above what was measured.
 ERRORS = {
     "q8": 0.0056,
-    "q4": 0.083,
+    "q4": 0.0875,
     "q4m": 0.0745,
-    "q5": 0.041,
-    "q5m": 0.0353,
-    "q4k": 0.074,
-    "q5k": 0.037,
-    "q6k": 0.019,
-    "mxfp4": 0.12,
 }
 
 
@@ -148,15 +132,12 @@ def test_quantised_on_load(format_: str) -> None:
         assert ((found - w) ** 2).mean() < 0.92 * ((plain - blocks) ** 2).mean()
 
 
-@pytest.mark.parametrize(("kind", "most"), [("Q4_0", 8), ("Q4_1", 15), ("Q5_0", 16), ("Q5_1", 31)])
-def test_numbers_on_a_grid_stay_on_it(kind: str, most: int) -> None:
+@pytest.mark.parametrize("kind", ["Q4_0", "Q4_1"])
+def test_numbers_on_a_grid_stay_on_it(kind: str) -> None:
     """Dequantised weights are found again exactly: what the real test model has."""
-    blocks = random_blocks(kind, 32, 128)
+    blocks = random_blocks(kind, 32, 128, np.random.default_rng(0))
     at = BLOCKS[kind][1] - 16  # its nibbles: the codes 0 and (with a minimum) the highest are used, as a quantiser does
     blocks[:, at], blocks[:, at + 1] = 0x00, 0xFF
-    if kind.startswith("Q5"):
-        blocks[:, at - 4] = (blocks[:, at - 4] | 0x02) & 0xFE
-        blocks[:, at - 2] = (blocks[:, at - 2] | 0x02) & 0xFE
     if kind.endswith("_1"):
         blocks[:, 1] &= 0x7F  # quantisers give scales that are not negative
     w = dequantize(blocks.reshape(-1), kind).reshape(32, 128)
@@ -167,7 +148,7 @@ def test_numbers_on_a_grid_stay_on_it(kind: str, most: int) -> None:
 @pytest.mark.parametrize("format_", FORMATS)
 @pytest.mark.parametrize(("rows", "cols"), SHAPES)
 def test_products(format_: str, rows: int, cols: int) -> None:
-    matrix = pack(format_, "F32", random(rows, cols), rows, cols)
+    matrix = random_matrix(format_, rows, cols)
     x = random(100, cols)
     x[2], x[3] = 0.0, 1e-38  # 127 / 1e-38 is infinite
     seen = x.astype(np.float64) if format_ in FLOATS else quantized(x)
@@ -186,8 +167,9 @@ def test_all_codes_of_the_integer_formats() -> None:
     """The sums in int16 and int32 hold the largest codes against the largest activations, of either sign."""
     for kind, format_ in LOSSLESS.items():
         for fill in (0x00, 0xFF, 0x80, 0x7F):
-            blocks = np.full_like(random_blocks(kind, 16, 256), fill)
-            for at in SCALES.get(kind, (0,)):
+            elements, size = BLOCKS[kind]
+            blocks = np.full((16 * 256 // elements, size), fill, np.uint8)
+            for at in SCALES[kind]:
                 blocks[:, at : at + 2] = np.float16([1.0]).view(np.uint8)
             if kind == "MXFP4":
                 blocks[:, 0] = 127
@@ -227,7 +209,7 @@ def silu(x: NDArray[Any]) -> NDArray[Any]:
 @pytest.mark.parametrize("format_", ["f32", "f16", "q8", "q4m", "q6k"])
 def test_matmul_with_all_that_follows_it(format_: str) -> None:
     x, bias = random(21, 96), random(72)
-    matrix = pack(format_, "F32", random(72, 96), 72, 96)
+    matrix = random_matrix(format_, 72, 96)
     w = unpack(matrix).astype(np.float64)
     product = (x if format_ in FLOATS else quantized(x)) @ w.T
     before = random(96, 72)
@@ -246,7 +228,7 @@ def test_matmul_with_all_that_follows_it(format_: str) -> None:
 def test_heads_have_a_copy_each(format_: str) -> None:
     """Three heads of 40 columns, 48 apart in x, to 24 rows each, 30 apart in y."""
     x = random(21, 136)
-    copies = [pack(format_, "F32", random(24, 40) + h, 24, 40) for h in range(3)]
+    copies = [random_matrix(format_, 24, 40, seed) for seed in range(3)]
     expected = np.zeros((21, 84))
     for h, matrix in enumerate(copies):
         part = np.ascontiguousarray(x[:, 48 * h : 48 * h + 40])
@@ -266,8 +248,8 @@ def test_heads_have_a_copy_each(format_: str) -> None:
 @pytest.mark.parametrize("act", ["silu", "gelu_tanh", "relu2", "clamped"])
 def test_gated_products(format_: str, act: str) -> None:
     """Gate and up of 40 channels (three panels each, which alternate), with biases."""
-    x, w, biases = random(21, 64), random(96, 64), random(96)
-    matrix = pack(format_, "F32", w, 96, 64)
+    x, biases = random(21, 64), random(96)
+    matrix = random_matrix(format_, 96, 64)
     panels = ((x if format_ in FLOATS else quantized(x)) @ unpack(matrix).astype(np.float64).T + biases).reshape(
         21, 3, 2, 16
     )
@@ -294,7 +276,8 @@ def test_gated_products(format_: str, act: str) -> None:
 def test_packing_refuses_what_does_not_fit() -> None:
     w = random(32, 64)
     for format_, kind, source, text in [
-        ("q4", "Q8_0", np.zeros(32 * 64 // 32 * 34, np.uint8), "another format"),
+        ("q4", "Q8_0", np.zeros(32 * 64 // 32 * 34, np.uint8), "into other formats"),
+        *((format_, "F32", w, "into other formats") for format_ in FORMATS if format_ not in FROM_FLOATS),
         ("f32", "F32", w[:31], "another size"),
         ("f32", "Q2_K", w, "cannot be packed"),
     ]:

@@ -38,7 +38,7 @@ def _calls(library: Library, chance: random.Random) -> Iterator[str]:
     kind = chance.choice(list(KINDS))
     columns, block = KINDS[kind]
     rows, cols = chance.choice((1, 15, 16, 17, 40)), columns * chance.randrange(1, 4 if columns > 1 else 300)
-    number = OWN[kind] if columns > 1 else chance.randrange(12)
+    number = OWN[kind] if columns > 1 else chance.randrange(7)  # 6 is refused
     sizes = [number, rows, cols]
     source = _source(rows * (cols // columns) * block, kind, chance)
     size = library.get("vt_packed_bytes", *sizes)

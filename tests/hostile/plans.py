@@ -10,6 +10,7 @@ from functools import cache
 
 import cases
 import numpy as np
+from native_blocks import random_source
 from numpy.typing import NDArray
 
 from vitruvius import architecture
@@ -134,10 +135,10 @@ class Drafts:
             return Tensor(made := holding(rng.integers(0, 256, size * copies, np.uint8)), made.size)
         memory = Memory(size * copies)
         panel = self.library.get("vt_packed_bytes", number, 16, cols)
-        source = (rng.standard_normal((rows, cols)) / cols**0.5).astype(np.float32)
+        kind, source, whole = random_source(formats.FORMATS[number], rows, cols, rng, cols**-0.5)
         for copy in range(copies):
             place = (memory.address + copy * size, size, panel)
-            self.library.call("vt_pack", number, rows, cols, b"F32", source.ctypes.data, source.nbytes, *place)
+            self.library.call("vt_pack", number, rows, whole, kind.encode(), source.ctypes.data, source.nbytes, *place)
         return Tensor(memory, memory.size)
 
     # ---------------------------------------------------------------- what is random

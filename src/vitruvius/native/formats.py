@@ -28,6 +28,7 @@ OWN: dict[str, Format] = {
     "Q6_K": "q6k",
     "MXFP4": "mxfp4",
 }
+FROM_FLOATS = FORMATS[: FORMATS.index("q4m") + 1]  # into the others only blocks of their own kind are packed
 FOUR_BITS = ("q4", "q4m", "q4k", "mxfp4")
 
 
@@ -45,15 +46,18 @@ def format_for(weights: Weights, kind: str, role: str) -> Format:
         weights: what the user asks for.
         kind: how the file has it.
         role: "matmul"; "head" or "table", whose errors every token feels, so that 4 bits are 8 there, as in llama.cpp's
-            files; "router", whose small matrices choose, and stay as exact as they are.
+            files; "router", whose small matrices choose, and stay as exact as they are; "changed", whose rows are not
+            the file's.
     """
     own = OWN.get(kind, "q8")  # of kinds without a form of their own, unpacked and packed again
+    if role == "changed" and own not in FROM_FLOATS:
+        own = "q8"
     if role == "router":
         return "f32"
     if weights == "as-is":
         return own
     if weights != "q4":
         return weights
-    if role != "matmul":
+    if role in ("head", "table"):
         return "q8"
     return own if own in FOUR_BITS else "q4m"

@@ -100,7 +100,7 @@ class _Work:
                 self._pieces[piece.name].append((matrix, piece))
         self._names = {name for plan in plans for vector in plan.vectors for name in vector.names}
         self._copies: dict[str, dict[int, Floats]] = defaultdict(dict)  # of vectors that the file has one by one
-        self._joined: dict[Matrix, dict[str, Floats]] = defaultdict(dict)  # pieces that share a panel
+        self._joined: dict[Matrix, dict[str, Stored]] = defaultdict(dict)  # pieces that share a panel
 
     def of(self, name: str, copy: int | None, tensor: Stored) -> Iterator[Callable[[], None]]:
         """What is to be done with a weight that has been read."""
@@ -125,11 +125,14 @@ class _Work:
     def _join(self, matrix: Matrix, piece: Piece, tensor: Stored) -> Iterator[Callable[[], None]]:
         """Pieces that do not begin with a panel wait for the others."""
         found = self._joined[matrix]
-        found[piece.name] = tensor.floats()
+        found[piece.name] = tensor
         if len(found) == len(matrix.pieces):
-            whole = np.concatenate([found[other.name] for other in matrix.pieces])
+            parts = [found[other.name] for other in matrix.pieces]
+            if len({part.kind for part in parts}) > 1 or any(part.turned for part in parts):
+                parts = [Stored("F32", part.floats()) for part in parts]
+            whole = Stored(parts[0].kind, np.concatenate([part.array for part in parts]))
             del self._joined[matrix]
-            yield from self._rows(matrix, Piece(piece.name, 0, matrix.rows), None, Stored("F32", whole))
+            yield from self._rows(matrix, Piece(piece.name, 0, matrix.rows), None, whole)
 
     def _rows(self, matrix: Matrix, piece: Piece, copy: int | None, tensor: Stored) -> Iterator[Callable[[], None]]:
         """The rows of a piece, in chunks that threads pack."""

@@ -14,90 +14,57 @@ struct Codes {
     uint8_t exponent;        // E8M0
 };
 
-// Where the parts of sub-block i of a block lie; −1 is absent.
-struct Places {
-    int scale, minimum, steps, least, high, nibbles;
-};
-constexpr Places places(Format f, int i) {
-    switch (f) {
-        case Q4: return {0, -1, -1, -1, -1, 32};
-        case Q4M: return {0, 32, -1, -1, -1, 64};
-        case Q5: return {0, -1, -1, -1, 32, 96};
-        case Q5M: return {0, 32, -1, -1, 64, 128};
-        case Q4K: return {0, 32, 64 + 288 * i, 80 + 288 * i, -1, 96 + 288 * i};
-        case Q5K: return {0, 32, 64 + 352 * i, 80 + 352 * i, 96 + 352 * i, 160 + 352 * i};
-        case Q6K: return {0, -1, 32 + 416 * i, -1, 64 + 416 * i, 192 + 416 * i};
-        case MXFP4: return {-1, -1, -1, -1, -1, 16};
-        default: return {0, -1, -1, -1, -1, -1};  // Q8
-    }
-}
+// The lowest bits of each byte of a word.
+template <int bits> constexpr uint32_t LOWEST = 0x01010101u * ((1u << bits) - 1);
 
-template <class T> VT_INLINE T get(const uint8_t* p) {
-    T a;
-    memcpy(&a, p, sizeof a);
-    return a;
-}
-template <class T> VT_INLINE void put(uint8_t* p, T a) { memcpy(p, &a, sizeof a); }
+// A value to its place in a block, or from there.
+template <class T> VT_INLINE void move(uint8_t* place, T value) { memcpy(place, &value, sizeof value); }
+template <class T> VT_INLINE void move(const uint8_t* place, T& value) { memcpy(&value, place, sizeof value); }
 
-constexpr uint32_t NIBBLES = 0x0F0F0F0F, BITS = 0x01010101, PAIRS = 0x03030303;
+// Moves all but the codes of row r, which has a part in the block and one in the sub-block.
+template <Format f, class Byte, class C> VT_INLINE void move_scales(Byte* block, Byte* sub, int r, C& c) {
+    constexpr FormatInfo info = FORMAT[f];
+    if constexpr (f == MXFP4) move(block + r, c.exponent);
+    else move(block + 2 * r, c.scale);
+    if constexpr (info.minimum != 0) move(block + info.minimum + 2 * r, c.minimum);
+    if constexpr (info.step != 0) move(sub + info.step + r, c.step[0]);
+    if constexpr (f == Q6K) move(sub + info.step + LANES + r, c.step[1]);
+    if constexpr (info.least != 0) move(sub + info.least + r, c.least);
+}
 
 // Writes row r of sub-block i.
 template <Format f> VT_INLINE void put_codes(uint8_t* block, int i, int r, const Codes& c) {
-    constexpr Places first = places(f, 0);
-    const Places at = places(f, i);
-    if constexpr (first.scale >= 0) put(block + at.scale + 2 * r, c.scale);
-    if constexpr (first.minimum >= 0) put(block + at.minimum + 2 * r, c.minimum);
-    if constexpr (first.steps >= 0) block[at.steps + r] = c.step[0];
-    if constexpr (first.least >= 0) block[at.least + r] = c.least;
-    if constexpr (f == MXFP4) block[r] = c.exponent;
-    if constexpr (f == Q6K) block[at.steps + 16 + r] = c.step[1];
-    if constexpr (f == Q8) {
-        VT_EACH (j, 8) put(block + 32 + 64 * j + 4 * r, c.group[j]);
-        return;
+    constexpr FormatInfo info = FORMAT[f];
+    constexpr int bits = HIGH_BITS<f>;
+    uint8_t* const sub = block + i * SUB_BYTES<f>;
+    move_scales<f>(block, sub, r, c);
+    uint32_t planes[2] = {};
+    VT_EACH (j, 8) {
+        uint8_t* const group = sub + info.codes + 64 * j + 4 * r;
+        if (f == Q8) move(group, c.group[j]);
+        else if (j < 4) move(group, (c.group[j] & LOWEST<4>) | (c.group[j + 4] & LOWEST<4>) << 4);
+        planes[j * bits / 8] |= (c.group[j] >> 4 & LOWEST<bits>) << j * bits % 8;
     }
-    VT_EACH (j, 4) put(block + at.nibbles + 64 * j + 4 * r, (c.group[j] & NIBBLES) | (c.group[j + 4] & NIBBLES) << 4);
-    if constexpr (f == Q5 || f == Q5M || f == Q5K) {
-        uint32_t bits = 0;
-        VT_EACH (j, 8) bits |= (c.group[j] >> 4 & BITS) << j;
-        put(block + at.high + 4 * r, bits);
-    }
-    if constexpr (f == Q6K) {
-        VT_EACH (plane, 2) {
-            uint32_t bits = 0;
-            VT_EACH (j, 4) bits |= (c.group[4 * plane + j] >> 4 & PAIRS) << 2 * j;
-            put(block + at.high + 64 * plane + 4 * r, bits);
-        }
-    }
+    VT_EACH (plane, bits) move(sub + info.high + 64 * plane + 4 * r, planes[plane]);
 }
 
 // Reads row r of sub-block i.
 template <Format f> VT_INLINE Codes get_codes(const uint8_t* block, int i, int r) {
-    constexpr Places first = places(f, 0);
-    const Places at = places(f, i);
+    constexpr FormatInfo info = FORMAT[f];
+    constexpr int bits = HIGH_BITS<f>;
+    const uint8_t* const sub = block + i * SUB_BYTES<f>;
     Codes c{};
-    if constexpr (first.scale >= 0) c.scale = get<uint16_t>(block + at.scale + 2 * r);
-    if constexpr (first.minimum >= 0) c.minimum = get<uint16_t>(block + at.minimum + 2 * r);
-    if constexpr (first.steps >= 0) c.step[0] = block[at.steps + r];
-    if constexpr (first.least >= 0) c.least = block[at.least + r];
-    if constexpr (f == MXFP4) c.exponent = block[r];
-    if constexpr (f == Q6K) c.step[1] = block[at.steps + 16 + r];
-    if constexpr (f == Q8) {
-        VT_EACH (j, 8) c.group[j] = get<uint32_t>(block + 32 + 64 * j + 4 * r);
-        return c;
-    }
+    move_scales<f>(block, sub, r, c);
     VT_EACH (j, 8) {
-        const uint32_t both = get<uint32_t>(block + at.nibbles + 64 * (j % 4) + 4 * r);
-        c.group[j] = (j < 4 ? both : both >> 4) & NIBBLES;
-        if constexpr (f == Q5 || f == Q5M || f == Q5K)
-            c.group[j] |= (get<uint32_t>(block + at.high + 4 * r) >> j & BITS) << 4;
-        if constexpr (f == Q6K)
-            c.group[j] |= (get<uint32_t>(block + at.high + 64 * (j / 4) + 4 * r) >> 2 * (j % 4) & PAIRS) << 4;
+        const uint8_t* const group = sub + info.codes + 64 * (f == Q8 ? j : j % 4) + 4 * r;
+        c.group[j] = f == Q8 ? get<uint32_t>(group) : get<uint32_t>(group) >> j / 4 * 4 & LOWEST<4>;
+        if constexpr (bits > 0) {
+            const auto plane = get<uint32_t>(sub + info.high + 64 * (j * bits / 8) + 4 * r);
+            c.group[j] |= (plane >> j * bits % 8 & LOWEST<bits>) << 4;
+        }
     }
     return c;
 }
-
-// Twice the values of E2M1, the 4-bit float of OCP's microscaling formats 1.0.
-constexpr int8_t TWICE_E2M1[16] = {0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12};
 
 // 2^(e − 128), half of what E8M0 means.
 VT_INLINE float half_of_e8m0(uint8_t e) {
@@ -106,17 +73,15 @@ VT_INLINE float half_of_e8m0(uint8_t e) {
 
 // The 32 numbers that the codes stand for; operations in the order of checkpoints/dequantize.py, so equal to the bit.
 template <Format f> VT_INLINE void decode(const Codes& c, float* out) {
-    const float d = from_half(c.scale), m = from_half(c.minimum);
+    constexpr FormatInfo info = FORMAT[f];
+    const float d = f == MXFP4 ? half_of_e8m0(c.exponent) : from_half(c.scale), m = from_half(c.minimum);
     VT_EACH (j, 32) {
         const auto code = static_cast<uint8_t>(c.group[j / 4] >> 8 * (j % 4));
-        const auto q = static_cast<float>(code);
-        if constexpr (f == Q8) out[j] = static_cast<float>(static_cast<int8_t>(code)) * d;
-        else if constexpr (f == Q4) out[j] = (q - 8.0f) * d;
-        else if constexpr (f == Q5) out[j] = (q - 16.0f) * d;
-        else if constexpr (f == Q4M || f == Q5M) out[j] = q * d + m;
-        else if constexpr (f == Q4K || f == Q5K) out[j] = q * (d * c.step[0]) - m * c.least;
-        else if constexpr (f == Q6K) out[j] = (q - 32.0f) * (d * static_cast<int8_t>(c.step[j / 16]));
-        else out[j] = TWICE_E2M1[code] * half_of_e8m0(c.exponent);
+        const int u = f == Q8 ? static_cast<int8_t>(code) : f == MXFP4 ? E2M1[code & 15] : code;
+        const int step = f == Q6K ? static_cast<int8_t>(c.step[j / 16]) : c.step[0];
+        out[j] = static_cast<float>(u - info.offset) * (info.step ? d * static_cast<float>(step) : d);
+        if (info.least) out[j] -= m * c.least;
+        else if (info.minimum) out[j] += m;
     }
 }
 

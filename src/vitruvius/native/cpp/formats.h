@@ -21,13 +21,15 @@
 // each: bits 2·(j mod 4) and the next of byte i in plane j / 4.
 //
 // A code u (unsigned) stands for scale · (u − offset), or scale · u + minimum; in the K formats for d · scale · u −
-// dmin · minimum. Q8's codes are signed. MXFP4's are places in a table of twice the values of E2M1.
+// dmin · minimum. Q8's codes are signed. MXFP4's are places in a table of codes.
 //
 // Everything here is used by code for several instruction sets, so nothing may be emitted as a shared inline function.
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
+#include <type_traits>
+#include <utility>
 
 #define VT_INLINE inline __attribute__((always_inline))
 #if defined(__clang__)
@@ -44,16 +46,44 @@ constexpr int LANES = 16;  // rows of a panel
 enum Format : int32_t { F32, F16, BF16, Q8, Q4, Q4M, Q5, Q5M, Q4K, Q5K, Q6K, MXFP4, FORMATS };
 
 struct FormatInfo {
-    const char* name;
     int cols, bytes;  // of a block of 16 rows
     bool integer;     // multiplies with activations quantised to int8
+    // Of the integer formats: a code, at most `most`, stands for scale · (code − offset); and where the parts of a block
+    // lie, those of a sub-block in the first one. The scale is at 0; 0 is absent.
+    int most = 0, offset = 0;
+    int minimum = 0, step = 0, least = 0, high = 0, codes = 0;
 };
 
 constexpr FormatInfo FORMAT[FORMATS] = {
-    {"f32", 1, 64, false},    {"f16", 1, 32, false},    {"bf16", 2, 64, false},   {"q8", 32, 544, true},
-    {"q4", 32, 288, true},    {"q4m", 32, 320, true},   {"q5", 32, 352, true},    {"q5m", 32, 384, true},
-    {"q4k", 256, 2368, true}, {"q5k", 256, 2880, true}, {"q6k", 256, 3360, true}, {"mxfp4", 32, 272, true},
+    // cols, bytes, integer, most, offset, minimum, step, least, high, codes
+    {1, 64, false},                                 // F32
+    {1, 32, false},                                 // F16
+    {2, 64, false},                                 // BF16
+    {32, 544, true, 127, 0, 0, 0, 0, 0, 32},        // Q8
+    {32, 288, true, 15, 8, 0, 0, 0, 0, 32},         // Q4
+    {32, 320, true, 15, 0, 32, 0, 0, 0, 64},        // Q4M
+    {32, 352, true, 31, 16, 0, 0, 0, 32, 96},       // Q5
+    {32, 384, true, 31, 0, 32, 0, 0, 64, 128},      // Q5M
+    {256, 2368, true, 15, 0, 32, 64, 80, 0, 96},    // Q4K
+    {256, 2880, true, 31, 0, 32, 64, 80, 96, 160},  // Q5K
+    {256, 3360, true, 63, 32, 0, 32, 0, 64, 192},   // Q6K
+    {32, 272, true, 28, 16, 0, 0, 0, 0, 16},        // MXFP4
 };
+
+// Bytes from a sub-block of 32 columns to the next, and high bits of a code.
+template <Format f> constexpr int SUB_BYTES = FORMAT[f].step ? (FORMAT[f].bytes - FORMAT[f].step) / 8 : 0;
+template <Format f> constexpr int HIGH_BITS = FORMAT[f].high ? (FORMAT[f].codes - FORMAT[f].high) / 64 : 0;
+
+// MXFP4's nibbles as codes: twice the values of E2M1 (OCP microscaling formats 1.0), plus 16.
+alignas(16) constexpr uint8_t E2M1[16] = {16, 17, 18, 19, 20, 22, 24, 28, 16, 15, 14, 13, 12, 10, 8, 4};
+
+// Calls what(std::integral_constant<Format, f>()) for the format f of that number.
+template <class What, int... f> VT_INLINE void with_format(int format, What what, std::integer_sequence<int, f...>) {
+    ((format == f ? what(std::integral_constant<Format, Format{f}>()) : void()), ...);
+}
+template <class What> VT_INLINE void with_format(int format, What what) {
+    with_format(format, what, std::make_integer_sequence<int, FORMATS>());
+}
 
 // Matrices of one size, `copies` of them (experts, heads) one after the other. A copy's size is packed_bytes().
 struct Matrix {

@@ -8,16 +8,13 @@
 
 namespace vt {
 
-VT_INLINE float float_of_bits(uint32_t bits) {
-    float a;
-    memcpy(&a, &bits, 4);
+template <class T> VT_INLINE T get(const void* p) {  // at any address
+    T a;
+    memcpy(&a, p, sizeof a);
     return a;
 }
-VT_INLINE uint32_t bits_of_float(float a) {
-    uint32_t bits;
-    memcpy(&bits, &a, 4);
-    return bits;
-}
+VT_INLINE float float_of_bits(uint32_t bits) { return get<float>(&bits); }
+VT_INLINE uint32_t bits_of_float(float a) { return get<uint32_t>(&a); }
 
 VT_INLINE float from_bfloat(uint16_t a) { return float_of_bits(static_cast<uint32_t>(a) << 16); }
 VT_INLINE uint16_t to_bfloat(float a) {

@@ -12,20 +12,38 @@ namespace vt {
 
 namespace {
 
+// A block of a kind of tensor, which has the number of the format that keeps it without loss: where its scale (f16) and
+// other parts lie; 0 is absent, or the block's begin. The layouts are explained in checkpoints/dequantize.py.
+struct KindInfo {
+    const char* name;
+    int cols, bytes;
+    int scale = 0, minimum = 0, steps = 0, high = 0, codes = 0;
+    int run = 0;  // words whose low nibbles come first, then their high ones
+};
+constexpr KindInfo KIND[FORMATS] = {
+    {"F32", 1, 4},
+    {"F16", 1, 2},
+    {"BF16", 1, 2},
+    {"Q8_0", 32, 34, 0, 0, 0, 0, 2, 8},
+    {"Q4_0", 32, 18, 0, 0, 0, 0, 2, 4},
+    {"Q4_1", 32, 20, 0, 2, 0, 0, 4, 4},
+    {"Q5_0", 32, 22, 0, 0, 0, 2, 6, 4},
+    {"Q5_1", 32, 24, 0, 2, 0, 4, 8, 4},
+    {"Q4_K", 256, 144, 0, 2, 4, 0, 16, 8},
+    {"Q5_K", 256, 176, 0, 2, 4, 16, 48, 8},
+    {"Q6_K", 256, 210, 208, 0, 192, 128, 0, 16},
+    {"MXFP4", 32, 17, 0, 0, 0, 0, 1, 4},
+};
+
+// Group j of a block, four codes of `bits`: a run of so many words has groups in the lowest bits of its bytes, then as
+// many in the bits above, until bytes are full.
+template <int bits, int run> uint32_t group(const uint8_t* p, int j) {
+    constexpr int groups = run * 8 / bits;
+    return get<uint32_t>(p + 4 * (j / groups * run + j % run)) >> j % groups / run * bits & LOWEST<bits>;
+}
 // A word of four 1-bit codes, in the lowest bit of each byte, from four bits.
 uint32_t spread(uint32_t bits) { return (bits & 1) | (bits & 2) << 7 | (bits & 4) << 14 | (bits & 8) << 21; }
 
-void nibbles(const uint8_t* p, Codes& c) {  // low halves are columns 0 to 15, high ones 16 to 31
-    for (int j = 0; j < 4; ++j) {
-        const auto both = get<uint32_t>(p + 4 * j);
-        c.group[j] = both & NIBBLES;
-        c.group[j + 4] = both >> 4 & NIBBLES;
-    }
-}
-void fifth_bits(const uint8_t* p, Codes& c) {
-    const auto bits = get<uint32_t>(p);
-    for (int j = 0; j < 8; ++j) c.group[j] |= spread(bits >> 4 * j) << 4;
-}
 // The scale and minimum of sub-block i from the 12 bytes that hold eight of each, 6 bits wide.
 void step_and_least(const uint8_t* p, int i, Codes& c) {
     if (i < 4) {
@@ -37,114 +55,58 @@ void step_and_least(const uint8_t* p, int i, Codes& c) {
     }
 }
 
-// Columns 32·i … 32·i + 31 of a block of each kind; the layouts are explained in checkpoints/dequantize.py.
-template <Kind> Codes read(const uint8_t* block, int i);
-
-template <> Codes read<Kind::Q4_0>(const uint8_t* block, int) {
+// Columns 32 · i … 32 · i + 31 of a block.
+template <Format f> Codes read(const uint8_t* block, int i) {
+    constexpr KindInfo from = KIND[f];
     Codes c{};
-    c.scale = get<uint16_t>(block);
-    nibbles(block + 2, c);
-    return c;
-}
-template <> Codes read<Kind::Q4_1>(const uint8_t* block, int) {
-    Codes c{};
-    c.scale = get<uint16_t>(block);
-    c.minimum = get<uint16_t>(block + 2);
-    nibbles(block + 4, c);
-    return c;
-}
-template <> Codes read<Kind::Q5_0>(const uint8_t* block, int) {
-    Codes c{};
-    c.scale = get<uint16_t>(block);
-    nibbles(block + 6, c);
-    fifth_bits(block + 2, c);
-    return c;
-}
-template <> Codes read<Kind::Q5_1>(const uint8_t* block, int) {
-    Codes c{};
-    c.scale = get<uint16_t>(block);
-    c.minimum = get<uint16_t>(block + 2);
-    nibbles(block + 8, c);
-    fifth_bits(block + 4, c);
-    return c;
-}
-template <> Codes read<Kind::Q8_0>(const uint8_t* block, int) {
-    Codes c{};
-    c.scale = get<uint16_t>(block);
-    memcpy(c.group, block + 2, 32);
-    return c;
-}
-template <> Codes read<Kind::Q4_K>(const uint8_t* block, int i) {
-    Codes c{};
-    c.scale = get<uint16_t>(block);
-    c.minimum = get<uint16_t>(block + 2);
-    step_and_least(block + 4, i, c);
-    for (int j = 0; j < 8; ++j) c.group[j] = get<uint32_t>(block + 16 + i / 2 * 32 + 4 * j) >> i % 2 * 4 & NIBBLES;
-    return c;
-}
-template <> Codes read<Kind::Q5_K>(const uint8_t* block, int i) {
-    Codes c{};
-    c.scale = get<uint16_t>(block);
-    c.minimum = get<uint16_t>(block + 2);
-    step_and_least(block + 4, i, c);
+    if constexpr (f == MXFP4) c.exponent = block[0];
+    else c.scale = get<uint16_t>(block + from.scale);
+    if constexpr (from.minimum != 0) c.minimum = get<uint16_t>(block + from.minimum);
+    if constexpr (f == Q4K || f == Q5K) step_and_least(block + from.steps, i, c);
+    if constexpr (f == Q6K) memcpy(c.step, block + from.steps + 2 * i, 2);
     for (int j = 0; j < 8; ++j) {
-        c.group[j] = get<uint32_t>(block + 48 + i / 2 * 32 + 4 * j) >> i % 2 * 4 & NIBBLES;
-        c.group[j] |= (get<uint32_t>(block + 16 + 4 * j) >> i & BITS) << 4;
+        c.group[j] = group<f == Q8 ? 8 : 4, from.run>(block + from.codes, 8 * i + j);
+        if constexpr (f == Q5 || f == Q5M) c.group[j] |= spread(get<uint32_t>(block + from.high) >> 4 * j) << 4;
+        if constexpr (f == Q5K || f == Q6K) c.group[j] |= group<HIGH_BITS<f>, 8>(block + from.high, 8 * i + j) << 4;
     }
     return c;
 }
-template <> Codes read<Kind::Q6_K>(const uint8_t* block, int i) {
-    Codes c{};
-    const int half = i / 4, quarter = i % 4;  // quarters of 128 columns share 32 bytes of upper bits
-    c.scale = get<uint16_t>(block + 208);
-    memcpy(c.step, block + 192 + 2 * i, 2);
-    for (int j = 0; j < 8; ++j) {
-        const auto low = get<uint32_t>(block + 64 * half + quarter % 2 * 32 + 4 * j) >> quarter / 2 * 4;
-        const auto high = get<uint32_t>(block + 128 + 32 * half + 4 * j) >> 2 * quarter;
-        c.group[j] = (low & NIBBLES) | (high & PAIRS) << 4;
-    }
-    return c;
-}
-template <> Codes read<Kind::MXFP4>(const uint8_t* block, int) {
-    Codes c{};
-    c.exponent = block[0];
-    nibbles(block + 1, c);
-    return c;
-}
 
-template <Kind kind> void pack_blocks(const Packing& p) {
-    constexpr KindInfo from = KIND[static_cast<int>(kind)];
-    constexpr int bytes = FORMAT[from.format].bytes, subs = from.cols / 32;
-    const int64_t n = p.cols / from.cols;
+template <Format f> void pack_blocks(const Packing& p) {
+    constexpr KindInfo from = KIND[f];
+    const uint8_t* source = p.source;
     for (int r = 0; r < p.rows; ++r) {
-        const uint8_t* source = p.source + r * n * from.bytes;
         uint8_t* block = p.out + r / LANES * p.panel_step;
-        for (int64_t b = 0; b < n; ++b, source += from.bytes, block += bytes)
-            for (int i = 0; i < subs; ++i) put_codes<from.format>(block, i, r % LANES, read<kind>(source, i));
+        for (int k = 0; k < p.cols; k += from.cols, source += from.bytes, block += FORMAT[f].bytes)
+            for (int i = 0; i < from.cols / 32; ++i) put_codes<f>(block, i, r % LANES, read<f>(source, i));
     }
 }
 
+// Row r of the panel at w.
 template <Format f> void unpack(const uint8_t* w, int cols, int r, float* out) {
-    constexpr int bytes = FORMAT[f].bytes, subs = FORMAT[f].cols / 32;
-    for (int k = 0, i = 0; k < cols; k += 32) {
-        float rest[32];
-        float* const to = cols - k < 32 ? rest : out + k;
-        decode<f>(get_codes<f>(w, i, r), to);
-        if (to == rest) memcpy(out + k, rest, static_cast<size_t>(cols - k) * sizeof(float));
-        if (++i == subs) w += bytes, i = 0;
-    }
-}
-void unpack_floats(Format f, const uint8_t* w, int cols, int r, float* out) {
-    for (int k = 0; k < cols; ++k) {
-        if (f == F32) out[k] = get<float>(w + 64 * int64_t{k} + 4 * r);
-        else if (f == F16) out[k] = from_half(get<uint16_t>(w + 32 * int64_t{k} + 2 * r));
-        else out[k] = from_bfloat(get<uint16_t>(w + 64 * int64_t{k / 2} + 4 * r + k % 2 * 2));
+    constexpr FormatInfo info = FORMAT[f];
+    if constexpr (info.integer) {
+        for (int k = 0; k < cols; k += 32) {
+            float numbers[32];
+            const uint8_t* const block = w + int64_t{k / info.cols} * info.bytes;
+            decode<f>(get_codes<f>(block, k % info.cols / 32, r), numbers);
+            memcpy(out + k, numbers, static_cast<size_t>(cols - k < 32 ? cols - k : 32) * sizeof(float));
+        }
+    } else {
+        for (int64_t k = 0; k < cols; ++k) {
+            if (f == F32) out[k] = get<float>(w + 64 * k + 4 * r);
+            if (f == F16) out[k] = from_half(get<uint16_t>(w + 32 * k + 2 * r));
+            if (f == BF16) out[k] = from_bfloat(get<uint16_t>(w + 64 * (k / 2) + 4 * r + k % 2 * 2));
+        }
     }
 }
 
-int refuse(char* error, int64_t size, const char* text) {
-    if (error && size > 0) snprintf(error, static_cast<size_t>(size), "%s", text);
-    return 1;
+// refuse(text), which a call returns.
+auto refusal(char* error, int64_t size) {
+    return [=](const char* text) {
+        if (error && size > 0) snprintf(error, static_cast<size_t>(size), "%s", text);
+        return 1;
+    };
 }
 
 // Whether a matrix of that size can be packed; its size in bytes is then far below 2^63.
@@ -156,20 +118,7 @@ bool packable(int format, int64_t rows, int64_t cols) {
 }  // namespace
 
 void unpack_row(const Matrix& m, int copy, int row, float* out) {
-    const uint8_t* const w = panel(m, copy, row / LANES);
-    const int r = row % LANES;
-    switch (m.format) {
-        case Q8: return unpack<Q8>(w, m.cols, r, out);
-        case Q4: return unpack<Q4>(w, m.cols, r, out);
-        case Q4M: return unpack<Q4M>(w, m.cols, r, out);
-        case Q5: return unpack<Q5>(w, m.cols, r, out);
-        case Q5M: return unpack<Q5M>(w, m.cols, r, out);
-        case Q4K: return unpack<Q4K>(w, m.cols, r, out);
-        case Q5K: return unpack<Q5K>(w, m.cols, r, out);
-        case Q6K: return unpack<Q6K>(w, m.cols, r, out);
-        case MXFP4: return unpack<MXFP4>(w, m.cols, r, out);
-        default: return unpack_floats(static_cast<Format>(m.format), w, m.cols, r, out);
-    }
+    with_format(m.format, [&](auto f) { unpack<f>(panel(m, copy, row / LANES), m.cols, row % LANES, out); });
 }
 
 }  // namespace vt
@@ -182,59 +131,45 @@ int64_t vt_packed_bytes(int32_t format, int32_t rows, int32_t cols) {
 
 int vt_pack(int32_t format, int32_t rows, int32_t cols, const char* kind, const void* source, int64_t source_bytes,
             void* out, int64_t out_bytes, int64_t panel_step, char* error, int64_t error_size) {
-    if (!packable(format, rows, cols))
-        return refuse(error, error_size, "a matrix of that format and size cannot be packed");
-    if (!kind || !source || !out)
-        return refuse(error, error_size, "packing needs a kind, a source and a place for the result");
+    const auto refuse = refusal(error, error_size);
+    if (!packable(format, rows, cols)) return refuse("a matrix of that format and size cannot be packed");
+    if (!kind || !source || !out) return refuse("packing needs a kind, a source and a place for the result");
     int k = 0;
-    while (k < static_cast<int>(Kind::count_) && strcmp(KIND[k].name, kind) != 0) ++k;
-    if (k == static_cast<int>(Kind::count_)) return refuse(error, error_size, "tensors of that kind cannot be packed");
+    while (k < FORMATS && strcmp(KIND[k].name, kind) != 0) ++k;
+    if (k == FORMATS) return refuse("tensors of that kind cannot be packed");
     const KindInfo& from = KIND[k];
-    if (cols % from.cols != 0) return refuse(error, error_size, "the columns are not whole blocks");
-    if (source_bytes != int64_t{rows} * (cols / from.cols) * from.bytes)
-        return refuse(error, error_size, "the source has another size");
+    if (cols % from.cols != 0) return refuse("the columns are not whole blocks");
+    if (source_bytes != int64_t{rows} * (cols / from.cols) * from.bytes) return refuse("the source has another size");
     const int64_t panel = panel_bytes(format, cols), element = from.cols == 1 ? from.bytes : 1;
     if (panel_step < panel || panel_step % 64 != 0 || out_bytes < panel ||
         panels(rows) - 1 > (out_bytes - panel) / panel_step)
-        return refuse(error, error_size, "the packed matrix needs more memory");
+        return refuse("the packed matrix needs more memory");
     if (reinterpret_cast<uintptr_t>(source) % element != 0 || reinterpret_cast<uintptr_t>(out) % 64 != 0)
-        return refuse(error, error_size, "the source or the packed matrix is not aligned");
+        return refuse("the source or the packed matrix is not aligned");
 
-    const Packing p{
-        static_cast<Format>(format), rows,      cols, static_cast<Kind>(k), static_cast<const uint8_t*>(source),
-        static_cast<uint8_t*>(out),  panel_step};
-    if (from.cols > 1 && from.format != p.format)
-        return refuse(error, error_size, "that kind is packed into another format");
-    for (int i = 0; i < panels(rows); ++i)
-        if (from.cols > 1 && (i + 1) * LANES > rows) memset(p.out + i * panel_step, 0, static_cast<size_t>(panel));
-    switch (p.kind) {
-        case Kind::Q4_0: pack_blocks<Kind::Q4_0>(p); break;
-        case Kind::Q4_1: pack_blocks<Kind::Q4_1>(p); break;
-        case Kind::Q5_0: pack_blocks<Kind::Q5_0>(p); break;
-        case Kind::Q5_1: pack_blocks<Kind::Q5_1>(p); break;
-        case Kind::Q8_0: pack_blocks<Kind::Q8_0>(p); break;
-        case Kind::Q4_K: pack_blocks<Kind::Q4_K>(p); break;
-        case Kind::Q5_K: pack_blocks<Kind::Q5_K>(p); break;
-        case Kind::Q6_K: pack_blocks<Kind::Q6_K>(p); break;
-        case Kind::MXFP4: pack_blocks<Kind::MXFP4>(p); break;
-        default: matrix_kernels(nullptr)->pack(p);
-    }
+    const bool floats = !FORMAT[k].integer;
+    if (floats ? format > Q4M : format != k) return refuse("tensors of that kind are packed into other formats");
+
+    const Packing p{static_cast<Format>(format),         static_cast<Format>(k),     rows,      cols,
+                    static_cast<const uint8_t*>(source), static_cast<uint8_t*>(out), panel_step};
+    if (rows % LANES != 0) memset(p.out + rows / LANES * panel_step, 0, static_cast<size_t>(panel));
+    with_format(format, [&](auto f) {
+        if (floats) matrix_kernels(nullptr)->pack(p);
+        else if constexpr (FORMAT[f].integer) pack_blocks<f>(p);
+    });
     return 0;
 }
 
 int vt_unpack(const vt_matrix* m, int32_t copy, int32_t row0, int32_t rows, float* out, char* error,
               int64_t error_size) {
-    if (!m || !m->data || !out) return refuse(error, error_size, "unpacking needs a matrix and a place for the result");
-    const Matrix whole{m->format,
-                       m->rows,
-                       m->cols,
-                       m->copies,
-                       vt_packed_bytes(m->format, m->rows, m->cols),
-                       static_cast<const uint8_t*>(m->data)};
-    if (whole.copy_bytes < 0 || m->copies < 1 || m->bytes / m->copies < whole.copy_bytes)
-        return refuse(error, error_size, "the matrix has less memory than its size needs");
+    const auto refuse = refusal(error, error_size);
+    if (!m || !m->data || !out) return refuse("unpacking needs a matrix and a place for the result");
+    const int64_t bytes = vt_packed_bytes(m->format, m->rows, m->cols);
+    const Matrix whole{m->format, m->rows, m->cols, m->copies, bytes, static_cast<const uint8_t*>(m->data)};
+    if (bytes < 0 || m->copies < 1 || m->bytes / m->copies < bytes)
+        return refuse("the matrix has less memory than its size needs");
     if (copy < 0 || copy >= m->copies || row0 < 0 || rows < 0 || rows > m->rows - row0)
-        return refuse(error, error_size, "the matrix has no such rows");
+        return refuse("the matrix has no such rows");
     for (int r = 0; r < rows; ++r) unpack_row(whole, copy, row0 + r, out + int64_t{r} * m->cols);
     return 0;
 }

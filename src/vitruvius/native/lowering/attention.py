@@ -182,7 +182,7 @@ def latent_attention(b: Builder, s: spec.LatentAttention, width: int, path: str,
     with b.scope():
         queries, kv = _latents(b, s, path, x)
         q = b.buffer(s.heads * kept)
-        w_k = b.matrix([Piece(f"{path}.kv_b.weight", 0, rank, change=_Keys(s))], rank, s.nope_dim, s.heads)
+        w_k = b.matrix([Piece(f"{path}.kv_b.weight", 0, rank, change=_Keys(s))], rank, s.nope_dim, s.heads, "changed")
         b.into("matmul", Target(q), x=queries, matrix=w_k, heads=s.heads, x_step=dim, y_step=kept)
         turning = queries.columns(s.nope_dim, queries.width - s.nope_dim)
         turned = q.columns(rank, q.width - rank)
@@ -195,7 +195,7 @@ def latent_attention(b: Builder, s: spec.LatentAttention, width: int, path: str,
         b.op("keep", k=kv, state=state)
         y, out = b.buffer(s.heads * rank), b.buffer(s.heads * s.v_dim)
         attend(b, s, path, q, y, state)
-        w_v = b.matrix([Piece(f"{path}.kv_b.weight", 0, s.v_dim, change=_Values(s))], s.v_dim, rank, s.heads)
+        w_v = b.matrix([Piece(f"{path}.kv_b.weight", 0, s.v_dim, change=_Values(s))], s.v_dim, rank, s.heads, "changed")
         b.into("matmul", Target(out), x=y, matrix=w_v, heads=s.heads, x_step=rank, y_step=s.v_dim)
         linear(b, out, Linear(f"{path}.o", width, s.bias), to)
 
