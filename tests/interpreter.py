@@ -46,13 +46,13 @@ class Operations:
 def operations(header: Path) -> Operations:
     """The tables of cpp/plan.h, as `vt_ops` tells them."""
     text = re.sub(r"//.*", "", re.sub(r"\\\n", "", header.read_text("utf-8")))
-    macros = dict(re.findall(r"#define (VT_\w+)\(\w\)\s+(.*)", text))
-    lines = []
-    for name, macro in re.findall(r"L\((\w+),\s*(VT_\w+)\)", macros["VT_CHOICES"]):
-        lines.append(" ".join(["choice", name, *re.findall(r"C\((\w+)\)", macros[macro])]))
-    for name, macro in re.findall(r"O\((\w+),\s*(VT_\w+),", macros["VT_OPS"]):
-        fields = re.findall(r"F\((\w+),\s*(\w+)\)", macros[macro])
-        lines.append(" ".join(["op", name, *(f"{field}:{kind}" for kind, field in fields)]))
+    records = dict(re.findall(r"VT_OP\((\w+), \w+, ([^)]*)\)", text))
+    choices = re.findall(r"\bC\((\w+), ([^)]*)\)", text)
+    lines = [" ".join(["choice", name, *re.findall(r"\w+", values)]) for name, values in choices]
+    for name in re.findall(r"\bO\((\w+)\)", text):
+        kinds = (group.split(None, 1) for group in records[name].strip("; \n").split(";"))
+        fields = [f"{field}:{kind}" for kind, fields in kinds for field in re.split(r",\s*", fields)]
+        lines.append(" ".join(["op", name, *fields]))
     return Operations(*described("\n".join(lines)))
 
 

@@ -324,7 +324,7 @@ def test_refuses_wrong_plans() -> None:
     refused("is cut off", lambda plan: plan.words.pop())
     refused("buffer 0: beyond the arena", buffer(0, (10**6, 273, 288)))
     refused("buffer 0: bad width or stride", buffer(0, (0, 273, 100)))
-    refused("the table has another width", buffer(0, (0, 272, 288)))
+    refused("widths differ", buffer(0, (0, 272, 288)))
     refused("the plan selects no rows", lambda plan: plan.words.__delitem__(slice(-3, None)))
     refused("comes after select", add("keep", k=1, v=2, state=0))
     refused("state 0: bad sizes", lambda plan: plan.states.__setitem__(0, (0, 1, 1, 0, 0, 0)))

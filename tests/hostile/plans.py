@@ -194,7 +194,7 @@ class Drafts:
             return chance.randrange(len(self.library.choices[kind]))
         if kind.startswith("maybe_") and chance.random() < 0.6:
             return -1
-        if items := lists.get(kind.removeprefix("maybe_")):
+        if items := lists.get(kind.rpartition("_")[2]):
             return chance.randrange(len(items))
         match kind:
             case "flag":

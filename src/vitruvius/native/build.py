@@ -28,7 +28,7 @@ AVX2 = "-mavx2 -mfma -mf16c".split()
 # GCC 12 warns of its own headers' AVX-512 functions (its bug 105593).
 AVX512 = [*AVX2, *"-mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx512vnni -mavx512bf16 -Wno-uninitialized".split()]
 AVX512 += "-mprefer-vector-width=512 -Wno-maybe-uninitialized".split()
-# Architecture -> its instruction sets with what the compiler must be told; the same as VT_SETS in cpp/isa.h.
+# Architecture -> its instruction sets, the best first, with what the compiler must be told.
 ANY: dict[str, list[str]] = {"plain": [], "naive": []}
 SETS: dict[str, dict[str, list[str]]] = {
     "x86_64": {"avx512": AVX512, "avx2": AVX2, **ANY},
@@ -72,9 +72,8 @@ def build(
     machine = (machine or platform.machine()).lower()
     sets = SETS.get(SAME.get(machine, machine), ANY)
     common = [cxx, *FLAGS, *(SANITIZE if sanitize else FAST), *flags]
-    if only:
-        sets = {name: sets[name] for name in only}
-        common.append("-DVT_SETS(S)=" + " ".join(f"S({name})" for name in only))
+    sets = {name: sets[name] for name in only or sets}
+    common.append("-DVT_SETS(S)=" + " ".join(f"S({name})" for name in sets))
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target.parent) as folder:
         jobs = [

@@ -1,76 +1,77 @@
 // Checking a plan before it runs: whatever its numbers are, it is refused or runs within its memory.
 #pragma once
 
-#include <string>
+#include <initializer_list>
+#include <utility>
+#include <vector>
 
+#include "guard.h"
 #include "plan.h"
 
 namespace vt {
 
-// Scratch bytes that an op needs: of all threads together, and of each.
-struct Need {
-    size_t shared = 0, local = 0;
+constexpr int MOST = 1 << 27;  // of a width, a row count, a length: products of two fit into int64 with room to spare
+
+struct Instruction {
+    Op op;
+    bool by_row;
+    const void* fields;
 };
 
-// A plan whose sizes and indices are known to be right.
+// A plan that is known to be right, with copies of all that vt_plan points to but the weights.
 struct Plan {
-    int max_rows, vocab, context, arena, output;
-    int n_buffers, n_matrices, n_vectors, n_states, n_words;
-    const Buffer* buffers;
-    const Matrix* matrices;
-    const Vector* vectors;
-    const StateSpec* states;
-    const int32_t* words;
+    Plan(const vt_plan& given, int threads);  // throws what is wrong with it
+
+    const int max_rows, vocab, context, arena, output;
+    std::vector<Buffer> buffers;
+    std::vector<Matrix> matrices;
+    std::vector<Vector> vectors;
+    std::vector<StateSpec> states;
+    std::vector<int32_t> words;
+    std::vector<Instruction> code;
+    int64_t shared = 64, local = 64;  // bytes of scratch memory that its ops need: of all threads together, and of each
 };
 
-// What checks of single ops use. Indices have been checked from the table of plan.h when these are called: a maybe_
-// index is −1 or right, counts are ≥ 0, flags 0 or 1, choices known, numbers not NaN.
-class Checker {
-   public:
-    Checker(const Plan& plan, int threads) : plan(plan), threads(threads) {}
+// The matrix if its size and its memory are right; throws what is wrong.
+Matrix checked(const vt_matrix& matrix);
 
-    const Plan& plan;
-    const int threads;  // for `shared` scratch
+// What checks of single ops use. When these are called, indices have been checked from the records of plan.h: a maybe_
+// index is −1 or right, counts are ≥ 0, flags 0 or 1, choices known, numbers not NaN; and what is written is apart from
+// what is read.
+struct Checker {
+    Plan& plan;
+    const int threads;
     bool selected = false;  // whether `select` has run: rows are then no longer those of the sequences
 
-    // Refuses the plan with this text. Returns `good`, so that the check can end where going on makes no sense.
-    bool require(bool good, const char* text) const {
-        if (!good && problem.empty()) problem = text;
-        return good;
-    }
-    bool failed() const { return !problem.empty(); }
+    // Indices with sizes; what is −1 is left out.
+    using Sizes = std::initializer_list<std::pair<int, int64_t>>;
 
-    const Buffer& buffer(int index) const { return plan.buffers[index]; }
-    int width(int index) const { return plan.buffers[index].width; }
     const Matrix& matrix(int index) const { return plan.matrices[index]; }
     const StateSpec& state(int index) const { return plan.states[index]; }
-    int size(int vector) const { return plan.vectors[vector].size; }
-    int rows() const { return plan.max_rows; }
+    int64_t width(int buffer) const { return plan.buffers[buffer].width; }
+    int64_t size(int vector) const { return plan.vectors[vector].size; }
 
-    // Refuses buffers that share memory, two that are neither apart nor the very same, a vector that has another size,
-    // an op that needs the sequences after `select`, and others than a state of `floats` floats.
-    void apart(int a, int b) const { require(!overlap(a, b), "buffers share memory"); }
-    void apart_or_same(int a, int b) const { require(same(a, b) || !overlap(a, b), "buffers share some memory"); }
-    void sized(int vector, int64_t n) const { require(vector < 0 || size(vector) == n, "a vector has a wrong size"); }
-    void whole() const { require(!selected, "it needs all rows, but comes after select"); }
-    void fixed(int index, int64_t floats) const {
-        require(!state(index).tokens() && state(index).fixed == floats, "a state has a wrong size");
+    // Buffers as wide as that at least, or exactly; vectors and fixed states of that size; rows of the sequences.
+    void wide(Sizes buffers) const {
+        for (const auto& [index, n] : buffers) require(index < 0 || width(index) >= n, "a buffer is too narrow");
     }
-    bool overlap(int a, int b) const;
-    bool same(int a, int b) const;
+    void exact(Sizes buffers) const {
+        for (const auto& [index, n] : buffers) require(index < 0 || width(index) == n, "widths differ");
+    }
+    void sized(Sizes vectors) const {
+        for (const auto& [index, n] : vectors) require(index < 0 || size(index) == n, "a vector has a wrong size");
+    }
+    void fixed(int index, int64_t n) const { require(state(index).fixed == n, "a state has a wrong size"); }
+    void whole() const { require(!selected, "it needs all rows, but comes after select"); }
 
-    mutable std::string problem;
+    void apart(int written, int other, bool may_be_same) const;  // that they share no memory
+    // Bytes of scratch memory, for all threads together and for each.
+    void needs(int64_t shared, int64_t local);
 };
 
-// One for each op of plan.h, in check.cpp, check_experts.cpp, …
-#define VT_CHECK(name, fields, how) Need check(const Checker&, const op_##name&);
-VT_OPS(VT_CHECK)
+// One for each op of plan.h, in check_ops.cpp.
+#define VT_CHECK(name) check(Checker&, const op_##name&)
+void VT_OPS(VT_CHECK);
 #undef VT_CHECK
-
-// What is wrong with a matrix, or an empty text.
-std::string check_matrix(int32_t format, int32_t rows, int32_t cols, int32_t copies, const void* data, int64_t bytes);
-
-// Checks a whole plan for that many threads. Returns what is wrong, or an empty text; `need` is the largest of all ops.
-std::string check_plan(const Plan& plan, int threads, Need& need);
 
 }  // namespace vt

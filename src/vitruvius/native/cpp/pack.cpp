@@ -1,12 +1,12 @@
 // GGUF's blocks into panels without loss, rows of panels back into float32, and the C functions for both.
 #include "pack.h"
 
-#include <cstdio>
 #include <cstring>
 
 #include "blocks.h"
+#include "check.h"
+#include "guard.h"
 #include "isa.h"
-#include "vitruvius.h"
 
 namespace vt {
 
@@ -101,18 +101,9 @@ template <Format f> void unpack(const uint8_t* w, int cols, int r, float* out) {
     }
 }
 
-// refuse(text), which a call returns.
-auto refusal(char* error, int64_t size) {
-    return [=](const char* text) {
-        if (error && size > 0) snprintf(error, static_cast<size_t>(size), "%s", text);
-        return 1;
-    };
-}
-
 // Whether a matrix of that size can be packed; its size in bytes is then far below 2^63.
 bool packable(int format, int64_t rows, int64_t cols) {
-    constexpr int most = 1 << 27;  // as for the matrices of a plan
-    return format >= 0 && format < FORMATS && rows >= 1 && cols >= 1 && rows <= most && cols <= most;
+    return within(format, 0, FORMATS - 1) && within(rows, 1, MOST) && within(cols, 1, MOST);
 }
 
 }  // namespace
@@ -131,45 +122,41 @@ int64_t vt_packed_bytes(int32_t format, int32_t rows, int32_t cols) {
 
 int vt_pack(int32_t format, int32_t rows, int32_t cols, const char* kind, const void* source, int64_t source_bytes,
             void* out, int64_t out_bytes, int64_t panel_step, char* error, int64_t error_size) {
-    const auto refuse = refusal(error, error_size);
-    if (!packable(format, rows, cols)) return refuse("a matrix of that format and size cannot be packed");
-    if (!kind || !source || !out) return refuse("packing needs a kind, a source and a place for the result");
-    int k = 0;
-    while (k < FORMATS && strcmp(KIND[k].name, kind) != 0) ++k;
-    if (k == FORMATS) return refuse("tensors of that kind cannot be packed");
-    const KindInfo& from = KIND[k];
-    if (cols % from.cols != 0) return refuse("the columns are not whole blocks");
-    if (source_bytes != int64_t{rows} * (cols / from.cols) * from.bytes) return refuse("the source has another size");
-    const int64_t panel = panel_bytes(format, cols), element = from.cols == 1 ? from.bytes : 1;
-    if (panel_step < panel || panel_step % 64 != 0 || out_bytes < panel ||
-        panels(rows) - 1 > (out_bytes - panel) / panel_step)
-        return refuse("the packed matrix needs more memory");
-    if (reinterpret_cast<uintptr_t>(source) % element != 0 || reinterpret_cast<uintptr_t>(out) % 64 != 0)
-        return refuse("the source or the packed matrix is not aligned");
+    return guarded(error, error_size, [&] {
+        require(packable(format, rows, cols), "a matrix of that format and size cannot be packed");
+        require(kind && source && out, "packing needs a kind, a source and a place for the result");
+        int k = 0;
+        while (k < FORMATS && strcmp(KIND[k].name, kind) != 0) ++k;
+        require(k < FORMATS, "tensors of that kind cannot be packed");
+        const KindInfo& from = KIND[k];
+        require(cols % from.cols == 0, "the columns are not whole blocks");
+        require(source_bytes == int64_t{rows} * (cols / from.cols) * from.bytes, "the source has another size");
+        const int64_t panel = panel_bytes(format, cols), element = from.cols == 1 ? from.bytes : 1;
+        require(panel_step >= panel && panel_step % 64 == 0 && out_bytes >= panel &&
+                    panels(rows) - 1 <= (out_bytes - panel) / panel_step,
+                "the packed matrix needs more memory");
+        require(reinterpret_cast<uintptr_t>(source) % element == 0 && reinterpret_cast<uintptr_t>(out) % 64 == 0,
+                "the source or the packed matrix is not aligned");
+        const bool floats = !FORMAT[k].integer;
+        require(floats ? format <= Q4M : format == k, "tensors of that kind are packed into other formats");
 
-    const bool floats = !FORMAT[k].integer;
-    if (floats ? format > Q4M : format != k) return refuse("tensors of that kind are packed into other formats");
-
-    const Packing p{static_cast<Format>(format),         static_cast<Format>(k),     rows,      cols,
-                    static_cast<const uint8_t*>(source), static_cast<uint8_t*>(out), panel_step};
-    if (rows % LANES != 0) memset(p.out + rows / LANES * panel_step, 0, static_cast<size_t>(panel));
-    with_format(format, [&](auto f) {
-        if (floats) matrix_kernels(nullptr)->pack(p);
-        else if constexpr (FORMAT[f].integer) pack_blocks<f>(p);
+        const Packing p{static_cast<Format>(format),         static_cast<Format>(k),     rows,      cols,
+                        static_cast<const uint8_t*>(source), static_cast<uint8_t*>(out), panel_step};
+        if (rows % LANES != 0) memset(p.out + rows / LANES * panel_step, 0, static_cast<size_t>(panel));
+        with_format(format, [&](auto f) {
+            if (floats) kernels(nullptr).pack(p);
+            else if constexpr (FORMAT[f].integer) pack_blocks<f>(p);
+        });
     });
-    return 0;
 }
 
 int vt_unpack(const vt_matrix* m, int32_t copy, int32_t row0, int32_t rows, float* out, char* error,
               int64_t error_size) {
-    const auto refuse = refusal(error, error_size);
-    if (!m || !m->data || !out) return refuse("unpacking needs a matrix and a place for the result");
-    const int64_t bytes = vt_packed_bytes(m->format, m->rows, m->cols);
-    const Matrix whole{m->format, m->rows, m->cols, m->copies, bytes, static_cast<const uint8_t*>(m->data)};
-    if (bytes < 0 || m->copies < 1 || m->bytes / m->copies < bytes)
-        return refuse("the matrix has less memory than its size needs");
-    if (copy < 0 || copy >= m->copies || row0 < 0 || rows < 0 || rows > m->rows - row0)
-        return refuse("the matrix has no such rows");
-    for (int r = 0; r < rows; ++r) unpack_row(whole, copy, row0 + r, out + int64_t{r} * m->cols);
-    return 0;
+    return guarded(error, error_size, [&] {
+        require(m && out, "unpacking needs a matrix and a place for the result");
+        const Matrix whole = checked(*m);
+        require(within(copy, 0, m->copies - 1) && row0 >= 0 && within(rows, 0, m->rows - row0),
+                "the matrix has no such rows");
+        for (int r = 0; r < rows; ++r) unpack_row(whole, copy, row0 + r, out + int64_t{r} * m->cols);
+    });
 }

@@ -1,5 +1,5 @@
 // Which instruction sets this machine has.
-#include <cstring>
+#include <stdexcept>
 #include <string>
 
 #include "isa.h"
@@ -11,65 +11,40 @@
 
 namespace vt {
 
-#if defined(__x86_64__)
-const bool has_bfloat_pairs = __builtin_cpu_supports("avx512bf16");
-#else
-const bool has_bfloat_pairs = false;
-#endif
+// The sets that the library has are given by the build, the best first: -DVT_SETS(S)=S(avx2) S(plain) …
+#define VT_DECLARE(set)           \
+    namespace set {               \
+    extern const Kernels kernels; \
+    }
+VT_SETS(VT_DECLARE)
 
 namespace {
 
-struct Set {
-    const char* name;
-    bool runs;
-    const Kernels* kernels;
-    const MatrixKernels* matrix_kernels;
-};
-
-[[maybe_unused]] bool plain() { return true; }
-[[maybe_unused]] bool naive() { return true; }
+// Whether this machine has a set; or BF16's products of pairs, which are no set of their own.
+bool has(const std::string& what) {
 #if defined(__x86_64__)
-[[maybe_unused]] bool avx2() {
-    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c");
-}
-[[maybe_unused]] bool avx512() {
-    return avx2() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-           __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&
-           __builtin_cpu_supports("avx512vnni");
-}
-#elif defined(__aarch64__)
-[[maybe_unused]] bool neon() { return true; }
-[[maybe_unused]] bool dotprod() {
-#if defined(__linux__)
-    return getauxval(AT_HWCAP) & (1ul << 20);  // HWCAP_ASIMDDP
-#else
-    return true;  // all of Apple's processors for computers
+    if (what == "pairs") return __builtin_cpu_supports("avx512bf16");
+    if (what == "avx2")
+        return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c");
+    if (what == "avx512")
+        return has("avx2") && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+               __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&
+               __builtin_cpu_supports("avx512vnni");
+#elif defined(__aarch64__) && defined(__linux__)
+    if (what == "dotprod") return getauxval(AT_HWCAP) & (1ul << 20);  // HWCAP_ASIMDDP; Apple's processors all have it
 #endif
-}
-#endif
-
-#define VT_SET(set) {#set, set(), &set::kernels, &set::matrix_kernels},
-const Set* sets() {
-    static const Set all[] = {VT_SETS(VT_SET){nullptr, false, nullptr, nullptr}};
-    return all;
-}
-#undef VT_SET
-
-const Set* find(const char* name) {
-    for (const Set* s = sets(); s->name; ++s)
-        if (s->runs && (!name || strcmp(name, s->name) == 0)) return s;
-    return nullptr;
+    return what != "pairs";
 }
 
 }  // namespace
 
-const Kernels* kernels(const char* simd) {
-    const Set* const s = find(simd);
-    return s ? s->kernels : nullptr;
-}
-const MatrixKernels* matrix_kernels(const char* simd) {
-    const Set* const s = find(simd);
-    return s ? s->matrix_kernels : nullptr;
+const bool has_bfloat_pairs = has("pairs");
+
+const Kernels& kernels(const char* simd) {
+#define VT_FIND(set) \
+    if (has(#set) && (!simd || simd == std::string(#set))) return set::kernels;
+    VT_SETS(VT_FIND)
+    throw std::runtime_error("this machine cannot run the instruction set " + std::string(simd ? simd : ""));
 }
 
 }  // namespace vt
@@ -77,8 +52,9 @@ const MatrixKernels* matrix_kernels(const char* simd) {
 const char* vt_simd(void) {
     static const std::string text = [] {
         std::string names;
-        for (const vt::Set* s = vt::sets(); s->name; ++s)
-            if (s->runs) names += (names.empty() ? "" : " ") + std::string(s->name);
+#define VT_NAME(set) \
+    if (vt::has(#set)) names += names.empty() ? #set : " " #set;
+        VT_SETS(VT_NAME)
         return names;
     }();
     return text.c_str();

@@ -1,104 +1,78 @@
 #include "state.h"
 
-#include <algorithm>
 #include <cstring>
-#include <stdexcept>
+#include <utility>
+
+#include "guard.h"
 
 namespace vt {
 
 namespace {
 
 // Of 16 slots with that many channels.
-size_t block_bytes(int channels, Store store) {
-    const auto c = static_cast<size_t>(channels);
+int64_t block_bytes(int64_t channels, Store store) {
     switch (store) {
-        case Store::f32: return c * 64;
-        case Store::f16: return round_up(c * 32, 64);
-        default: return round_up(c * 16 + (c + 31) / 32 * 32, 64);
+        case Store::f32: return channels * 64;
+        case Store::f16: return round_up(channels * 32, 64);
+        default: return round_up(channels * 16 + round_up(channels, 32), 64);
     }
 }
 
-// Hands out parts of memory that does not exist yet.
-class Layout {
-   public:
-    size_t add(size_t count, size_t bytes) {
-        size_t size = 0;
-        if (__builtin_mul_overflow(count, bytes, &size) || size > most || end_ > most) throw std::length_error("");
-        const size_t start = end_;
-        end_ += round_up(size, 64);
-        return start;
-    }
-    size_t end() const { return end_; }
-
-   private:
-    static constexpr size_t most = PTRDIFF_MAX / 4;
-    size_t end_ = 0;
-};
-
 }  // namespace
 
-Sequence::Sequence(const std::vector<StateSpec>& specs, const void* owner, int max_rows, int64_t capacity,
-                   int64_t slack, Store store)
-    : owner(owner), capacity(capacity), store(store), specs_(specs), places_(specs.size()), oldest_(specs.size()) {
-    Layout layout;
-    for (size_t i = 0; i < specs.size(); ++i) {  // what is fixed comes first, so that a snapshot is one copy
-        if (specs[i].tokens()) continue;
-        places_[i].fixed = layout.add(static_cast<size_t>(specs[i].fixed), sizeof(float));
+Sequence::Sequence(const std::vector<StateSpec>& specs, int max_rows, int64_t capacity, int64_t slack, Store store)
+    : capacity(capacity), store(store) {
+    int64_t end = 0;
+    const auto add = [&](int64_t bytes) {  // a part is below 2^62 bytes, by what Plan has checked
+        require(end <= INT64_MAX / 4, "sizes are beyond all memory");
+        return std::exchange(end, end + round_up(bytes, 64));
+    };
+    for (const StateSpec& spec : specs) {  // what is fixed comes first, so that a snapshot is one copy
+        places_.emplace_back();
+        places_.back().fixed = add(spec.fixed * int64_t{sizeof(float)});
     }
-    fixed_bytes_ = layout.end();
+    fixed_bytes_ = end;
     for (size_t i = 0; i < specs.size(); ++i) {
         const StateSpec& spec = specs[i];
-        if (!spec.tokens()) continue;
-        Place& place = places_[i];
-        int64_t slots = capacity;
-        if (spec.window) slots = std::min(slots, spec.window + std::max<int64_t>(slack, max_rows - 1));
-        place.slots = static_cast<int>(round_up(static_cast<size_t>(slots), 16));
-        const auto heads = static_cast<size_t>(spec.heads), n = static_cast<size_t>(place.slots);
-        place.key_block = block_bytes(spec.k_dim, store);
-        place.value_block = block_bytes(spec.v_dim, store);
-        place.key_head = n / 16 * place.key_block;
-        place.value_head = n / 16 * place.value_block;
-        place.keys = layout.add(heads, place.key_head);
-        place.values = layout.add(heads, place.value_head);
+        const int64_t least = spec.window + std::max<int64_t>(slack, max_rows - 1);
+        const int slots = round_up(spec.window ? std::min(capacity, least) : capacity, 16);
+        const auto blocks = [&](int channels) {
+            const int64_t block = block_bytes(channels, store), head = slots / 16 * block;
+            return Blocks{add(spec.heads * head), head, block};
+        };
+        places_[i].window = spec.window, places_[i].slots = slots;
+        places_[i].keys = blocks(spec.k_dim), places_[i].values = blocks(spec.v_dim);
     }
-    memory_ = Block(std::max<size_t>(layout.end(), 64));
+    memory_ = Block(std::max<int64_t>(end, 64));
     place_ = places_.data(), base_ = memory_.data();
 }
 
 int64_t Sequence::bytes() const {
-    size_t bytes = memory_.bytes();
+    int64_t bytes = memory_.bytes();
     for (const Snapshot& snapshot : snapshots_) bytes += snapshot.copy.bytes();
-    return static_cast<int64_t>(bytes);
-}
-
-int64_t Sequence::fixed_reach(int64_t length) const {
-    if (fixed_bytes_ == 0 || (length >= length_ && !torn_)) return length;
-    int64_t best = 0;
-    for (const Snapshot& snapshot : snapshots_)
-        if (snapshot.length <= length) best = snapshot.length;
-    return best;
+    return bytes;
 }
 
 int64_t Sequence::reach(int64_t length) const {
     int64_t target = std::clamp<int64_t>(length, 0, length_);
     for (;;) {  // until all states agree on one length
-        int64_t agreed = fixed_reach(target);
-        for (size_t i = 0; i < specs_.size(); ++i) {
-            const int64_t window = specs_[i].window;
-            if (window && oldest_[i] > std::max<int64_t>(0, agreed - window + 1)) agreed = 0;
+        int64_t agreed = target;
+        if (fixed_bytes_ && (target < length_ || torn_)) {
+            agreed = 0;
+            for (const Snapshot& snapshot : snapshots_)
+                if (snapshot.length <= target) agreed = snapshot.length;
         }
+        for (const Place& place : places_)  // whether what the next token sees there has been overwritten
+            if (place.window && written_ - place.slots > std::max<int64_t>(0, agreed - place.window + 1)) agreed = 0;
         if (agreed == target) return target;
         target = agreed;
     }
 }
 
 bool Sequence::rewind(int64_t length) {
-    if (length < 0 || length > length_ || reach(length) != length) return false;
+    if (reach(length) != length) return false;
     if (length == length_ && !torn_) return true;
-    if (length == 0) {
-        std::memset(memory_.data(), 0, fixed_bytes_);
-        std::fill(oldest_.begin(), oldest_.end(), 0);
-    }
+    if (length == 0) std::memset(memory_.data(), 0, fixed_bytes_), written_ = 0;
     while (!snapshots_.empty() && snapshots_.back().length > length) snapshots_.pop_back();
     if (length && fixed_bytes_) std::memcpy(memory_.data(), snapshots_.back().copy.data(), fixed_bytes_);
     length_ = length;
@@ -111,19 +85,8 @@ void Sequence::snapshot(int keep) {
     Snapshot taken{length_, Block(fixed_bytes_)};
     std::memcpy(taken.copy.data(), memory_.data(), fixed_bytes_);
     snapshots_.push_back(std::move(taken));
-    if (snapshots_.size() > static_cast<size_t>(keep))
-        snapshots_.erase(snapshots_.begin(), snapshots_.end() - keep);
-}
-
-void Sequence::begin(int64_t tokens) {
-    torn_ = fixed_bytes_ > 0;
-    for (size_t i = 0; i < specs_.size(); ++i)
-        if (specs_[i].window) oldest_[i] = std::max(oldest_[i], length_ + tokens - places_[i].slots);
-}
-
-void Sequence::commit(int64_t tokens) {
-    length_ += tokens;
-    torn_ = false;
+    const int64_t more = static_cast<int64_t>(snapshots_.size()) - keep;
+    if (more > 0) snapshots_.erase(snapshots_.begin(), snapshots_.begin() + more);
 }
 
 }  // namespace vt

@@ -11,8 +11,7 @@
 // overwrites what its first query sees.
 #pragma once
 
-#include <cstddef>
-#include <cstdint>
+#include <algorithm>
 #include <vector>
 
 #include "memory.h"
@@ -22,22 +21,24 @@ namespace vt {
 
 enum class Store : int32_t { f32, f16, q8 };
 
-// Where one state of a plan stands in a sequence's memory. Sizes are bytes.
+// Where the blocks of keys or of values are: the first one, and bytes from head to head and from block to block.
+struct Blocks {
+    int64_t start = 0, head = 0, block = 0;
+    VT_INLINE int64_t at(int h, int b) const { return start + h * head + b * block; }
+};
+
+// Where one state of a plan stands in a sequence's memory.
 struct Place {
-    int slots = 0;                        // a multiple of 16; 0 if it is fixed
-    size_t keys = 0, values = 0;          // offsets
-    size_t key_block = 0, value_block = 0;
-    size_t key_head = 0, value_head = 0;  // from one head to the next
-    size_t fixed = 0;                     // offset
+    int window = 0, slots = 0;  // slots are a multiple of 16
+    Blocks keys, values;
+    int64_t fixed = 0;
 };
 
 class Sequence {
    public:
-    // Throws std::bad_alloc, and std::length_error where sizes are beyond all memory.
-    Sequence(const std::vector<StateSpec>& specs, const void* owner, int max_rows, int64_t capacity, int64_t slack,
-             Store store);
+    // Throws std::bad_alloc, or that sizes are beyond all memory.
+    Sequence(const std::vector<StateSpec>& specs, int max_rows, int64_t capacity, int64_t slack, Store store);
 
-    const void* const owner;  // the engine
     const int64_t capacity;
     const Store store;
 
@@ -49,20 +50,13 @@ class Sequence {
     void snapshot(int keep);
 
     // Before and after `tokens` more are written; in between, an interruption leaves it torn: it can be rewound only.
-    void begin(int64_t tokens);
-    void commit(int64_t tokens);
+    void begin(int64_t tokens) { torn_ = fixed_bytes_ > 0, written_ = std::max(written_, length_ + tokens); }
+    void commit(int64_t tokens) { torn_ = false, length_ += tokens; }
     bool torn() const { return torn_; }
 
     VT_INLINE const Place& place(int state) const { return place_[state]; }
-    VT_INLINE uint8_t* key_block(int state, int head, int block) const {
-        const Place& p = place(state);
-        return base_ + p.keys + static_cast<size_t>(head) * p.key_head + static_cast<size_t>(block) * p.key_block;
-    }
-    VT_INLINE uint8_t* value_block(int state, int head, int block) const {
-        const Place& p = place(state);
-        return base_ + p.values + static_cast<size_t>(head) * p.value_head +
-               static_cast<size_t>(block) * p.value_block;
-    }
+    VT_INLINE uint8_t* key_block(int state, int head, int b) const { return base_ + place(state).keys.at(head, b); }
+    VT_INLINE uint8_t* value_block(int state, int head, int b) const { return base_ + place(state).values.at(head, b); }
     VT_INLINE float* fixed(int state) const { return reinterpret_cast<float*>(base_ + place(state).fixed); }
 
    private:
@@ -70,17 +64,14 @@ class Sequence {
         int64_t length;
         Block copy;
     };
-    int64_t fixed_reach(int64_t length) const;
 
-    std::vector<StateSpec> specs_;
     std::vector<Place> places_;
-    std::vector<int64_t> oldest_;  // of each state, the first position that has not been overwritten
-    size_t fixed_bytes_ = 0;       // of all fixed states, at the beginning
     Block memory_;
+    int64_t fixed_bytes_ = 0;       // of all fixed states, at the beginning
     const Place* place_ = nullptr;  // of places_ and memory_, for kernels
     uint8_t* base_ = nullptr;
-    std::vector<Snapshot> snapshots_;  // in the order of their lengths
-    int64_t length_ = 0;
+    std::vector<Snapshot> snapshots_;   // in the order of their lengths
+    int64_t length_ = 0, written_ = 0;  // tokens, and up to where slots have ever been written
     bool torn_ = false;
 };
 

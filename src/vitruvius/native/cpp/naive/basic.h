@@ -12,7 +12,7 @@ void unpack_row(const Matrix&, int copy, int row, float* out);  // pack.cpp
 
 namespace VT_ISA {
 
-inline float activate(int32_t act, float x) {
+inline float activate(act_kind act, float x) {
     switch (act) {
         case act_kind::silu: return x / (1 + expf(-x));
         case act_kind::gelu: return 0.5f * x * (1 + erff(x * sqrtf(0.5f)));
@@ -58,7 +58,7 @@ struct Normal {
     float mean, factor;
 };
 
-inline Normal normal(const float* x, int group, int32_t kind, float eps) {
+inline Normal normal(const float* x, int group, norm_kind kind, float eps) {
     double mean = 0, square = 0;
     for (int c = 0; kind == norm_kind::layer && c < group; ++c) mean += x[c] / static_cast<double>(group);
     for (int c = 0; c < group; ++c) square += (x[c] - mean) * (x[c] - mean);

@@ -36,7 +36,7 @@ VT_INLINE void put(float* y, int n, F a, float skip, float scale) {
     store(y, n, skip == 0 ? a : fma(load(y, n), skip, a));
 }
 
-VT_INLINE F activate(int32_t act, F x) {
+VT_INLINE F activate(act_kind act, F x) {
     switch (act) {
         case act_kind::silu: return silu(x);
         case act_kind::gelu: return gelu(x);
@@ -75,7 +75,7 @@ struct Normal {
     float mean, factor;
 };
 
-VT_INLINE Normal normal(const float* x, int group, int32_t kind, float eps) {
+VT_INLINE Normal normal(const float* x, int group, norm_kind kind, float eps) {
     F total = F::zero(), squares = F::zero();
     const auto size = static_cast<float>(group);
     float mean = 0;
