@@ -1,5 +1,4 @@
 // What the ops rely on, and the scratch memory that they need.
-#include "attention_shape.h"
 #include "check.h"
 #include "scratch.h"
 
@@ -138,8 +137,8 @@ void check(Checker& c, const op_attend& o) {
     require(limited ? within(o.size, 1, s.window ? s.window : MOST) : !s.window, "the state keeps not what is seen");
     require((o.sees == sees_kind::selected) == (o.selection >= 0), "a selection is needed where it is what is seen");
     c.wide({{o.selection, 2}});
-    const AttendShape shape(s, o.heads);
-    c.needs(2 * c.threads * shape.partial() * FLOAT, shape.local(s) * FLOAT);
+    const AttendShape shape{s, o.heads};
+    c.needs(2 * c.threads * shape.result * FLOAT, shape.local * FLOAT);
 }
 
 void check(Checker& c, const op_index& o) {
@@ -147,7 +146,7 @@ void check(Checker& c, const op_index& o) {
     require(s.tokens() && s.heads == 1 && !s.window, "its state has one key of every token");
     require(o.heads >= 1 && o.topk >= 1, "an indexer has heads and chooses something");
     c.wide({{o.q, int64_t{o.heads} * s.k_dim}, {o.weights, o.heads}, {o.selection, int64_t{o.topk} + 1}});
-    c.needs(c.threads * index_left(o.topk) * FLOAT, index_floats(s.k_dim, o.topk) * FLOAT);
+    c.needs(c.threads * index_candidates(o.topk) * FLOAT, index_floats(s.k_dim) * FLOAT);
 }
 
 void check(Checker& c, const op_route& o) {
@@ -199,7 +198,7 @@ void check(Checker& c, const op_delta& o) {
     require(o.k_dim >= 1 && o.v_dim >= 1, "a head has channels");
     c.wide({{o.q, keys}, {o.k, keys}, {o.v, values}, {o.y, values}, {o.beta, heads}, {o.decay, steps}});
     c.sized({{o.dt_bias, steps}, {o.a_log, heads}});
-    c.fixed(o.state, heads * o.k_dim * round16(o.v_dim));
+    c.fixed(o.state, heads * o.k_dim * padded(o.v_dim));
     c.needs(0, delta_floats(o.k_dim) * FLOAT);
 }
 
@@ -209,7 +208,7 @@ void check(Checker& c, const op_ssm& o) {
     require(o.head_dim >= 1 && o.state_dim >= 1, "a head has channels");
     c.wide({{o.x, channels}, {o.y, channels}, {o.b, states}, {o.c, states}, {o.dt, heads}});
     c.sized({{o.a_log, heads}, {o.dt_bias, heads}, {o.d, heads}});
-    c.fixed(o.state, heads * o.state_dim * round16(o.head_dim));
+    c.fixed(o.state, heads * o.state_dim * padded(o.head_dim));
     c.needs(0, int64_t{2} * c.plan.max_rows * FLOAT);
 }
 

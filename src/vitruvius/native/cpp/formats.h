@@ -94,6 +94,7 @@ struct Matrix {
 
 VT_INLINE constexpr int least(int a, int b) { return a < b ? a : b; }
 VT_INLINE int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
+template <class T> VT_INLINE constexpr T between(T a, T low, T high) { return a < low ? low : a > high ? high : a; }
 VT_INLINE int panels(int rows) { return static_cast<int>(ceil_div(rows, LANES)); }
 VT_INLINE int64_t blocks(int format, int cols) { return ceil_div(cols, FORMAT[format].cols); }
 VT_INLINE int64_t panel_bytes(int format, int cols) {

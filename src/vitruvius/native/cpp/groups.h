@@ -7,39 +7,36 @@ namespace vt {
 
 // The pairs [begin, end) of one expert.
 struct Group {
-    int expert, begin, end;
+    int32_t expert, begin, end;
 };
 
 // What `route` has left. Nothing is believed that would lead outside memory: then there are no groups.
-class Groups {
-   public:
+struct Groups {
+    const int active, pairs;
+    const int32_t* const sorted;
+    const Group *const first, *last;
+
     VT_INLINE Groups(const Step& s, int buffer, int active, int experts)
-        : words_(reinterpret_cast<const int32_t*>(s.row(buffer, 0))), active_(active), pairs_(s.rows * active) {
-        count_ = words_[0] < 0 || words_[0] > pairs_ ? 0 : words_[0];
-        bool right = true;
-        for (int i = 0; i < pairs_; ++i) right &= words_[2 + i] >= 0 && words_[2 + i] < pairs_;
-        for (int i = 0, at = 0; i < count_; ++i) {
-            const Group g = (*this)[i];
-            right &= g.expert >= 0 && g.expert < experts && g.begin == at && g.end > at && g.end <= pairs_;
-            at = g.end;
+        : active(active),
+          pairs(s.rows * active),
+          sorted(s.integers(buffer, 0) + 2),
+          first(reinterpret_cast<const Group*>(sorted + pairs)),
+          last(first) {
+        const int count = between(sorted[-2], 0, pairs);
+        bool right = count == sorted[-2];
+        for (int i = 0; i < pairs; ++i) right &= sorted[i] >= 0 && sorted[i] < pairs;
+        for (int i = 0, at = 0; i < count; at = first[i++].end) {
+            const Group& g = first[i];
+            right &= g.expert >= 0 && g.expert < experts && g.begin == at && g.end > at && g.end <= pairs;
         }
-        if (!right) count_ = 0;
+        last = first + (right ? count : 0);
     }
 
-    VT_INLINE int size() const { return count_; }
-    VT_INLINE int pairs() const { return pairs_; }
-    VT_INLINE Group operator[](int i) const {
-        const int32_t* span = words_ + 2 + pairs_ + 3 * i;
-        return {span[0], span[1], span[2]};
-    }
+    VT_INLINE const Group* begin() const { return first; }  // for (const Group& g : groups)
+    VT_INLINE const Group* end() const { return last; }
     // Of the pair that stands at that place in the order.
-    VT_INLINE int row(int place) const { return words_[2 + place] / active_; }
-    VT_INLINE int slot(int place) const { return words_[2 + place] % active_; }
-
-   private:
-    const int32_t* words_;
-    const int active_, pairs_;
-    int count_;
+    VT_INLINE int row(int place) const { return sorted[place] / active; }
+    VT_INLINE int slot(int place) const { return sorted[place] % active; }
 };
 
 }  // namespace vt

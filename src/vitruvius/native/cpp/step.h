@@ -56,6 +56,7 @@ struct Step {
         const Buffer& b = pass.buffers[buffer];
         return (b.offset < 0 ? pass.output : pass.arena + b.offset) + int64_t{r} * b.stride;
     }
+    VT_INLINE int32_t* integers(int buffer, int r) const { return reinterpret_cast<int32_t*>(row(buffer, r)); }
     VT_INLINE const Matrix& matrix(int index) const { return pass.matrices[index]; }
     VT_INLINE const float* vector(int index) const { return index < 0 ? nullptr : pass.vectors[index].data; }
     VT_INLINE int size(int vector) const { return static_cast<int>(pass.vectors[vector].size); }

@@ -3,7 +3,6 @@
 
 #include <cmath>
 
-#include "../attention_shape.h"
 #include "../half.h"
 #include "../step.h"
 

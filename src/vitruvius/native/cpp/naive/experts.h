@@ -91,8 +91,8 @@ inline void run(const Step& s, const op_route& o) {
 // Calls work(expert, row, slot, place) for every pair in the order of the buffer `groups`.
 template <class Op, class Work> void each_pair(const Step& s, const Op& o, Work work) {
     const Groups groups(s, o.groups, o.active, s.matrix(o.matrix).copies);
-    for (int i = 0; i < groups.size(); ++i)
-        for (int at = groups[i].begin; at < groups[i].end; ++at) work(groups[i].expert, groups.row(at), groups.slot(at), at);
+    for (const Group& g : groups)
+        for (int at = g.begin; at < g.end; ++at) work(g.expert, groups.row(at), groups.slot(at), at);
 }
 
 // W x + bias of one expert for one row x.

@@ -8,83 +8,73 @@
 
 #include <type_traits>
 
-#include "../attention_shape.h"
+#include "../scratch.h"
 #include "keep.h"
 
 namespace vt {
 namespace VT_ISA {
 
-constexpr int SUMS = REGISTERS * 3 / 4 / PARTS;  // that stay in registers
-constexpr int MOST_ROWS = SUMS < 6 ? SUMS : 6;   // rows that are computed side by side
+constexpr int SUMS = REGISTERS * 3 / 4 / PARTS;       // that stay in registers
+constexpr int MOST_ROWS = least(SUMS, TILE_QUERIES);  // rows that are computed side by side
 
 // How many of the F that stand beside each other go with that many rows.
-constexpr int beside(int rows) { return SUMS / rows < 4 ? SUMS / rows : 4; }
+constexpr int beside(int rows) { return least(SUMS / rows, 4); }
 
-// Calls what(number) with a number of rows, at most n, that is known to the compiler.
-template <class Do>
-VT_INLINE void with_rows(int n, Do what) {
-    if (n >= 6 && MOST_ROWS >= 6) return what(std::integral_constant<int, 6 <= MOST_ROWS ? 6 : 1>());
-    if (n >= 4 && MOST_ROWS >= 4) return what(std::integral_constant<int, 4 <= MOST_ROWS ? 4 : 1>());
-    if (n >= 3) return what(std::integral_constant<int, 3>());
-    if (n == 2) return what(std::integral_constant<int, 2>());
-    what(std::integral_constant<int, 1>());
+// Calls what(first row, how many) for n rows in pieces of sizes that the compiler knows: 6, 4, 3, 2 or 1.
+template <int R = MOST_ROWS, class Do> VT_INLINE void each_rows(int n, const Do& what, int row = 0) {
+    for (; row + R <= n; row += R) what(row, std::integral_constant<int, R>());
+    if constexpr (R > 1) each_rows<R == 6 ? 4 : R - 1>(n, what, row);
 }
 
 // 64 keys and their values: four blocks of each, as floats or as the state has them.
 struct Tile {
-    const uint8_t *keys[TILE / LANES], *values[TILE / LANES];
-    Store key_store, value_store;
     int64_t first;  // position of the first key
     int count;      // keys that there are
+    Store key_store, value_store;
+    const uint8_t *keys[TILE / LANES] = {}, *values[TILE / LANES] = {};
 };
 
 // Scores of R queries, `channels` apart, with 64 keys → [R][64]; B blocks of keys at a time.
-template <class K, int R>
-VT_INLINE void scores(const Tile& tile, const float* q, int channels, float* out) {
+template <Store K, int R> VT_INLINE void scores(const Tile& tile, const float* q, int channels, float* out) {
     constexpr int B = beside(R) == 3 ? 2 : beside(R);
     for (int block = 0; block < TILE / LANES; block += B) {
         F sums[R][B];
-        VT_UNROLL for (int r = 0; r < R; ++r) VT_UNROLL for (int b = 0; b < B; ++b) sums[r][b] = F::zero();
+        VT_EACH (r, R)
+            VT_EACH (b, B) sums[r][b] = F::zero();
         for (int c = 0; c < channels; ++c) {
             F k[B];
-            VT_UNROLL for (int b = 0; b < B; ++b) k[b] = K::load(tile.keys[block + b] + c * (LANES * K::size));
-            VT_UNROLL for (int r = 0; r < R; ++r) {
+            VT_EACH (b, B) k[b] = numbers(tile.keys[block + b], c * LANES, K);
+            VT_EACH (r, R) {
                 const F x = F::all(q[int64_t{r} * channels + c]);
-                VT_UNROLL for (int b = 0; b < B; ++b) sums[r][b] = fma(k[b], x, sums[r][b]);
+                VT_EACH (b, B) sums[r][b] = fma(k[b], x, sums[r][b]);
             }
         }
-        VT_UNROLL for (int r = 0; r < R; ++r)
-            VT_UNROLL for (int b = 0; b < B; ++b) sums[r][b].store(out + r * TILE + (block + b) * LANES);
+        VT_EACH (r, R)
+            VT_EACH (b, B) sums[r][b].store(out + r * TILE + (block + b) * LANES);
     }
 }
 
-// Adds weights [R][64] × values to R sums, `padded` apart; C strips of channels at a time.
-template <class S, int R, int C>
-VT_INLINE int add_values(const Tile& tile, const float* weights, int c, int padded, float* sums) {
-    const int64_t step = int64_t{padded} * S::size;  // as they are, values have no padding
-    for (; c + C * LANES <= padded; c += C * LANES) {
+// Adds weights [R][64] × values to R sums of `channels`, `stride` apart; C strips of channels at a time.
+template <Store S, int R, int C = beside(R)>
+VT_INLINE void add_values(const Tile& tile, const float* weights, int channels, float* sums, int stride, int c = 0) {
+    const int64_t step = int64_t{channels} * size_of(S);  // as they are, values have no padding
+    for (; c + C * LANES <= channels; c += C * LANES) {
         F total[R][C];
-        VT_UNROLL for (int r = 0; r < R; ++r)
-            VT_UNROLL for (int i = 0; i < C; ++i) total[r][i] = F::load(sums + int64_t{r} * padded + c + i * LANES);
+        VT_EACH (r, R)
+            VT_EACH (i, C) total[r][i] = F::load(sums + int64_t{r} * stride + c + i * LANES);
         for (int key = 0; key < tile.count; ++key) {
-            const uint8_t* const value = tile.values[key / LANES] + key % LANES * step + int64_t{c} * S::size;
+            const uint8_t* const value = tile.values[key / LANES] + key % LANES * step + int64_t{c} * size_of(S);
             F v[C];
-            VT_UNROLL for (int i = 0; i < C; ++i) v[i] = S::load(value + i * LANES * S::size);
-            VT_UNROLL for (int r = 0; r < R; ++r) {
+            VT_EACH (i, C) v[i] = numbers(value, i * LANES, S);
+            VT_EACH (r, R) {
                 const F w = F::all(weights[r * TILE + key]);
-                VT_UNROLL for (int i = 0; i < C; ++i) total[r][i] = fma(v[i], w, total[r][i]);
+                VT_EACH (i, C) total[r][i] = fma(v[i], w, total[r][i]);
             }
         }
-        VT_UNROLL for (int r = 0; r < R; ++r)
-            VT_UNROLL for (int i = 0; i < C; ++i) total[r][i].store(sums + int64_t{r} * padded + c + i * LANES);
+        VT_EACH (r, R)
+            VT_EACH (i, C) total[r][i].store(sums + int64_t{r} * stride + c + i * LANES);
     }
-    return c;
-}
-
-template <class S, int R>
-VT_INLINE void add_values(const Tile& tile, const float* weights, int padded, float* sums) {
-    const int c = add_values<S, R, beside(R)>(tile, weights, 0, padded, sums);
-    if (beside(R) > 1) add_values<S, R, 1>(tile, weights, c, padded, sums);
+    if constexpr (C > 1) add_values<S, R, 1>(tile, weights, channels, sums, stride, c);
 }
 
 }  // namespace VT_ISA

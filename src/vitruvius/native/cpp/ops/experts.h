@@ -15,92 +15,59 @@
 namespace vt {
 namespace VT_ISA {
 
-// Calls work(group, its panels [begin, end)) for this thread's share of `panels` panels of every group.
-template <class Work> VT_INLINE void each_share(const Step& s, const Groups& groups, int panels, Work work) {
-    const int64_t all = static_cast<int64_t>(groups.pairs()) * panels;
-    const int64_t begin = all * s.thread / s.threads, end = all * (s.thread + 1) / s.threads;
-    for (int i = 0; i < groups.size(); ++i) {
-        const Group g = groups[i];
-        const int64_t before = static_cast<int64_t>(g.begin) * panels, rows = g.end - g.begin;
-        const auto panel = [&](int64_t bound) {  // the first that comes after the bound
-            const int64_t p = bound <= before ? 0 : ceil_div(bound - before, rows);
-            return static_cast<int>(p < panels ? p : panels);
-        };
-        if (panel(begin) < panel(end)) work(g, Range{panel(begin), panel(end)});
-    }
-}
-
-// Rows of x for an expert, one after the other in this thread's scratch memory.
-class Gathering {
-   public:
-    // `weights` multiply the rows; −1 leaves them as they are.
-    VT_INLINE Gathering(const Step& s, const Groups& groups, const Matrix& m, int x, int weights)
-        : s_(s), groups_(groups), m_(m), x_(x), weights_(weights) {}
-
-    // The pairs [begin, end), at most GATHERED_ROWS.
-    VT_INLINE Input rows(int begin, int end) {
-        if (s_.rows == 1 && weights_ < 0 && in_.n) return in_;  // the same row for every expert
-        const int64_t stride = gathered_stride(m_.cols);
-        float* floats = s_.local<float>();
-        for (int i = begin; i < end; ++i) {
-            const float* x = s_.row(x_, groups_.row(i));
-            float* to = floats + (i - begin) * stride;
-            const float weight = weights_ < 0 ? 1 : s_.row(weights_, groups_.row(i))[groups_.slot(i)];
-            each_strip(m_.cols, [&](int c, int n) { store(to + c, n, load(x + c, n) * weight); });
-        }
-        const int n = end - begin;
-        return in_ = prepared(floats, stride, n, Range{0, n}, m_, 1, 0, floats + GATHERED_ROWS * stride);
-    }
-
-   private:
-    const Step& s_;
-    const Groups& groups_;
-    const Matrix& m_;
-    const int x_, weights_;
-    Input in_{};
-};
-
-// Calls multiply(group, panels, input, place of its first row) for this thread's share of all products of gathered rows.
-template <class Op, class Multiply>
-VT_INLINE void each_product(const Step& s, const Op& o, const Matrix& m, int panels, Multiply multiply) {
-    const Groups groups(s, o.groups, o.active, m.copies);
-    Gathering gathering(s, groups, m, o.x, o.weights);
-    each_share(s, groups, panels, [&](const Group& g, Range mine) {
-        for (int at = g.begin; at < g.end; at += GATHERED_ROWS) {
-            const int end = at + GATHERED_ROWS < g.end ? at + GATHERED_ROWS : g.end;
-            multiply(g, mine, gathering.rows(at, end), at);
-        }
-    });
-}
-
 // An expert's bias, or nullptr.
 VT_INLINE const float* bias_of(const Step& s, int vector, const Matrix& m, int expert) {
-    return vector < 0 ? nullptr : s.vector(vector) + static_cast<int64_t>(expert) * m.rows;
+    return vector < 0 ? nullptr : s.vector(vector) + int64_t{expert} * m.rows;
+}
+
+// Calls multiply(expert, panels, rows of x, bias, y) for this thread's share of `n` panels of each group, where the rows
+// are gathered in its scratch memory. `weights` multiply them, if there are some.
+template <class Op, class Multiply> VT_INLINE void each_product(const Step& s, const Op& o, int n, Multiply multiply) {
+    const Matrix& m = s.matrix(o.matrix);
+    const Groups groups(s, o.groups, o.active, m.copies);
+    const int64_t all = int64_t{groups.pairs} * n, stride = gathered_stride(m.cols);
+    float* const floats = s.local<float>();
+    Input in{};
+    for (const Group& g : groups) {
+        const auto panel = [&](int thread) {  // the first that comes after the shares of the threads before this one
+            const int64_t rest = all * thread / s.threads - int64_t{g.begin} * n;
+            return static_cast<int>(between<int64_t>(ceil_div(rest, g.end - g.begin), 0, n));
+        };
+        const Range mine{panel(s.thread), panel(s.thread + 1)};
+        if (mine.begin == mine.end) continue;
+        for (int at = g.begin; at < g.end; at += GATHERED_ROWS) {
+            const int rows = least(GATHERED_ROWS, g.end - at);
+            const bool gathered = s.rows == 1 && o.weights < 0 && in.n;  // it is the same row for every expert
+            for (int r = 0; r < rows && !gathered; ++r) {
+                const int row = groups.row(at + r);
+                const float weight = o.weights < 0 ? 1 : s.row(o.weights, row)[groups.slot(at + r)];
+                map(s.row(o.x, row), floats + r * stride, m.cols, [&](int, int, F x) { return x * weight; });
+            }
+            if (!gathered)
+                in = prepared(floats, stride, rows, Range{0, rows}, m, 1, 0, floats + GATHERED_ROWS * stride);
+            multiply(g.expert, mine, in, bias_of(s, o.bias, m, g.expert), s.row(o.y, 0) + int64_t{at} * n * LANES);
+        }
+    }
 }
 
 inline void run(const Step& s, const op_experts_glu& o) {
     const Matrix& m = s.matrix(o.matrix);
-    const int64_t pairs = m.rows / (2 * LANES), width = pairs * LANES;
-    each_product(s, o, m, static_cast<int>(pairs), [&](const Group& g, Range mine, const Input& in, int place) {
-        const float* bias = bias_of(s, o.bias, m, g.expert);
-        float* y = s.row(o.y, 0) + place * width;
-        matmul_pairs(m, g.expert, in, mine.begin, mine.end, [&](int pair, int row, F gate, F up) {
+    const int n = m.rows / (2 * LANES);
+    each_product(s, o, n, [&](int expert, Range mine, const Input& in, const float* bias, float* y) {
+        matmul_pairs(m, expert, in, mine.begin, mine.end, [&](int pair, int row, F gate, F up) {
             if (bias) gate += F::load(bias + 2 * pair * LANES), up += F::load(bias + (2 * pair + 1) * LANES);
-            gated(o, gate, up).store(y + row * width + pair * LANES);
+            gated(o, gate, up).store(y + (int64_t{row} * n + pair) * LANES);
         });
     });
 }
 
 inline void run(const Step& s, const op_experts_up& o) {
     const Matrix& m = s.matrix(o.matrix);
-    const int64_t width = panels(m.rows) * LANES;
-    each_product(s, o, m, panels(m.rows), [&](const Group& g, Range mine, const Input& in, int place) {
-        const float* bias = bias_of(s, o.bias, m, g.expert);
-        float* y = s.row(o.y, 0) + place * width;
-        matmul_panels(m, g.expert, in, mine.begin, mine.end, [&](int panel, int row, F value) {
-            const int c = panel * LANES, n = m.rows - c < LANES ? m.rows - c : LANES;
-            if (bias) value += load(bias + c, n);
-            activate(o.act, value).store(y + row * width + c);
+    const int n = panels(m.rows);
+    each_product(s, o, n, [&](int expert, Range mine, const Input& in, const float* bias, float* y) {
+        matmul_panels(m, expert, in, mine.begin, mine.end, [&](int panel, int row, F value) {
+            if (bias) value += load(bias + panel * LANES, lanes_of(m.rows, panel));
+            activate(o.act, value).store(y + (int64_t{row} * n + panel) * LANES);
         });
     });
 }
@@ -118,23 +85,19 @@ VT_INLINE Input rows_of(Input in, int begin, int end) {
 inline void run(const Step& s, const op_experts_down& o) {
     const Matrix& m = s.matrix(o.matrix);
     const Groups groups(s, o.groups, o.active, m.copies);
-    const Range shared = s.mine(groups.pairs());
-    const Input all = prepared(s.row(o.x, 0), gathered_stride(m.cols), groups.pairs(), shared, m, 1, 0, s.shared<void>());
+    const Range shared = s.mine(groups.pairs), mine = s.mine(panels(m.rows));
+    const Input all = prepared(s.row(o.x, 0), gathered_stride(m.cols), groups.pairs, shared, m, 1, 0, s.shared<void>());
     if (all.q || all.b) s.sync();
-    const Range mine = s.mine(panels(m.rows));
-    const int begin = mine.begin * LANES, end = mine.end * LANES < m.rows ? mine.end * LANES : m.rows;
-    for (int r = 0; r < s.rows; ++r) {
-        float* y = s.row(o.y, r) + begin;
-        each_strip(end - begin, [&](int c, int n) { put(y + c, n, F::zero(), o.skip, 0); });
-    }
-    for (int i = 0; i < groups.size() && begin < end; ++i) {
-        const Group g = groups[i];
-        const float* bias = bias_of(s, o.bias, m, g.expert);
-        matmul_panels(m, g.expert, rows_of(all, g.begin, g.end), mine.begin, mine.end, [&](int panel, int row, F value) {
-            const int c = panel * LANES, n = m.rows - c < LANES ? m.rows - c : LANES, r = groups.row(g.begin + row);
+    for (int r = 0; r < s.rows; ++r)
+        for (int p = mine.begin; p < mine.end; ++p)
+            put(s.row(o.y, r) + p * LANES, lanes_of(m.rows, p), F::zero(), o.skip, 0);
+    for (const Group& g : groups) {
+        const float* const bias = bias_of(s, o.bias, m, g.expert);
+        matmul_panels(m, g.expert, rows_of(all, g.begin, g.end), mine.begin, mine.end, [&](int p, int row, F value) {
+            const int n = lanes_of(m.rows, p), r = groups.row(g.begin + row);
             const float weight = o.weights < 0 ? 1 : s.row(o.weights, r)[groups.slot(g.begin + row)];
-            float* y = s.row(o.y, r) + c;
-            if (bias) value += load(bias + c, n);
+            float* const y = s.row(o.y, r) + p * LANES;
+            if (bias) value += load(bias + p * LANES, n);
             store(y, n, fma(value, weight * o.scale, load(y, n)));
         });
     }
