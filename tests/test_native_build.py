@@ -54,7 +54,7 @@ def test_no_shared_code_is_compiled_for_one_instruction_set(tmp_path: Path) -> N
     if not shutil.which("nm"):
         pytest.skip("needs nm")
     cxx = builder.compiler()
-    for source in sorted(builder.SOURCES.glob("sets/*.cpp")):
+    for source in builder.sources("plain"):
         target = tmp_path / (source.stem + ".o")
         command = [cxx, *builder.FLAGS, "-O1", "-DVT_ISA=plain", "-c", str(source), "-o", str(target)]
         subprocess.run(command, check=True)

@@ -1,7 +1,8 @@
 """Compiles the native engine: `python -m vitruvius.native.build`.
 
-cpp/sets/*.cpp are compiled once for each instruction set of the machine's architecture, the other files once; as many
-at the same time as there are processors, and the finished library is renamed to its place.
+cpp/sets/*.cpp and cpp/ops/*.cpp (or cpp/naive/*.cpp) are compiled once for each instruction set of the machine's
+architecture, the other files once; as many at the same time as there are processors, and the finished library is
+renamed to its place.
 """
 
 from __future__ import annotations
@@ -46,6 +47,12 @@ def compiler() -> str:
     raise InputError(f"no C++ compiler found (looked for {', '.join(names)}); install one, or name it in CXX")
 
 
+def sources(name: str) -> list[Path]:
+    """The files that are compiled for the instruction set of that name."""
+    ops = "naive" if name == "naive" else "ops"
+    return sorted(path for folder in ("sets", ops) for path in SOURCES.glob(f"{folder}/*.cpp"))
+
+
 def build(
     target: Path = TARGET,
     *,
@@ -78,8 +85,8 @@ def build(
     with tempfile.TemporaryDirectory(dir=target.parent) as folder:
         jobs = [
             ([*common, *told, f"-DVT_ISA={name}"], path, Path(folder, f"{name}_{path.stem}.o"))
-            for path in sorted(SOURCES.glob("sets/*.cpp"))
             for name, told in sets.items()
+            for path in sources(name)
         ]
         jobs += [(common, path, Path(folder, path.stem + ".o")) for path in sorted(SOURCES.glob("*.cpp"))]
         with ThreadPoolExecutor(os.cpu_count()) as pool:

@@ -1,4 +1,4 @@
-// What `route` leaves for the experts' ops, in the buffer that ops/route.h draws.
+// What `route` leaves for the experts' ops, in the buffer that ops/route.cpp draws.
 #pragma once
 
 #include "step.h"

@@ -1,4 +1,4 @@
-// References of ops/keep.h and ops/attention.h: the equations, a number at a time.
+// References of ops/attention.cpp: the equations, a number at a time.
 #pragma once
 
 #include <cmath>
@@ -53,7 +53,7 @@ inline Numbers values_at(const Step& s, const Sequence& sequence, int state, int
     return {sequence.value_block(state, head, slot / 16), sequence.store, s.state(state).v_dim, false};
 }
 
-inline void run(const Step& s, const op_keep& o) {
+void run(const Step& s, const op_keep& o) {
     const StateSpec& state = s.state(o.state);
     if (s.thread != 0) return;
     for (const Part& part : s)
@@ -117,7 +117,7 @@ inline void attend_one(const Step& s, const op_attend& o, const Part& part, int 
     for (int c = 0; c < width; ++c) y[c] = total > 0 ? y[c] / total : 0;
 }
 
-inline void run(const Step& s, const op_attend& o) {
+void run(const Step& s, const op_attend& o) {
     const int width = s.state(o.state).value_dim();
     for (const Part& part : s)
         for (int r = s.thread; r < part.rows; r += s.threads)

@@ -1,4 +1,4 @@
-// References of ops/basic.h: the equations, a number at a time.
+// References of ops/basic.cpp: the equations, a number at a time.
 #pragma once
 
 #include <cmath>
@@ -36,7 +36,7 @@ void each_row(const Step& s, Do what) {
 // y ← skip · y + scale · a
 inline void put(float& y, float a, float skip, float scale) { y = (skip == 0 ? 0 : skip * y) + scale * a; }
 
-inline void run(const Step& s, const op_embed& o) {
+void run(const Step& s, const op_embed& o) {
     each_row(s, [&](int r) {
         float *const row = s.local<float>(), *const y = s.row(o.y, r);
         const bool plain = o.skip == 0 && o.scale == 1;
@@ -45,7 +45,7 @@ inline void run(const Step& s, const op_embed& o) {
     });
 }
 
-inline void run(const Step& s, const op_learned& o) {
+void run(const Step& s, const op_learned& o) {
     each_row(s, [&](int r) {
         float *const row = s.local<float>(), *const y = s.row(o.y, r);
         unpack_row(s.matrix(o.table), 0, s.position(r), row);
@@ -72,7 +72,7 @@ inline float number(const Step& s, int vector, int group, int width, int channel
     return s.vector(vector)[s.size(vector) == width ? channel : channel % group];
 }
 
-inline void run(const Step& s, const op_norm& o) {
+void run(const Step& s, const op_norm& o) {
     const int width = s.width(o.x);
     each_row(s, [&](int r) {
         const float* const x = s.row(o.x, r);
@@ -86,7 +86,7 @@ inline void run(const Step& s, const op_norm& o) {
     });
 }
 
-inline void run(const Step& s, const op_gated_norm& o) {
+void run(const Step& s, const op_gated_norm& o) {
     const int width = s.width(o.x);
     each_row(s, [&](int r) {
         const float *const x = s.row(o.x, r), *const z = s.row(o.z, r);
@@ -102,7 +102,7 @@ inline void run(const Step& s, const op_gated_norm& o) {
     });
 }
 
-inline void run(const Step& s, const op_rotary& o) {
+void run(const Step& s, const op_rotary& o) {
     const int half = s.size(o.freqs);
     each_row(s, [&](int r) {
         for (int i = 0; i < half; ++i) {
@@ -113,7 +113,7 @@ inline void run(const Step& s, const op_rotary& o) {
     });
 }
 
-inline void run(const Step& s, const op_rope& o) {
+void run(const Step& s, const op_rope& o) {
     const int half = o.dim / 2;
     each_row(s, [&](int r) {
         for (int i = 0; i < o.heads * half; ++i) {
@@ -129,7 +129,7 @@ inline void run(const Step& s, const op_rope& o) {
     });
 }
 
-inline void run(const Step& s, const op_copy& o) {
+void run(const Step& s, const op_copy& o) {
     each_row(s, [&](int r) {
         for (int h = 0; h < o.heads; ++h)
             for (int c = 0; c < o.width; ++c)
@@ -137,14 +137,14 @@ inline void run(const Step& s, const op_copy& o) {
     });
 }
 
-inline void run(const Step& s, const op_temper& o) {
+void run(const Step& s, const op_temper& o) {
     each_row(s, [&](int r) {
         const float steps = floorf(static_cast<float>(s.position(r) + o.shift) / static_cast<float>(o.floor));
         for (int c = 0; c < s.width(o.x); ++c) s.row(o.x, r)[c] *= 1 + o.scale * log1pf(steps);
     });
 }
 
-inline void run(const Step& s, const op_pointwise& o) {
+void run(const Step& s, const op_pointwise& o) {
     const int width = s.width(o.y), per = width / s.width(o.a);
     each_row(s, [&](int r) {
         const float *const a = s.row(o.a, r), *const b = o.b < 0 ? nullptr : s.row(o.b, r);
@@ -163,7 +163,7 @@ inline void run(const Step& s, const op_pointwise& o) {
     });
 }
 
-inline void run(const Step& s, const op_select& o) {
+void run(const Step& s, const op_select& o) {
     each_row(s, [&](int r) {
         memcpy(s.row(o.y, r), s.row(o.x, s.wanted(r)), static_cast<size_t>(s.width(o.y)) * sizeof(float));
     });

@@ -1,4 +1,4 @@
-// References of ops/route.h and ops/experts.h: expert by expert, a number at a time. Thread 0 does everything.
+// References of ops/route.cpp and ops/experts.cpp: expert by expert, a number at a time. Thread 0 does everything.
 #pragma once
 
 #include <vector>
@@ -63,7 +63,7 @@ inline void choose(const Step& s, const op_route& o, int r) {
     }
 }
 
-inline void run(const Step& s, const op_route& o) {
+void run(const Step& s, const op_route& o) {
     if (s.thread != 0) return;
     for (int r = 0; r < s.rows; ++r) choose(s, o, r);
     int32_t* groups = reinterpret_cast<int32_t*>(s.row(o.groups, 0));
@@ -117,7 +117,7 @@ template <class Op> std::vector<float> weighed(const Step& s, const Op& o, const
     return x;
 }
 
-inline void run(const Step& s, const op_experts_glu& o) {
+void run(const Step& s, const op_experts_glu& o) {
     if (s.thread != 0) return;
     const Matrix& m = s.matrix(o.matrix);
     each_pair(s, o, [&](int expert, int r, int k, int at) {
@@ -129,7 +129,7 @@ inline void run(const Step& s, const op_experts_glu& o) {
     });
 }
 
-inline void run(const Step& s, const op_experts_up& o) {
+void run(const Step& s, const op_experts_up& o) {
     if (s.thread != 0) return;
     const Matrix& m = s.matrix(o.matrix);
     each_pair(s, o, [&](int expert, int r, int k, int at) {
@@ -138,7 +138,7 @@ inline void run(const Step& s, const op_experts_up& o) {
     });
 }
 
-inline void run(const Step& s, const op_experts_down& o) {
+void run(const Step& s, const op_experts_down& o) {
     if (s.thread != 0) return;
     const Matrix& m = s.matrix(o.matrix);
     for (int r = 0; r < s.rows; ++r)

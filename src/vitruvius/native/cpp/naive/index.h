@@ -1,4 +1,4 @@
-// Reference of ops/index.h: scores a number at a time, the highest found one after the other.
+// Reference of ops/index.cpp: scores a number at a time, the highest found one after the other.
 #pragma once
 
 #include <vector>
@@ -9,7 +9,7 @@
 namespace vt {
 namespace VT_ISA {
 
-inline void run(const Step& s, const op_index& o) {
+void run(const Step& s, const op_index& o) {
     if (s.thread != 0) return;
     const int dim = s.state(o.state).k_dim;
     for (const Part& part : s) {

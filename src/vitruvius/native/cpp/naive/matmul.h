@@ -1,4 +1,4 @@
-// References of ops/matmul.h and ops/products.h: every product a sum of single numbers, of the unpacked weights.
+// References of ops/products.cpp: every product a sum of single numbers, of the unpacked weights.
 #pragma once
 
 #include <cmath>
@@ -63,7 +63,7 @@ struct Rows {
     }
 };
 
-inline void run(const Step& s, const op_matmul& o) {
+void run(const Step& s, const op_matmul& o) {
     const Matrix& m = s.matrix(o.matrix);
     const float* const bias = s.vector(o.bias);
     for (int h = 0; h < (o.heads ? o.heads : 1); ++h) {
@@ -84,7 +84,7 @@ template <class Op> float gated(const Op& o, float gate, float up) {
     return (up + o.offset) * gate / (1 + expf(-o.alpha * gate));
 }
 
-inline void run(const Step& s, const op_glu& o) {
+void run(const Step& s, const op_glu& o) {
     const Matrix& m = s.matrix(o.matrix);
     const float* const bias = s.vector(o.bias);
     const Rows rows(s, o.x, 0, m);
@@ -99,6 +99,20 @@ inline void run(const Step& s, const op_glu& o) {
             s.row(o.y, r)[c] = gated(o, g, product(w.data(), m, rows.in, r) + (bias ? bias[up] : 0));
         }
     }
+}
+
+// For products without a plan, as isa.h says.
+Input prepare(const float* x, int n, Range mine, const Matrix& m, void* scratch) {
+    Input in{x, m.cols, n, nullptr, quantized_blocks(m.cols)};
+    if (!FORMAT[m.format].integer) return in;
+    in.q = static_cast<Quantized*>(scratch);
+    quantize_rows(x, m.cols, mine.begin, mine.end, m.cols, static_cast<Quantized*>(scratch), in.q_stride);
+    return in;
+}
+
+void multiply(const Matrix& m, int copy, const Input& in, int p0, int p1, float* y, int64_t stride) {
+    const int end = p1 * LANES < m.rows ? p1 * LANES : m.rows;
+    matmul_outputs(m, copy, in, p0 * LANES, end, [&](int o, int r, float a) { y[r * stride + o] = a; });
 }
 
 }  // namespace VT_ISA

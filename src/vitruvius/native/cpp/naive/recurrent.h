@@ -1,4 +1,4 @@
-// References of ops/recurrent.h: the equations, a number at a time. Thread 0 does everything.
+// References of ops/recurrent.cpp: the equations, a number at a time. Thread 0 does everything.
 #pragma once
 
 #include <vector>
@@ -9,7 +9,7 @@
 namespace vt {
 namespace VT_ISA {
 
-// The memory of head h, and its entry (i, j): columns are kept in strips of 16, as drawn in ops/recurrent.h.
+// The memory of head h, and its entry (i, j): columns are kept in strips of 16, as drawn in ops/recurrent.cpp.
 inline float* head_of(float* memories, int h, int rows, int columns) {
     return memories + static_cast<size_t>(h) * rows * ((columns + 15) / 16 * 16);
 }
@@ -24,7 +24,7 @@ inline void unit(const float* x, int n, float scale, float* out) {
     for (int i = 0; i < n; ++i) out[i] = scale * x[i] / sqrtf(squares);
 }
 
-inline void run(const Step& s, const op_conv& o) {
+void run(const Step& s, const op_conv& o) {
     if (s.thread != 0) return;
     const int width = s.width(o.x), past = o.kernel - 1;
     const float *weight = s.vector(o.weight), *bias = s.vector(o.bias);
@@ -49,7 +49,7 @@ inline void run(const Step& s, const op_conv& o) {
 }
 
 // S ← diag(α) S, then S ← S + k (β (v − kᵀ S))ᵀ, and y = qᵀ S, for each head and token after token.
-inline void run(const Step& s, const op_delta& o) {
+void run(const Step& s, const op_delta& o) {
     if (s.thread != 0) return;
     const int share = o.v_heads / o.k_heads, k_dim = o.k_dim, v_dim = o.v_dim;
     std::vector<float> q(k_dim), k(k_dim);
@@ -82,7 +82,7 @@ inline void run(const Step& s, const op_delta& o) {
 }
 
 // S ← exp(−A·dt) S + dt · b ⊗ x, and y = cᵀ S + D·x, for each head and token after token.
-inline void run(const Step& s, const op_ssm& o) {
+void run(const Step& s, const op_ssm& o) {
     if (s.thread != 0) return;
     const int share = o.heads / o.groups, rows = o.state_dim, width = o.head_dim;
     for (const Part& part : s) {

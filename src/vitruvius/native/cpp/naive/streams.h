@@ -1,4 +1,4 @@
-// References of ops/streams.h: the equations, a number at a time.
+// References of the ops of AltUp in ops/basic.cpp: the equations, a number at a time.
 #pragma once
 
 #include "basic.h"
@@ -6,7 +6,7 @@
 namespace vt {
 namespace VT_ISA {
 
-inline void run(const Step& s, const op_streams_predict& o) {
+void run(const Step& s, const op_streams_predict& o) {
     const int width = s.width(o.x) / o.n;
     each_row(s, [&](int r) {
         const float *x = s.row(o.x, r), *coefficients = s.row(o.coefficients, r);
@@ -18,7 +18,7 @@ inline void run(const Step& s, const op_streams_predict& o) {
     });
 }
 
-inline void run(const Step& s, const op_streams_correct& o) {
+void run(const Step& s, const op_streams_correct& o) {
     const int width = s.width(o.x) / o.n;
     each_row(s, [&](int r) {
         for (int c = 0; c < width; ++c) {
@@ -28,7 +28,7 @@ inline void run(const Step& s, const op_streams_correct& o) {
     });
 }
 
-inline void run(const Step& s, const op_streams_match& o) {
+void run(const Step& s, const op_streams_match& o) {
     const int width = s.width(o.y);
     each_row(s, [&](int r) {
         const float* x = s.row(o.x, r);
@@ -38,7 +38,7 @@ inline void run(const Step& s, const op_streams_match& o) {
     });
 }
 
-inline void run(const Step& s, const op_streams_mean& o) {
+void run(const Step& s, const op_streams_mean& o) {
     const int width = s.width(o.y);
     each_row(s, [&](int r) {
         for (int c = 0; c < width; ++c) {

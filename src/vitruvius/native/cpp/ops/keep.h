@@ -99,16 +99,6 @@ template <class Do> VT_INLINE void each_sequence_row(const Step& s, Range rows, 
             if (row >= rows.begin && row < rows.end) what(*part.sequence, row);
 }
 
-inline void run(const Step& s, const op_keep& o) {
-    each_sequence_row(s, s.mine(s.rows), [&](const Sequence& sequence, int row) {
-        const int slot = s.position(row) % sequence.place(o.state).slots, block = slot / LANES;
-        for (int h = 0; h < s.state(o.state).heads; ++h) {
-            keep_one(s.row(o.k, row), h, keys_of(s, sequence, o.state, h, block), slot % LANES);
-            if (o.v >= 0) keep_one(s.row(o.v, row), h, values_of(s, sequence, o.state, h, block), slot % LANES);
-        }
-    });
-}
-
 // A block of keys as floats, [channel][16].
 VT_INLINE void keys_as_floats(const Kept& keys, float* out) {
     for (int c = 0; c < keys.channels; c += 32) {

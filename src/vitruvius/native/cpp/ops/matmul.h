@@ -77,9 +77,9 @@ struct PanelTile {
     }
 };
 
-// One for each format, from matmul_float.h or matmul_integer.h. (In sets/products.cpp.)
+// One for each format: those of floats, then the integer ones.
 using Kernel = void (*)(const PanelTile&, const Input&);
-extern const Kernel KERNEL[FORMATS];
+extern const Kernel FLOAT_KERNELS[Q8], INTEGER_KERNELS[FORMATS - Q8];  // matmul_float.cpp, matmul_integer.cpp
 
 // Weights are asked for so many bytes before they are read: about what comes from memory in the time of one access.
 constexpr int64_t AHEAD = 8 << 10;
@@ -91,13 +91,14 @@ template <class Done> VT_INLINE void each_tile(const Matrix& m, int copy, const 
     alignas(64) float out[2 * TILE_ROWS * LANES];
     const int64_t row_bytes = m.cols * (FORMAT[m.format].integer ? sizeof(Quantized) / 32.0 : sizeof(float));
     const int near = static_cast<int>(NEAR_BYTES / (row_bytes + 1) / TILE_ROWS + 1) * TILE_ROWS;
+    const Kernel kernel = m.format < Q8 ? FLOAT_KERNELS[m.format] : INTEGER_KERNELS[m.format - Q8];
     for (int n0 = 0; n0 < in.n; n0 += near) {
         const int n1 = least(in.n, n0 + near);
         for (int p = p0; p < p1; p += 2) {
             for (int r0 = n0; r0 < n1; r0 += TILE_ROWS) {
                 const int r1 = least(n1, r0 + TILE_ROWS), n = least(2, p1 - p);
                 const PanelTile t{panel(m, copy, p), panel_bytes(m.format, m.cols), n, m.cols, r0, r1, r0 == n0, out};
-                KERNEL[m.format](t, in);
+                kernel(t, in);
                 done(p, t);
             }
         }

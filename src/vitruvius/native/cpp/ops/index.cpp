@@ -7,8 +7,6 @@
 //       …     │ …                            │        the lower ones are dropped
 //
 // How the scores are scaled does not matter for the choice, so they are not.
-#pragma once
-
 #include "attention_products.h"
 
 namespace vt {
@@ -110,7 +108,7 @@ VT_INLINE void choose(const Step& s, const op_index& o, const Sequence& sequence
 }
 
 // Many rows are shared by the threads; of few, each is done by all.
-inline void run(const Step& s, const op_index& o) {
+void run(const Step& s, const op_index& o) {
     const bool alone = s.threads == 1 || s.rows >= 4 * s.threads;
     each_sequence_row(s, alone ? s.mine(s.rows) : Range{0, s.rows},
                       [&](const Sequence& sequence, int row) { choose(s, o, sequence, row, alone); });

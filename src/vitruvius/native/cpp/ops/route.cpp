@@ -4,8 +4,6 @@
 // expert into the buffer `groups`, so that afterwards an expert's rows lie side by side and its matrix is read once:
 //
 //   groups (int32)    n, 0 | the pairs, sorted | for each of n experts: its number, its first pair, its last pair + 1
-#pragma once
-
 #include <cmath>
 
 #include "../groups.h"
@@ -114,7 +112,7 @@ VT_INLINE void sort_pairs(const Step& s, const op_route& o, int32_t* next) {
         for (int k = 0; k < o.active; ++k) pairs[next[s.integers(o.chosen, r)[k]]++] = r * o.active + k;
 }
 
-inline void run(const Step& s, const op_route& o) {
+void run(const Step& s, const op_route& o) {
     each_row(s, [&](int r) { choose(s, o, r); });
     s.sync();
     if (s.thread != 0) return;

@@ -16,8 +16,6 @@
 //      sums of values, channel by channel | sum of weights, in 16 parts | highest score
 //
 // Floats and float16 are read as they are, others converted to floats first, a tile at a time.
-#pragma once
-
 #include <cmath>
 
 #include "attention_products.h"
@@ -258,7 +256,17 @@ struct Attention {
     }
 };
 
-inline void run(const Step& s, const op_attend& o) { Attention{s, o}.run(); }
+void run(const Step& s, const op_attend& o) { Attention{s, o}.run(); }
+
+void run(const Step& s, const op_keep& o) {
+    each_sequence_row(s, s.mine(s.rows), [&](const Sequence& sequence, int row) {
+        const int slot = s.position(row) % sequence.place(o.state).slots, block = slot / LANES;
+        for (int h = 0; h < s.state(o.state).heads; ++h) {
+            keep_one(s.row(o.k, row), h, keys_of(s, sequence, o.state, h, block), slot % LANES);
+            if (o.v >= 0) keep_one(s.row(o.v, row), h, values_of(s, sequence, o.state, h, block), slot % LANES);
+        }
+    });
+}
 
 }  // namespace VT_ISA
 }  // namespace vt

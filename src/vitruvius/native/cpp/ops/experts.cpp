@@ -1,13 +1,11 @@
 // Products of rows with the matrices of the experts that they chose; no other expert's are read.
 //
-// The pairs of a row and an expert are sorted by expert (ops/route.h), and hidden rows lie in that order. Threads share
+// The pairs of a row and an expert are sorted by expert (ops/route.cpp), and hidden rows lie in that order. Threads share
 // all panels of all chosen experts, in proportion to the rows that meet them:
 //
 //   pairs      | expert 3: 2 rows | expert 7: 5 rows            | expert 8: 1 row |
 //   threads    |        thread 0          |            thread 1                   |
 //   hidden     pair after pair, ⌈dim⌉₁₆ floats each            (experts_glu, experts_up → experts_down)
-#pragma once
-
 #include "../groups.h"
 #include "../scratch.h"
 #include "products.h"
@@ -50,7 +48,7 @@ template <class Op, class Multiply> VT_INLINE void each_product(const Step& s, c
     }
 }
 
-inline void run(const Step& s, const op_experts_glu& o) {
+void run(const Step& s, const op_experts_glu& o) {
     const Matrix& m = s.matrix(o.matrix);
     const int n = m.rows / (2 * LANES);
     each_product(s, o, n, [&](int expert, Range mine, const Input& in, const float* bias, float* y) {
@@ -61,7 +59,7 @@ inline void run(const Step& s, const op_experts_glu& o) {
     });
 }
 
-inline void run(const Step& s, const op_experts_up& o) {
+void run(const Step& s, const op_experts_up& o) {
     const Matrix& m = s.matrix(o.matrix);
     const int n = panels(m.rows);
     each_product(s, o, n, [&](int expert, Range mine, const Input& in, const float* bias, float* y) {
@@ -82,7 +80,7 @@ VT_INLINE Input rows_of(Input in, int begin, int end) {
 }
 
 // Each thread computes some channels of all rows: the experts of a row are added up without a barrier.
-inline void run(const Step& s, const op_experts_down& o) {
+void run(const Step& s, const op_experts_down& o) {
     const Matrix& m = s.matrix(o.matrix);
     const Groups groups(s, o.groups, o.active, m.copies);
     const Range shared = s.mine(groups.pairs), mine = s.mine(panels(m.rows));

@@ -1,6 +1,4 @@
 // Kernels of the integer formats: sums of 32 products in integers, then scaled and added up in float32.
-#pragma once
-
 #include "codes.h"
 #include "matmul.h"
 
@@ -64,6 +62,11 @@ template <Format f> void integer_kernel(const PanelTile& two, const Input& in) {
             for (int part = 0; part < PARTS; ++part) integer_rows<f, rows>(t, in, part, t.r0);
     }
 }
+
+const Kernel INTEGER_KERNELS[FORMATS - Q8] = {
+    integer_kernel<Q8>,  integer_kernel<Q4>,  integer_kernel<Q4M>, integer_kernel<Q5>,    integer_kernel<Q5M>,
+    integer_kernel<Q4K>, integer_kernel<Q5K>, integer_kernel<Q6K>, integer_kernel<MXFP4>,
+};
 
 }  // namespace VT_ISA
 }  // namespace vt

@@ -5,8 +5,6 @@
 // of each the best scale and minimum follow by least squares, are rounded to float16 and used for the final codes, and
 // the error of what was stored decides. (Its mean square is 17 % lower for normally distributed numbers; Q4's would be
 // 7 to 10 %.) The plain choice is among them, so numbers that already lie on a grid of that many steps are kept.
-#pragma once
-
 #include "../blocks.h"
 #include "../lanes.h"
 #include "../pack.h"
@@ -115,6 +113,13 @@ template <Format f> void pack_panel(const Packing& p, int r0, uint8_t* out) {
             else put_floats<f>(out, r, static_cast<int>(cols - k < 32 ? cols - k : 32), x);
         }
     }
+}
+
+void pack(const Packing& p) {
+    with_format(p.format, [&](auto f) {
+        if constexpr (f <= Q4M)
+            for (int r = 0; r < p.rows; r += LANES) pack_panel<f>(p, r, p.out + r / LANES * p.panel_step);
+    });
 }
 
 }  // namespace VT_ISA

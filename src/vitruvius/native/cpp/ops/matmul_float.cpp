@@ -1,6 +1,4 @@
 // Kernels of the formats of floats: each weight times a number of every row of x, in float32.
-#pragma once
-
 #include "codes.h"
 #include "matmul.h"
 
@@ -99,6 +97,8 @@ template <Format f> void float_kernel(const PanelTile& t, const Input& in) {
     if (t.panels == FLOAT_PANELS && t.r1 - t.r0 > 8) return float_rows<f, FLOAT_PANELS, FLOAT_ROWS>(t, in, t.r0);
     for (int p = 0; p < t.panels; ++p) float_rows<f, 1, FLOAT_ROWS>(t.panel(p), in, t.r0);
 }
+
+const Kernel FLOAT_KERNELS[Q8] = {float_kernel<F32>, float_kernel<F16>, float_kernel<BF16>};
 
 }  // namespace VT_ISA
 }  // namespace vt
