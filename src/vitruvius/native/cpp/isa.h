@@ -1,4 +1,4 @@
-// What the library has of each instruction set: a compilation of sets/*.cpp.
+// What the library has of each instruction set: a compilation of sets/*.cpp and ops/*.cpp.
 #pragma once
 
 #include "pack.h"
