@@ -40,7 +40,7 @@ struct F {
 
     static VT_INLINE F load(const float* p) { VT_F(vload<V>(p + i * L)) }
     static VT_INLINE F load_f16(const uint16_t* p) { VT_F(vload_f16(p + i * L)) }
-    static VT_INLINE F load_bf16(const uint16_t* p) { VT_F(vfrombits(vwiden(p + i * L) << 16)) }
+    static VT_INLINE F load_bf16(const uint16_t* p) { VT_F(vfrombits(VU(vwiden(p + i * L)) << 16)) }
     static VT_INLINE F load_s8(const int8_t* p) { VT_F(vfromint(vwiden(p + i * L))) }
     static VT_INLINE F all(float a) { VT_F(vset(a)) }
     static VT_INLINE F zero() { return all(0.0f); }
@@ -61,11 +61,11 @@ struct F {
     }
     VT_INLINE void store_f16(uint16_t* p) const {
         VT_EACH (i, PARTS) vstore_f16(p + i * L, v[i]);
-    }                                               // to nearest even
+    }  // to nearest even
     VT_INLINE void store_bf16(uint16_t* p) const {  // to nearest even; not for NaN
         VT_EACH (i, PARTS) {
-            const VI bits = vbits(v[i]);
-            vnarrow(p + i * L, vshr(bits + 0x7FFF + (vshr(bits, 16) & 1), 16));
+            const VU bits = vbits(v[i]);
+            vnarrow(p + i * L, VI((bits + 0x7FFF + (bits >> 16 & 1)) >> 16));
         }
     }
     VT_INLINE void store_s8(int8_t* p) const {  // to nearest even; for −128 … 127
@@ -91,7 +91,7 @@ VT_INLINE F fround(F a){VT_F(vround(a.v[i]))}  // to nearest even, |a| < 2^22
 VT_INLINE F select_less(F a, F b, F yes, F no){VT_F(a.v[i] < b.v[i] ? yes.v[i] : no.v[i])} VT_INLINE F
     fabs(F a){VT_F(vfrombits(vbits(a.v[i]) & 0x7FFFFFFF))}  // a ≥ 0 with the sign of `sign`
 VT_INLINE F with_sign(F a, F sign) {
-    VT_F(vfrombits(vbits(a.v[i]) | (vbits(sign.v[i]) & INT32_MIN)))
+    VT_F(vfrombits(vbits(a.v[i]) | (vbits(sign.v[i]) & 0x80000000)))
 }
 template <class Two> VT_INLINE float folded(F a, Two two) {
     VT_UNROLL for (int i = 1; i < PARTS; ++i)
@@ -120,16 +120,16 @@ VT_INLINE F exp(F x) {
     const F r = fma(n, 2.12194440e-4f, fma(n, -0.693359375f, x));  // x − n ln 2, with ln 2 in two parts
     const F p = polynomial(r, {0.5f, 0.16666519f, 0.04166621f, 0.0083688827f, 0.0013950474f});
     const F e = fma(p, r * r, r) + F::all(1.0f);
-    VT_F(vfrombits(vbits(e.v[i]) + (vtoint(n.v[i]) << 23)))
+    VT_F(vfrombits(vbits(e.v[i]) + (VU(vtoint(n.v[i])) << 23)))
 }
 
 // ln x for normal x > 0.
 VT_INLINE F log(F x) {
     F n, f;  // x = 2^n · (1 + f), √½ ≤ 1 + f < √2
     VT_EACH (i, PARTS) {
-        const VI exponent = (vbits(x.v[i]) - 0x3F3504F3) >> 23;
+        const VI exponent = VI(vbits(x.v[i]) - 0x3F3504F3) >> 23;
         n.v[i] = vfromint(exponent);
-        f.v[i] = vfrombits(vbits(x.v[i]) - (exponent << 23)) - 1.0f;
+        f.v[i] = vfrombits(vbits(x.v[i]) - (VU(exponent) << 23)) - 1.0f;
     }
     const F p = polynomial(f, {0.3333331044f, -0.2499998661f, 0.2000222657f, -0.1666925029f, 0.1421865836f,
                                -0.1238435758f, 0.1187298377f, -0.1178975834f, 0.0691529241f});

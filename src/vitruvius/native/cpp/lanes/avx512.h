@@ -39,7 +39,7 @@ VT_INLINE VB vsigned(VB codes) { return codes ^ 128; }
 template <int rows, int W>
 VT_INLINE void vdot_signed(VI (&sum)[rows][W], const VB (&codes)[W][8], const Quantized* x, int64_t stride) {
     VT_EACH (r, rows)
-        VT_EACH (p, W) sum[r][p] = viset(x[r * stride].minus) << 7;
+        VT_EACH (p, W) sum[r][p] = viset(x[r * stride].minus) * 128;
     vdot<255, 0, 8>(sum, codes, x, stride);
 }
 

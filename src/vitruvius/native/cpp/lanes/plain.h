@@ -20,7 +20,7 @@ VT_INLINE VB vbtable(const uint8_t table[16], VB places) {
 }
 
 // One byte of each row times one of x: with the byte at the top of an int, a shift back keeps its sign.
-VT_INLINE VI vproduct(VI codes, int byte, int8_t x) { return ((codes << (24 - 8 * byte)) >> 24) * x; }
+VT_INLINE VI vproduct(VI codes, int byte, int8_t x) { return (VI(VU(codes) << (24 - 8 * byte)) >> 24) * x; }
 // sum[row][panel] += Σ over the n groups from `first` on of codes · x, for rows of x that are `stride` apart; codes are at
 // most `most`.
 template <int most, int first, int n, int rows, int W>

@@ -43,9 +43,8 @@ VT_INLINE V vmax(V a, V b) { return a > b ? a : b; }
 VT_INLINE V vround(V a) { return (a + 0x1.8p23f) - 0x1.8p23f; }  // to nearest even, for |a| < 2^22
 VT_INLINE VI vtoint(V a) { return __builtin_convertvector(vround(a), VI); }
 VT_INLINE V vfromint(VI a) { return __builtin_convertvector(a, V); }
-VT_INLINE VI vbits(V a) { return VI(a); }
-VT_INLINE V vfrombits(VI a) { return V(a); }
-VT_INLINE VI vshr(VI a, int n) { return VI(VU(a) >> n); }  // with zeros
+VT_INLINE VU vbits(V a) { return VU(a); }
+VT_INLINE V vfrombits(VU a) { return V(a); }
 // Bytes are shifted in pairs, so a mask must follow.
 VT_INLINE VB vbshl(VB a, int n) { return VB(VH(a) << n); }
 VT_INLINE VB vbshr(VB a, int n) { return VB(VH(a) >> n); }

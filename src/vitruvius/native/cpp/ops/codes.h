@@ -41,7 +41,7 @@ template <Format f> struct Columns {
         // MXFP4: 2^(e − 128), half of E8M0's value, because the codes are doubled. Below float's normal numbers it is 0.
         if constexpr (f == MXFP4) {
             const VI exponent = vwiden(block + part * L);
-            scale = vfrombits((exponent > 0 ? exponent - 1 : exponent) << 23);
+            scale = vfrombits(VU(exponent > 0 ? exponent - 1 : exponent) << 23);
         } else scale = halves(block, part);
         if constexpr (info.minimum != 0) minimum = halves(block + info.minimum, part);
         if constexpr (f == Q6K) {
@@ -65,7 +65,7 @@ template <Format f> struct Columns {
     // −offset · Σ q: with what a sum begins.
     static VT_INLINE VI without_offset(int32_t minus) {
         if constexpr (info.offset == 0) return viset(0);
-        else return viset(minus) << __builtin_ctz(info.offset);
+        else return viset(minus) * info.offset;
     }
     // Σ code · q, offsets taken off, for the same columns of W panels and rows of x that are `stride` apart.
     template <int rows, int W>

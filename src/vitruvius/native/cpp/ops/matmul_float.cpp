@@ -9,12 +9,12 @@ namespace VT_ISA {
 template <Format f> VT_INLINE V column(const uint8_t* two, int c, int part) {
     if constexpr (f == F32) return vload<V>(two + 64 * c + part * L * 4);
     if constexpr (f == F16) return halves(two + 32 * c, part);
-    const VI pairs = vload<VI>(two + part * L * 4);
+    const VU pairs = vload<VU>(two + part * L * 4);
     if (c == 0) return vfrombits(pairs << 16);
 #if VT_IS(VT_ISA) == 2  // where no register is left for a mask
     return V(_mm256_slli_epi32(_mm256_srli_epi32(__m256i(pairs), 16), 16));
 #else
-    return vfrombits(pairs & static_cast<int32_t>(0xFFFF0000));
+    return vfrombits(pairs & 0xFFFF0000);
 #endif
 }
 
