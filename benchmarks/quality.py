@@ -1,5 +1,5 @@
 """How far each weight format is from float32: the mean KL divergence of the next-token distributions over real text,
-ours and llama.cpp's at the same format, from the same float32 weights.
+ours and llama.cpp's at the same format, from the same float32 weights; and of files in llama.cpp's kinds, read by both.
 
 `python benchmarks/quality.py model.f32.gguf text.md … [--tokens 2048]`. Needs the torch extra, and `llama-cpp-python`
 for the peer, which quantises the file itself.
@@ -20,7 +20,8 @@ from vitruvius.inference.peers import LlamaCpp, quantized
 
 Floats = NDArray[np.float32]
 WINDOW = 512  # tokens that are read together, so that context matters
-PAIRS = {"f32": ("F32",), "bf16": ("BF16",), "q8": ("Q8_0",), "q4": ("Q4_1", "Q4_0", "Q4_K")}  # ours -> llama.cpp's
+PAIRS = {"f32": ("F32",), "bf16": ("BF16",), "q8": ("Q8_0",), "q4": ("Q4_1",)}  # ours -> llama.cpp's
+FILES = ("Q4_0", "Q5_0", "Q5_1", "Q4_K", "Q5_K", "Q6_K")
 
 
 def windows(ids: Sequence[int], tokens: int) -> Iterator[list[int]]:
@@ -72,13 +73,15 @@ def main() -> None:
         f"{options.model.name}, {options.tokens} tokens in windows of {WINDOW}; mean KL to float32, same first choice"
     )
     with tempfile.TemporaryDirectory() as folder:
-        for ours, theirs in PAIRS.items():
-            engine = vt.engine(options.model, weights=ours)
-            measure(f"vitruvius {ours}", lambda ids, engine=engine: engine([ids])[0], references, pieces)
-            for kind in theirs:
-                peer = LlamaCpp(quantized(options.model, kind, Path(folder)), batch=WINDOW)
-                measure(peer.name, peer.logits, references, pieces)
-                peer.close()
+        made = {kind: quantized(options.model, kind, Path(folder)) for kind in (*sum(PAIRS.values(), ()), *FILES)}
+        runs = [(ours, options.model, kind) for ours, kinds in PAIRS.items() for kind in kinds]
+        for ours, file, kind in [*runs, *(("as-is", made[kind], kind) for kind in FILES)]:
+            engine = vt.engine(file, weights=ours)
+            name = kind if ours == "as-is" else ours
+            measure(f"vitruvius {name}", lambda ids, engine=engine: engine([ids])[0], references, pieces)
+            peer = LlamaCpp(made[kind], batch=WINDOW)
+            measure(f"llama.cpp {kind}", peer.logits, references, pieces)
+            peer.close()
 
 
 if __name__ == "__main__":

@@ -47,6 +47,7 @@ NEVER_TORCH = ("spec", "architectures", "catalog", "cost", "views", "native", "e
 TORCH_INSIDE_FUNCTIONS = ("checkpoints", "inference", "cli", "models", "edit", "")
 HEAVY = {"torch", "transformers", "huggingface_hub", "tokenizers", "jinja2", "rich", "fontTools", "safetensors"}
 LONGEST_ARCHITECTURE, LONGEST_FUNCTION, MOST_FIELDS = 120, 80, 12  # lines, as ruff formats them; lines; fields
+LARGEST_NATIVE = 4000  # lines of C++ that are neither blank nor only a comment
 
 
 @dataclass(frozen=True)
@@ -242,6 +243,24 @@ def test_what_is_too_long_is_found() -> None:
     assert too_long(File("architectures/a.py", "def a():\n" + 80 * statement)) == ["a has 81 lines"]
     assert too_long(File("architectures/a.py", "x = 1\n" * 121)) == ["121 lines"]
     assert too_long(File("nn/a.py", "x = 1\n" * 121)) == []
+
+
+def code(text: str) -> list[str]:
+    """The lines of C++ that are neither blank nor only a comment."""
+    bare = re.sub(r"/\*.*?\*/", "", text, flags=re.DOTALL)
+    return [line for line in bare.splitlines() if line.strip() and not line.strip().startswith("//")]
+
+
+def test_the_native_library_is_small() -> None:
+    """All of it, for every instruction set, without the naive references."""
+    folder = SOURCE / "native" / "cpp"
+    files = [path for path in folder.rglob("*") if path.suffix in (".h", ".cpp") and "naive" not in path.parts]
+    assert len(files) > 30
+    assert sum(len(code(path.read_text())) for path in files) < LARGEST_NATIVE
+
+
+def test_lines_of_code_are_counted() -> None:
+    assert code("int a; // b\n\n  // c\n/* d\n e */\nf();\n") == ["int a; // b", "f();"]
 
 
 def nouns() -> list[type]:

@@ -82,7 +82,7 @@ void vt_engine::pass() {
         for (int r = 0; r < rows; ++r) positions[row0 + r] = start + r;
         sequence->begin(rows);
     }
-    team.run([](void* engine, int thread) { static_cast<vt_engine*>(engine)->run(thread); }, this);
+    team.run([this](int thread) { run(thread); });
     require(stop_at.load() == UINT32_MAX, "interrupted");
     for (int i = 0; i < now.n_parts; ++i) parts[i].sequence->commit(parts[i].rows);
 }

@@ -15,9 +15,9 @@ namespace {
 template <class Job> double timed(const char* simd, int threads, const Job& job) {
     require(within(threads, 1, 256), "there are 1 to 256 threads");
     Team team(threads, nullptr);
-    auto work = [&, &kernels = kernels(simd)](int thread) { job(kernels, team, thread); };
+    const Kernels& chosen = kernels(simd);
     const auto start = std::chrono::steady_clock::now();
-    team.run([](void* context, int thread) { (*static_cast<decltype(work)*>(context))(thread); }, &work);
+    team.run([&](int thread) { job(chosen, team, thread); });
     return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
 }
 

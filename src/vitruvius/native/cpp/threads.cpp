@@ -119,10 +119,10 @@ void Team::stop() {
     for (std::thread& other : others_) other.join();
 }
 
-void Team::run(void (*job)(void*, int), void* context) {
-    job_ = job, context_ = context;
+void Team::run(const std::function<void(int)>& job) {
+    job_ = &job;
     if (threads_ > 1) started_.advance();
-    job(context, 0);
+    job(0);
     if (threads_ > 1) barrier();
 }
 
@@ -142,7 +142,7 @@ void Team::work(int thread) {
     for (uint32_t seen = 0;; ++seen) {
         started_.wait(seen);
         if (!job_) return;
-        job_(context_, thread);
+        (*job_)(thread);
         barrier();
     }
 }

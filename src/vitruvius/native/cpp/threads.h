@@ -4,6 +4,7 @@
 #include <atomic>
 #include <condition_variable>
 #include <cstdint>
+#include <functional>
 #include <mutex>
 #include <thread>
 #include <vector>
@@ -44,8 +45,8 @@ class Team {
     int size() const { return threads_; }
     // Whether this is the process that has the threads: a fork of it has not.
     bool here() const;
-    // Has every thread call job(context, its number); returns when all are done.
-    void run(void (*job)(void*, int), void* context);
+    // Has every thread call job(its number); returns when all are done.
+    void run(const std::function<void(int)>& job);
     // Waits until every thread of the team is here.
     void barrier();
 
@@ -57,8 +58,7 @@ class Team {
     const int64_t process_;
     alignas(64) std::atomic<int> arrived_{0};
     Signal met_, started_;
-    void (*job_)(void*, int) = nullptr;
-    void* context_ = nullptr;
+    const std::function<void(int)>* job_ = nullptr;
     std::vector<std::thread> others_;
 };
 

@@ -6,8 +6,9 @@
 //   …            |                                …
 //   row 16p + 15 | lane 15 : w w w w …            one number of x goes to all lanes, so nothing is summed across lanes
 //
-// A panel meets a tile of rows of x along all columns; then the next tile meets the same panel, which is in the cache by
-// then. One row of x is decoding: the panels are read once, as they lie in memory, ahead of their use.
+// A panel (in formats of floats two side by side, which share the loads of x) meets a tile of rows of x along all columns;
+// then the next tile meets the same panel, which is in the cache by then. One row of x is decoding: the panels are read
+// once, as they lie in memory, ahead of their use.
 #pragma once
 
 #include "../lanes.h"
