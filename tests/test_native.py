@@ -6,6 +6,7 @@ needed to see them right; then by the library itself.
 
 from __future__ import annotations
 
+import os
 import random
 import subprocess
 import sys
@@ -211,6 +212,17 @@ def test_checkpoints_are_loaded_without_torch(case: str, checkpoint: Checkpoint)
 
 
 @BUILT
+@pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="needs Linux")
+def test_threads_stay_on_their_processors(checkpoint: Checkpoint) -> None:  # noqa: F811
+    expected: reference.Reference = checkpoint("olmo_hybrid_implied")
+    before, last = set(os.listdir("/proc/self/task")), max(os.sched_getaffinity(0))
+    engine = vt.engine(expected.folder, cpus=[last, last, last])
+    others = set(os.listdir("/proc/self/task")) - before
+    assert [os.sched_getaffinity(int(thread)) for thread in others].count({last}) == 2
+    assert_close(engine(expected.input_ids.numpy()), expected.logits, "on one processor", 2 * CLOSE)
+
+
+@BUILT
 @torch.no_grad()
 def test_formats_lose_no_more_than_their_bits() -> None:
     model = model_of("llama_no_groups")
@@ -294,6 +306,8 @@ def test_options_are_checked_and_a_missing_library_is_named(monkeypatch: pytest.
         ({"weights": "q3"}, "weights='q3' is not one of as-is"),
         ({"threads": 0}, "threads must be at least 1"),
         ({"state": "f8"}, "state='f8' is not one of f32"),
+        ({"cpus": [0, -1]}, r"cpus must be a processor's number for each thread, got \[0, -1\]"),
+        ({"threads": 3, "cpus": [0, 1]}, "cpus must be"),
     ):
         with pytest.raises(vt.InputError, match=message):
             vt.engine(tmp_path, **options)

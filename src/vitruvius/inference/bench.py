@@ -25,6 +25,7 @@ import numpy as np
 
 from .. import __version__
 from ..errors import InputError
+from ..native.library import processors
 from .peers import LlamaCpp, Transformers, has_llama_cpp, quantized
 from .runner import Runner
 
@@ -186,7 +187,7 @@ def bench(
     """
     if min(*lengths.prompts, *lengths.contexts, lengths.new, lengths.batch, turns) < 1:
         raise InputError("lengths, batch and turns must be at least 1")
-    threads = threads or len(os.sched_getaffinity(0))
+    threads = threads or processors()
     before = os.getloadavg()[0]
     progress("loading")
     with ExitStack() as stack:

@@ -52,6 +52,7 @@ def engine(
     mtp: bool = False,
     simd: str | None = None,
     progress: Progress[Any] = lambda items, count: items,
+    cpus: Sequence[int] | None = None,
 ) -> Engine:
     """The native CPU engine with the weights of a checkpoint: `engine(input_ids)` gives logits, `engine.generate` text.
 
@@ -65,8 +66,9 @@ def engine(
         mtp: whether to load the layers for multi-token prediction too, where the model has any.
         simd: the instruction set; the best that the machine has, if None.
         progress: wraps the tensors that are read, to show how far it is.
+        cpus: the processor that each thread stays on, if any; the first is the caller's, and is left alone.
 
     Raises InputError, in one line: for what cannot be found or does not match, for a part of the architecture that has
     no native form, and where the library is not built.
     """
-    return Engine(load(source, weights, threads, state, ignore, mtp, simd, progress))
+    return Engine(load(source, weights, threads, state, ignore, mtp, simd, progress, cpus))

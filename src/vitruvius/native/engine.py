@@ -40,13 +40,23 @@ class Running:
 
     Args:
         simd: the instruction set; the best, if None.
+        cpus: the processor of each thread but the first; anywhere, if None.
     """
 
-    def __init__(self, plan: Plan, packed: Packed, model: spec.Decoder, threads: int, simd: str | None = None) -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        packed: Packed,
+        model: spec.Decoder,
+        threads: int,
+        simd: str | None = None,
+        cpus: Sequence[int] | None = None,
+    ) -> None:
         self.plan, self.packed, self.library = plan, packed, packed.library
         self.threads, self.simd = threads, simd or packed.library.simd[0]
         given, arrays = _given(plan, packed, model)
-        made = self.library.make("vt_engine_new", ctypes.byref(given), simd and simd.encode(), threads, None)
+        places = cpus and (ctypes.c_int32 * threads)(*cpus)
+        made = self.library.make("vt_engine_new", ctypes.byref(given), simd and simd.encode(), threads, places)
         self._engine = _Owned(self.library, made, "vt_engine_free", packed, arrays)
 
     @property

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import os
 from collections.abc import Iterator
 from ctypes import POINTER, Structure, c_char_p, c_double, c_float, c_int, c_int32, c_int64, c_uint8, c_void_p
 from dataclasses import dataclass
@@ -132,6 +133,14 @@ class Op:
 
     code: int
     fields: tuple[tuple[str, str], ...]
+
+
+def processors() -> int:
+    """How many this process may use, or, where the system does not tell, how many there are."""
+    try:
+        return len(os.sched_getaffinity(0))
+    except AttributeError:
+        return os.cpu_count() or 1
 
 
 class Library:

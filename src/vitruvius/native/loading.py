@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,9 +18,11 @@ from ..errors import InputError
 from . import lowering
 from .engine import Parts, Running
 from .formats import Format, Weights, checked, format_for
-from .library import MISSING, STATE_DTYPES, library
+from .library import MISSING, STATE_DTYPES, library, processors
 from .packing import Progress, pack
 from .plan import Builder, Plan, Vocabulary
+
+MOST_CPUS = 1024  # as many as the system's mask has room for
 
 
 def load(
@@ -32,6 +34,7 @@ def load(
     mtp: bool = False,
     simd: str | None = None,
     progress: Progress[Any] = lambda items, count: items,
+    cpus: Sequence[int] | None = None,
 ) -> Parts:
     """What an `Engine` is made of, with the weights of a checkpoint.
 
@@ -45,6 +48,7 @@ def load(
         mtp: whether to load the layers for multi-token prediction too, where the model has any.
         simd: the instruction set; the best that the machine has, if None.
         progress: wraps the tensors that are read, to show how far it is.
+        cpus: the processor that each thread stays on, if any; the first is the caller's, and is left alone.
 
     Raises NotLoweredError for a part of the architecture that has no native form, and InputError for what cannot be
     found, does not match, or does not fit into memory.
@@ -54,6 +58,8 @@ def load(
         raise InputError(f"state={state!r} is not one of {', '.join(STATE_DTYPES)}")
     if threads is not None and threads < 1:
         raise InputError(f"threads must be at least 1, got {threads}")
+    if cpus is not None and (len(cpus) != (threads or len(cpus)) or not all(0 <= cpu < MOST_CPUS for cpu in cpus)):
+        raise InputError(f"cpus must be a processor's number for each thread, got {list(cpus)}")
     if built is None:
         raise InputError(f"the native engine is {MISSING}")
     path = weights(source)
@@ -64,9 +70,9 @@ def load(
     plan = matching.match(complete, checkpoint, ignore, mtp)
     formats = _formats(plan.entries, checkpoint, chosen)
     plans = lowered(model, built, formats)
-    count = threads or len(os.sched_getaffinity(0))
+    count = threads or len(cpus or ()) or processors()
     packed = pack(built, plans, plan.entries, checkpoint, count, progress)
-    running = [Running(part, packed, model, count, simd) for part in plans]
+    running = [Running(part, packed, model, count, simd, cpus) for part in plans]
     exact = all(matrix.format == "f32" for matrix in plans[0].matrices)
     kept = state or ("f32" if exact else "f16")
     return Parts(model, running[0], running[1] if model.mtp else None, kept, frozenset(eos_ids(path)))
