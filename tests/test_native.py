@@ -306,8 +306,9 @@ def test_options_are_checked_and_a_missing_library_is_named(monkeypatch: pytest.
         ({"weights": "q3"}, "weights='q3' is not one of as-is"),
         ({"threads": 0}, "threads must be at least 1"),
         ({"state": "f8"}, "state='f8' is not one of f32"),
-        ({"cpus": [0, -1]}, r"cpus must be a processor's number for each thread, got \[0, -1\]"),
-        ({"threads": 3, "cpus": [0, 1]}, "cpus must be"),
+        ({"cpus": [0, -1]}, r"cpus must be one of the processors .* for each of 2 threads, got \[0, -1\]"),
+        ({"threads": 3, "cpus": [0, 0]}, "for each of 3 threads"),
+        ({"cpus": []}, "cpus must be"),
     ):
         with pytest.raises(vt.InputError, match=message):
             vt.engine(tmp_path, **options)

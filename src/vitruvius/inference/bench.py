@@ -187,7 +187,7 @@ def bench(
     """
     if min(*lengths.prompts, *lengths.contexts, lengths.new, lengths.batch, turns) < 1:
         raise InputError("lengths, batch and turns must be at least 1")
-    threads = threads or processors()
+    threads = threads or len(processors())
     before = os.getloadavg()[0]
     progress("loading")
     with ExitStack() as stack:

@@ -135,12 +135,12 @@ class Op:
     fields: tuple[tuple[str, str], ...]
 
 
-def processors() -> int:
-    """How many this process may use, or, where the system does not tell, how many there are."""
+def processors() -> list[int]:
+    """The numbers of those that this process may use, or, where the system does not tell, of all."""
     try:
-        return len(os.sched_getaffinity(0))
+        return sorted(os.sched_getaffinity(0))
     except AttributeError:
-        return os.cpu_count() or 1
+        return list(range(os.cpu_count() or 1))
 
 
 class Library:

@@ -22,8 +22,6 @@ from .library import MISSING, STATE_DTYPES, library, processors
 from .packing import Progress, pack
 from .plan import Builder, Plan, Vocabulary
 
-MOST_CPUS = 1024  # as many as the system's mask has room for
-
 
 def load(
     source: str | os.PathLike[str],
@@ -58,8 +56,10 @@ def load(
         raise InputError(f"state={state!r} is not one of {', '.join(STATE_DTYPES)}")
     if threads is not None and threads < 1:
         raise InputError(f"threads must be at least 1, got {threads}")
-    if cpus is not None and (len(cpus) != (threads or len(cpus)) or not all(0 <= cpu < MOST_CPUS for cpu in cpus)):
-        raise InputError(f"cpus must be a processor's number for each thread, got {list(cpus)}")
+    there = processors()
+    count = threads or len(there if cpus is None else cpus)
+    if cpus is not None and (len(cpus) != count or not cpus or not set(cpus) <= set(there)):
+        raise InputError(f"cpus must be one of the processors {there} for each of {count} threads, got {list(cpus)}")
     if built is None:
         raise InputError(f"the native engine is {MISSING}")
     path = weights(source)
@@ -70,7 +70,6 @@ def load(
     plan = matching.match(complete, checkpoint, ignore, mtp)
     formats = _formats(plan.entries, checkpoint, chosen)
     plans = lowered(model, built, formats)
-    count = threads or len(cpus or ()) or processors()
     packed = pack(built, plans, plan.entries, checkpoint, count, progress)
     running = [Running(part, packed, model, count, simd, cpus) for part in plans]
     exact = all(matrix.format == "f32" for matrix in plans[0].matrices)
