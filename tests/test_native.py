@@ -33,7 +33,7 @@ from vitruvius.inference.native import Engine
 from vitruvius.native import library as native
 from vitruvius.native import loading
 from vitruvius.native.engine import Parts, Running
-from vitruvius.native.formats import FORMATS
+from vitruvius.native.formats import FORMATS, FROM_FLOATS, OWN, Weights, format_for
 from vitruvius.native.packing import Packed, pack
 
 CPP = Path(native.__file__).parent / "cpp"
@@ -299,6 +299,15 @@ def test_what_a_token_reads_is_counted() -> None:
 def test_what_cannot_be_done_is_refused(call: Callable[[Engine], object], message: str) -> None:
     with pytest.raises(vt.InputError, match=message):
         call(engine_for("llama_no_groups"))
+
+
+@pytest.mark.parametrize("kind", OWN)
+@pytest.mark.parametrize("weights", ["as-is", "q4"])
+def test_what_is_not_the_files_is_packed_from_floats(kind: str, weights: Weights) -> None:
+    """Matrices that are made from others, as latent attention's, take only formats that floats are quantised to."""
+    stored, changed = (format_for(weights, kind, role) for role in ("matmul", "changed"))
+    assert changed in FROM_FLOATS
+    assert changed == stored or stored not in FROM_FLOATS
 
 
 def test_options_are_checked_and_a_missing_library_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -214,10 +214,12 @@ def test_interruption() -> None:
 
         other = threading.Thread(target=interrupting)
         other.start()
-        with pytest.raises(InputError, match=r"^interrupted$"):
-            engine.step((sequence, [7] * 4096))
-        done.set()
-        other.join()
+        try:
+            with pytest.raises(InputError, match=r"^interrupted$"):
+                engine.step((sequence, [7] * 4096))
+        finally:
+            done.set()
+            other.join()
         assert library.get("vt_sequence_length", sequence) % plan.max_rows == 0
         with pytest.raises(InputError, match="was interrupted: rewind it first"):
             engine.step((sequence, [1]))
