@@ -59,6 +59,7 @@ from .config import (
 from .decoder import MTP, Body, Branch, Decoder, Embedding, Encoder, Head, Layer, Norm, Parallel, Scale
 from .edit import New, edit, from_json, to_json
 from .encoder import EncoderKeyValue, LayerBias, RelativeBias
+from .family import Family
 from .feedforward import (
     MLP,
     Activation,
@@ -73,7 +74,6 @@ from .feedforward import (
 from .indexer import Indexer, LayerIndexer
 from .matformer import nested
 from .names import (
-    Family,
     Irregular,
     Join,
     Reshape,

@@ -7,11 +7,10 @@ of the file and tensors of the model, which `vitruvius.checkpoints` carries out 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from .base import Spec
-from .config import Config
 from .decoder import Decoder
 
 
@@ -84,27 +83,6 @@ class Irregular:
         theirs = (self.theirs,) if isinstance(self.theirs, str) else self.theirs
         names = [name for template in theirs if (name := fill(pattern, path, template)) is not None]
         return tuple(names) or None
-
-
-@dataclass(frozen=True)
-class Family:
-    """An architecture: the config.json files it reads (`model_types`), the spec they describe, and the names it spells
-    its own way.
-
-    Args:
-        spec: config -> decoder. Every key is read, or named in `ignored`.
-        irregular: decoder -> irregular names.
-        ignored: keys that are knowingly ignored.
-        unused: patterns of tensors that the files hold and the model does not need.
-        bare: a prefix of the names that files may leave out.
-    """
-
-    model_types: tuple[str, ...]
-    spec: Callable[[Config], Decoder]
-    irregular: Callable[[Decoder], Sequence[Irregular]] = lambda decoder: ()
-    ignored: frozenset[str] = frozenset()
-    unused: tuple[str, ...] = ()
-    bare: str = ""
 
 
 def fill(pattern: str, path: str, template: str) -> str | None:
