@@ -43,7 +43,7 @@ def pair(experts: int, active: int, width: int, dim: int) -> tuple[torch.nn.Modu
         for value in theirs.parameters():
             value.normal_(0, 0.02)
     moe = spec.MoE(
-        router=spec.Router(experts=experts, active=active, normalize=0.0), expert=spec.GatedMLP(dim=dim, act="silu")
+        router=spec.Router(experts=experts, active=active, norm_topk_eps=0.0), expert=spec.GatedMLP(dim=dim, act="silu")
     )
     ours = make(moe, width)
     fused = theirs.experts.gate_up_proj

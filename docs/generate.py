@@ -32,7 +32,7 @@ from vitruvius.spec import (
     Spec,
     walk,
 )
-from vitruvius.spec.attention import Sees
+from vitruvius.spec.attention import Mask
 from vitruvius.views import Difference, compare, draw, tree
 from vitruvius.views.claims import Architecture, Check, Claim, claims, topics
 from vitruvius.views.origins import as_precise
@@ -309,8 +309,8 @@ def attention(arch: Decoder) -> str:
     sorts: dict[str, Counter[str]] = {}
     for layer in arch.layers:
         for mixer in mixers(layer, arch.width):
-            name, sees = named(mixer)
-            sorts.setdefault(name, Counter())[sees] += 1
+            name, mask = named(mixer)
+            sorts.setdefault(name, Counter())[mask] += 1
     told = []
     for name, counts in sorts.items():
         times = f"{counts.total()} × " if len(sorts) > 1 else ""
@@ -335,21 +335,21 @@ def named(mixer: Spec) -> tuple[str, str]:
     if not isinstance(mixer, Attention | LatentAttention):
         return name, ""
     if not isinstance(mixer, Attention):
-        return name, seen(mixer.sees)
+        return name, seen(mixer.mask)
     shared = " with another layer's keys" if isinstance(mixer.kv, LayerKeyValue) else ""
-    return f"GQA {mixer.heads}/{mixer.kv.heads}" if name == "GQA" else name, f"{seen(mixer.sees)}{shared}"
+    return f"GQA {mixer.heads}/{mixer.kv.heads}" if name == "GQA" else name, f"{seen(mixer.mask)}{shared}"
 
 
-def seen(sees: Sees) -> str:
+def seen(mask: Mask) -> str:
     """Which keys a query sees."""
-    match sees:
+    match mask:
         case Causal():
             return "full"
         case Indexer():
-            return f"the best {number(sees.topk)} keys"
+            return f"the best {number(mask.topk)} keys"
         case LayerIndexer():
             return "those of another layer"
-    return phrase(sees)
+    return phrase(mask)
 
 
 # ------------------------------------------------------------------ claims

@@ -218,9 +218,9 @@ class Interpreter:
                 new_v = None if new_v is None else np.concatenate((old_v, new_v))
             sequence.kept[state] = new_k, new_v
 
-    def op_attend(self, q: int, y: int, state: int, heads: int, sees: str, **how: Any) -> None:
+    def op_attend(self, q: int, y: int, state: int, heads: int, mask: str, **how: Any) -> None:
         groups, k_dim, v_dim, shared, window, _ = map(int, self.plan.states[state])
-        if sees in ("window", "chunk"):
+        if mask in ("window", "chunk"):
             assert how["size"] <= window
         source, target = self.buffer(q), self.buffer(y)
         for sequence, part in zip(self.sequences, self.parts, strict=True):
@@ -228,7 +228,7 @@ class Interpreter:
             k = k.reshape(-1, groups, k_dim)
             v = k[:, :, :shared] if v is None else v.reshape(-1, groups, v_dim)
             for row in range(part.start, part.stop):
-                seen = self._seen(row, sees, how)
+                seen = self._seen(row, mask, how)
                 result = [
                     self._head(
                         source[row, h * k_dim : (h + 1) * k_dim], k[seen, h * groups // heads], h, row, seen, how
@@ -238,12 +238,12 @@ class Interpreter:
                 ]
                 target[row] = np.concatenate(result)
 
-    def _seen(self, row: int, sees: str, how: dict[str, Any]) -> Array:
+    def _seen(self, row: int, mask: str, how: dict[str, Any]) -> Array:
         p, size = int(self.positions[row]), how["size"]
-        if sees == "selected":
+        if mask == "selected":
             selection = self.buffer(how["selection"])[row]
             return selection[1 : 1 + int(selection[0])].astype(int)
-        low = {"causal": 0, "window": p - size + 1, "chunk": p - p % size if size else 0}[sees]
+        low = {"causal": 0, "window": p - size + 1, "chunk": p - p % size if size else 0}[mask]
         return np.arange(max(low, how["first"], 0), p + 1)
 
     def _head(self, q: Array, k: Array, head: int, row: int, seen: Array, how: dict[str, Any]) -> Array:
@@ -283,7 +283,7 @@ class Interpreter:
         x = how["softcap"] * np.tanh(x / how["softcap"]) if how["softcap"] else x
         e = np.exp(x - x.max(-1, keepdims=True))
         scores = e / e.sum(-1, keepdims=True) if how["score"] == "softmax" else ACTIVATIONS["sigmoid"](x)
-        ranks = scores + self.vector(how["correction"], 0.0)
+        ranks = scores + self.vector(how["selection_bias"], 0.0)
         if how["group_count"]:
             members = ranks.reshape(len(x), how["group_count"], -1)
             best = members.max(-1) if how["group_score"] == "max" else np.sort(members, -1)[..., -2:].sum(-1)
@@ -293,8 +293,8 @@ class Interpreter:
             ranks = np.where(closed[..., None], -np.inf, members).reshape(ranks.shape)
         experts = np.argsort(-ranks, -1, kind="stable")[:, :active]
         w = np.take_along_axis(scores, experts, -1)
-        if how["normalize"] >= 0:
-            w = w / (w.sum(-1, keepdims=True) + how["normalize"])
+        if how["norm_topk_eps"] >= 0:
+            w = w / (w.sum(-1, keepdims=True) + how["norm_topk_eps"])
         if how["expert_scale"] >= 0:
             w = w * self.vectors[how["expert_scale"]][experts]
         self.put(weights, 0, 1, w * how["scale"])

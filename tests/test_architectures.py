@@ -153,7 +153,7 @@ def test_the_cases_hold_every_family() -> None:
 def test_windows_and_scalings_are_crossed(case: str) -> None:
     """A tiny model is of no use where the sequence does not leave the window, or the context before scaling."""
     for part in attention_of(vt.architecture(CASES[case])):
-        match part.sees:
+        match part.mask:
             case Window(size=size) | Chunk(size=size) | Indexer(topk=size):
                 assert 4 * size < TOKENS
         match part.positions:
@@ -177,7 +177,7 @@ def test_the_full_model_has_the_names_and_shapes_of_its_spec(name: str) -> None:
     assert all(parameter.is_meta for parameter in model.parameters())
     if exact["tested"]:  # the recorded totals are without layers for multi-token prediction
         parameters = {n: p.numel() for n, p in model.named_parameters() if not n.startswith("mtp.")}
-        biases = {n: b.numel() for n, b in model.named_buffers() if re.fullmatch(r"layers\..*\.correction", n)}
+        biases = {n: b.numel() for n, b in model.named_buffers() if re.fullmatch(r"layers\..*\.selection_bias", n)}
         assert sum(parameters.values()) + sum(biases.values()) == exact["total"] + exact["router_bias"]
 
 
@@ -194,7 +194,7 @@ def held(state: State) -> int:
 
 
 def longest_window(arch: Decoder) -> int:
-    return max(getattr(part.sees, "size", 1) for part in attention_of(arch))
+    return max(getattr(part.mask, "size", 1) for part in attention_of(arch))
 
 
 @BY_ENTRY

@@ -84,7 +84,7 @@ def test_the_parts_of_deepseek_v3() -> None:
         "norms": (2 * (dense + sparse) + 1) * width,
         "feed-forward": dense * 3 * width * 18_432,
         "router": sparse * 256 * width,
-        "router correction": sparse * 256,
+        "router selection bias": sparse * 256,
         "experts": sparse * 256 * 3 * width * 2048,
         "shared experts": sparse * 3 * width * 2048,
         "mtp": latent + 257 * 3 * width * 2048 + 256 * width + 256 + 2 * width * width + 5 * width,
@@ -116,7 +116,7 @@ def test_active_experts_are_counted_exactly(active: int, experts: int) -> None:
     "kind", [Causal(), *(Window(size=n) for n in (1, 2, 5, 9)), *(Chunk(size=n) for n in (1, 4, 7))]
 )
 def test_pairs_are_those_of_the_mask(kind: Causal | Window | Chunk) -> None:
-    def sees(query: int, key: int) -> bool:
+    def mask(query: int, key: int) -> bool:
         if isinstance(kind, Window):
             return query - kind.size < key <= query
         if isinstance(kind, Chunk):
@@ -124,7 +124,7 @@ def test_pairs_are_those_of_the_mask(kind: Causal | Window | Chunk) -> None:
         return key <= query
 
     for context in range(40):
-        assert kind.pairs(context) == sum(sees(q, k) for q in range(context) for k in range(context))
+        assert kind.pairs(context) == sum(mask(q, k) for q in range(context) for k in range(context))
 
 
 SMALL = {

@@ -184,7 +184,7 @@ def test_expressions(expression: Any, value: float | str) -> None:
         ({"sum": [1], "product": [2]}, "no such expression"),
         ({"model": "gpt2", "read": "width", "context": 3}, "no such expression"),
         ({"model": "gpt2", "read": "height"}, "has no 'height'"),
-        ({"model": "gemma-3-27b", "read": "layers.*.mixer.body.sees"}, "several values"),
+        ({"model": "gemma-3-27b", "read": "layers.*.mixer.body.mask"}, "several values"),
         ({"model": "gpt2", "cost": "parameters"}, "no figure"),
     ],
     ids=json.dumps,

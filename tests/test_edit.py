@@ -44,7 +44,7 @@ def latent(heads: int, rope_theta: float = 10_000.0) -> LatentAttention:
         v_dim=10,
         q=None,
         kv=LowRank(rank=16, norm=RMSNorm()),
-        sees=Causal(),
+        mask=Causal(),
         softmax=Softmax(scale=20**-0.5),
         positions=RoPE(theta=rope_theta, dim=8, interleaved=True),
     )
@@ -52,7 +52,7 @@ def latent(heads: int, rope_theta: float = 10_000.0) -> LatentAttention:
 
 def mixture(old: GatedMLP) -> MoE:
     """Four experts, half as wide as what they replace, two of them used."""
-    return MoE(router=Router(experts=4, active=2, normalize=0.0), expert=GatedMLP(dim=old.dim // 2, act=old.act))
+    return MoE(router=Router(experts=4, active=2, norm_topk_eps=0.0), expert=GatedMLP(dim=old.dim // 2, act=old.act))
 
 
 def latent_llama() -> Decoder:
@@ -174,7 +174,7 @@ def test_replacing_a_part_by_itself_changes_nothing() -> None:
         ("head.softcap", None, lambda a: a.head.softcap, None),
         ("context", 77, lambda a: a.context, 77),
         ("final_norm.eps", 0.5, lambda a: a.final_norm.eps, 0.5),
-        ("layers.4.mixer.body.sees", Window(size=3), lambda a: a.layers[4].branches[0].body.sees, Window(size=3)),
+        ("layers.4.mixer.body.mask", Window(size=3), lambda a: a.layers[4].branches[0].body.mask, Window(size=3)),
         ("layers", lambda layers: layers[:2], lambda a: len(a.layers), 2),
     ],
 )
@@ -187,9 +187,9 @@ def test_patterns(pattern: str, new: Any, read: Any, expected: Any) -> None:
 
 def test_edits_can_follow_each_other() -> None:
     arch = vt.replace(
-        vt.replace(CASES["llama"], "layers.0.mixer.body.sees", Window(size=4)), "layers.2.mlp.body", mixture
+        vt.replace(CASES["llama"], "layers.0.mixer.body.mask", Window(size=4)), "layers.2.mlp.body", mixture
     )
-    assert isinstance(arch.layers[0].branches[0].body.sees, Window)
+    assert isinstance(arch.layers[0].branches[0].body.mask, Window)
     assert [type(layer.branches[1].body) for layer in arch.layers] == [GatedMLP, GatedMLP, MoE]
 
 
@@ -275,7 +275,7 @@ def test_tensors_of_an_edited_model_must_match_it(tmp_path: Path) -> None:
 def test_plain_mlps_and_windows_build_too() -> None:
     """Parts that no config of that family has."""
     arch = vt.replace(CASES["llama"], "layers.*.mlp.body", MLP(dim=20, act="relu2", bias=True))
-    arch = vt.replace(arch, "layers.*.mixer.body.sees", Window(size=5))
+    arch = vt.replace(arch, "layers.*.mixer.body.mask", Window(size=5))
     model = vt.build(arch)
     ids, state = tokens(model), model.new_state(2, TOKENS)
     with torch.no_grad():

@@ -540,7 +540,7 @@ def test_a_wrong_window_shows_between_the_values_and_the_output(tmp_path: Path) 
     model = vt.load(tmp_path)
     for layer in model.layers:
         attention = layer.get_submodule("mixer.body")
-        attention.spec = replace(attention.spec, sees=Window(size=9))
+        attention.spec = replace(attention.spec, mask=Window(size=9))
     found = verify.first_difference(model, tmp_path, made.input_ids)
     assert found is not None
     assert (found.module, found.token) == ("layers.0.mixer.body.o", 8), "where the window of 8 first hides a token"

@@ -325,8 +325,8 @@ def test_latents_are_on_every_device_and_experts_may_be_spread() -> None:
     assert cut.state_bytes == whole.state.bytes
     assert spread.state_bytes == whole.state.bytes // 16
     parts = whole.parameters.by_part
-    others = sum(size for part, size in parts.items() if part not in ("experts", "mtp", "router correction"))
-    assert spread.weights_bytes == parts["experts"] // 16 + others + 4 * parts["router correction"]
+    others = sum(size for part, size in parts.items() if part not in ("experts", "mtp", "router selection bias"))
+    assert spread.weights_bytes == parts["experts"] // 16 + others + 4 * parts["router selection bias"]
 
 
 def test_state_is_cut_between_heads() -> None:

@@ -17,23 +17,23 @@ from vitruvius.native import library as native
 
 # ── attention ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
-PLAIN: dict[str, Any] = {"heads": 6, "kv": 2, "k_dim": 24, "v_dim": 16, "sees": "causal", "size": 0}
+PLAIN: dict[str, Any] = {"heads": 6, "kv": 2, "k_dim": 24, "v_dim": 16, "mask": "causal", "size": 0}
 ATTENTION: dict[str, dict[str, Any]] = {
     "causal": {},
     "many heads share a key": {"heads": 20, "kv": 1},
     "own keys": {"heads": 4, "kv": 4, "k_dim": 10, "v_dim": 12},
     "wide": {"heads": 3, "kv": 3, "k_dim": 64, "v_dim": 80, "scale": 0.125},
-    "window": {"sees": "window", "size": 21},
-    "window of one": {"sees": "window", "size": 1},
-    "chunk": {"sees": "chunk", "size": 24},
+    "window": {"mask": "window", "size": 21},
+    "window of one": {"mask": "window", "size": 1},
+    "chunk": {"mask": "chunk", "size": 24},
     "softcap": {"softcap": 1.5, "scale": 0.9},
-    "sinks": {"sinks": True, "sees": "window", "size": 9},
+    "sinks": {"sinks": True, "mask": "window", "size": 9},
     "bias": {"bias": 13},
     "length": {"length": 20},
     "first": {"first": 3},
     "latent": {"heads": 5, "kv": 1, "k_dim": 40, "v_dim": 0, "shared": 28},
-    "latent, many heads": {"heads": 18, "kv": 1, "k_dim": 24, "v_dim": 0, "shared": 18, "sees": "window", "size": 30},
-    "selected": {"sees": "selected", "size": 6},
+    "latent, many heads": {"heads": 18, "kv": 1, "k_dim": 24, "v_dim": 0, "shared": 18, "mask": "window", "size": 30},
+    "selected": {"mask": "selected", "size": 6},
 }
 
 
@@ -45,7 +45,7 @@ class Case:
         self.o = o = PLAIN | {"softcap": 0.0, "scale": 0.3, "shared": 0, "length": 0, "first": 0, "bias": 0} | options
         self.tokens, self.value_dim = tokens, o["v_dim"] or o["shared"]
         self.widths = [o["heads"] * o["k_dim"], o["kv"] * o["k_dim"], max(1, o["kv"] * o["v_dim"])]
-        picks = o["size"] + 1 if o["sees"] == "selected" else 0
+        picks = o["size"] + 1 if o["mask"] == "selected" else 0
         self.inputs = random(tokens, sum(self.widths) + max(1, picks), rng=rng)
         self.sinks = random(o["heads"], rng=rng) if o.get("sinks") else None
         self.bias = random(o["heads"], o["bias"], rng=rng) if o["bias"] else None
@@ -59,7 +59,7 @@ class Case:
     def plan(self, max_rows: int) -> PlanOfTest:
         o, plan = self.o, PlanOfTest(self.inputs, max_rows)
         q, k, v, chosen = plan.cut(*self.widths, self.inputs.shape[1] - sum(self.widths))
-        window = o["size"] if o["sees"] in ("window", "chunk") else 0
+        window = o["size"] if o["mask"] in ("window", "chunk") else 0
         state = plan.state(o["kv"], o["k_dim"], o["v_dim"], o["shared"], window)
         y = plan.buffer(o["heads"] * self.value_dim)
         plan.op("keep", k=k, v=v if o["v_dim"] else -1, state=state)
@@ -70,8 +70,8 @@ class Case:
             state=state,
             sinks=plan.vector(self.sinks),
             bias=plan.vector(self.bias),
-            selection=chosen if o["sees"] == "selected" else -1,
-            **{name: o[name] for name in ("heads", "scale", "softcap", "sees", "length", "first")},
+            selection=chosen if o["mask"] == "selected" else -1,
+            **{name: o[name] for name in ("heads", "scale", "softcap", "mask", "length", "first")},
             size=window,
         )
         plan.out(y)
@@ -81,11 +81,11 @@ class Case:
         """The positions that the query at p sees."""
         o, k = self.o, np.arange(p + 1)
         seen = k >= o["first"]
-        if o["sees"] == "window":
+        if o["mask"] == "window":
             seen &= p - k < o["size"]
-        if o["sees"] == "chunk":
+        if o["mask"] == "chunk":
             seen &= p // o["size"] == k // o["size"]
-        if o["sees"] == "selected":
+        if o["mask"] == "selected":
             seen &= np.isin(k, self.chosen[p, 1 : 1 + self.chosen[p, 0]])
         return np.flatnonzero(seen)
 
@@ -231,7 +231,7 @@ def test_bytes_of_a_sequence() -> None:
     """Windowed states keep their window and what a pass needs; the dtypes take what they say."""
     sizes = {}
     for window in (0, 64):
-        options = {"sees": "window", "size": 64} if window else {}
+        options = {"mask": "window", "size": 64} if window else {}
         case = Case(2, heads=4, kv=4, k_dim=64, v_dim=64, **options)
         with case.plan(max_rows=17).engine(SIMD[0]) as engine:
             for dtype in native.STATE_DTYPES:

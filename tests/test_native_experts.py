@@ -29,7 +29,9 @@ def random(*shape: int) -> Floats:
     return rng.standard_normal(shape).astype(np.float32)
 
 
-def route(plan: PlanOfTest, s: spec.Router, logits: int, correction: Any = None, scale: Any = None) -> dict[str, int]:
+def route(
+    plan: PlanOfTest, s: spec.Router, logits: int, selection_bias: Any = None, scale: Any = None
+) -> dict[str, int]:
     """The buffers that `route` fills."""
     k = s.active
     made = {"chosen": plan.buffer(k), "weights": plan.buffer(k), "groups": plan.buffer(-(-(2 + 4 * k) // 16) * 16)}
@@ -42,12 +44,12 @@ def route(plan: PlanOfTest, s: spec.Router, logits: int, correction: Any = None,
         "route",
         logits=logits,
         **made,
-        correction=plan.vector(correction),
+        selection_bias=plan.vector(selection_bias),
         expert_scale=plan.vector(scale),
         active=k,
         score=s.score,
         **groups,
-        normalize=-1.0 if s.normalize is None else s.normalize,
+        norm_topk_eps=-1.0 if s.norm_topk_eps is None else s.norm_topk_eps,
         scale=s.scale,
         softcap=s.softcap or 0.0,
         capacity=-1 if s.capacity is None else s.capacity,
@@ -55,13 +57,13 @@ def route(plan: PlanOfTest, s: spec.Router, logits: int, correction: Any = None,
     return made
 
 
-def routed(s: spec.Router, logits: Floats, correction: Floats, scale: Floats) -> tuple[Floats, Ints]:
+def routed(s: spec.Router, logits: Floats, selection_bias: Floats, scale: Floats) -> tuple[Floats, Ints]:
     """Weights and experts (N, K) of the torch router, whose matrix is the identity."""
     router = Router(s, s.experts)
     with torch.no_grad():
         router.weight.copy_(torch.eye(s.experts))
-        if s.correction:
-            router.correction.copy_(torch.from_numpy(correction))
+        if s.selection_bias:
+            router.selection_bias.copy_(torch.from_numpy(selection_bias))
         if s.expert_scale:
             router.expert_scale.copy_(torch.from_numpy(scale))
         weights, experts = router(torch.from_numpy(logits))
@@ -76,14 +78,14 @@ BEST_TWO, BEST = (
 )
 ROUTERS = {
     "plain": spec.Router(experts=8, active=2),
-    "normalised": spec.Router(experts=40, active=5, normalize=0.0),
-    "sigmoid": spec.Router(experts=37, active=3, score="sigmoid", normalize=1e-3, scale=2.5),
-    "corrected": spec.Router(experts=33, active=4, score="sigmoid", correction=True, normalize=1e-20),
-    "best two of each group": spec.Router(experts=32, active=4, score="sigmoid", correction=True, groups=BEST_TWO),
+    "normalised": spec.Router(experts=40, active=5, norm_topk_eps=0.0),
+    "sigmoid": spec.Router(experts=37, active=3, score="sigmoid", norm_topk_eps=1e-3, scale=2.5),
+    "corrected": spec.Router(experts=33, active=4, score="sigmoid", selection_bias=True, norm_topk_eps=1e-20),
+    "best two of each group": spec.Router(experts=32, active=4, score="sigmoid", selection_bias=True, groups=BEST_TWO),
     "best of each group": spec.Router(experts=30, active=6, groups=BEST, scale=16.0),
     "capped": spec.Router(experts=64, active=2, softcap=0.7, expert_scale=True),
     "full": spec.Router(experts=2, active=1, capacity=3),
-    "many": spec.Router(experts=512, active=10, normalize=0.0),
+    "many": spec.Router(experts=512, active=10, norm_topk_eps=0.0),
     "all": spec.Router(experts=5, active=5),
 }
 
@@ -91,12 +93,14 @@ ROUTERS = {
 @pytest.mark.parametrize("name", ROUTERS)
 def test_route(name: str) -> None:
     s = ROUTERS[name]
-    logits, correction, scale = random(13, s.experts), random(s.experts), random(s.experts)
-    weights, experts = routed(s, logits, correction, scale)
+    logits, selection_bias, scale = random(13, s.experts), random(s.experts), random(s.experts)
+    weights, experts = routed(s, logits, selection_bias, scale)
     for simd in SIMD:
         for field, wanted in (("weights", weights), ("chosen", experts)):
             plan = PlanOfTest(logits, max_rows=16)
-            made = route(plan, s, plan.x, correction if s.correction else None, scale if s.expert_scale else None)
+            made = route(
+                plan, s, plan.x, selection_bias if s.selection_bias else None, scale if s.expert_scale else None
+            )
             plan.out(made[field])
             with plan.engine(simd, 3) as engine:
                 got = engine.run(range(13))
@@ -146,7 +150,7 @@ class Experts:
     """Random experts, their plan and what they give."""
 
     def __init__(self, tokens: int, experts: int, active: int, width: int, dim: int, gated: bool, weigh: str) -> None:
-        self.router = spec.Router(experts=experts, active=active, normalize=0.0)
+        self.router = spec.Router(experts=experts, active=active, norm_topk_eps=0.0)
         self.gated, self.weigh, self.width, self.dim = gated, weigh, width, dim
         self.inputs = random(tokens, experts + width)
         self.gate, self.up = random(experts, dim, width) / width**0.5, random(experts, dim, width) / width**0.5
@@ -327,7 +331,7 @@ def test_wrong_sizes_are_refused() -> None:
 
     def no_room(plan: PlanOfTest) -> None:
         made = {"chosen": plan.buffer(2), "weights": plan.buffer(3), "groups": plan.buffer(16)}
-        plan.op("route", logits=plan.x, **made, active=narrow.active, normalize=-1.0, scale=1.0, capacity=-1)
+        plan.op("route", logits=plan.x, **made, active=narrow.active, norm_topk_eps=-1.0, scale=1.0, capacity=-1)
 
     refused(no_room, "no room")
 

@@ -210,10 +210,10 @@ def test_streams() -> None:
     mean = (corrected[:, 0] + corrected[:, 1] + matched) / n
     for simd in SIMD:
         plan = PlanOfTest(inputs)
-        given, coefficients, correction, out = plan.cut(n * width, n * n, n, width)
+        given, coefficients, selection_bias, out = plan.cut(n * width, n * n, n, width)
         y, result = plan.buffer(n * width), plan.buffer(width)
         plan.op("streams_predict", x=given, coefficients=coefficients, y=y, n=n)
-        plan.op("streams_correct", x=y, output=out, coefficients=correction, n=n, active=active)
+        plan.op("streams_correct", x=y, output=out, coefficients=selection_bias, n=n, active=active)
         plan.op("streams_match", x=out, y=plan.columns(y, 2 * width, width))
         plan.op("streams_mean", x=y, y=result, n=n)
         plan.out(result)

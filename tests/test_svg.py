@@ -60,7 +60,7 @@ def crowded() -> s.Decoder:
         )
 
     moe = s.MoE(
-        router=s.Router(experts=10, active=3, score="sigmoid", bias=True, softcap=30.0, correction=True, scale=2.5),
+        router=s.Router(experts=10, active=3, score="sigmoid", bias=True, softcap=30.0, selection_bias=True, scale=2.5),
         expert=s.MLP(dim=500, act="relu2"),
         shared=s.ScalarGated(body=s.MLP(dim=1000, act="relu2", bias=True)),
         weigh="input",
@@ -78,12 +78,12 @@ def motley() -> s.Decoder:
     arch = architecture("llama-3-8b")
     arch = s.edit(arch, "layers.1,3.mixer.body.kv", kept_by(0))
     values = s.KeyValue(heads=1, head_dim=64, v_dim=32)
-    both = s.Attention(heads=1, head_dim=64, kv=values, sees=s.Everything(), softmax=s.Softmax(scale=0.125))
+    both = s.Attention(heads=1, head_dim=64, kv=values, mask=s.Everything(), softmax=s.Softmax(scale=0.125))
     arch = s.edit(arch, "layers.5.mixer.body", both)
     indexer = s.Indexer(heads=4, dim=128, topk=2048, query_width=1024, norm=s.LayerNorm(), positions=None)
     arch = s.edit(arch, "layers.7.mlp.body", indexer)  # a body that no drawing knows
     arch = s.edit(arch, "layers.8.mlp.body", s.MLP(dim=10, act="relu"))
-    arch = s.edit(arch, "layers.9.mixer.body.sees", s.Chunk(size=10))
+    arch = s.edit(arch, "layers.9.mixer.body.mask", s.Chunk(size=10))
     return replace(arch, name="many kinds of layers <&\"'> with a name that goes on and on " * 3)
 
 
@@ -345,7 +345,7 @@ def expected(body: s.Spec) -> list[str]:
     """What must be told of a body, put together here from its fields."""
     match body:
         case s.Attention():
-            window = [f"sliding window of {body.sees.size:,}"] if isinstance(body.sees, s.Window) else []
+            window = [f"sliding window of {body.mask.size:,}"] if isinstance(body.mask, s.Window) else []
             groups = [f"{body.kv.heads} key/value head"] if body.kv.heads != body.heads else []
             rope = [f"θ = {body.positions.theta:,.0f}"] if isinstance(body.positions, s.RoPE) else []
             norm = (
@@ -407,7 +407,7 @@ def test_ladder_shows_every_layer_in_its_kind_s_colour() -> None:
     assert (len(local.cells), len(full.cells)) == (52, 10)
     cells = [(cell.y, "local") for cell in local.cells] + [(cell.y, "full") for cell in full.cells]
     order = [kind for _, kind in sorted(cells, reverse=True)]  # from the bottom
-    windows = ["local" if isinstance(x.branches[0].body.sees, s.Window) else "full" for x in arch.layers]
+    windows = ["local" if isinstance(x.branches[0].body.mask, s.Window) else "full" for x in arch.layers]
     assert order == windows
     assert local.role != full.role
     assert "52 of 62 layers: 0–4, 6–10, 12–16, …" in texts(drawn)
@@ -508,9 +508,9 @@ def test_a_part_that_is_another_is_marked_as_a_whole() -> None:
 
 def test_a_path_counts_for_the_layer_that_is_drawn() -> None:
     gemma = architecture("gemma-3-27b")
-    assert different(draw(gemma, {"layers.61.mixer.body.sees"})) >= {"layers.0.mixer.body"}
-    assert "layers.5.mixer.body" not in different(draw(gemma, {"layers.61.mixer.body.sees"}))
-    assert "layers.5.mixer.body" in different(draw(gemma, {"layers.11.mixer.body.sees"}))
+    assert different(draw(gemma, {"layers.61.mixer.body.mask"})) >= {"layers.0.mixer.body"}
+    assert "layers.5.mixer.body" not in different(draw(gemma, {"layers.61.mixer.body.mask"}))
+    assert "layers.5.mixer.body" in different(draw(gemma, {"layers.11.mixer.body.mask"}))
 
 
 def test_encoder_and_decoder_are_highlighted_apart() -> None:

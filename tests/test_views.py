@@ -269,9 +269,9 @@ def test_what_is_close_is_still_different() -> None:
 
 def test_places_that_differ_are_canonical_paths() -> None:
     difference = compare(arch("gemma-3-27b"), arch("mistral-small-3.1-24b"))
-    assert {"layers.0.mixer.body.kv.heads", "layers.61.mlp.post", "layers.0.mixer.body.sees"} <= difference.paths_a
+    assert {"layers.0.mixer.body.kv.heads", "layers.61.mlp.post", "layers.0.mixer.body.mask"} <= difference.paths_a
     assert {"embedding.tied", "layers.5.mixer.body.positions.scaling"} <= difference.paths_a
-    assert "layers.5.mixer.body.sees" not in difference.paths_a  # full attention, as everywhere in the other
+    assert "layers.5.mixer.body.mask" not in difference.paths_a  # full attention, as everywhere in the other
     assert not any(path.endswith(("mixer.pre", "mlp.pre", ".heads.heads")) for path in difference.paths_a)
     assert "layers.0.mixer.body.heads" not in difference.paths  # 32 on both sides
     assert "layers.39.mixer.body.kv.heads" in difference.paths_b

@@ -49,8 +49,8 @@ def afmoe(c: Config) -> Decoder:
             experts=c.size("num_experts"),
             active=c.size("num_experts_per_tok"),
             score="sigmoid",
-            correction=True,
-            normalize=1e-20,
+            selection_bias=True,
+            norm_topk_eps=1e-20,
             scale=c.number("route_scale"),
         ),
         expert=GatedMLP(dim=moe_dim, act=act),
@@ -75,7 +75,7 @@ def afmoe(c: Config) -> Decoder:
                 bias=bias,
                 k_norm=QKNorm(norm=norm),
             ),
-            sees=window(c, local),
+            mask=window(c, local),
             positions=rope(c, dim) if local else None,
             softmax=Softmax(scale=dim**-0.5),
             gate=OutputGate(),
@@ -110,7 +110,7 @@ def irregular(decoder: Decoder) -> list[Irregular]:
         Irregular("layers.*.mlp.pre", "model.layers.*.pre_mlp_layernorm"),
         Irregular("layers.*.mlp.post", "model.layers.*.post_mlp_layernorm"),
         Irregular("layers.*.mlp.body.router.weight", "model.layers.*.mlp.router.gate.weight"),
-        Irregular("layers.*.mlp.body.router.correction", "model.layers.*.mlp.expert_bias"),
+        Irregular("layers.*.mlp.body.router.selection_bias", "model.layers.*.mlp.expert_bias"),
     ]
 
 

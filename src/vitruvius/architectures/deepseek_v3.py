@@ -40,7 +40,7 @@ def deepseek_v3(c: Config) -> Decoder:
         v_dim=c.size("v_head_dim"),
         q=None if c.raw("q_lora_rank") is None else LowRank(rank=c.size("q_lora_rank"), norm=inner),
         kv=LowRank(rank=c.size("kv_lora_rank"), norm=inner),
-        sees=Causal(),
+        mask=Causal(),
         positions=rope(c, rotary, interleaved=c.flag("rope_interleave")),
         softmax=Softmax(scale=latent_scale(c, nope + rotary)),
         bias=c.flag("attention_bias"),

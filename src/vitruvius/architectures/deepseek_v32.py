@@ -40,7 +40,7 @@ def deepseek_v32(c: Config) -> Decoder:
         v_dim=c.size("v_head_dim"),
         q=LowRank(rank=c.size("q_lora_rank"), norm=inner),
         kv=LowRank(rank=c.size("kv_lora_rank"), norm=inner),
-        sees=Indexer(
+        mask=Indexer(
             heads=c.size("index_n_heads"),
             dim=c.size("index_head_dim"),
             topk=c.size("index_topk"),

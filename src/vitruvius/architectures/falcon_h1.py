@@ -39,7 +39,7 @@ def falcon_h1(c: Config) -> Decoder:
         q_bias=bias,
         o_bias=bias,
         kv=KeyValue(heads=c.size_or("num_key_value_heads", heads), head_dim=dim, v_dim=dim, bias=bias),
-        sees=Causal(),
+        mask=Causal(),
         positions=rope(c, dim),
         softmax=Softmax(scale=dim**-0.5 * c.number("key_multiplier")),
     )

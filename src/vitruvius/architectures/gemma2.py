@@ -44,7 +44,7 @@ def gemma2(c: Config) -> Decoder:
             q_bias=bias,
             o_bias=bias,
             kv=KeyValue(heads=c.size("num_key_value_heads"), head_dim=dim, v_dim=dim, bias=bias),
-            sees=window(c, kind == "sliding_attention"),
+            mask=window(c, kind == "sliding_attention"),
             positions=rope(c, dim),
             softmax=Softmax(
                 scale=c.number("query_pre_attn_scalar") ** -0.5, softcap=c.number_or_none("attn_logit_softcapping")

@@ -56,7 +56,7 @@ def gemma3(c: Config) -> Decoder:
             kv=KeyValue(
                 heads=c.size("num_key_value_heads"), head_dim=dim, v_dim=dim, bias=bias, k_norm=QKNorm(norm=norm)
             ),
-            sees=window(c, kind == "sliding_attention"),
+            mask=window(c, kind == "sliding_attention"),
             positions=ropes[kind],
             softmax=Softmax(scale=c.number("query_pre_attn_scalar") ** -0.5),
         )

@@ -27,7 +27,7 @@ def gemma3n(c: Config) -> s.Decoder:
         "full_attention": s.rope(c, dim, "full_attention"),
         "sliding_attention": s.rope(c, dim, "sliding_attention", theta="rope_local_base_freq"),
     }
-    keeper, hidden, sparsity = s.keepers(c, kinds), c.each("intermediate_size", count), sparsities(c, count)
+    keeper, hidden, sparsity = s.sharing_sources(c, kinds), c.each("intermediate_size", count), sparsities(c, count)
     own = s.KeyValue(
         heads=kv_heads,
         head_dim=dim,
@@ -53,7 +53,7 @@ def gemma3n(c: Config) -> s.Decoder:
             o_bias=bias,
             q_norm=s.QKNorm(norm=norm),
             kv=own if kept is None else s.LayerKeyValue(layer=kept, heads=kv_heads, head_dim=dim, v_dim=dim),
-            sees=s.window(c, kinds[i] == "sliding_attention"),
+            mask=s.window(c, kinds[i] == "sliding_attention"),
             positions=ropes[kinds[i]],
             softmax=s.Softmax(scale=1.0),
         )

@@ -18,7 +18,7 @@ def gemma4(c: Config) -> s.Decoder:
     norm, act = s.RMSNorm(eps=c.number("rms_norm_eps")), c.activation("hidden_activation")
     kinds = s.layer_types(c, count, ["sliding_attention" if (i + 1) % 6 else "full_attention" for i in range(count)])
     kinds[-1] = "full_attention"
-    keeper, shapes = s.keepers(c, kinds), key_value_heads(c, kinds)
+    keeper, shapes = s.sharing_sources(c, kinds), key_value_heads(c, kinds)
     c.expect("use_bidirectional_attention", None, False, "vision")
     unified, wider, dim = c.flag("attention_k_eq_v"), c.flag("use_double_wide_mlp"), c.size("intermediate_size")
     moe = experts(c, norm, act) if c.flag("enable_moe_block") else None
@@ -42,7 +42,7 @@ def gemma4(c: Config) -> s.Decoder:
             o_bias=bias,
             q_norm=s.QKNorm(norm=norm),
             kv=kv,
-            sees=s.window(c, kinds[i] == "sliding_attention"),
+            mask=s.window(c, kinds[i] == "sliding_attention"),
             positions=s.rope(c, kv.head_dim, kinds[i]),
             softmax=s.Softmax(scale=1.0),
         )
@@ -76,7 +76,7 @@ def gemma4(c: Config) -> s.Decoder:
 
 def experts(c: Config, norm: s.RMSNorm, act: s.Activation) -> s.MoE:
     count, active, unit = c.size("num_experts"), c.size("top_k_experts"), s.UnitNorm(eps=norm.eps)
-    router = s.Router(experts=count, active=active, normalize=0.0, norm=unit, expert_scale=True)
+    router = s.Router(experts=count, active=active, norm_topk_eps=0.0, norm=unit, expert_scale=True)
     return s.MoE(router=router, expert=s.GatedMLP(dim=c.size("moe_intermediate_size"), act=act), norm=norm)
 
 

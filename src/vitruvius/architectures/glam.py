@@ -40,7 +40,7 @@ def glam(c: Config) -> Decoder:
         heads=heads,
         head_dim=dim,
         kv=KeyValue(heads=heads, head_dim=dim, v_dim=dim),
-        sees=Causal(),
+        mask=Causal(),
         positions=RelativeBias(
             buckets=c.size("relative_attention_num_buckets"),
             max_distance=c.size("relative_attention_max_distance"),
@@ -51,7 +51,7 @@ def glam(c: Config) -> Decoder:
     c.expect("tie_word_embeddings", True)
     dense = GatedMLP(dim=inner, act=c.activation("hidden_act"))
     moe = MoE(
-        router=Router(experts=c.size("num_experts"), active=c.size("num_experts_per_tok"), normalize=0.0),
+        router=Router(experts=c.size("num_experts"), active=c.size("num_experts_per_tok"), norm_topk_eps=0.0),
         expert=MLP(dim=inner, act=c.activation("expert_act")),
     )
 

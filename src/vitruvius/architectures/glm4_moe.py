@@ -40,7 +40,7 @@ def glm4_moe(c: Config) -> Decoder:
         q_bias=bias,
         q_norm=per_head,
         kv=KeyValue(heads=c.size_or("num_key_value_heads", heads), head_dim=dim, v_dim=dim, bias=bias, k_norm=per_head),
-        sees=Causal(),
+        mask=Causal(),
         positions=rope(c, dim),
         softmax=Softmax(scale=dim**-0.5),
     )

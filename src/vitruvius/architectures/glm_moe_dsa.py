@@ -52,7 +52,7 @@ def glm_moe_dsa(c: Config) -> Decoder:
             v_dim=c.size("v_head_dim"),
             q=LowRank(rank=rank, norm=inner),
             kv=LowRank(rank=c.size("kv_lora_rank"), norm=inner),
-            sees=indexer if owner == i else LayerIndexer(layer=owner, topk=topk),
+            mask=indexer if owner == i else LayerIndexer(layer=owner, topk=topk),
             positions=rope(c, rotary, interleaved=True),
             softmax=Softmax(scale=latent_scale(c, nope + rotary)),
             bias=c.flag("attention_bias"),

@@ -40,7 +40,7 @@ def gpt2(c: Config) -> Decoder:
             q_bias=True,
             o_bias=True,
             kv=KeyValue(heads=heads, head_dim=head_dim, v_dim=head_dim, bias=True),
-            sees=Causal(),
+            mask=Causal(),
             softmax=Softmax(scale=scale / (i + 1) if c.flag("scale_attn_by_inverse_layer_idx") else scale),
         )
         return Layer(branches=(Branch(name="mixer", pre=norm, body=attention), Branch(name="mlp", pre=norm, body=mlp)))

@@ -42,7 +42,7 @@ def gpt_oss(c: Config) -> Decoder:
     experts, active = c.size("num_local_experts"), c.size("num_experts_per_tok")
     moe = MoE(
         # a softmax over all, divided by the sum of the chosen, is the softmax of the chosen logits
-        router=Router(experts=experts, active=active, normalize=0.0, bias=True),
+        router=Router(experts=experts, active=active, norm_topk_eps=0.0, bias=True),
         expert=GatedMLP(dim=c.size("intermediate_size"), act=act, bias=True),
     )
 
@@ -53,7 +53,7 @@ def gpt_oss(c: Config) -> Decoder:
             q_bias=bias,
             o_bias=bias,
             kv=KeyValue(heads=c.size("num_key_value_heads"), head_dim=dim, v_dim=dim, bias=bias),
-            sees=window(c, kind == "sliding_attention"),
+            mask=window(c, kind == "sliding_attention"),
             positions=rope(c, dim),
             softmax=Softmax(scale=dim**-0.5, sinks=True),
         )

@@ -42,7 +42,7 @@ def granite_hybrid(c: Config) -> Decoder:
         q_bias=bias,
         o_bias=bias,
         kv=KeyValue(heads=c.size_or("num_key_value_heads", heads), head_dim=dim, v_dim=dim, bias=bias),
-        sees=Causal(),
+        mask=Causal(),
         positions=rope(c, dim) if c.raw("position_embedding_type") == "rope" else None,
         softmax=Softmax(scale=c.number("attention_multiplier")),
     )
@@ -77,7 +77,7 @@ def feedforward(c: Config) -> GatedMLP | MoE:
     shared = GatedMLP(dim=c.size("shared_intermediate_size"), act=act)
     if not c.count("num_local_experts"):
         return shared
-    router = Router(experts=c.size("num_local_experts"), active=c.size("num_experts_per_tok"), normalize=0.0)
+    router = Router(experts=c.size("num_local_experts"), active=c.size("num_experts_per_tok"), norm_topk_eps=0.0)
     return MoE(router=router, expert=GatedMLP(dim=c.size("intermediate_size"), act=act), shared=shared)
 
 

@@ -40,7 +40,7 @@ def grok(c: Config) -> Decoder:
         heads=heads,
         head_dim=dim,
         kv=KeyValue(heads=c.size("num_key_value_heads"), head_dim=dim, v_dim=dim),
-        sees=Causal(),
+        mask=Causal(),
         positions=RoPE(theta=c.number("rope_theta"), dim=dim),
         softmax=Softmax(
             scale=dim**-0.5,

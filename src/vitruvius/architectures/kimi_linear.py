@@ -43,7 +43,7 @@ def kimi_linear(c: Config) -> Decoder:
         v_dim=c.size("v_head_dim"),
         q=None if c.raw("q_lora_rank") is None else LowRank(rank=c.size("q_lora_rank"), norm=inner),
         kv=LowRank(rank=c.size("kv_lora_rank"), norm=inner),
-        sees=Causal(),
+        mask=Causal(),
         positions=None,
         softmax=Softmax(scale=(nope + shared_key) ** -0.5),
         bias=c.flag("attention_bias"),

@@ -47,8 +47,8 @@ def laguna(c: Config) -> Decoder:
             experts=c.size("num_experts"),
             active=c.size("num_experts_per_tok"),
             score="sigmoid",
-            correction=True,
-            normalize=0.0,
+            selection_bias=True,
+            norm_topk_eps=0.0,
             scale=c.number("moe_routed_scaling_factor"),
             softcap=c.number("moe_router_logit_softcapping") or None,
         ),
@@ -68,7 +68,7 @@ def laguna(c: Config) -> Decoder:
             kv=KeyValue(
                 heads=c.size("num_key_value_heads"), head_dim=dim, v_dim=dim, bias=bias, k_norm=QKNorm(norm=norm)
             ),
-            sees=window(c, kinds[i] == "sliding_attention"),
+            mask=window(c, kinds[i] == "sliding_attention"),
             positions=rope(c, dim, kinds[i]),
             softmax=Softmax(scale=dim**-0.5),
             gate=gate,
@@ -92,7 +92,7 @@ def irregular(decoder: Decoder) -> list[Irregular]:
     mlp = "model.layers.*.mlp"
     return [
         Irregular("layers.*.mixer.body.gate.weight", "model.layers.*.self_attn.g_proj.weight"),
-        Irregular("layers.*.mlp.body.router.correction", f"{mlp}.experts.e_score_correction_bias"),
+        Irregular("layers.*.mlp.body.router.selection_bias", f"{mlp}.experts.e_score_correction_bias"),
         Irregular("layers.*.mlp.body.shared", f"{mlp}.shared_expert"),
     ]
 

@@ -40,7 +40,7 @@ def lfm2(c: Config) -> Decoder:
         head_dim=dim,
         q_norm=per_head,
         kv=KeyValue(heads=c.size_or("num_key_value_heads", heads), head_dim=dim, v_dim=dim, k_norm=per_head),
-        sees=Causal(),
+        mask=Causal(),
         positions=rope(c, dim),
         softmax=Softmax(scale=dim**-0.5),
     )
@@ -82,8 +82,8 @@ def feedforward(c: Config, count: int) -> list[GatedMLP | MoE]:
         experts=c.size("num_experts"),
         active=c.size("num_experts_per_tok"),
         score="sigmoid",
-        correction=c.flag("use_expert_bias"),
-        normalize=1e-6 if c.flag("norm_topk_prob") else None,
+        selection_bias=c.flag("use_expert_bias"),
+        norm_topk_eps=1e-6 if c.flag("norm_topk_prob") else None,
         scale=c.number("routed_scaling_factor"),
     )
     moe = MoE(router=router, expert=GatedMLP(dim=c.size("moe_intermediate_size"), act="silu"))
@@ -98,7 +98,7 @@ def irregular(decoder: Decoder) -> list[Irregular]:
         "mixer.body.o.weight": "self_attn.out_proj.weight",
         "mlp.pre": "ffn_norm",
         "mlp.body": "feed_forward",
-        "mlp.body.router.correction": "feed_forward.expert_bias",
+        "mlp.body.router.selection_bias": "feed_forward.expert_bias",
     }
     for ours, theirs in (("gate", "w1"), ("up", "w3"), ("down", "w2")):
         names[f"mlp.body.{ours}.weight"] = f"feed_forward.{theirs}.weight"

@@ -34,7 +34,7 @@ def llama(c: Config) -> Decoder:
         q_bias=bias,
         o_bias=bias,
         kv=KeyValue(heads=c.size_or("num_key_value_heads", heads), head_dim=dim, v_dim=dim, bias=bias),
-        sees=Causal(),
+        mask=Causal(),
         positions=rope(c, dim),
         softmax=Softmax(scale=dim**-0.5),
     )

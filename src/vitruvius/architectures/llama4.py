@@ -71,7 +71,7 @@ def llama4(c: Config) -> Decoder:
             kv=KeyValue(
                 heads=c.size_or("num_key_value_heads", heads), head_dim=dim, v_dim=dim, bias=bias, k_norm=qk_norm
             ),
-            sees=Chunk(size=c.size("attention_chunk_size")) if chunked[i] else Causal(),
+            mask=Chunk(size=c.size("attention_chunk_size")) if chunked[i] else Causal(),
             positions=rope(c, dim, interleaved=True) if rotates[i] else None,
             softmax=Softmax(scale=dim**-0.5, temperature=None if rotates[i] else temperature),
         )

@@ -59,7 +59,7 @@ def mimo_v2_flash(c: Config) -> Decoder:
                 bias=bias,
                 v_scale=1.0 if v_scale is None else v_scale,
             ),
-            sees=Causal() if full[i] else Window(size=window_size(c)),
+            mask=Causal() if full[i] else Window(size=window_size(c)),
             positions=rope(c, dim, "full_attention")
             if full[i]
             else rope(c, dim, "sliding_attention", theta="swa_rope_theta"),

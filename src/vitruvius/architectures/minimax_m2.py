@@ -43,7 +43,7 @@ def minimax_m2(c: Config) -> Decoder:
         head_dim=dim,
         q_norm=over,
         kv=KeyValue(heads=c.size_or("num_key_value_heads", heads), head_dim=dim, v_dim=dim, k_norm=over),
-        sees=Causal(),
+        mask=Causal(),
         positions=positions,
         softmax=Softmax(scale=dim**-0.5),
     )
@@ -52,8 +52,8 @@ def minimax_m2(c: Config) -> Decoder:
             experts=c.size("num_local_experts"),
             active=c.size("num_experts_per_tok"),
             score="sigmoid",
-            correction=True,
-            normalize=0.0,
+            selection_bias=True,
+            norm_topk_eps=0.0,
         ),
         expert=GatedMLP(dim=c.size("intermediate_size"), act=c.activation("hidden_act")),
     )
@@ -79,7 +79,7 @@ def irregular(decoder: Decoder) -> list[Irregular]:
     ours, theirs = "layers.*.mlp.body", "model.layers.*.block_sparse_moe"
     return [
         Irregular(ours, theirs),
-        Irregular(f"{ours}.router.correction", f"{theirs}.e_score_correction_bias"),
+        Irregular(f"{ours}.router.selection_bias", f"{theirs}.e_score_correction_bias"),
         Irregular(f"{ours}.experts.gate.weight", f"{theirs}.experts.{{}}.w1.weight"),
         Irregular(f"{ours}.experts.up.weight", f"{theirs}.experts.{{}}.w3.weight"),
         Irregular(f"{ours}.experts.down.weight", f"{theirs}.experts.{{}}.w2.weight"),

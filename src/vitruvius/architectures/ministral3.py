@@ -32,7 +32,7 @@ def ministral3(c: Config) -> Decoder:
         heads=heads,
         head_dim=dim,
         kv=KeyValue(heads=c.size_or("num_key_value_heads", heads), head_dim=dim, v_dim=dim),
-        sees=window(c),
+        mask=window(c),
         positions=rope(c, dim),
         softmax=Softmax(scale=dim**-0.5, temperature=query_temperature(c)),
     )

@@ -31,7 +31,7 @@ def mistral(c: Config) -> Decoder:
         heads=heads,
         head_dim=dim,
         kv=KeyValue(heads=c.size_or("num_key_value_heads", heads), head_dim=dim, v_dim=dim),
-        sees=window(c),
+        mask=window(c),
         positions=rope(c, dim),
         softmax=Softmax(scale=dim**-0.5),
     )

@@ -35,12 +35,12 @@ def mixtral(c: Config) -> Decoder:
         heads=heads,
         head_dim=dim,
         kv=KeyValue(heads=c.size_or("num_key_value_heads", heads), head_dim=dim, v_dim=dim),
-        sees=window(c),
+        mask=window(c),
         positions=rope(c, dim),
         softmax=Softmax(scale=dim**-0.5),
     )
     moe = MoE(
-        router=Router(experts=c.size("num_local_experts"), active=c.size("num_experts_per_tok"), normalize=0.0),
+        router=Router(experts=c.size("num_local_experts"), active=c.size("num_experts_per_tok"), norm_topk_eps=0.0),
         expert=GatedMLP(dim=c.size("intermediate_size"), act=c.activation("hidden_act")),
     )
     layer = Layer(branches=(Branch(name="mixer", pre=norm, body=attention), Branch(name="mlp", pre=norm, body=moe)))

@@ -81,7 +81,7 @@ def body(c: Config, kind: str) -> Mamba2 | Attention | MoE | MLP:
         case "full_attention":
             dim, heads = head_dim(c), c.size("num_attention_heads")
             kv = KeyValue(heads=c.size_or("num_key_value_heads", heads), head_dim=dim, v_dim=dim)
-            return Attention(heads=heads, head_dim=dim, kv=kv, sees=Causal(), softmax=Softmax(scale=dim**-0.5))
+            return Attention(heads=heads, head_dim=dim, kv=kv, mask=Causal(), softmax=Softmax(scale=dim**-0.5))
         case "moe":
             router = noaux_tc_router(c)
             expert = MLP(dim=c.size("moe_intermediate_size"), act=act)

@@ -43,7 +43,7 @@ def olmo3(c: Config) -> Decoder:
             o_bias=bias,
             q_norm=over,
             kv=KeyValue(heads=c.size_or("num_key_value_heads", heads), head_dim=dim, v_dim=dim, bias=bias, k_norm=over),
-            sees=window(c, kind == "sliding_attention"),
+            mask=window(c, kind == "sliding_attention"),
             positions=rope(c, dim, kind),
             softmax=Softmax(scale=dim**-0.5),
         )

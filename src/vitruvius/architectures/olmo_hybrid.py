@@ -49,7 +49,7 @@ def olmo_hybrid(c: Config) -> Decoder:
         o_bias=bias,
         q_norm=over,
         kv=KeyValue(heads=c.size_or("num_key_value_heads", heads), head_dim=dim, v_dim=dim, bias=bias, k_norm=over),
-        sees=Causal(),
+        mask=Causal(),
         positions=None if rope_settings(c).raw("rope_theta") is None else rope(c, dim),
         softmax=Softmax(scale=dim**-0.5),
     )

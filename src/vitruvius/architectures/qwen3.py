@@ -53,7 +53,7 @@ def qwen3(c: Config) -> Decoder:
                 bias=bias,
                 k_norm=QKNorm(norm=norm),
             ),
-            sees=window(c, sliding[i]),
+            mask=window(c, sliding[i]),
             positions=rope(c, dim),
             softmax=Softmax(scale=dim**-0.5),
         )
@@ -90,7 +90,7 @@ def mixture(c: Config, count: int) -> list[MoE | None]:
     router = Router(
         experts=c.size("num_experts", "num_local_experts"),
         active=c.size("num_experts_per_tok"),
-        normalize=0.0 if c.flag("norm_topk_prob") else None,
+        norm_topk_eps=0.0 if c.flag("norm_topk_prob") else None,
     )
     moe = MoE(router=router, expert=GatedMLP(dim=c.size("moe_intermediate_size"), act=c.activation("hidden_act")))
     dense, step = c.items("mlp_only_layers"), c.size("decoder_sparse_step")

@@ -48,7 +48,7 @@ def qwen3_5(c: Config) -> Decoder:
         o_bias=bias,
         q_norm=per_head,
         kv=KeyValue(heads=c.size_or("num_key_value_heads", heads), head_dim=dim, v_dim=dim, bias=bias, k_norm=per_head),
-        sees=Causal(),
+        mask=Causal(),
         positions=rope(c, dim),
         softmax=Softmax(scale=dim**-0.5),
         gate=OutputGate(bias=bias),
@@ -80,7 +80,7 @@ def feedforward(c: Config) -> GatedMLP | MoE:
     if c.raw("model_type") == "qwen3_5_text":
         return GatedMLP(dim=c.size("intermediate_size"), act=act)
     return MoE(
-        router=Router(experts=c.size("num_experts"), active=c.size("num_experts_per_tok"), normalize=0.0),
+        router=Router(experts=c.size("num_experts"), active=c.size("num_experts_per_tok"), norm_topk_eps=0.0),
         expert=GatedMLP(dim=c.size("moe_intermediate_size"), act=act),
         shared=ScalarGated(body=GatedMLP(dim=c.size("shared_expert_intermediate_size"), act=act)),
     )

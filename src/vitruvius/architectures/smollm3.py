@@ -48,7 +48,7 @@ def smollm3(c: Config) -> Decoder:
             q_bias=bias,
             o_bias=bias,
             kv=KeyValue(heads=c.size_or("num_key_value_heads", heads), head_dim=dim, v_dim=dim, bias=bias),
-            sees=window(c, sliding and kinds[i] == "sliding_attention"),
+            mask=window(c, sliding and kinds[i] == "sliding_attention"),
             positions=positions if rotates[i] else None,
             softmax=Softmax(scale=dim**-0.5),
         )

@@ -47,9 +47,9 @@ def switch_transformers(c: Config) -> Decoder:
 
     def layer(i: int, sparse: bool, encodes: bool) -> Layer:
         table = RelativeBias(buckets=buckets, max_distance=distance, bidirectional=encodes)
-        positions, sees = LayerBias(layer=0) if i else table, Everything() if encodes else Causal()
-        mixer = Attention(heads=heads, head_dim=dim, kv=own, sees=sees, positions=positions, softmax=softmax)
-        cross = Attention(heads=heads, head_dim=dim, kv=across, sees=Everything(), softmax=softmax)
+        positions, mask = LayerBias(layer=0) if i else table, Everything() if encodes else Causal()
+        mixer = Attention(heads=heads, head_dim=dim, kv=own, mask=mask, positions=positions, softmax=softmax)
+        cross = Attention(heads=heads, head_dim=dim, kv=across, mask=Everything(), softmax=softmax)
         bodies = {"mixer": mixer} | ({} if encodes else {"cross": cross}) | {"mlp": moe if sparse else mlp}
         return Layer(branches=tuple(Branch(name=name, pre=norm, body=body) for name, body in bodies.items()))
 

@@ -72,7 +72,7 @@ class Counted:
         return self.weight.role == "matmul"
 
     @property
-    def once(self) -> bool:
+    def encoder_side(self) -> bool:
         """Whether it works on the encoder's tokens, once for a sequence."""
         return on_the_encoder(self.node)
 
@@ -83,9 +83,11 @@ class Counted:
 
 
 def counted(arch: Decoder) -> list[Counted]:
-    """All weights, multi-token prediction's too; what is stored but not trained is named ("router correction")."""
+    """All weights, multi-token prediction's too; what is stored but not trained is named ("router selection bias")."""
     return [
-        Counted(f"{part} {name}" if weight.role == "buffer" and part != MTP else part, name, weight, node)
+        Counted(
+            f"{part} {name.replace('_', ' ')}" if weight.role == "buffer" and part != MTP else part, name, weight, node
+        )
         for node, part in headed(arch)
         for name, weight in node.spec.weights(node.width).items()
         if weight.role != "constant"
@@ -116,7 +118,7 @@ def flops(nodes: Iterable[tuple[Node, str]], weights: Iterable[Counted], context
     for weight in weights:
         if weight.product and weight.part != MTP:
             prefill[weight.part] += 2 * weight.passes * context * batch
-            decode[weight.part] += 0 if weight.once else 2 * weight.passes
+            decode[weight.part] += 0 if weight.encoder_side else 2 * weight.passes
     for node, part in nodes:
         if whole := node.spec.flops(context, tokens=context):
             prefill[weightless(part)] += whole * batch
@@ -127,4 +129,4 @@ def flops(nodes: Iterable[tuple[Node, str]], weights: Iterable[Counted], context
 
 def on_the_encoder(node: Node) -> bool:
     """Whether the part works on the encoder's tokens, once for a sequence."""
-    return any(spec.once for spec in (*node.above, node.spec))
+    return any(spec.encoder_side for spec in (*node.above, node.spec))

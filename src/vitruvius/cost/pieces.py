@@ -94,7 +94,7 @@ def _flops(arch: Decoder) -> dict[str, dict[str, list[dict[str, Any]]]]:
         for mixer in part.mixers:
             if mixer.spec.flops(2, 2):
                 prefill.setdefault(part.part, []).append((partial(_over_all, mixer.spec), mixer.count))
-                decode.setdefault(part.part, []).append((mixer.spec.flops, 0 if mixer.once else mixer.count))
+                decode.setdefault(part.part, []).append((mixer.spec.flops, 0 if mixer.encoder_side else mixer.count))
     return {
         phase: {part: curve(functions).to_list() for part, functions in split.items()}
         for phase, split in (("prefill", prefill), ("decode_per_token", decode))
@@ -212,7 +212,7 @@ def _read_weights(weights: Iterable[_Sized]) -> list[dict[str, Any]]:
     for each in weights:
         of, weight = each.counted, each.counted.weight
         rows = weight.shape[0] if weight.role == "table" else None
-        groups.setdefault((min(of.uses, 1.0), rows, not of.once, each.shares), Counter()).update(each.bytes)
+        groups.setdefault((min(of.uses, 1.0), rows, not of.encoder_side, each.shares), Counter()).update(each.bytes)
     return [
         {"bytes": dict(sizes), "uses": uses, "rows": rows, "decode": decode, "share": [_number(s) for s in shares]}
         for (uses, rows, decode, shares), sizes in groups.items()
@@ -240,7 +240,7 @@ def _of(moved: Callable[[Spec, int], Mapping[str | None, int]], dtype: str | Non
 
 
 def _sum(mixers: Iterable[Mixer], of: Callable[[Spec, int], int], prompt: bool) -> list[dict[str, Any]]:
-    used = [mixer for mixer in mixers if prompt or not mixer.once]
+    used = [mixer for mixer in mixers if prompt or not mixer.encoder_side]
     return curve([(partial(of, mixer.spec), mixer.count) for mixer in used]).to_list()
 
 

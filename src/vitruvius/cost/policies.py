@@ -143,7 +143,7 @@ def _kind(spec: Spec) -> str:
         return "indexer"
     if isinstance(spec, Attention) and isinstance(spec.kv, UnifiedKeyValue):
         return "unified"
-    return "chunk" if isinstance(spec, Attention) and isinstance(spec.sees, Chunk) else "keys"
+    return "chunk" if isinstance(spec, Attention) and isinstance(spec.mask, Chunk) else "keys"
 
 
 # ------------------------------------------------------------------ the policies

@@ -150,7 +150,7 @@ def _step(part: Work, setting: Setting, group: int, tokens: int, prompt: bool) -
     tensor = setting.layout.tensor
     seen = group if part.last else tokens
     passes = ceil(seen / setting.chunk)
-    running = [weight for weight in part.weights if prompt or not weight.once]
+    running = [weight for weight in part.weights if prompt or not weight.encoder_side]
     moved: float = passes * sum(weight_bytes(weight, setting, seen / passes) for weight in running)
     moved += group * sum(_state_bytes(mixer, setting, prompt) for mixer in part.mixers)
     sent = [sent_bytes(each, setting, seen) for each in part.sent]
@@ -190,7 +190,7 @@ def _experts(weight: Counted, setting: Setting, tokens: float) -> float:
 
 def _state_bytes(mixer: Mixer, setting: Setting, prompt: bool) -> float:
     """Of one sequence, on one of the devices that its heads are cut among."""
-    if mixer.once and not prompt:
+    if mixer.encoder_side and not prompt:
         return 0.0
     elements = written(mixer.spec, setting.context) if prompt else read(mixer.spec, setting.context)
     size = sum(count * bits(dtype or setting.state) / 8 for dtype, count in elements.items())

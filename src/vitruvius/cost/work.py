@@ -46,7 +46,7 @@ class Mixer:
 
     spec: Spec
     count: int
-    once: bool
+    encoder_side: bool
 
 
 @dataclass(frozen=True)
@@ -77,14 +77,14 @@ class Work:
 
     def products(self, prompt: bool, tensor: int = 1) -> Fraction:
         """Operations of matrix products for one token, on one of `tensor` devices."""
-        used = [w for w in self.weights if w.product and (prompt or not w.once)]
+        used = [w for w in self.weights if w.product and (prompt or not w.encoder_side)]
         return sum((2 * w.passes * share(w.weight, tensor) for w in used), Fraction(0))
 
     def scores(self, context: int, prompt: bool, tensor: int = 1) -> Fraction:
         """Operations without weights for the token at position `context`, or for a whole prompt, of one sequence on one
         of `tensor` devices."""
         count = prefill_flops if prompt else decode_flops
-        used = [m for m in self.mixers if prompt or not m.once]
+        used = [m for m in self.mixers if prompt or not m.encoder_side]
         return sum((m.count * count(m.spec, context) * cut(m.spec, tensor) for m in used), Fraction(0))
 
 
@@ -109,7 +109,9 @@ def work(arch: Decoder) -> tuple[Work, ...]:
         Work(
             name,
             tuple(weights.get(name, ())),
-            tuple(Mixer(spec, count, once) for (spec, once), count in mixers.get(name, Counter()).items()),
+            tuple(
+                Mixer(spec, count, encoder_side) for (spec, encoder_side), count in mixers.get(name, Counter()).items()
+            ),
             _together(sent.get(name, ())),
             last=name == Head.part,
         )
@@ -176,7 +178,7 @@ def _visible(spec: Attention | LatentAttention, context: int) -> int:
     """The keys that the query at position `context` sees."""
     if isinstance(spec, Attention) and isinstance(spec.kv, EncoderKeyValue):
         return context
-    return spec.sees.pairs(context) - spec.sees.pairs(context - 1)
+    return spec.mask.pairs(context) - spec.mask.pairs(context - 1)
 
 
 def cut(spec: Spec, tensor: int) -> Fraction:

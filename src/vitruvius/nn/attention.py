@@ -131,7 +131,7 @@ class Attention(Twin[spec.Attention]):
                 (k, v), keys = call.encoder(self.path, self.kv)
         if (bias := self.relative(keys, call)) is not None:
             how = replace(how, bias=bias)
-        y = merge_heads(attention(q, k, v, call.mask(s.sees, keys), how))
+        y = merge_heads(attention(q, k, v, call.mask(s.mask, keys), how))
         return self.o(self.gated(x, y, s.gate) if s.gate else y)
 
     def relative(self, keys: Keys, call: Call) -> Tensor | None:
@@ -189,7 +189,7 @@ class LatentAttention(Twin[spec.LatentAttention]):
     kv_b: nn.Linear
     o: nn.Linear
     softmax: Softmax
-    sees: Indexer
+    mask: Indexer
 
     def forward(self, x: Tensor, call: Call) -> Tensor:
         """x (B, T, W) -> (B, T, W); the latents and rotary keys are kept in the call's state, if it has one."""
@@ -205,7 +205,7 @@ class LatentAttention(Twin[spec.LatentAttention]):
         q = torch.cat((q_nope, q_rope), -1)
         q, how = call.scores(s.softmax, q, self.softmax.sinks if s.softmax.sinks else None)
         form = self.expanded if s.form(x.shape[1]) == "expanded" else self.absorbed
-        mask = self.sees(x, q_latent, call) if isinstance(s.sees, spec.Indexer) else call.mask(s.sees, keys)
+        mask = self.mask(x, q_latent, call) if isinstance(s.mask, spec.Indexer) else call.mask(s.mask, keys)
         return self.o(merge_heads(form(q, latent, key, mask, how)))
 
     def expanded(self, q: Tensor, latent: Tensor, key: Tensor, mask: Mask, how: Scores) -> Tensor:

@@ -51,7 +51,7 @@ class Call:
         self._biases: dict[tuple[int, object], Tensor] = {}
         self._tables: dict[tuple[spec.RoPE, torch.dtype], tuple[Tensor, Tensor]] = {}
         self._kept_tables: dict[tuple[spec.RoPE, object], tuple[Tensor, Tensor]] = {}
-        self._masks: dict[tuple[spec.Sees, object], Mask] = {}
+        self._masks: dict[tuple[spec.Mask, object], Mask] = {}
         self.layer_inputs: Tensor | None = None  # (B, T, layers, channels), each layer's own input where there are such
         self._kept: dict[int, tuple[tuple[Tensor, ...], Keys]] = {}
         self._chosen: dict[int, Mask] = {}
@@ -139,30 +139,30 @@ class Call:
                 sharpen = torch.where(self.positions > length, ratio, 1.0)
                 return q, replace(how, sharpen=sharpen[:, None, :, None].to(q.dtype))
 
-    def mask(self, sees: spec.Sees, keys: Keys) -> Mask:
+    def mask(self, mask: spec.Mask, keys: Keys) -> Mask:
         """What each new token sees of `keys`."""
-        if isinstance(sees, spec.LayerIndexer):
-            return self._chosen[sees.layer]
-        geometry = (sees, keys.geometry)
+        if isinstance(mask, spec.LayerIndexer):
+            return self._chosen[mask.layer]
+        geometry = (mask, keys.geometry)
         if geometry not in self._masks:
-            self._masks[geometry] = self._mask(sees, keys)
+            self._masks[geometry] = self._mask(mask, keys)
         return self._masks[geometry]
 
-    def _mask(self, sees: spec.Sees, keys: Keys) -> Mask:
-        if isinstance(sees, spec.Everything):
+    def _mask(self, mask: spec.Mask, keys: Keys) -> Mask:
+        if isinstance(mask, spec.Everything):
             return Mask() if keys.real is None else Mask(keys.real[:, None, None])
-        if keys.span and _plain(sees, *keys.span):  # every row sees the same, and simple rules serve
+        if keys.span and _plain(mask, *keys.span):  # every row sees the same, and simple rules serve
             first, last = keys.span
             if self.positions.shape[1] == 1:
                 return Mask()
             if last - first == self.positions.shape[1]:
                 return Mask(causal=True)
-        return Mask(visible(sees, self.positions, keys.positions)[:, None])
+        return Mask(visible(mask, self.positions, keys.positions)[:, None])
 
 
-def _plain(sees: spec.Sees, first: int, last: int) -> bool:
+def _plain(mask: spec.Mask, first: int, last: int) -> bool:
     """Whether nothing but the order of positions hides a key, among the positions first … last − 1."""
-    match sees:
+    match mask:
         case spec.Window(size=size):
             return last - first <= size
         case spec.Chunk(size=size):
@@ -170,12 +170,12 @@ def _plain(sees: spec.Sees, first: int, last: int) -> bool:
     return True
 
 
-def visible(sees: spec.Sees, queries: Tensor, keys: Tensor) -> Tensor:
+def visible(mask: spec.Mask, queries: Tensor, keys: Tensor) -> Tensor:
     """Whether a query at one absolute position sees a key at another: (B or 1, T) and (B or 1, S) -> bool (B or 1, T,
     S)."""
     q, k = queries[:, :, None], keys[:, None, :]
     seen = k <= q
-    match sees:
+    match mask:
         case spec.Window(size=size):
             return seen & (q - k < size)
         case spec.Chunk(size=size):

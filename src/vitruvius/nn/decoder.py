@@ -304,8 +304,8 @@ class Decoder(Twin[spec.Decoder]):
                 tokens[module.path] = TokenState(growing, batch, capacity, slack, dtype, device)
             if constant:
                 fixed[module.path] = FixedState(constant, batch, dtype, device)
-            if once := {name: entry for name, entry in declared.items() if isinstance(entry, spec.Static)}:
-                static[module.path] = once
+            if entries := {name: entry for name, entry in declared.items() if isinstance(entry, spec.Static)}:
+                static[module.path] = entries
         encoder = EncoderState(static, batch, encoder_capacity, dtype, device) if self.spec.encoder else None
         return State(tokens, fixed, batch, capacity, encoder)
 

@@ -97,7 +97,7 @@ class Router(Twin[spec.Router]):
 
     weight: Tensor
     bias: Tensor
-    correction: Tensor
+    selection_bias: Tensor
     norm: nn.Module
     expert_scale: Tensor
 
@@ -109,13 +109,13 @@ class Router(Twin[spec.Router]):
         if s.softcap is not None:
             logits = s.softcap * torch.tanh(logits / s.softcap)
         scores = logits.softmax(-1) if s.score == "softmax" else logits.sigmoid()
-        ranks = scores + self.correction if s.correction else scores
+        ranks = scores + self.selection_bias if s.selection_bias else scores
         if s.groups:
             ranks = self.limit(ranks, s.groups)
         experts = ranks.topk(s.active, -1).indices
         weights = scores.gather(-1, experts)
-        if s.normalize is not None:
-            weights = weights / (weights.sum(-1, keepdim=True) + s.normalize)
+        if s.norm_topk_eps is not None:
+            weights = weights / (weights.sum(-1, keepdim=True) + s.norm_topk_eps)
         if s.expert_scale:
             weights = weights * self.expert_scale[experts]
         return weights * s.scale, experts

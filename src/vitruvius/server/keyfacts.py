@@ -110,8 +110,8 @@ def _attention(nodes: list[Node]) -> list[str]:
 
 def _features(arch: Decoder, nodes: list[Node]) -> list[str]:
     """What sets an architecture apart, beside its attention."""
-    found = [SEEN[type(n.spec.sees)] for n in _attending(nodes) if type(n.spec.sees) in SEEN]
-    if {type(n.spec.sees) for n in _attending(nodes)} > {Causal}:
+    found = [SEEN[type(n.spec.mask)] for n in _attending(nodes) if type(n.spec.mask) in SEEN]
+    if {type(n.spec.mask) for n in _attending(nodes)} > {Causal}:
         found.append("local and global")
     told = {
         "QK norm": any(isinstance(n.spec, Attention) and n.spec.q_norm for n in nodes),

@@ -15,9 +15,9 @@ from .attention import (
     LengthTemperature,
     LogTemperature,
     LowRank,
+    Mask,
     OutputGate,
     QKNorm,
-    Sees,
     Softmax,
     UnifiedKeyValue,
     Window,
@@ -45,7 +45,6 @@ from .config import (
     bamba_mixer,
     gated_delta_net,
     head_dim,
-    keepers,
     latent_scale,
     layer_types,
     no_rope_layers,
@@ -54,6 +53,7 @@ from .config import (
     rope,
     rope_settings,
     scaling,
+    sharing_sources,
     window,
 )
 from .decoder import MTP, Body, Branch, Decoder, Embedding, Encoder, Head, Layer, Norm, Parallel, Scale

@@ -67,7 +67,7 @@ class Everything(Spec):
         return context * context
 
 
-Sees = Causal | Window | Chunk | Everything | Indexer | LayerIndexer
+Mask = Causal | Window | Chunk | Everything | Indexer | LayerIndexer
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -209,7 +209,7 @@ class Attention(Spec):
     heads: Size
     head_dim: Size
     kv: KeyValue | UnifiedKeyValue | LayerKeyValue | EncoderKeyValue
-    sees: Sees
+    mask: Mask
     softmax: Softmax
     positions: RoPE | RelativeBias | LayerBias | None = None
     q_norm: QKNorm | None = None
@@ -234,7 +234,7 @@ class Attention(Spec):
             raise ValueError(f"queries of {self.head_dim} channels cannot meet keys of {self.kv.head_dim}")
         if isinstance(self.positions, RoPE) and self.positions.dim > self.head_dim:
             raise ValueError(f"RoPE over {self.positions.dim} channels does not fit a head of {self.head_dim}")
-        if isinstance(self.kv, EncoderKeyValue) and (self.positions or not isinstance(self.sees, Everything)):
+        if isinstance(self.kv, EncoderKeyValue) and (self.positions or not isinstance(self.mask, Everything)):
             raise ValueError("cross-attention sees everything that the encoder gives, without positions")
 
     def parts(self, width: int) -> dict[str, Part]:
@@ -256,10 +256,10 @@ class Attention(Spec):
         return weights
 
     def state(self) -> dict[str, State]:
-        kv, window = self.kv, self.sees.window
+        kv, window = self.kv, self.mask.window
         if isinstance(kv, EncoderKeyValue):
             return {"k": Static((kv.heads, kv.head_dim)), "v": Static((kv.heads, kv.v_dim))}
-        if isinstance(kv, LayerKeyValue) or isinstance(self.sees, Everything):
+        if isinstance(kv, LayerKeyValue) or isinstance(self.mask, Everything):
             return {}
         if isinstance(kv, UnifiedKeyValue):
             return {"v": PerToken((kv.heads, kv.head_dim), window)}
@@ -269,7 +269,7 @@ class Attention(Spec):
         }
 
     def flops(self, context: int, tokens: int = 1, form: str | None = None) -> int:
-        pairs = self.sees.pairs(context) - self.sees.pairs(context - tokens)
+        pairs = self.mask.pairs(context) - self.mask.pairs(context - tokens)
         if isinstance(self.kv, EncoderKeyValue):
             pairs = tokens * context
         return 2 * self.heads * (self.head_dim + self.kv.v_dim) * pairs
@@ -299,7 +299,7 @@ class LatentAttention(Spec):
     v_dim: Size
     q: LowRank | None
     kv: LowRank
-    sees: Sees
+    mask: Mask
     softmax: Softmax
     positions: RoPE | None
     bias: bool = False
@@ -315,16 +315,16 @@ class LatentAttention(Spec):
         "kv_norm": "kv_a_layernorm",
         "kv_b": "kv_b_proj",
         "o": "o_proj",
-        "sees": "indexer",
+        "mask": "indexer",
         "softmax": "",
     }
 
     def check(self) -> None:
         if self.positions and self.positions.dim != self.rope_dim:
             raise ValueError(f"RoPE over {self.positions.dim} channels, but the rotary key has {self.rope_dim}")
-        if isinstance(self.sees, Indexer) and (self.q is None or self.q.rank != self.sees.query_width):
+        if isinstance(self.mask, Indexer) and (self.q is None or self.q.rank != self.mask.query_width):
             raise ValueError(
-                f"the indexer reads latent queries of {self.sees.query_width} channels, which are not there"
+                f"the indexer reads latent queries of {self.mask.query_width} channels, which are not there"
             )
 
     def parts(self, width: int) -> dict[str, Part]:
@@ -333,7 +333,7 @@ class LatentAttention(Spec):
             parts["q_norm"] = Part(self.q.norm, self.q.rank)
         if self.softmax.sinks:
             parts["softmax"] = Part(self.softmax, self.heads)
-        return parts | (slots(width, sees=self.sees) if isinstance(self.sees, Indexer) else {})
+        return parts | (slots(width, mask=self.mask) if isinstance(self.mask, Indexer) else {})
 
     def weights(self, width: int) -> dict[str, Weight]:
         stream, latent = width_axis(width), (Axis("latent", 1, self.kv.rank),)
@@ -349,12 +349,12 @@ class LatentAttention(Spec):
         return weights | linear("o", stream, (Axis("heads", self.heads, self.v_dim),), self.bias)
 
     def state(self) -> dict[str, State]:
-        window = self.sees.window
+        window = self.mask.window
         return {"latent": PerToken((self.kv.rank,), window), "key": PerToken((self.rope_dim,), window)}
 
     def flops(self, context: int, tokens: int = 1, form: str | None = None) -> int:
         """`form` is "expanded" or "absorbed"; by default the first for several tokens, the second for one."""
-        pairs = self.sees.pairs(context) - self.sees.pairs(context - tokens)
+        pairs = self.mask.pairs(context) - self.mask.pairs(context - tokens)
         if (form or self.form(tokens)) == "expanded":
             return 2 * self.heads * (self.nope_dim + self.rope_dim + self.v_dim) * pairs
         return 2 * self.heads * (2 * self.kv.rank + self.rope_dim) * pairs

@@ -134,7 +134,7 @@ class Spec:
 
     part: ClassVar[str | None] = None  # the heading under which cost counts it and what it contains
     mixes: ClassVar[bool] = False  # whether tokens meet here, so that its module takes the call that they share
-    once: ClassVar[bool] = False  # whether it works on the encoder's tokens, once for a sequence, and so all below it
+    encoder_side: ClassVar[bool] = False  # whether it works on the encoder's tokens, once a sequence; so all below
     spelling: ClassVar[
         Mapping[str, str]
     ] = {}  # own slot or weight -> its usual Hugging Face name, relative to this part

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from math import isfinite
 from typing import Any
 
-from .attention import Causal, LogTemperature, Sees, Window
+from .attention import Causal, LogTemperature, Mask, Window
 from .feedforward import Activation, ExpertGroups, Router
 from .norm import GatedNorm
 from .position import LinearScaling, Llama3Scaling, Proportional, RoPE, Scaling, YaRN, yarn_mscale
@@ -217,7 +217,7 @@ def layer_types(
     return kinds
 
 
-def keepers(c: Config, kinds: Sequence[str]) -> list[int | None]:
+def sharing_sources(c: Config, kinds: Sequence[str]) -> list[int | None]:
     """For each layer the earlier one whose keys and values it uses, None where it has its own: the last
     `num_kv_shared_layers` use those of the last layer of their kind before them."""
     first = len(kinds) - c.count("num_kv_shared_layers")
@@ -227,7 +227,7 @@ def keepers(c: Config, kinds: Sequence[str]) -> list[int | None]:
     return [None if i < first else last[kind] for i, kind in enumerate(kinds)]
 
 
-def window(c: Config, sliding: bool = True) -> Sees:
+def window(c: Config, sliding: bool = True) -> Mask:
     """A window of `sliding_window` keys where it is `sliding` and the key is set, else all that came before."""
     if c.raw("sliding_window") is None or not sliding:
         return Causal()
@@ -351,9 +351,9 @@ def noaux_tc_router(c: Config) -> Router:
         experts=c.size("num_experts" if "num_experts" in c else "n_routed_experts", "num_local_experts"),
         active=c.size("num_experts_per_tok", "num_experts_per_token"),
         score="sigmoid",
-        correction=True,
+        selection_bias=True,
         groups=ExpertGroups(count=c.size("n_group", "num_expert_group"), active=c.size("topk_group"), score="top2_sum"),
-        normalize=1e-20 if c.flag("norm_topk_prob", "moe_renormalize") else None,
+        norm_topk_eps=1e-20 if c.flag("norm_topk_prob", "moe_renormalize") else None,
         scale=1.0 if c.raw("routed_scaling_factor") is None else c.number("routed_scaling_factor"),
     )
 

@@ -139,7 +139,7 @@ class Encoder(Spec):
     final_norm: Norm
 
     part: ClassVar[str] = "norms"
-    once: ClassVar[bool] = True
+    encoder_side: ClassVar[bool] = True
     spelling: ClassVar[Mapping[str, str]] = {"embedding": "embed_tokens", "final_norm": "final_layer_norm"}
 
     def check(self) -> None:

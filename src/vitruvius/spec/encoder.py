@@ -57,7 +57,7 @@ class EncoderKeyValue(Spec):
     head_dim: Size
     v_dim: Size
 
-    once: ClassVar[bool] = True
+    encoder_side: ClassVar[bool] = True
     spelling: ClassVar[Mapping[str, str]] = {"k": "k_proj", "v": "v_proj"}
 
     def weights(self, width: int) -> dict[str, Weight]:

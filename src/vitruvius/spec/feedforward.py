@@ -102,10 +102,10 @@ class Router(Spec):
 
     Args:
         score: how logits become scores, over all experts.
-        correction: a stored bias per expert that is added for selecting, never for weighing (arXiv 2408.15664).
+        selection_bias: a stored bias per expert that is added for selecting, never for weighing (arXiv 2408.15664).
         groups: limits the selection.
-        normalize: the epsilon with which the chosen weights are divided by their sum; None leaves them as they are. A
-            softmax over all that is normalised over the chosen is the softmax of the chosen (gpt-oss).
+        norm_topk_eps: the epsilon with which the chosen weights are divided by their sum; None leaves them as they
+            are. A softmax over all that is normalised over the chosen is the softmax of the chosen (gpt-oss).
         scale: multiplies the weights at the end.
         norm: of what is scored.
         expert_scale: whether each expert's weight is multiplied by a learned number of its own.
@@ -119,9 +119,9 @@ class Router(Spec):
     experts: Size
     active: Size
     score: Literal["softmax", "sigmoid"] = "softmax"
-    correction: bool = False
+    selection_bias: bool = False
     groups: ExpertGroups | None = None
-    normalize: float | None = None
+    norm_topk_eps: float | None = None
     scale: float = 1.0
     bias: bool = False
     softcap: float | None = None
@@ -130,7 +130,7 @@ class Router(Spec):
     expert_scale: bool = False
 
     part: ClassVar[str] = "router"
-    spelling: ClassVar[Mapping[str, str]] = {"correction": "e_score_correction_bias"}
+    spelling: ClassVar[Mapping[str, str]] = {"selection_bias": "e_score_correction_bias"}
 
     def check(self) -> None:
         if self.active > self.experts:
@@ -149,8 +149,8 @@ class Router(Spec):
     def weights(self, width: int) -> dict[str, Weight]:
         experts = (Axis("experts", self.experts),)
         weights = {"weight": Weight((experts, width_axis(width)))}
-        if self.correction:
-            weights["correction"] = Weight((experts,), role="buffer", initial=0.0, dtype="float32")
+        if self.selection_bias:
+            weights["selection_bias"] = Weight((experts,), role="buffer", initial=0.0, dtype="float32")
         if self.bias:
             weights["bias"] = vector(experts, initial=0.0)
         if self.expert_scale:

@@ -52,7 +52,7 @@ NAMES: dict[type[s.Spec], Names] = {
     s.MTP: {"norm": ("norm", "module's")},
     s.Branch: {"scale": "branch scale", "skip": "residual scale"},
     s.Attention: {
-        "sees": "attention sees",
+        "mask": "attention sees",
         "positions": ("positions", "rotary"),
         "heads": "query heads",
         "q_norm": ("norm", "query"),
@@ -71,7 +71,7 @@ NAMES: dict[type[s.Spec], Names] = {
     },
     s.LayerKeyValue: {"layer": "keys and values of layer", "heads": "key/value heads"},
     s.LatentAttention: {
-        "sees": "attention sees",
+        "mask": "attention sees",
         "positions": ("positions", "rotary"),
         "heads": "heads",
         "nope_dim": "head dim without RoPE",
@@ -109,7 +109,7 @@ NAMES: dict[type[s.Spec], Names] = {
         "experts": "experts",
         "active": "experts per token",
         "score": "router scores",
-        "correction": "selection bias",
+        "selection_bias": "selection bias",
         "groups": "expert groups",
         "scale": "expert weights scaled by",
         "bias": ("biases", "router"),
@@ -264,7 +264,7 @@ def _(spec: s.Router, role: str) -> list[Aspect]:
     one_group = spec.groups is not None and spec.groups.count == 1
     return [
         *([Aspect("expert groups", None, ("groups",))] if one_group else []),
-        Aspect("expert weights", spec.normalize, ("normalize",), show=weighed),
+        Aspect("expert weights", spec.norm_topk_eps, ("norm_topk_eps",), show=weighed),
     ]
 
 

@@ -294,7 +294,7 @@ def _parameters() -> Spec:
                     "x": {
                         "field": "parameters",
                         "type": "quantitative",
-                        "stack": "normalize",
+                        "stack": "norm_topk_eps",
                         "axis": {"title": "share of the parameters", "format": "%", "tickCount": 5},
                     },
                     "order": {"field": "order", "type": "quantitative"},

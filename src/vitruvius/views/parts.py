@@ -133,14 +133,14 @@ class _Tree:
             self.layers |= {f"encoder.layers.{kind.indices[0]}": len(kind.indices) for kind in kinds(arch.encoder)}
 
     def _count(self, node: Node, context: int) -> None:
-        once = any(spec.once for spec in (*node.above, node.spec))
+        encoder_side = any(spec.encoder_side for spec in (*node.above, node.spec))
         apart = node.path.startswith(MTP)
         for name, weight, shape in node.weights():
             if weight.role != "constant":
-                used = weight.role == "matmul" and not once
+                used = weight.role == "matmul" and not encoder_side
                 flops = round(2 * prod(shape) * node.uses * weight.uses) if used else 0
                 self._add(name, prod(shape), flops, apart)
-        if work := 0 if once else node.spec.flops(context):
+        if work := 0 if encoder_side else node.spec.flops(context):
             self._add(node.path, 0, work, apart)
 
     def _add(self, path: str, parameters: int, flops: int, apart: bool) -> None:

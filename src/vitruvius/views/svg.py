@@ -86,7 +86,7 @@ def draw(arch: Decoder, highlight: Iterable[str] = frozenset(), theme: Theme | N
     residual sums, the final norm, the output layer. Cards show the insides; a letter marks what they belong to.
 
     Args:
-        highlight: canonical paths ("layers.0.mixer.body.sees"): what they name and what holds it gets another colour.
+        highlight: canonical paths ("layers.0.mixer.body.mask"): what they name and what holds it gets another colour.
         theme: the colours; None leaves them to the style sheet of the page that the drawing stands in.
     """
     drawn = figure(arch, Highlight.of(arch, highlight))

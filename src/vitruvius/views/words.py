@@ -133,7 +133,7 @@ def _(spec: s.Attention) -> list[str]:
         said += [f"values × {number(kv.v_scale)}"] if kv.v_scale != 1.0 else []
     else:
         said.append(f"keys and values: {title(kv)}")
-    said += [phrase(spec.sees), phrase(spec.positions) if spec.positions else "no RoPE"]
+    said += [phrase(spec.mask), phrase(spec.positions) if spec.positions else "no RoPE"]
     if isinstance(spec.positions, s.RoPE) and spec.positions.dim < spec.head_dim:
         said.append(f"RoPE on {spec.positions.dim} of {spec.head_dim} channels")
     said += _normed(norms) + _scores(spec)
@@ -178,7 +178,7 @@ def _(spec: s.LatentAttention) -> list[str]:
         f"keys and values from a latent of {number(spec.kv.rank)}: {phrase(spec.kv.norm)}",
         f"queries from a latent of {number(spec.q.rank)}: {phrase(spec.q.norm)}" if spec.q else "queries directly",
         f"kept per token: {number(spec.kv.rank)} + {spec.rope_dim}",
-        phrase(spec.sees),
+        phrase(spec.mask),
         phrase(spec.positions) if spec.positions else "no RoPE",
         *_scores(spec),
     ]
@@ -231,7 +231,7 @@ def _(spec: s.Attention | s.LatentAttention) -> dict[str, str]:
     shared = spec.kv if isinstance(spec.kv, s.LayerKeyValue) else None
     return {
         "mixer": title(spec),
-        "sees": "full" if isinstance(spec.sees, s.Causal) else phrase(spec.sees),
+        "mask": "full" if isinstance(spec.mask, s.Causal) else phrase(spec.mask),
         "positions": "NoPE" if rope is None else "RoPE" if isinstance(rope, s.RoPE) else title(rope),
         "theta": f"theta {number(rope.theta)}" if isinstance(rope, s.RoPE) else "",
         "kv": f"kv of {shared.layer}" if shared else "",
@@ -453,7 +453,7 @@ def _(spec: s.Router) -> str:
 @facts.register
 def _(spec: s.Router) -> list[str]:
     said = [f"{spec.score} scores"]
-    if spec.correction:
+    if spec.selection_bias:
         said.append("selection bias")
     if spec.groups and spec.groups.count > 1:
         said += facts(spec.groups)
@@ -462,7 +462,7 @@ def _(spec: s.Router) -> list[str]:
     said += ["biases"] if spec.bias else []
     said += [f"logits capped at {number(spec.softcap)}"] if spec.softcap is not None else []
     said += [f"at most {number(spec.capacity)} tokens for an expert"] if spec.capacity is not None else []
-    said += ["weights normalised"] if spec.normalize is not None else []
+    said += ["weights normalised"] if spec.norm_topk_eps is not None else []
     return said + ([f"weights × {number(spec.scale)}"] if spec.scale != 1.0 else [])
 
 

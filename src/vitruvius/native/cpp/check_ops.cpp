@@ -127,7 +127,7 @@ void check(Checker& c, const op_keep& o) {
 
 void check(Checker& c, const op_attend& o) {
     const StateSpec& s = c.state(o.state);
-    const bool limited = o.sees == sees_kind::window || o.sees == sees_kind::chunk;
+    const bool limited = o.mask == mask_kind::window || o.mask == mask_kind::chunk;
     require(s.tokens() && s.value_dim() >= 1, "the state has no values");
     require(o.heads >= 1 && o.heads % s.heads == 0, "heads do not share keys evenly");
     c.exact({{o.q, int64_t{o.heads} * s.k_dim}, {o.y, int64_t{o.heads} * s.value_dim()}});
@@ -135,7 +135,7 @@ void check(Checker& c, const op_attend& o) {
     require(o.bias < 0 || c.size(o.bias) % o.heads == 0, "the bias does not fit the heads");
     require(o.softcap >= 0 && o.length != 1, "softcap or length is out of range");
     require(limited ? within(o.size, 1, s.window ? s.window : MOST) : !s.window, "the state keeps not what is seen");
-    require((o.sees == sees_kind::selected) == (o.selection >= 0), "a selection is needed where it is what is seen");
+    require((o.mask == mask_kind::selected) == (o.selection >= 0), "a selection is needed where it is what is seen");
     c.wide({{o.selection, 2}});
     const AttendShape shape{s, o.heads};
     c.needs(2 * c.threads * shape.result * FLOAT, shape.local * FLOAT);
@@ -154,7 +154,7 @@ void check(Checker& c, const op_route& o) {
     require(within(o.active, 1, experts), "there are fewer experts than are active");
     require(o.active <= c.width(o.chosen) && o.active <= c.width(o.weights), "chosen experts have no room");
     flat(c, o.groups, 2 + 4 * int64_t{o.active});
-    c.sized({{o.correction, experts}, {o.expert_scale, experts}});
+    c.sized({{o.selection_bias, experts}, {o.expert_scale, experts}});
     if (o.group_count) {
         require(o.group_count <= 1024 && size * o.group_count == experts, "experts do not form equal groups");
         require(within(o.group_active, 1, o.group_count), "there are fewer groups than are active");

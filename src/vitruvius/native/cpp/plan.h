@@ -19,7 +19,7 @@ typedef float number;
 #define VT_CHOICES(C)                                                                       \
     C(norm_kind, rms, layer, unit)                                                          \
     C(act_kind, none, silu, gelu, gelu_tanh, relu, relu2, sigmoid, softplus, tanh, clamped) \
-    C(sees_kind, causal, window, chunk, selected)                                           \
+    C(mask_kind, causal, window, chunk, selected)                                           \
     C(score_kind, softmax, sigmoid)                                                         \
     C(group_score_kind, max, top2_sum)                                                      \
     C(pointwise_kind, add, mul, act, gate, vector, softcap, gaussian_topk)
@@ -79,14 +79,14 @@ VT_OP(keep, rows, buffer k; maybe_buffer v; sequence_state state;)
 // `first` is the lowest position that is seen. Heads of q are k_dim apart, those of y v_dim. 0 is "none" for softcap,
 // length, first
 VT_OP(attend, all, buffer q; written_buffer y; sequence_state state; count heads; number scale, softcap;
-      maybe_vector sinks; sees_kind sees; count size; maybe_buffer selection; maybe_vector bias; count length, first;)
+      maybe_vector sinks; mask_kind mask; count size; maybe_buffer selection; maybe_vector bias; count length, first;)
 // selection (1 + topk int32) = how many, and the positions with the highest Σ weights[h] · relu(q[h] · key) from `first` on,
 // ascending
 VT_OP(index, all, buffer q, weights; sequence_state state; written_buffer selection; count heads, topk, first;)
 // logits (experts) → chosen (active int32), weights (active) and groups (2 + 4 · active int32: pairs sorted by expert)
-VT_OP(route, all, buffer logits; written_buffer chosen, weights, groups; maybe_vector correction, expert_scale;
+VT_OP(route, all, buffer logits; written_buffer chosen, weights, groups; maybe_vector selection_bias, expert_scale;
       count active; score_kind score; count group_count, group_active; group_score_kind group_score;
-      number normalize, scale, softcap; integer capacity;)
+      number norm_topk_eps, scale, softcap; integer capacity;)
 // as glu with the chosen experts' copies of the matrix: y (active · ⌈dim⌉₁₆), rows in the order of `groups`
 VT_OP(experts_glu, all, buffer x; written_buffer y; buffer groups; maybe_buffer weights; weight_matrix matrix;
       maybe_vector bias; count active; act_kind act; number gate_scale, limit, alpha, offset;)

@@ -77,7 +77,7 @@ def _keep(b: Builder, s: spec.Attention, path: str, k: Buffer | None, v: Buffer 
                 rotate(b, rope, k, kv.heads, kv.head_dim)
         case _:
             raise not_lowered(kv, path)
-    state = b.state(State(kv.heads, kv.head_dim, kv.v_dim, window=s.sees.window or 0))
+    state = b.state(State(kv.heads, kv.head_dim, kv.v_dim, window=s.mask.window or 0))
     b.op("keep", k=k, v=v, state=state)
     if layer_of(path) >= 0:
         b.shared["state", layer_of(path)] = state
@@ -127,24 +127,24 @@ def attend(
         bias=bias,
         length=length,
         first=b.shared.get("first", 0),
-        **_seen(b, s.sees, path),
+        **_seen(b, s.mask, path),
     )
 
 
-def _seen(b: Builder, sees: spec.Sees, path: str) -> dict[str, Any]:
+def _seen(b: Builder, mask: spec.Mask, path: str) -> dict[str, Any]:
     """The fields that say what is seen."""
-    match sees:
+    match mask:
         case spec.Causal():
-            return {"sees": "causal"}
+            return {"mask": "causal"}
         case spec.Window(size=size):
-            return {"sees": "window", "size": size}
+            return {"mask": "window", "size": size}
         case spec.Chunk(size=size):
-            return {"sees": "chunk", "size": size}
+            return {"mask": "chunk", "size": size}
         case spec.Indexer():
-            return {"sees": "selected", "selection": b.shared["selection", path]}
+            return {"mask": "selected", "selection": b.shared["selection", path]}
         case spec.LayerIndexer(layer=layer) if ("selection", layer) in b.shared:
-            return {"sees": "selected", "selection": b.shared["selection", layer]}
-    raise not_lowered(sees, path)
+            return {"mask": "selected", "selection": b.shared["selection", layer]}
+    raise not_lowered(mask, path)
 
 
 def _bias(b: Builder, s: spec.Attention, path: str) -> int | None:
@@ -191,7 +191,7 @@ def latent_attention(b: Builder, s: spec.LatentAttention, width: int, path: str,
             rotate(b, s.positions, kv.columns(rank, s.rope_dim), 1, s.rope_dim)
         else:
             b.op("copy", x=turning, y=turned, heads=s.heads, x_step=dim, y_step=kept, width=s.rope_dim)
-        state = b.state(State(1, kept, 0, rank, s.sees.window or 0))
+        state = b.state(State(1, kept, 0, rank, s.mask.window or 0))
         b.op("keep", k=kv, state=state)
         y, out = b.buffer(s.heads * rank), b.buffer(s.heads * s.v_dim)
         attend(b, s, path, q, y, state)
@@ -208,14 +208,14 @@ def _latents(b: Builder, s: spec.LatentAttention, path: str, x: Buffer) -> tuple
         queries, kv = project(b, x, Linear(f"{path}.q", rows), kv_a)
     else:
         inputs, inner = [Linear(f"{path}.q_a", s.q.rank, s.bias), kv_a], [Linear(f"{path}.q_b", rows)]
-        if isinstance(s.sees, spec.Indexer):
-            inputs += [Linear(f"{path}.sees.k", s.sees.dim), Linear(f"{path}.sees.head_weights", s.sees.heads)]
-            inner += [Linear(f"{path}.sees.q", s.sees.heads * s.sees.dim)]
+        if isinstance(s.mask, spec.Indexer):
+            inputs += [Linear(f"{path}.mask.k", s.mask.dim), Linear(f"{path}.mask.head_weights", s.mask.heads)]
+            inner += [Linear(f"{path}.mask.q", s.mask.heads * s.mask.dim)]
         q_latent, kv, *index = project(b, x, *inputs)
         lower(b, s.q.norm, s.q.rank, f"{path}.q_norm", q_latent, Target(q_latent))
         queries, *index_q = project(b, q_latent, *inner)
-        if isinstance(s.sees, spec.Indexer):
-            choose(b, s.sees, path, index_q[0], index[0], index[1])
+        if isinstance(s.mask, spec.Indexer):
+            choose(b, s.mask, path, index_q[0], index[0], index[1])
     latent = kv.columns(0, s.kv.rank)
     lower(b, s.kv.norm, s.kv.rank, f"{path}.kv_norm", latent, Target(latent))
     return queries, kv
@@ -223,7 +223,7 @@ def _latents(b: Builder, s: spec.LatentAttention, path: str, x: Buffer) -> tuple
 
 def choose(b: Builder, s: spec.Indexer, path: str, q: Buffer, k: Buffer, weights: Buffer) -> None:
     """The keys that each query sees, for the attention at `path` and for later layers."""
-    lower(b, s.norm, s.dim, f"{path}.sees.norm", k, Target(k))
+    lower(b, s.norm, s.dim, f"{path}.mask.norm", k, Target(k))
     if s.positions:
         rotate(b, s.positions, q, s.heads, s.dim)
         rotate(b, s.positions, k, 1, s.dim)

@@ -74,7 +74,7 @@ def _keys_and_values(card: Card, spec: s.Attention, kv: s.KeyValue, k: Column, v
         card.norm(v, "kv.v_norm", kv.v_norm, "kv.v_norm")
     if kv.v_scale != 1.0:
         card.step("kv.v_scale", v.next(ROW), f"× {number(kv.v_scale)}", fields="kv.v_scale")
-    if isinstance(spec.sees, s.Everything):
+    if isinstance(spec.mask, s.Everything):
         return
     level = min(k.y, v.y)
     for column, slot in ((k, "kv.k"), (v, "kv.v")):
@@ -139,8 +139,8 @@ def _weighted_sum(
         card.step("softcap", scores.next(ROW), f"{cap} · tanh(scores ÷ {cap})", fields="softmax.softcap")
     if spec.positions and not isinstance(spec.positions, s.RoPE):
         card.step("positions", scores.next(ROW), "+ relative bias", fields="positions", about=phrase(spec.positions))
-    text = f"{_masked(spec.sees)}{' with sinks' if softmax.sinks else ''}"
-    card.step("softmax", scores.next(ROW), text, fields="sees softmax.sinks", about=phrase(spec.sees))
+    text = f"{_masked(spec.mask)}{' with sinks' if softmax.sinks else ''}"
+    card.step("softmax", scores.next(ROW), text, fields="mask softmax.sinks", about=phrase(spec.mask))
     bottom = scores.y - ARROW
     scores.arrow(bottom)
     v.arrow(bottom)
@@ -161,8 +161,8 @@ def _gated(card: Card, spec: s.Attention, gate: s.OutputGate, column: Column, ou
     column.turn((column.x, times.center[1]), (times.right, times.center[1]))
 
 
-def _masked(sees: s.Sees) -> str:
-    match sees:
+def _masked(mask: s.Mask) -> str:
+    match mask:
         case s.Everything():
             return "softmax over all"
         case s.Indexer(topk=topk) | s.LayerIndexer(topk=topk):

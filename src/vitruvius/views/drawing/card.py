@@ -126,11 +126,11 @@ def look_of(spec: s.Spec) -> s.Spec:
     """`spec` without what its card does not show: parts that look the same share one."""
     match spec:
         case s.Attention():
-            sees = s.Causal() if isinstance(spec.sees, (s.Window, s.Chunk)) else spec.sees
+            mask = s.Causal() if isinstance(spec.mask, (s.Window, s.Chunk)) else spec.mask
             kv = replace(spec.kv, layer=0) if isinstance(spec.kv, s.LayerKeyValue) else spec.kv
-            return replace(spec, sees=sees, kv=kv, positions=_look_of_positions(spec.positions))
-        case s.LatentAttention(sees=s.Indexer(topk=topk) | s.LayerIndexer(topk=topk)):
-            return replace(spec, sees=s.LayerIndexer(layer=0, topk=topk))
+            return replace(spec, mask=mask, kv=kv, positions=_look_of_positions(spec.positions))
+        case s.LatentAttention(mask=s.Indexer(topk=topk) | s.LayerIndexer(topk=topk)):
+            return replace(spec, mask=s.LayerIndexer(layer=0, topk=topk))
         case s.MLP() | s.GatedMLP():
             return replace(spec, dim=1)
     return spec

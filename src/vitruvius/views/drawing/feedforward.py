@@ -95,21 +95,21 @@ def _routing(router: s.Router, width: int) -> list[tuple[str, str, str, str]]:
     groups, limited = router.groups, router.groups is not None and router.groups.count > 1
     best = f"best {router.active}" + (f" in {groups.active} of {groups.count} groups" if groups and limited else "")
     scale = "" if router.scale == 1.0 else f"× {number(router.scale)}"
-    weigh = " ".join(filter(None, ("÷ their sum" if router.normalize is not None else "", scale)))
+    weigh = " ".join(filter(None, ("÷ their sum" if router.norm_topk_eps is not None else "", scale)))
     capped = f"capped at {number(router.softcap)}" if router.softcap is not None else ""
     size = f"{number(width)} → {number(router.experts)}{' + bias' if router.bias else ''}"
     chosen = (
         "best",
         best,
-        "with a selection bias" if router.correction else "",
-        "router.active router.correction router.groups",
+        "with a selection bias" if router.selection_bias else "",
+        "router.active router.selection_bias router.groups",
     )
     steps = [
         ("router", "Router", size, "router.weight router.experts router.bias"),
         ("score", router.score, capped, "router.score router.softcap"),
         chosen,
     ]
-    return steps + ([("weights", f"weights {weigh}", "", "router.normalize router.scale")] if weigh else [])
+    return steps + ([("weights", f"weights {weigh}", "", "router.norm_topk_eps router.scale")] if weigh else [])
 
 
 def choice(router: s.Router) -> list[list[bool]]:

@@ -94,7 +94,7 @@ def _(spec: s.Attention) -> list[Note]:
         note(counted(spec.heads, "head") + shared, "heads kv.heads"),
         note(f"head dimension {number(spec.head_dim)}", "head_dim kv.head_dim"),
         note(f"values of {number(kv.v_dim)}", "kv.v_dim", quiet=kv.v_dim == spec.head_dim),
-        *([] if isinstance(kv, s.EncoderKeyValue) else _sees(spec.sees)),
+        *([] if isinstance(kv, s.EncoderKeyValue) else _sees(spec.mask)),
         *([] if isinstance(kv, s.EncoderKeyValue) else _positions(spec.positions, spec.head_dim)),
         *_keys(spec),
         *_softmax(spec),
@@ -131,30 +131,30 @@ def _(spec: s.LatentAttention) -> list[Note]:
         note(f"queries from a latent of {number(spec.q.rank)}" if spec.q else "queries without a latent", "q"),
         note(f"keys and values from one of {number(spec.kv.rank)}", "kv"),
         note(f"and a rotary key of {spec.rope_dim}", "rope_dim"),
-        *_sees(spec.sees),
+        *_sees(spec.mask),
         *_positions(spec.positions, spec.rope_dim),
         note("biases" if spec.bias else "no biases", "bias", quiet=not spec.bias),
         *_softmax(spec),
     ]
 
 
-def _sees(sees: s.Sees) -> list[Note]:
-    match sees:
+def _sees(mask: s.Mask) -> list[Note]:
+    match mask:
         case s.Window(size=size):
-            return [note(f"sliding window of {number(size)}", "sees")]
+            return [note(f"sliding window of {number(size)}", "mask")]
         case s.Chunk(size=size):
-            return [note(f"chunks of {number(size)}", "sees")]
+            return [note(f"chunks of {number(size)}", "mask")]
         case s.Everything():
-            return [note("sees all tokens, later ones too", "sees")]
+            return [note("sees all tokens, later ones too", "mask")]
         case s.LayerIndexer(topk=topk):
             return [
-                note(f"sees {number(topk)} earlier tokens, those", "sees"),
-                note("that an earlier layer sees", "sees"),
+                note(f"sees {number(topk)} earlier tokens, those", "mask"),
+                note("that an earlier layer sees", "mask"),
             ]
         case s.Indexer(topk=topk, heads=heads, dim=dim):
-            chosen = note(f"sees {number(topk)} earlier tokens, chosen", "sees.topk")
-            return [chosen, note(f"by an indexer of {heads} heads of {dim}", "sees.heads sees.dim")]
-    return [note("sees all earlier tokens", "sees")]
+            chosen = note(f"sees {number(topk)} earlier tokens, chosen", "mask.topk")
+            return [chosen, note(f"by an indexer of {heads} heads of {dim}", "mask.heads mask.dim")]
+    return [note("sees all earlier tokens", "mask")]
 
 
 def _qk_norm(q: s.QKNorm | None, k: s.QKNorm | None) -> list[Note]:
@@ -254,15 +254,15 @@ def shared_body(spec: s.MLP | s.GatedMLP | s.ScalarGated) -> s.MLP | s.GatedMLP:
 
 def _router(router: s.Router) -> list[Note]:
     groups, scale = router.groups, "" if router.scale == 1.0 else f" × {number(router.scale)}"
-    bias = " + selection bias" if router.correction else ""
-    weights = f"weights ÷ their sum{scale}" if router.normalize is not None else f"weights{scale or ' as scored'}"
+    bias = " + selection bias" if router.selection_bias else ""
+    weights = f"weights ÷ their sum{scale}" if router.norm_topk_eps is not None else f"weights{scale or ' as scored'}"
     among = f"chosen in the best {groups.active} of {groups.count} groups" if groups else ""
     limited = groups is not None and groups.count > 1
     cap = "router not capped" if router.softcap is None else f"router capped at {number(router.softcap)}"
     return [
-        note(f"router: {router.score}{bias}", "router.score router.correction"),
+        note(f"router: {router.score}{bias}", "router.score router.selection_bias"),
         note(among if limited else "chosen among all", "router.groups", quiet=not limited),
-        note(weights, "router.normalize router.scale"),
+        note(weights, "router.norm_topk_eps router.scale"),
         note("router biases" if router.bias else "no router biases", "router.bias", quiet=not router.bias),
         note(cap, "router.softcap", quiet=router.softcap is None),
     ]

@@ -69,9 +69,9 @@ void run(const Step& s, const op_keep& o) {
 // Whether the query at position p sees the key at position k ≤ p.
 inline bool sees(const op_attend& o, const int32_t* chosen, int room, int p, int k) {
     if (k < o.first) return false;
-    if (o.sees == sees_kind::window) return p - k < o.size;
-    if (o.sees == sees_kind::chunk) return p / o.size == k / o.size;
-    if (o.sees == sees_kind::causal) return true;
+    if (o.mask == mask_kind::window) return p - k < o.size;
+    if (o.mask == mask_kind::chunk) return p / o.size == k / o.size;
+    if (o.mask == mask_kind::causal) return true;
     const int count = chosen[0] < room ? chosen[0] : room;
     for (int i = 1; i <= count; ++i)
         if (chosen[i] == k) return true;

@@ -49,7 +49,7 @@ inline void choose(const Step& s, const op_route& o, int r) {
     const int experts = s.width(o.logits);
     const std::vector<float> scores = scores_of(o, s.row(o.logits, r), experts);
     std::vector<float> ranks = scores;
-    for (int e = 0; e < experts && o.correction >= 0; ++e) ranks[e] += s.vector(o.correction)[e];
+    for (int e = 0; e < experts && o.selection_bias >= 0; ++e) ranks[e] += s.vector(o.selection_bias)[e];
     if (o.group_count) ranks = limited(o, ranks);
     int32_t* chosen = reinterpret_cast<int32_t*>(s.row(o.chosen, r));
     float *weights = s.row(o.weights, r), total = 0;
@@ -58,7 +58,7 @@ inline void choose(const Step& s, const op_route& o, int r) {
         if (before(ranks, e) < o.active) chosen[before(ranks, e)] = e;
     for (int k = 0; k < o.active; ++k) total += scores[chosen[k]];
     for (int k = 0; k < o.active; ++k) {
-        weights[k] = o.scale * (o.normalize < 0 ? scores[chosen[k]] : scores[chosen[k]] / (total + o.normalize));
+        weights[k] = o.scale * (o.norm_topk_eps < 0 ? scores[chosen[k]] : scores[chosen[k]] / (total + o.norm_topk_eps));
         if (o.expert_scale >= 0) weights[k] *= s.vector(o.expert_scale)[chosen[k]];
     }
 }

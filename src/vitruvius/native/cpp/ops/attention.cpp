@@ -40,8 +40,8 @@ struct Item {
 // The first position that a query at p sees.
 VT_INLINE int64_t first_seen(const op_attend& o, int64_t p) {
     int64_t first = 0;
-    if (o.sees == sees_kind::window) first = p - o.size + 1;
-    if (o.sees == sees_kind::chunk) first = p - p % o.size;
+    if (o.mask == mask_kind::window) first = p - o.size + 1;
+    if (o.mask == mask_kind::chunk) first = p - p % o.size;
     return first < o.first ? o.first : first;
 }
 
@@ -97,7 +97,7 @@ struct Attention {
 
     // Calls what(item) for all items, in their order. Returns what they cost together.
     template <class Do> VT_INLINE int64_t each_item(Do what) const {
-        const int most = o.sees == sees_kind::selected ? 1 : shape.tokens;
+        const int most = o.mask == mask_kind::selected ? 1 : shape.tokens;
         int64_t before = 0;
         for (const Part& part : s)
             for (int first = 0; first < part.rows; first += most)
@@ -114,7 +114,7 @@ struct Attention {
         const int64_t position = int64_t{part.start} + first;
         const int32_t* chosen = nullptr;
         int64_t begin = first_seen(o, position) / LANES * LANES, keys = position + tokens - begin;
-        if (o.sees == sees_kind::selected) {
+        if (o.mask == mask_kind::selected) {
             const int32_t* const selection = s.integers(o.selection, row);
             const int count = between(selection[0], 0, s.width(o.selection) - 1);
             if (count <= position - o.first) chosen = selection + 1, begin = 0, keys = count;  // fewer than there are

@@ -69,7 +69,7 @@ VT_INLINE void choose(const Step& s, const op_route& o, int row) {
     for (int64_t i = experts; i < padded(experts); ++i) scores[i] = rank[i] = -INFINITY;
     int32_t* const chosen = s.integers(o.chosen, row);
     float *const weights = s.row(o.weights, row), total = 0;
-    const float *const correction = s.vector(o.correction), *const expert_scale = s.vector(o.expert_scale);
+    const float *const correction = s.vector(o.selection_bias), *const expert_scale = s.vector(o.expert_scale);
     score(o, s.row(o.logits, row), experts, scores);
     map(scores, rank, experts, [&](int c, int n, F x) { return correction ? x + load(correction + c, n) : x; });
     if (o.group_count) limit(o, experts, rank, group);
@@ -78,7 +78,7 @@ VT_INLINE void choose(const Step& s, const op_route& o, int row) {
         weights[k] = scores[chosen[k]];
         total += weights[k];
     }
-    const float factor = o.normalize < 0 ? o.scale : o.scale / (total + o.normalize);
+    const float factor = o.norm_topk_eps < 0 ? o.scale : o.scale / (total + o.norm_topk_eps);
     for (int k = 0; k < o.active; ++k) weights[k] *= expert_scale ? factor * expert_scale[chosen[k]] : factor;
 }
 
