@@ -293,12 +293,16 @@ def test_kvfit_accepts_most_of_the_catalog() -> None:
 @pytest.mark.parametrize(
     ("dimensions", "tensor", "expected"),
     [
-        ((Axis("heads", 32, 128), Axis("width", 4096)), 8, (1, 8)),
-        ((Axis("kv_heads", 8, 128), Axis("width", 4096)), 16, (1, 8)),  # copied
-        ((Axis("kv_heads", 3, 64), Axis("width", 4096)), 2, (2, 3)),  # the fuller device
-        ((Axis("width", 4096), Axis("hidden", 14_336)), 4, (1, 4)),
-        ((Axis("latent", 1, 512), Axis("width", 7168)), 8, (1, 1)),
-        ((Axis("experts", 256), Axis("width", 7168)), 8, (1, 1)),
+        ((Axis("heads", 32, 128, cut="heads"), Axis("width", 4096, cut="replicated")), 8, (1, 8)),
+        ((Axis("kv_heads", 8, 128, cut="kv_heads"), Axis("width", 4096, cut="replicated")), 16, (1, 8)),  # copied
+        (
+            (Axis("kv_heads", 3, 64, cut="kv_heads"), Axis("width", 4096, cut="replicated")),
+            2,
+            (2, 3),
+        ),  # the fuller device
+        ((Axis("width", 4096, cut="replicated"), Axis("hidden", 14_336, cut="hidden")), 4, (1, 4)),
+        ((Axis("latent", 1, 512, cut="replicated"), Axis("width", 7168, cut="replicated")), 8, (1, 1)),
+        ((Axis("experts", 256, cut="replicated"), Axis("width", 7168, cut="replicated")), 8, (1, 1)),
     ],
 )
 def test_matrices_are_cut_between_heads(dimensions: Any, tensor: int, expected: tuple[int, int]) -> None:

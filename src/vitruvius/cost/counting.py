@@ -44,7 +44,7 @@ class Counted:
     @cached_property
     def copies(self) -> int:
         """How many of them are stacked."""
-        return prod(self.node.copies)
+        return prod(axis.size for axis in self.node.copies)
 
     @cached_property
     def elements(self) -> int:

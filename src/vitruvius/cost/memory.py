@@ -27,12 +27,6 @@ from .part import MTP
 from .policies import kept, reserved_by
 from .setting import Layout, Setting
 
-# axes that are whole on every device: what all heads, hidden channels or tokens need
-WHOLE = frozenset(
-    """width embedding latent q_latent rope_key index_key index_heads inputs kernel rank gate_rank gates streams scalar
-    layers layer_input positions buckets experts""".split()
-)
-
 
 @dataclass(frozen=True)
 class Share:
@@ -126,7 +120,10 @@ def share(weight: Weight, tensor: int) -> Fraction:
 
 
 def _cut(dimension: Dimension, tensor: int) -> Fraction:
-    own = sum(axis.unit * (axis.count if axis.name in WHOLE else -(-axis.count // tensor)) for axis in dimension)
+    own = sum(
+        axis.unit * (axis.count if axis.cut in ("replicated", "experts") else -(-axis.count // tensor))
+        for axis in dimension
+    )
     return Fraction(own, sum(axis.size for axis in dimension))
 
 

@@ -343,7 +343,7 @@ def _kept(layer: Node) -> Fraction:
         elif isinstance(spec, Attention):
             elements += spec.heads * spec.head_dim if spec.q_norm else 0
             elements += spec.kv.heads * spec.head_dim if isinstance(spec.kv, KeyValue) and spec.kv.k_norm else 0
-        passes = prod(node.copies) * Fraction(node.uses).limit_denominator(1 << 20)
+        passes = prod(axis.size for axis in node.copies) * Fraction(node.uses).limit_denominator(1 << 20)
         elements += passes * sum(map(_kept_by, spec.weights(node.width).values()))
     return elements
 

@@ -72,7 +72,7 @@ class Twin(nn.Module, Generic[S]):
             elif kind == "weight":
                 self._child(layer, _linear(weight, f"{layer}.bias" in weights, copies))
         for slot, part in spec.parts(width).items():
-            stacked = copies if part.copies is None else (*copies, part.copies)
+            stacked = copies if part.copies is None else (*copies, part.copies.size)
             self._child(slot, make(part.spec, part.width, stacked))
 
     def _own(self, name: str, weight: Weight, copies: tuple[int, ...]) -> None:

@@ -23,7 +23,9 @@ from .attention import (
     Window,
 )
 from .base import (
+    CUTS,
     Axis,
+    Cut,
     Fixed,
     Node,
     Part,

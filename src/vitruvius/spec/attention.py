@@ -103,7 +103,7 @@ class Softmax(Spec):
 
     def weights(self, width: int) -> dict[str, Weight]:
         """`width` is the number of heads here."""
-        return {"sinks": vector((Axis("heads", width),), initial=0.0)} if self.sinks else {}
+        return {"sinks": vector((Axis("heads", width, cut="heads"),), initial=0.0)} if self.sinks else {}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -150,7 +150,10 @@ class KeyValue(Spec):
         return parts | slots(self.v_dim, v_norm=self.v_norm)
 
     def weights(self, width: int) -> dict[str, Weight]:
-        k, v = (Axis("kv_heads", self.heads, self.head_dim),), (Axis("kv_heads", self.heads, self.v_dim),)
+        k, v = (
+            (Axis("kv_heads", self.heads, self.head_dim, cut="kv_heads"),),
+            (Axis("kv_heads", self.heads, self.v_dim, cut="kv_heads"),),
+        )
         return linear("k", k, width_axis(width), self.bias) | linear("v", v, width_axis(width), self.bias)
 
 
@@ -174,7 +177,7 @@ class UnifiedKeyValue(Spec):
         return slots(self.head_dim, norm=self.norm)
 
     def weights(self, width: int) -> dict[str, Weight]:
-        return linear("k", (Axis("kv_heads", self.heads, self.head_dim),), width_axis(width), self.bias)
+        return linear("k", (Axis("kv_heads", self.heads, self.head_dim, cut="kv_heads"),), width_axis(width), self.bias)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -248,10 +251,13 @@ class Attention(Spec):
         return parts
 
     def weights(self, width: int) -> dict[str, Weight]:
-        q, o = (Axis("heads", self.heads, self.head_dim),), (Axis("heads", self.heads, self.kv.v_dim),)
+        q, o = (
+            (Axis("heads", self.heads, self.head_dim, cut="heads"),),
+            (Axis("heads", self.heads, self.kv.v_dim, cut="heads"),),
+        )
         weights = linear("q", q, width_axis(width), self.q_bias) | linear("o", width_axis(width), o, self.o_bias)
         if self.gate:
-            gates = o if self.gate.over == "channel" else (Axis("heads", self.heads),)
+            gates = o if self.gate.over == "channel" else (Axis("heads", self.heads, cut="heads"),)
             weights |= linear("gate", gates, width_axis(width), self.gate.bias)
         return weights
 
@@ -336,17 +342,17 @@ class LatentAttention(Spec):
         return parts | (slots(width, mask=self.mask) if isinstance(self.mask, Indexer) else {})
 
     def weights(self, width: int) -> dict[str, Weight]:
-        stream, latent = width_axis(width), (Axis("latent", 1, self.kv.rank),)
-        queries = (Axis("heads", self.heads, self.nope_dim + self.rope_dim),)
+        stream, latent = width_axis(width), (Axis("latent", 1, self.kv.rank, cut="replicated"),)
+        queries = (Axis("heads", self.heads, self.nope_dim + self.rope_dim, cut="heads"),)
         if self.q:
-            rank = (Axis("q_latent", 1, self.q.rank),)
+            rank = (Axis("q_latent", 1, self.q.rank, cut="replicated"),)
             weights = linear("q_a", rank, stream, self.bias) | linear("q_b", queries, rank)
         else:
             weights = linear("q", queries, stream)
-        key = Axis("rope_key", 1, self.rope_dim)
+        key = Axis("rope_key", 1, self.rope_dim, cut="replicated")
         weights |= linear("kv_a", (*latent, key), stream, self.bias)
-        weights |= linear("kv_b", (Axis("heads", self.heads, self.nope_dim + self.v_dim),), latent)
-        return weights | linear("o", stream, (Axis("heads", self.heads, self.v_dim),), self.bias)
+        weights |= linear("kv_b", (Axis("heads", self.heads, self.nope_dim + self.v_dim, cut="heads"),), latent)
+        return weights | linear("o", stream, (Axis("heads", self.heads, self.v_dim, cut="heads"),), self.bias)
 
     def state(self) -> dict[str, State]:
         window = self.mask.window

@@ -11,20 +11,37 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from functools import cache
 from math import isfinite, prod
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, get_args
 
 Size = int  # a count or width: at least 1. The annotation `Size` is checked when a spec is made.
 Role = Literal["matmul", "table", "vector", "buffer", "constant"]
+Cut = Literal["heads", "kv_heads", "groups", "hidden", "vocabulary", "experts", "replicated"]
+CUTS: tuple[Cut, ...] = get_args(Cut)
 
 
 @dataclass(frozen=True)
 class Axis:
-    """`count` units of `unit` channels: 32 heads of 128 are `Axis("heads", 32, 128)`. Sharding may cut between
-    units."""
+    """`count` units of `unit` channels: 32 heads of 128 are `Axis("heads", 32, 128, cut="heads")`.
+
+    `cut` says what happens to it when devices share a layer; there is no default. Cuts lie between units.
+
+        heads        each device has some of the heads, and all that belongs to them
+        kv_heads     keys or values that several heads share: as heads; copied, where they are fewer than devices
+        groups       what a group of a recurrence's heads shares: as kv_heads
+        hidden       channels that meet no other before the next matrix sums over them
+        vocabulary   rows of tokens
+        experts      whole experts, each on one device, where they are spread
+        replicated   whole on every device: all heads, channels or tokens need it
+    """
 
     name: str
     count: int
     unit: int = 1
+    cut: Cut = field(kw_only=True)
+
+    def __post_init__(self) -> None:
+        if self.cut not in CUTS:
+            raise ValueError(f"axis {self.name!r} must say how it is cut, one of {', '.join(CUTS)}, got {self.cut!r}")
 
     @property
     def size(self) -> int:
@@ -64,7 +81,7 @@ class Weight:
 
 def width_axis(width: int) -> Dimension:
     """The residual stream's channels."""
-    return (Axis("width", width),)
+    return (Axis("width", width, cut="replicated"),)
 
 
 def linear(name: str, out: Dimension, into: Dimension, bias: bool = False) -> dict[str, Weight]:
@@ -120,11 +137,11 @@ State = PerToken | Fixed | Static
 
 @dataclass(frozen=True)
 class Part:
-    """A child in its slot: the width it works on, and how many copies are stacked along a leading axis (experts)."""
+    """A child in its slot: the width it works on, and the leading axis along which its copies are stacked (experts)."""
 
     spec: Spec
     width: int
-    copies: int | None = None
+    copies: Axis | None = None
     uses: float = 1.0  # how many of the copies' passes one token makes, per copy: k/E for experts
 
 
@@ -188,14 +205,18 @@ class Node:
     path: str
     spec: Spec
     width: int
-    copies: tuple[int, ...] = ()
+    copies: tuple[Axis, ...] = ()
     uses: float = 1.0
     above: tuple[Spec, ...] = field(default=(), repr=False)
 
     def weights(self) -> Iterator[tuple[str, Weight, tuple[int, ...]]]:
         """(canonical name, weight, shape with the stacked axes in front)."""
         for name, weight in self.spec.weights(self.width).items():
-            yield f"{self.path}.{name}" if self.path else name, weight, self.copies + weight.shape
+            yield (
+                f"{self.path}.{name}" if self.path else name,
+                weight,
+                tuple(axis.size for axis in self.copies) + weight.shape,
+            )
 
 
 def walk(spec: Spec, width: int, path: str = "") -> Iterator[Node]:

@@ -94,7 +94,7 @@ class Embedding(Spec):
         return slots(width, per_layer=self.per_layer)
 
     def weights(self, width: int) -> dict[str, Weight]:
-        table = Weight(((Axis("vocab", self.vocab),), width_axis(width)), role="table")
+        table = Weight(((Axis("vocab", self.vocab, cut="vocabulary"),), width_axis(width)), role="table")
         return {} if self.tied else {"weight": table}
 
 
@@ -109,7 +109,7 @@ class Head(Spec):
     part: ClassVar[str] = "head"
 
     def weights(self, width: int) -> dict[str, Weight]:
-        return {"weight": Weight(((Axis("vocab", self.vocab),), width_axis(width)))}
+        return {"weight": Weight(((Axis("vocab", self.vocab, cut="vocabulary"),), width_axis(width)))}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,7 +127,11 @@ class MTP(Spec):
         return slots(width, embedding_norm=self.norm, hidden_norm=self.norm, layer=self.layer, final_norm=self.norm)
 
     def weights(self, width: int) -> dict[str, Weight]:
-        return linear("join", width_axis(width), (Axis("embedding", width), Axis("hidden", width)))
+        return linear(
+            "join",
+            width_axis(width),
+            (Axis("embedding", width, cut="replicated"), Axis("hidden", width, cut="replicated")),
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -38,7 +38,11 @@ class RelativeBias(Spec):
 
     def weights(self, width: int) -> dict[str, Weight]:
         """`width` is the number of heads here."""
-        return {"weight": Weight(((Axis("buckets", self.buckets),), (Axis("heads", width),)), role="table")}
+        return {
+            "weight": Weight(
+                ((Axis("buckets", self.buckets, cut="replicated"),), (Axis("heads", width, cut="heads"),)), role="table"
+            )
+        }
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,5 +65,8 @@ class EncoderKeyValue(Spec):
     spelling: ClassVar[Mapping[str, str]] = {"k": "k_proj", "v": "v_proj"}
 
     def weights(self, width: int) -> dict[str, Weight]:
-        k, v = (Axis("kv_heads", self.heads, self.head_dim),), (Axis("kv_heads", self.heads, self.v_dim),)
+        k, v = (
+            (Axis("kv_heads", self.heads, self.head_dim, cut="kv_heads"),),
+            (Axis("kv_heads", self.heads, self.v_dim, cut="kv_heads"),),
+        )
         return linear("k", k, width_axis(width)) | linear("v", v, width_axis(width))

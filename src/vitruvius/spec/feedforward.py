@@ -24,7 +24,7 @@ class MLP(Spec):
     spelling: ClassVar[Mapping[str, str]] = {"up": "up_proj", "down": "down_proj"}
 
     def weights(self, width: int) -> dict[str, Weight]:
-        stream, hidden = width_axis(width), (Axis("hidden", self.dim),)
+        stream, hidden = width_axis(width), (Axis("hidden", self.dim, cut="hidden"),)
         return linear("up", hidden, stream, self.bias) | linear("down", stream, hidden, self.bias)
 
 
@@ -65,7 +65,7 @@ class GatedMLP(Spec):
     spelling: ClassVar[Mapping[str, str]] = {"gate": "gate_proj", "up": "up_proj", "down": "down_proj"}
 
     def weights(self, width: int) -> dict[str, Weight]:
-        stream, hidden = width_axis(width), (Axis("hidden", self.dim),)
+        stream, hidden = width_axis(width), (Axis("hidden", self.dim, cut="hidden"),)
         weights = linear("gate", hidden, stream, self.bias) | linear("up", hidden, stream, self.bias)
         return weights | linear("down", stream, hidden, self.bias)
 
@@ -82,7 +82,7 @@ class ScalarGated(Spec):
         return slots(width, body=self.body)
 
     def weights(self, width: int) -> dict[str, Weight]:
-        return linear("gate", (Axis("gates", 1),), width_axis(width))
+        return linear("gate", (Axis("gates", 1, cut="replicated"),), width_axis(width))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -147,7 +147,7 @@ class Router(Spec):
         return slots(width, norm=self.norm)
 
     def weights(self, width: int) -> dict[str, Weight]:
-        experts = (Axis("experts", self.experts),)
+        experts = (Axis("experts", self.experts, cut="replicated"),)  # every device scores all of them
         weights = {"weight": Weight((experts, width_axis(width)))}
         if self.selection_bias:
             weights["selection_bias"] = Weight((experts,), role="buffer", initial=0.0, dtype="float32")
@@ -186,12 +186,13 @@ class MoE(Spec):
     def parts(self, width: int) -> dict[str, Part]:
         router, inner = self.router, self.latent or width
         parts = slots(width, router=router, norm=self.norm)
-        parts["experts"] = Part(self.expert, inner, copies=router.experts, uses=router.active / router.experts)
+        experts = Axis("experts", router.experts, cut="experts")
+        parts["experts"] = Part(self.expert, inner, copies=experts, uses=router.active / router.experts)
         return parts | slots(width, shared=self.shared)
 
     def weights(self, width: int) -> dict[str, Weight]:
         if self.latent is None:
             return {}
-        stream, latent = width_axis(width), (Axis("latent", 1, self.latent),)
+        stream, latent = width_axis(width), (Axis("latent", 1, self.latent, cut="replicated"),)
         down = linear("latent_down", latent, stream, self.latent_bias)
         return down | linear("latent_up", stream, latent, self.latent_bias)

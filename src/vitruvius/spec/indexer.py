@@ -34,10 +34,10 @@ class Indexer(Spec):
         return slots(self.dim, norm=self.norm)
 
     def weights(self, width: int) -> dict[str, Weight]:
-        stream, heads = width_axis(width), Axis("index_heads", self.heads, self.dim)
-        weights = linear("q", (heads,), (Axis("q_latent", 1, self.query_width),))
-        weights |= linear("k", (Axis("index_key", 1, self.dim),), stream)
-        return weights | linear("head_weights", (Axis("index_heads", self.heads),), stream)
+        stream, heads = width_axis(width), Axis("index_heads", self.heads, self.dim, cut="replicated")
+        weights = linear("q", (heads,), (Axis("q_latent", 1, self.query_width, cut="replicated"),))
+        weights |= linear("k", (Axis("index_key", 1, self.dim, cut="replicated"),), stream)
+        return weights | linear("head_weights", (Axis("index_heads", self.heads, cut="replicated"),), stream)
 
     def state(self) -> dict[str, State]:
         return {"key": PerToken((self.dim,))}

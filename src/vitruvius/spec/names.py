@@ -184,7 +184,7 @@ def _spell(
         path, filled = name(slot)
         modules[path] = filled
         below = {key[len(slot) + 1 :]: word for key, word in spelling.items() if key.startswith(f"{slot}.")}
-        stacked = copies if part.copies is None else (*copies, part.copies)
+        stacked = copies if part.copies is None else (*copies, part.copies.size)
         yield from _spell(part.spec, part.width, path, filled, below, plain, modules, stacked)
 
 

@@ -22,7 +22,7 @@ class LearnedPositions(Spec):
     count: Size
 
     def weights(self, width: int) -> dict[str, Weight]:
-        return {"weight": Weight(((Axis("positions", self.count),), width_axis(width)), role="table")}
+        return {"weight": Weight(((Axis("positions", self.count, cut="replicated"),), width_axis(width)), role="table")}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -27,7 +27,11 @@ class Convolution(Spec):
 
     def held(self, channels: Dimension) -> dict[str, Weight]:
         """The weights over `channels`, as `torch.nn.Conv1d` shapes them. They multiply every token."""
-        weights = {"conv": Weight((channels, (Axis("inputs", 1),), (Axis("kernel", self.kernel),)))}
+        weights = {
+            "conv": Weight(
+                (channels, (Axis("inputs", 1, cut="replicated"),), (Axis("kernel", self.kernel, cut="replicated"),))
+            )
+        }
         return weights | {"conv_bias": vector(channels, initial=0.0)} if self.bias else weights
 
     def inputs(self, channels: Dimension) -> Fixed:
@@ -86,15 +90,15 @@ class GatedDeltaNet(Spec):
     @property
     def channels(self) -> Dimension:
         """Queries, keys and values side by side."""
-        k = Axis("k_heads", self.k_heads, self.k_dim)
-        return (k, k, Axis("heads", self.v_heads, self.v_dim))
+        k = Axis("k_heads", self.k_heads, self.k_dim, cut="kv_heads")
+        return (k, k, Axis("heads", self.v_heads, self.v_dim, cut="heads"))
 
     def parts(self, width: int) -> dict[str, Part]:
         return slots(self.v_dim, norm=self.norm)
 
     def weights(self, width: int) -> dict[str, Weight]:
         stream, (q, k, v) = width_axis(width), self.channels
-        heads = Axis("heads", self.v_heads)
+        heads = Axis("heads", self.v_heads, cut="heads")
         weights = linear("q", (q,), stream) | linear("k", (k,), stream) | linear("v", (v,), stream)
         weights |= self.conv.held(self.channels)
         weights |= linear("beta", (heads,), stream) | linear("decay", (heads,), stream) | _decay(heads, heads)
@@ -148,7 +152,7 @@ class KimiDelta(Spec):
     @property
     def channels(self) -> Dimension:
         """Queries, keys and values side by side."""
-        head = Axis("heads", self.heads, self.head_dim)
+        head = Axis("heads", self.heads, self.head_dim, cut="heads")
         return (head, head, head)
 
     def parts(self, width: int) -> dict[str, Part]:
@@ -156,7 +160,7 @@ class KimiDelta(Spec):
 
     def weights(self, width: int) -> dict[str, Weight]:
         stream, (q, k, v) = width_axis(width), self.channels
-        rank, heads = (Axis("gate_rank", 1, self.gate_rank),), Axis("heads", self.heads)
+        rank, heads = (Axis("gate_rank", 1, self.gate_rank, cut="replicated"),), Axis("heads", self.heads, cut="heads")
         weights = linear("q", (q,), stream) | linear("k", (k,), stream) | linear("v", (v,), stream)
         weights |= self.conv.held(self.channels)
         weights |= linear("decay_a", rank, stream) | linear("decay_b", (k,), rank) | _decay(heads, k)
@@ -213,14 +217,14 @@ class Mamba2(Spec):
     @property
     def channels(self) -> Dimension:
         """x, b and c side by side."""
-        group = Axis("groups", self.groups, self.state_dim)
-        return (Axis("heads", self.heads, self.head_dim), group, group)
+        group = Axis("groups", self.groups, self.state_dim, cut="groups")
+        return (Axis("heads", self.heads, self.head_dim, cut="heads"), group, group)
 
     def parts(self, width: int) -> dict[str, Part]:
         return slots(self.heads * self.head_dim, norm=self.norm)
 
     def weights(self, width: int) -> dict[str, Weight]:
-        stream, x, heads = width_axis(width), self.channels[0], Axis("heads", self.heads)
+        stream, x, heads = width_axis(width), self.channels[0], Axis("heads", self.heads, cut="heads")
         weights = linear("in_proj", (x, *self.channels, heads), stream, self.in_bias)
         weights |= self.conv.held(self.channels)
         weights |= _decay(heads, heads) | {"D": vector((heads,), initial=1.0)}
@@ -250,7 +254,7 @@ class ShortConv(Spec):
 
     @property
     def channels(self) -> Dimension:
-        return (Axis("channels", self.dim),)
+        return (Axis("channels", self.dim, cut="hidden"),)
 
     def weights(self, width: int) -> dict[str, Weight]:
         stream, inner = width_axis(width), self.channels

@@ -26,8 +26,8 @@ class PerLayerTable(Spec):
     part: ClassVar[str] = "per-layer embeddings"
 
     def weights(self, width: int) -> dict[str, Weight]:
-        rows = (Axis("layers", self.layers, self.dim),)
-        return {"weight": Weight(((Axis("vocab", self.vocab),), rows), role="table")}
+        rows = (Axis("layers", self.layers, self.dim, cut="replicated"),)
+        return {"weight": Weight(((Axis("vocab", self.vocab, cut="vocabulary"),), rows), role="table")}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,7 +50,9 @@ class PerLayerEmbedding(Spec):
         return slots(width, table=self.table) | slots(self.table.dim, norm=self.norm)
 
     def weights(self, width: int) -> dict[str, Weight]:
-        return linear("projection", (Axis("layers", self.table.layers, self.table.dim),), width_axis(width))
+        return linear(
+            "projection", (Axis("layers", self.table.layers, self.table.dim, cut="replicated"),), width_axis(width)
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,7 +75,7 @@ class PerLayerInput(Spec):
         return slots(width, norm=self.norm)
 
     def weights(self, width: int) -> dict[str, Weight]:
-        stream, inside = width_axis(width), (Axis("layer_input", self.dim),)
+        stream, inside = width_axis(width), (Axis("layer_input", self.dim, cut="replicated"),)
         return linear("gate", inside, stream) | linear("projection", stream, inside)
 
 
@@ -96,7 +98,7 @@ class Laurel(Spec):
         return slots(width, norm=self.norm)
 
     def weights(self, width: int) -> dict[str, Weight]:
-        stream, low = width_axis(width), (Axis("rank", 1, self.rank),)
+        stream, low = width_axis(width), (Axis("rank", 1, self.rank, cut="replicated"),)
         return linear("left", low, stream) | linear("right", stream, low)
 
 
@@ -136,9 +138,11 @@ class AltUp(Spec):
         return slots(width, norm=self.norm, inject=self.inject)
 
     def weights(self, width: int) -> dict[str, Weight]:
-        n = (Axis("streams", self.streams),)
+        n = (Axis("streams", self.streams, cut="replicated"),)
         weights = {"router.weight": Weight((n, width_axis(width)), uses=2.0)}
-        weights |= linear("predict", (Axis("streams", self.streams, self.streams),), n) | linear("correct", n, n)
+        weights |= linear("predict", (Axis("streams", self.streams, self.streams, cut="replicated"),), n) | linear(
+            "correct", n, n
+        )
         return weights | ({"scale": vector(width_axis(width), initial=0.0)} if self.scaled else {})
 
 
@@ -164,4 +168,4 @@ class LayerScalar(Spec):
     spelling: ClassVar[Mapping[str, str]] = {"scalar": "layer_scalar"}
 
     def weights(self, width: int) -> dict[str, Weight]:
-        return {"scalar": Weight(((Axis("scalar", 1),),), role="constant", initial=1.0)}
+        return {"scalar": Weight(((Axis("scalar", 1, cut="replicated"),),), role="constant", initial=1.0)}

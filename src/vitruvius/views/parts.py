@@ -233,5 +233,4 @@ def _product(node: Node, rest: str) -> str:
 def _axes(weight: Weight, node: Node) -> str:
     """What the axes are called, outermost first: "experts × hidden × width"."""
     named = [" + ".join(axis.name.replace("_", " ") for axis in dimension) for dimension in weight.dimensions]
-    stacked = "experts" if "experts" in node.path else "copies"
-    return " × ".join([*(stacked for _ in node.copies), *named])
+    return " × ".join([*(axis.name for axis in node.copies), *named])
