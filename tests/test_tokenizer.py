@@ -16,8 +16,9 @@ from tokenizers import AddedToken, decoders, models, normalizers, pre_tokenizers
 from tokenizers import Tokenizer as Backend
 
 from vitruvius.checkpoints.gguf import GGUF
-from vitruvius.checkpoints.tokenizer import BYTE_OF, CUTS, Tokenizer, tokenizer
-from vitruvius.errors import InputError
+from vitruvius.checkpoints.pre_tokenizers import CUTS
+from vitruvius.checkpoints.tokenizer import BYTE_OF, Tokenizer, tokenizer
+from vitruvius.errors import InputError, InputWarning
 
 # The text that llama.cpp's converter tells tokenizers by (get_vocab_base_pre): spaces, emoji, digits, scripts, quotes.
 TELLING = (
@@ -84,7 +85,11 @@ def test_smollm2_ids_are_the_originals(smol: Tokenizer) -> None:
 def test_smollm2_facts(smol: Tokenizer) -> None:
     assert smol.encode("The capital of France is") == [504, 3575, 282, 4649, 314]
     assert smol.encode("Hello, world!") == [19556, 28, 905, 17]
-    assert (smol.vocab_size, smol.bos_id, smol.eos_ids) == (49152, 1, (2, 0))
+    assert (smol.vocab_size, smol.bos_id, smol.eos_ids) == (
+        49152,
+        1,
+        (2, 0, 4),
+    )  # 4 is <reponame>, which llama.cpp stops at too
     assert smol.specials["bos_token"] == "<|im_start|>"
     assert smol.encode("<|im_start|>") == [1]
 
@@ -226,9 +231,20 @@ def pieces(tokens: Tokenizer, text: str) -> list[str]:
         ("tekken", "CamelCase I'll 12", ["Camel", "Case", " I", "'ll", " ", "1", "2"]),
         ("gpt-4o", "CamelCase I'll 1234", ["Camel", "Case", " I'll", " ", "123", "4"]),
         ("deepseek-v3", "价格12345 (ok)\n", ["价格", "123", "45", " (", "ok", ")\n"]),
+        ("deepseek-r1-qwen", "e\u0301 12", ["é", " ", "1", "2"]),
+        ("falcon3", "I'LL 12345", ["I", "'LL", " ", "123", "45"]),
+        ("qwen35", "नमस्ते 12", ["नमस्ते", " ", "1", "2"]),
+        ("starcoder", "x 12", ["x", " ", "1", "2"]),
+        ("deepseek-coder", "if x1:\n", ["if", " x", "1", ":", "\n"]),
+        ("falcon", "a+b 12345", ["a", "+", "b", " ", "123", "45"]),
+        ("tiny_aya", "1234567 I'll", ["1", "234", "567", " I'll"]),
+        ("kimi-k2", "价格abc I'll", ["价格", "abc", " I'll"]),
+        ("seed-coder", "a!\n12", ["a", "!", "\n", "1", "2"]),
+        ("viking", "a 12.b", ["a", " ", "1", "2", ".", "b"]),
+        (None, "a==1234", ["a", "==", "123", "4"]),
     ],
 )
-def test_cuts(tmp_path: Path, pre: str, text: str, expected: list[str]) -> None:
+def test_cuts(tmp_path: Path, pre: str | None, text: str, expected: list[str]) -> None:
     tokens = Tokenizer.from_gguf(byte_level_file(tmp_path / "a.gguf", pre, [], [], **{"ggml.bos_token_id": 0}))
     assert pieces(tokens, text) == expected
 
@@ -278,22 +294,63 @@ def test_tokens_that_end_a_turn(tmp_path: Path) -> None:
     words = ["<|endoftext|>", "<|eot_id|>", "<|im_end|>", "<tool>"]
     more = {"ggml.eos_token_id": 256, "ggml.eom_token_id": 259}
     tokens = Tokenizer.from_gguf(byte_level_file(tmp_path / "a.gguf", "gpt-2", words, [], types=[3, 3, 1, 4], **more))
-    assert tokens.eos_ids == (256, 259, 257)  # <|im_end|> is an ordinary token in this file
-    assert tokens.encode("a<tool>b<|eot_id|>") == [97, 259, 98, 257]
+    assert tokens.eos_ids == (256, 259, 258, 257)  # <|im_end|> is an ordinary token in this file, and ends a turn
+    assert tokens.encode("a<tool>b<|eot_id|><|im_end|>") == [97, 259, 98, 257, 258]
     assert tokens.decode([97, 259, 257], skip_special_tokens=True) == "a<tool>"
+
+
+def test_what_ends_a_message_only(tmp_path: Path) -> None:
+    """In gpt-oss `<|end|>` ends a message of an answer that goes on; elsewhere it ends the turn."""
+
+    def ends(words: list[str]) -> tuple[int, ...]:
+        file = byte_level_file(tmp_path / "a.gguf", "gpt-2", words, [], **{"ggml.eos_token_id": 256})
+        return Tokenizer.from_gguf(file).eos_ids
+
+    assert ends(["<|x|>", "<|end|>", "<|return|>"]) == (256, 257, 258)
+    assert ends(["<|x|>", "<|end|>", "<|return|>", "<|call|>"]) == (256, 258, 259)
+    assert ends(["<|x|>", "</s>"]) == (256, 257)
+    assert ends(["<|x|>", "</s>", "<|tool_response>"]) == (256, 258)
+
+
+def test_ids_that_are_no_tokens(tmp_path: Path) -> None:
+    """Converters write −1, or an id beyond the vocabulary, for a token that there is not."""
+    more = {"ggml.eos_token_id": 256, "ggml.padding_token_id": 2**32 - 1, "ggml.bos_token_id": 999}
+    tokens = Tokenizer.from_gguf(byte_level_file(tmp_path / "a.gguf", "gpt-2", ["<e>"], [], **more))
+    assert (tokens.eos_ids, tokens.bos_id, tokens.specials) == ((256,), None, {"eos_token": "<e>"})
+    path = folder(tmp_path / "a", small_backend(), config_json={"eos_token_id": [-1, 257]})
+    assert Tokenizer.from_folder(path).eos_ids == (257,)
+
+
+def test_spaces_as_marks_and_bytes_spelled_out(tmp_path: Path) -> None:
+    """Gemma 4's byte-pair vocabulary: text with ▁, lines apart, what it has not as <0x…>."""
+    words = [*(f"<0x{byte:02X}>" for byte in range(256)), "▁", "a", "b", "▁a", "\n", "\n\n", "<bos>"]
+    types = [*[6] * 256, *[1] * 6, 3]
+    more: dict[str, Any] = {"merges": ["▁ a", "\n \n"], "ggml.bos_token_id": 262}
+    tokens = Tokenizer.from_gguf(tokenizer_file(tmp_path / "a.gguf", "gemma4", None, words, types, **more))
+    ids = tokens.encode("b a\n\né")
+    assert ids == [262, 258, 259, 261, 0xC3, 0xA9]
+    assert tokens.decode(ids, skip_special_tokens=True) == "b a\n\né" == streamed(tokens, ids, True)
+
+
+def test_ranks_are_merges_where_there_are_none(tmp_path: Path) -> None:
+    """tiktoken's vocabularies have no merges: two tokens merge where they join to a third, the lowest id first."""
+    alphabet = sorted(BYTE_OF, key=lambda letter: BYTE_OF[letter])
+    words = [*alphabet, "bc", "ab", "abcd", "cd", "abc"]
+    file = tokenizer_file(tmp_path / "a.gguf", "gpt2", "kimi-k2", words, [1] * len(words))
+    assert Tokenizer.from_gguf(file).encode("abcd abc") == [258, ord(" "), 260]
+    assert Tokenizer.from_gguf(file).encode("xabc") == [ord("x"), 260]
 
 
 @pytest.mark.parametrize(
     ("more", "problem"),
     [
-        ({"pre": "kimi-k2"}, r"pre-tokenizer 'kimi-k2' is not supported \(only gpt-2, smollm, "),
-        ({"pre": None}, r"the file names no pre-tokenizer"),
+        ({"pre": "klingon"}, r"pre-tokenizer 'klingon' is not known; use the Hugging Face folder instead"),
         ({"merges": ["a"]}, r"merges holds 'a', which does not join two tokens to a third"),
         ({"merges": ["a c"]}, r"merges holds 'a c'"),
         ({"tokens": ["ab", "ab"]}, r"token 'ab' appears twice"),
         ({"types": [1, 1]}, r"token_type has 259 items for 258 tokens"),
         ({"tokens": ["a" * 600]}, r"a token has 600 characters, more than 512"),
-        ({"ggml.eos_token_id": 999}, r"eos_token_id is 999, not one of 258 tokens"),
+        ({"ggml.eos_token_id": "x"}, r"eos_token_id is 'x', not a token id"),
         ({"ggml.add_bos_token": True}, r"should have a bos token, but tokenizer.ggml.bos_token_id is missing"),
     ],
 )
@@ -308,7 +365,7 @@ def test_damaged_vocabularies(tmp_path: Path, more: dict[str, Any], problem: str
 def test_gguf_without_tokenizer(tmp_path: Path) -> None:
     for model, problem in (
         ("none", r"no tokenizer \(looked for tokenizer.ggml.model"),
-        ("bert", r"tokenizer model 'bert' is not supported \(only gpt2, llama\)"),
+        ("bert", r"tokenizer model 'bert' is not supported \(only gpt2, gemma4, llama\)"),
     ):
         with pytest.raises(InputError, match=problem):
             Tokenizer.from_gguf(tokenizer_file(tmp_path / "a.gguf", model, None, ["a"], [1]))
@@ -433,6 +490,32 @@ def test_folder(tmp_path: Path) -> None:
     assert tokenizer(path).encode("a") == [256, 97]
 
 
+def test_leftovers_of_training_are_no_facts(tmp_path: Path) -> None:
+    """A tokenizer.json may hold the truncation and padding of the run that wrote it."""
+    backend = small_backend()
+    backend.enable_truncation(4)
+    backend.enable_padding(length=8)
+    tokens = Tokenizer.from_folder(folder(tmp_path / "a", backend))
+    assert tokens.encode("abcdefghij") == [256, *b"abcdefghij"]
+    assert tokens.encode("a") == [256, 97]
+
+
+def test_tokens_that_only_other_files_describe(tmp_path: Path) -> None:
+    described = {"259": {"content": "<|im_end|>", "special": True}, "261": {"content": "<gap>", "special": True}}
+    path = folder(
+        tmp_path / "a",
+        small_backend(),
+        tokenizer_config_json={"added_tokens_decoder": described, "eos_token": "<|im_end|>"},
+        added_tokens_json={"<own>": 260, "<s>": 999},
+    )
+    tokens = Tokenizer.from_folder(path)
+    assert tokens.encode("a<|im_end|><own><gap>", add_special_tokens=False) == [97, 259, 260, 261]
+    assert (tokens.eos_ids, tokens.vocab_size) == ((259,), 262)
+    wrong = {"300": {"content": "<far>", "special": True}, "x": 1, "97": {"content": "<other>"}}
+    path = folder(tmp_path / "b", small_backend(), tokenizer_config_json={"added_tokens_decoder": wrong})
+    assert Tokenizer.from_folder(path).vocab_size == 259
+
+
 def test_where_templates_and_ends_are_found(tmp_path: Path) -> None:
     messages = [{"role": "user", "content": "hi"}]
     plain = Tokenizer.from_folder(
@@ -498,6 +581,24 @@ def test_damaged_folders(tmp_path: Path) -> None:
     data["post_processor"]["special_tokens"] = {}
     (path / "tokenizer.json").write_text(json.dumps(data), "utf-8")
     assert "the post-processor adds '<s>' without describing it" in problem(path)
+
+
+def test_two_first_tokens_are_told(tmp_path: Path) -> None:
+    """A prompt that spells the first token itself begins with two, as transformers and llama.cpp have it."""
+    tokens = Tokenizer.from_folder(folder(tmp_path / "a", small_backend(), tokenizer_config_json={"bos_token": "<s>"}))
+    with pytest.warns(InputWarning, match="begins with <s>, and the tokenizer adds another"):
+        assert tokens.encode("<s>a") == [256, 256, 97]
+    assert tokens.encode("<s>a", add_special_tokens=False) == [256, 97]
+    assert tokens.encode("a<s>") == [256, 97, 256]
+
+
+def test_what_is_no_text_and_no_ids(smol: Tokenizer) -> None:
+    with pytest.raises(InputError, match=r"a text is expected, not a list: \['a'\]"):
+        smol.encode(["a"])  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="token ids are expected, whole numbers in a list, not 'abc'"):
+        smol.decode("abc")  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="token ids are expected, whole numbers in a list, not 5"):
+        smol.decode(5)  # type: ignore[arg-type]
 
 
 def test_impossible_texts_and_ids(smol: Tokenizer) -> None:

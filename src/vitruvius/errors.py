@@ -17,5 +17,9 @@ class UnknownKeysError(InputError):
         self.keys = tuple(keys)
 
 
+class InputWarning(UserWarning):
+    """Something in the input is probably not meant; the message is one line. The command line prints it on stderr."""
+
+
 class NotLoweredError(InputError):
     """A part of the architecture, which the message names, has no native form: PyTorch can run it."""

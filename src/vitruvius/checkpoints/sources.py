@@ -204,6 +204,6 @@ def eos_ids(path: Path) -> list[int]:
         found = [value.get("eos_token_id") for value in found if isinstance(value, dict)]
     ids: Any = next((value for value in found if value is not None), [])
     ids = ids if isinstance(ids, list) else [ids]
-    if not all(type(item) is int and item >= 0 for item in ids):
+    if not all(type(item) is int for item in ids):
         raise InputError(f"{path}: eos_token_id must be token ids, got {ids}")
-    return ids
+    return [i for i in ids if i >= 0]  # −1 says that there is none

@@ -13,12 +13,15 @@ from codecs import getincrementaldecoder
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
+from operator import index
 from os import PathLike, fspath
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from warnings import warn
 
-from ..errors import InputError
+from ..errors import InputError, InputWarning
 from .gguf import GGUF
+from .pre_tokenizers import CUTS
 from .sources import eos_ids, read_json, weights
 
 if TYPE_CHECKING:
@@ -93,13 +96,20 @@ class Tokenizer:
             add_special_tokens: whether the model's own first (or last) token is added, where it wants one.
 
         Raises:
-            InputError: the text cannot be written in UTF-8.
+            InputError: it is no text, or cannot be written in UTF-8.
+
+        Warns with InputWarning where the text begins with the first token that is added as well.
         """
+        if not isinstance(text, str):
+            raise InputError(f"a text is expected, not a {type(text).__name__}: {text!r:.80}")
         try:
             text.encode()
         except UnicodeEncodeError as error:
             raise InputError(f"the text holds the lone surrogate U+{ord(text[error.start]):04X}; remove it") from None
         ids: list[int] = self._backend.encode(text, add_special_tokens=add_special_tokens).ids
+        if add_special_tokens and self.bos_id is not None and ids[:2] == [self.bos_id, self.bos_id]:
+            first = self.specials["bos_token"]
+            warn(f"the text begins with {first}, and the tokenizer adds another; leave it out", InputWarning, 2)
         return ids
 
     def decode(self, ids: Iterable[int], skip_special_tokens: bool = False) -> str:
@@ -108,7 +118,10 @@ class Tokenizer:
         Raises:
             InputError: an id is not in the vocabulary.
         """
-        ids = [int(i) for i in ids]
+        try:
+            ids = [index(i) for i in ids]
+        except TypeError:
+            raise InputError(f"token ids are expected, whole numbers in a list, not {ids!r:.80}") from None
         for i in ids:
             if self._token(i) is None:
                 raise InputError(f"token id {i} is not in the vocabulary of {self.vocab_size:,} tokens")
@@ -265,9 +278,35 @@ def _from_folder(path: Path) -> Tokenizer:
     except Exception as error:  # tokenizers raises nothing more special
         raise InputError(f"{file}: not a tokenizer: {' '.join(str(error).split())[:200]}") from None
     _check_ends(backend, file)
+    backend.no_truncation()  # what a training run has left in the file is no fact of the tokenizer
+    backend.no_padding()
     settings = _json(path / "tokenizer_config.json")
+    _add_described(backend, {**_json(path / "added_tokens.json")}, settings)
     specials = _special_texts({**_json(path / "special_tokens_map.json"), **settings})
     return Tokenizer(backend, str(path), eos_ids(path), _templates(path, settings), specials)
+
+
+def _add_described(backend: Backend, ids: dict[str, Any], settings: dict[str, Any]) -> None:
+    """Adds the tokens that only the files beside tokenizer.json describe, where their ids are the next ones."""
+    from tokenizers import AddedToken
+
+    described = settings.get("added_tokens_decoder")
+    tokens = {i: {"content": text, "special": True} for text, i in ids.items()}
+    tokens |= described if isinstance(described, dict) else {}
+    by_id = {int(i): token for i, token in tokens.items() if str(i).isdecimal() and isinstance(token, dict)}
+    known = {i: token.special for i, token in backend.get_added_tokens_decoder().items()}
+    for i, token in sorted(by_id.items()):
+        text, special = token.get("content"), bool(token.get("special"))
+        at = backend.token_to_id(text) if isinstance(text, str) and text else None
+        if isinstance(text, str) and text and at in (None, i) and i not in known and (at == i or i == _size(backend)):
+            flags = {name: bool(token.get(name)) for name in ("single_word", "lstrip", "rstrip", "normalized")}
+            added = AddedToken(text, special=special, **flags)
+            (backend.add_special_tokens if special else backend.add_tokens)([added])
+
+
+def _size(backend: Backend) -> int:
+    """The id that the next added token gets."""
+    return int(backend.get_vocab_size())
 
 
 def _check_ends(backend: Backend, file: Path) -> None:
@@ -320,58 +359,26 @@ def _templates(path: Path, settings: dict[str, Any]) -> dict[str, str]:
 # A GGUF file
 
 
-@dataclass(frozen=True)
-class Cut:
-    """How a byte-level vocabulary wants its text prepared: cut at these patterns, one after the other. `nfc` composes
-    characters first; `whole` takes a piece that is a token as that token, whatever the merges say (tiktoken does so);
-    `bos` is whether a first token is added where the file does not say."""
-
-    patterns: tuple[str, ...]
-    nfc: bool = False
-    whole: bool = False
-    bos: bool = False
-
-
-SPACES = r"\s+(?!\S)|\s+"
-LINES = rf"\s*[\r\n]+|{SPACES}"
-GPT2 = rf"'s|'t|'re|'ve|'m|'ll|'d| ?\p{{L}}+| ?\p{{N}}+| ?[^\s\p{{L}}\p{{N}}]+|{SPACES}"
-CONTRACTIONS = "(?i:'s|'t|'re|'ve|'m|'ll|'d)"
-WORD, OTHER = r"[^\r\n\p{L}\p{N}]?\p{L}+", r" ?[^\s\p{L}\p{N}]+[\r\n]*"
-LLAMA3 = rf"{CONTRACTIONS}|{WORD}|\p{{N}}{{1,3}}|{OTHER}|{LINES}"
-QWEN2 = rf"{CONTRACTIONS}|{WORD}|\p{{N}}|{OTHER}|{LINES}"
-UPPER, LOWER = r"[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]", r"[\p{Ll}\p{Lm}\p{Lo}\p{M}]"
-CASED = rf"[^\r\n\p{{L}}\p{{N}}]?{UPPER}*{LOWER}+{{0}}|[^\r\n\p{{L}}\p{{N}}]?{UPPER}+{LOWER}*{{0}}"
-OTHER_OR_SLASH = r" ?[^\s\p{L}\p{N}]+[\r\n/]*"
-TEKKEN = rf"{CASED.replace('{0}', '')}|\p{{N}}|{OTHER_OR_SLASH}|{LINES}"
-GPT4O = rf"{CASED.replace('{0}', CONTRACTIONS + '?')}|\p{{N}}{{1,3}}|{OTHER_OR_SLASH}|{LINES}"
-DEEPSEEK3 = (
-    r"\p{N}{1,3}",
-    "[一-龥\u3040-ゟ゠-ヿ]+",
-    r"[!\"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~][A-Za-z]+|[^\r\n\p{L}\p{P}\p{S}]?[\p{L}\p{M}]+| ?[\p{P}\p{S}]+[\r\n]*|"
-    + LINES,
+# Tokens that end a text or a turn whatever the file says of them, as in llama.cpp (src/llama-vocab.cpp): the files
+# often name only one, or call them ordinary.
+ENDS = (
+    *("<|im_end|>", "<|eot_id|>", "<|eom_id|>", "<end_of_turn>", "<|endoftext|>", "<|end_of_text|>", "<|end|>"),
+    *("<|return|>", "<|call|>", "<|flush|>", "<|calls|>", "</s>", "<EOT>", "_<EOT>", "[EOT]", "[EOS]"),
+    *("<end_of_utterance>", "<eos>", "<turn|>", "<|tool_response>", "<｜end▁of▁sentence｜>", "[e~["),
+    *("<|fim_pad|>", "<fim-pad>", "<fim_pad>", "<PAD>", "[PAD]", "<|file_sep|>"),
+    *("<|fim_repo|>", "<|repo_name|>", "<fim-repo>", "<REPO>", "<reponame>"),
 )
-
-# llama.cpp's converter tells these names by the hash of what a tokenizer makes of one text; ours make the same of it.
-CUTS = {
-    "gpt-2": Cut((GPT2,)),
-    "smollm": Cut((r"\p{N}", GPT2)),
-    "llama-bpe": Cut((LLAMA3,), whole=True, bos=True),
-    "llama3": Cut((LLAMA3,), whole=True, bos=True),
-    "llama-v3": Cut((LLAMA3,), whole=True, bos=True),
-    "dbrx": Cut((LLAMA3,)),
-    "qwen2": Cut((QWEN2,), nfc=True),
-    "tekken": Cut((TEKKEN,), whole=True, bos=True),
-    "gpt-4o": Cut((GPT4O,)),
-    "deepseek-v3": Cut(DEEPSEEK3),
-}
-
-# Tokens that end a turn. The files often name only one of them (llama.cpp looks for these texts as well).
-ENDS = ("<|im_end|>", "<|eot_id|>", "<|eom_id|>", "<end_of_turn>", "<|endoftext|>", "<|end_of_text|>")
+# … but not where these stand beside them: there it ends a message of an answer that goes on.
+NO_END = (
+    ("<|end|>", {"<|return|>", "<|call|>"}),
+    ("<|end|>", {"<|calls|>", "<|flush|>"}),
+    ("</s>", {"<|tool_response>"}),
+)
 
 
 def _from_gguf(gguf: GGUF) -> Tokenizer:
     vocabulary = Vocabulary(gguf)
-    builders = {"gpt2": byte_level_bpe, "llama": sentencepiece_bpe}
+    builders = {"gpt2": byte_level_bpe, "gemma4": byte_level_bpe, "llama": sentencepiece_bpe}
     if vocabulary.model not in builders:
         supported = ", ".join(builders)
         raise InputError(f"{gguf.path}: tokenizer model {vocabulary.model!r} is not supported (only {supported})")
@@ -406,7 +413,11 @@ class Vocabulary:
         if len(self.ids) < len(self.tokens):
             twice = next(token for i, token in enumerate(self.tokens) if self.ids[token] != i)
             raise self.fail(f"token {twice[:60]!r} appears twice")
-        self.types: list[int] = self.items("token_type", int, len(self.tokens), NORMAL)
+        self.types: list[int] = list(self.items("token_type", int, len(self.tokens), NORMAL))
+        missed = {text for text, beside in NO_END if beside <= self.ids.keys()}
+        self._ends = [self.ids[text] for text in ENDS if text in self.ids and text not in missed]
+        for i in self._ends:
+            self.types[i] = CONTROL
 
     def fail(self, problem: str) -> InputError:
         """The error to raise about what the file says of its tokenizer."""
@@ -428,21 +439,17 @@ class Vocabulary:
         return value
 
     def id(self, name: str) -> int | None:
-        """The id of the `bos`, `eos`, … token."""
+        """The id of the `bos`, `eos`, … token, None where there is none. Converters write −1, or an id beyond the
+        vocabulary, for none."""
         value = self.get(f"{name}_token_id")
-        if value is None:
-            return None
-        if type(value) is not int or not 0 <= value < len(self.tokens):
-            raise self.fail(
-                f"tokenizer.ggml.{name}_token_id is {repr(value)[:60]}, not one of {len(self.tokens):,} tokens"
-            )
-        return value
+        if value is not None and type(value) is not int:
+            raise self.fail(f"tokenizer.ggml.{name}_token_id is {repr(value)[:60]}, not a token id")
+        return value if value is not None and 0 <= value < len(self.tokens) else None
 
     def ends(self) -> list[int]:
         """The ids that end a text or a turn."""
         named = [self.id(name) for name in ("eos", "eot", "eom")]
-        texts = [self.ids[text] for text in ENDS if text in self.ids and self.types[self.ids[text]] == CONTROL]
-        return [i for i in (*named, *texts) if i is not None]
+        return [i for i in (*named, *self._ends) if i is not None]
 
     def merges(self) -> list[tuple[str, str]]:
         """The pairs of tokens that are merged, the first ones first."""
@@ -463,9 +470,16 @@ class Vocabulary:
         `tokenizers` knows no scores; merges in their order give the same ids.
         """
         scores = self.items("scores", float, len(self.tokens))
+        return self._merges_in_order(lambda token: -scores[self.ids[token]])
+
+    def merges_by_id(self) -> list[tuple[str, str]]:
+        """tiktoken's merges: the same, the lowest id first."""
+        return self._merges_in_order(self.ids.__getitem__)
+
+    def _merges_in_order(self, order: Callable[[str], float]) -> list[tuple[str, str]]:
         normal = [token for token, kind in zip(self.tokens, self.types, strict=True) if kind == NORMAL]
         known = set(normal)
-        normal.sort(key=lambda token: -scores[self.ids[token]])
+        normal.sort(key=order)
         return [
             (token[:at], token[at:])
             for token in normal
@@ -507,20 +521,26 @@ def byte_level_bpe(vocabulary: Vocabulary) -> Backend:
     from tokenizers import Regex, decoders, models, normalizers, pre_tokenizers
     from tokenizers import Tokenizer as Backend
 
-    name = vocabulary.get("pre")
-    if not isinstance(name, str) or name not in CUTS:
-        said = f"pre-tokenizer {str(name)[:60]!r} is not supported" if name else "the file names no pre-tokenizer"
-        raise InputError(
-            f"{vocabulary.gguf.path}: {said} (only {', '.join(CUTS)}); use the Hugging Face folder instead"
-        )
+    name = vocabulary.get("pre") or "default"
+    if vocabulary.model in CUTS:  # gemma4 is both
+        name = vocabulary.model
+    if name not in CUTS:
+        problem = f"pre-tokenizer {str(name)[:60]!r} is not known"
+        raise InputError(f"{vocabulary.gguf.path}: {problem}; use the Hugging Face folder instead")
     cut = CUTS[name]
-    backend = Backend(models.BPE(vocabulary.ids, vocabulary.merges(), ignore_merges=cut.whole))
-    if cut.nfc:
-        backend.normalizer = normalizers.NFC()
+    merges = vocabulary.merges_by_id() if cut.ranked and vocabulary.get("merges") is None else vocabulary.merges()
+    backend = Backend(models.BPE(vocabulary.ids, merges, ignore_merges=cut.whole, byte_fallback=cut.spaced))
     splits = [pre_tokenizers.Split(Regex(pattern), behavior="isolated") for pattern in cut.patterns]
-    letters = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
-    backend.pre_tokenizer = pre_tokenizers.Sequence([*splits, letters])
-    backend.decoder = decoders.ByteLevel()
+    if cut.spaced:
+        backend.normalizer = normalizers.Replace(" ", "▁")
+        backend.pre_tokenizer = pre_tokenizers.Sequence(splits)
+        backend.decoder = decoders.Sequence([decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse()])
+    else:
+        if cut.nfc:
+            backend.normalizer = normalizers.NFC()
+        letters = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+        backend.pre_tokenizer = pre_tokenizers.Sequence([*splits, letters])
+        backend.decoder = decoders.ByteLevel()
     vocabulary.surround(backend, cut.bos)
     return backend
 

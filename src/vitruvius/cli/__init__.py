@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import os
 import sys
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import import_module
@@ -17,7 +18,7 @@ from typing import Any, NoReturn
 import click
 
 from .. import __version__
-from ..errors import InputError
+from ..errors import InputError, InputWarning
 
 VERBS = {
     "catalog": "list the known models with their key figures",
@@ -81,6 +82,7 @@ class Verbs(click.Group):
             sys.stdout.reconfigure(errors="replace")  # a terminal that has no × shows ?
         if os.environ.get("NO_COLOR"):
             kwargs["color"] = False
+        warnings.showwarning = warned
         try:
             result = super().main(*args, **{"prog_name": "vitruvius", **kwargs, "standalone_mode": False})
             status = result if isinstance(result, int) else 0
@@ -103,6 +105,12 @@ def _readers_may_leave() -> Iterator[None]:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what is flushed at exit
         raise click.exceptions.Exit(CLOSED_PIPE) from None
+
+
+def warned(message: Warning | str, category: type[Warning], *place: Any, **more: Any) -> None:
+    """Says in one line what is probably not meant; warnings to developers are left out."""
+    if issubclass(category, InputWarning):
+        click.echo(f"vitruvius: note: {' '.join(str(message).split())}", err=True)
 
 
 def refuse(message: str) -> int:
