@@ -45,7 +45,7 @@ class Packed:
             ctypes.memset(self.address, 0x2A, size)  # a scale of 0.05, as a float16
         for copy in range(1, copies):
             ctypes.memmove(self.address + copy * size, self.address, size)
-        self.matrix = native.Matrix(code, rows, cols, copies, self.address, self.bytes)
+        self.matrix = native.CMatrix(code, rows, cols, copies, self.address, self.bytes)
 
     def free(self) -> None:
         self.library.get("vt_free", self.address, self.bytes)

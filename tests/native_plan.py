@@ -134,17 +134,17 @@ class Engine:
 
     def __init__(self, plan: PlanOfTest, simd: str, threads: int) -> None:
         self.plan, self.library = plan, plan.library
-        matrices = [native.Matrix(*sizes, data.ctypes.data, data.nbytes) for *sizes, data in plan.matrices]
+        matrices = [native.CMatrix(*sizes, data.ctypes.data, data.nbytes) for *sizes, data in plan.matrices]
         self._arrays = (
-            _array(native.Buffer, [native.Buffer(*b) for b in plan.buffers]),
-            _array(native.Matrix, matrices),
-            _array(native.Vector, [native.Vector(v.ctypes.data, v.size) for v in plan.vectors]),
-            _array(native.State, [native.State(*s) for s in plan.states]),
+            _array(native.CBuffer, [native.CBuffer(*b) for b in plan.buffers]),
+            _array(native.CMatrix, matrices),
+            _array(native.CVector, [native.CVector(v.ctypes.data, v.size) for v in plan.vectors]),
+            _array(native.CState, [native.CState(*s) for s in plan.states]),
             _array(ctypes.c_int32, plan.words),
         )
         counts = [len(x) for x in (plan.buffers, plan.matrices, plan.vectors, plan.states, plan.words)]
         sizes = (plan.max_rows, plan.vocab, plan.context, max(1, plan._arena), plan.output)
-        self.c = native.Plan(*sizes, *counts, *(ctypes.cast(a, ctypes.POINTER(a._type_)) for a in self._arrays))
+        self.c = native.CPlan(*sizes, *counts, *(ctypes.cast(a, ctypes.POINTER(a._type_)) for a in self._arrays))
         self.handle = self.library.make("vt_engine_new", ctypes.byref(self.c), simd.encode(), threads, None)
         self.sequences: list[ctypes.c_void_p] = []
 

@@ -32,9 +32,10 @@ from vitruvius.errors import NotLoweredError
 from vitruvius.inference.native import Engine
 from vitruvius.native import library as native
 from vitruvius.native import loading
-from vitruvius.native.engine import Parts, Running
+from vitruvius.native.engine import Parts
 from vitruvius.native.formats import FORMATS, FROM_FLOATS, OWN, Weights, format_for
 from vitruvius.native.packing import Packed, pack
+from vitruvius.native.running import Running
 
 CPP = Path(native.__file__).parent / "cpp"
 DESCRIBED = operations(CPP / "plan.h")
@@ -190,6 +191,50 @@ def test_any_chunks_rewinds_and_lengths(case: str) -> None:
 
 
 @BUILT
+@BY_CASE
+def test_sequences_side_by_side(case: str) -> None:
+    """A long prompt, a sequence that decodes and one whose logits nobody wants: each gives what it gives alone, and so
+    does a fork after it has gone another way."""
+    engine = engine_for(case)
+    rng = np.random.default_rng(len(case))
+    long, short, other = (rng.integers(0, engine.spec.embedding.vocab, n).tolist() for n in (TOKENS, 12, 9))
+    alone = [engine([ids])[0] for ids in (long, short, [*short[:6], *other])]
+    a, b = engine.sequence(TOKENS), engine.sequence(TOKENS, slack=TOKENS)
+    (first,) = engine.step([(b, short[:5], "all")])
+    one, none = engine.step([(b, short[5:6], "last"), (a, long[:3], "none")])
+    fork = b.fork()
+    rest, last, forked = engine.step([(a, long[3:], "all"), (b, short[6:], "last"), (fork, other, "all")])
+    assert none is None
+    assert (one.shape[0], last.shape[0]) == (1, 1)
+    bound = 2 * CLOSE
+    assert_close(np.concatenate((first, one)), alone[1][:6], "in chunks", bound)
+    assert_close(rest, alone[0][3:], "a long prompt", bound)
+    assert_close(last, alone[1][-1:], "the last token", bound)
+    assert_close(forked, alone[2][6:], "a fork", bound)
+    assert (a.length, b.length, fork.length) == (TOKENS, 12, 15)
+    assert engine.step([]) == []
+
+
+@BUILT
+def test_a_step_that_cannot_be_done_changes_nothing() -> None:
+    engine = engine_for("llama_no_groups")
+    a, b = engine.sequence(8), engine.sequence(8)
+    for parts, message in (
+        ([(a, [1], "last"), (b, [1] * 9, "last")], "sequence 1 holds 8 tokens, and 0 . 9 are needed"),
+        ([(a, [1], "last"), (a, [2], "last")], "sequence 1 is given twice"),
+        ([(a, [1], "last"), (b, [83], "last")], "token ids run from 0 to 82"),
+        ([(a, [1], "last"), (b, [], "last")], "input_ids must be integers"),
+        ([(a, [1], "last"), (engine_for("gemma3").sequence(8), [1], "last")], "sequence 1 belongs to another engine"),
+        ([(a, [1], "some")], "logits are wanted of last, all, none, not of 'some'"),
+    ):
+        with pytest.raises(vt.InputError, match=message):
+            engine.step(parts)
+        assert (a.length, b.length) == (0, 0)
+    with pytest.raises(vt.InputError, match="a capacity of at least 1"):
+        engine.sequence(0)
+
+
+@BUILT
 def test_every_decoder_case_runs_natively(capsys: pytest.CaptureFixture[str]) -> None:
     run = [case for case in cases.PLAIN if engine_for(case).spec == model_of(case).spec]
     with capsys.disabled():
@@ -287,9 +332,12 @@ def test_what_a_token_reads_is_counted() -> None:
         (lambda e: e(np.zeros((1, 0), np.int64)), "input_ids must be integers"),
         (lambda e: e(np.zeros((1, 3))), "input_ids must be integers"),
         (lambda e: e(np.ones((2, 3), int), lengths=[1, 4]), "lengths must be 2 numbers from 1 to 3"),
-        (lambda e: e(np.ones((1, 3), int), e.new_state(1, 2)), "the state holds 2 tokens, and 0 . 3 are needed"),
+        (
+            lambda e: e(np.ones((1, 3), int), e.new_state(1, 2)),
+            "sequence 0 holds 2 tokens, and 0 . 3 are needed: ask for a capacity of 3",
+        ),
         (lambda e: e(np.ones((1, 3), int), e.new_state(2, 9)), "the state is for 2 sequences, got 1"),
-        (lambda e: e.new_state(0), "a batch and a capacity of at least 1"),
+        (lambda e: e.new_state(0), "a batch of at least 1"),
         (lambda e: e.ahead(np.ones((1, 3), int)), "without layers for multi-token prediction"),
         (lambda e: e.generate([[1]], temperature=-1), "temperature must be at least 0"),
         (lambda e: e.generate([[]]), "the prompt is empty"),

@@ -26,7 +26,7 @@ def random(*shape: int) -> Floats:
     return np.random.default_rng(sum(shape)).standard_normal(shape).astype(np.float32)
 
 
-def pack(format_: str, kind: str, source: NDArray[Any], rows: int, cols: int) -> native.Matrix:
+def pack(format_: str, kind: str, source: NDArray[Any], rows: int, cols: int) -> native.CMatrix:
     """A packed matrix, which keeps its memory."""
     library, code = the_library(), FORMATS.index(format_)
     size, panel = (library.get("vt_packed_bytes", code, n, cols) for n in (rows, 16))
@@ -34,25 +34,25 @@ def pack(format_: str, kind: str, source: NDArray[Any], rows: int, cols: int) ->
     source = np.ascontiguousarray(source)
     at = (source.ctypes.data, source.nbytes, data.ctypes.data, size, panel)
     library.call("vt_pack", code, rows, cols, kind.encode(), *at)
-    matrix = native.Matrix(code, rows, cols, 1, data.ctypes.data, size)
+    matrix = native.CMatrix(code, rows, cols, 1, data.ctypes.data, size)
     matrix.memory = data
     return matrix
 
 
-def unpack(matrix: native.Matrix) -> Floats:
+def unpack(matrix: native.CMatrix) -> Floats:
     out = np.full((matrix.rows, matrix.cols), np.nan, np.float32)
     the_library().call("vt_unpack", ctypes.byref(matrix), 0, 0, matrix.rows, out.ctypes.data)
     return out
 
 
-def multiply(matrix: native.Matrix, x: Floats, simd: str, threads: int = 1) -> Floats:
+def multiply(matrix: native.CMatrix, x: Floats, simd: str, threads: int = 1) -> Floats:
     y, seconds = np.full((len(x), matrix.rows), np.nan, np.float32), ctypes.c_double()
     at = (ctypes.byref(matrix), x.ctypes.data, len(x), y.ctypes.data)
     the_library().call("vt_matmul", *at, simd.encode(), threads, 1, ctypes.byref(seconds))
     return y
 
 
-def random_matrix(format_: str, rows: int, cols: int, seed: int = 0) -> native.Matrix:
+def random_matrix(format_: str, rows: int, cols: int, seed: int = 0) -> native.CMatrix:
     """A packed matrix of about normal numbers."""
     kind, source, whole = random_source(format_, rows, cols, np.random.default_rng(seed))
     matrix = pack(format_, kind, source, rows, whole)
@@ -183,7 +183,7 @@ def test_all_codes_of_the_integer_formats() -> None:
                 )
 
 
-def add(plan: PlanOfTest, matrices: list[native.Matrix]) -> int:
+def add(plan: PlanOfTest, matrices: list[native.CMatrix]) -> int:
     """Packed matrices of one size as the copies of one in the plan."""
     first = matrices[0]
     data = aligned(np.concatenate([matrix.memory for matrix in matrices]))

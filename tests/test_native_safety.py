@@ -281,7 +281,7 @@ def test_an_interruption_leaves_whole_tokens(engine: Engine, seed: int) -> None:
 def test_a_step_ended_from_another_thread_can_be_returned_from(engine: Engine) -> None:
     """vt_interrupt: the step fails, and its sequence can be rewound and used again."""
     expected = engine([IDS])[0, -1]
-    library, handle = engine._running.library, engine._running._engine.handle
+    library, handle = engine._running.library, engine._running._engine.address
     state, done = engine.new_state(1, capacity=LONG), threading.Event()
 
     def interrupt() -> None:
@@ -315,7 +315,10 @@ def test_whatever_is_dropped_first(engine: Engine) -> None:
     del engine
     gc.collect()
     assert state.lengths == [1, 1]
-    assert running.step(state.sequences, [np.array([3], np.int32)] * 2, [np.ones(1, np.uint8)] * 2).shape == (2, 83)
+    out = np.full((2, 83), np.nan, np.float32)
+    handles = [sequence.handle for sequence in state.sequences]
+    running.step(handles, [1, 1], np.array([3, 3], np.int32), np.ones(2, np.uint8), out)
+    assert np.isfinite(out).all()
     del running
     gc.collect()
     assert state.nbytes > 0

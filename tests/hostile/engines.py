@@ -36,7 +36,7 @@ class Engine:
         places = [(tensor.memory.address, tensor.bytes) for tensor in draft.data]
         matrices = [(*m, *place) for m, place in zip(draft.matrices, places, strict=False)]
         vectors = [(address, size) for size, (address, _) in zip(draft.vectors, places[len(matrices) :], strict=True)]
-        kinds = (native.Buffer, native.Matrix, native.Vector, native.State)
+        kinds = (native.CBuffer, native.CMatrix, native.CVector, native.CState)
         lists = (draft.buffers, matrices, vectors, draft.states)
         words = draft.words
         self._arrays: list[Any] = [
@@ -47,7 +47,7 @@ class Engine:
         pointers = [ctypes.cast(a, ctypes.POINTER(a._type_)) for a in self._arrays]
         word = ctypes.cast(self._words.address, ctypes.POINTER(ctypes.c_int32))
         sizes = [draft.sizes[name] for name in SIZES]
-        plan = native.Plan(*sizes, *map(len, lists), len(words), *pointers, word)
+        plan = native.CPlan(*sizes, *map(len, lists), len(words), *pointers, word)
         self.handle = library.make("vt_engine_new", ctypes.byref(plan), simd.encode(), threads, None)
         self.sequences: list[ctypes.c_void_p] = []
 

@@ -93,14 +93,14 @@ def _read(library: Library, number: int, rows: int, cols: int, packed: Memory, c
             copies = chance.choice((-1, 0, 2, 2**31 - 1))
         case 4:
             size = chance.choice((-(2**63), -1, 0, size - 1))
-    matrix = native.Matrix(number, rows, cols, copies, packed.address, size)
+    matrix = native.CMatrix(number, rows, cols, copies, packed.address, size)
     library.call("vt_unpack", ctypes.byref(matrix), copy, first, count, out.address)
     yield "unpack"
     _multiply(library, matrix, chance)
     yield "matmul"
 
 
-def _multiply(library: Library, matrix: native.Matrix, chance: random.Random) -> None:
+def _multiply(library: Library, matrix: native.CMatrix, chance: random.Random) -> None:
     n, threads, turns = chance.choice((1, 2, 9, 50)), chance.choice((1, 1, 2)), 1
     x = Memory(4 * n * matrix.cols)
     x.array(np.float32)[:] = np.random.default_rng(chance.randrange(2**32)).standard_normal(n * matrix.cols)

@@ -19,7 +19,7 @@ STATE_DTYPES = ("f32", "f16", "q8")  # in the order of VT_STATE_…
 _ERROR_BYTES = 512
 
 
-class Matrix(Structure):
+class CMatrix(Structure):
     """vt_matrix: packed weights, `copies` of them one after the other."""
 
     _fields_ = [
@@ -32,19 +32,19 @@ class Matrix(Structure):
     ]
 
 
-class Vector(Structure):
+class CVector(Structure):
     """vt_vector: floats."""
 
     _fields_ = [("data", c_void_p), ("size", c_int64)]
 
 
-class Buffer(Structure):
+class CBuffer(Structure):
     """vt_buffer: columns of the arena, in floats."""
 
     _fields_ = [("offset", c_int32), ("width", c_int32), ("stride", c_int32)]
 
 
-class State(Structure):
+class CState(Structure):
     """vt_state: what one sequence keeps, see StateSpec in plan.h."""
 
     _fields_ = [
@@ -57,7 +57,7 @@ class State(Structure):
     ]
 
 
-class Plan(Structure):
+class CPlan(Structure):
     """vt_plan: all of the above, and the operations."""
 
     _fields_ = [
@@ -71,10 +71,10 @@ class Plan(Structure):
         ("vectors", c_int32),
         ("states", c_int32),
         ("words", c_int32),
-        ("buffer", POINTER(Buffer)),
-        ("matrix", POINTER(Matrix)),
-        ("vector", POINTER(Vector)),
-        ("state", POINTER(State)),
+        ("buffer", POINTER(CBuffer)),
+        ("matrix", POINTER(CMatrix)),
+        ("vector", POINTER(CVector)),
+        ("state", POINTER(CState)),
         ("word", POINTER(c_int32)),
     ]
 
@@ -92,19 +92,21 @@ _FUNCTIONS: dict[str, tuple[type | None, list[type]]] = {
         c_int,
         [c_int32, c_int32, c_int32, c_char_p, c_void_p, c_int64, c_void_p, c_int64, c_int64, *_ERROR],
     ),
-    "vt_unpack": (c_int, [POINTER(Matrix), c_int32, c_int32, c_int32, c_void_p, *_ERROR]),
+    "vt_unpack": (c_int, [POINTER(CMatrix), c_int32, c_int32, c_int32, c_void_p, *_ERROR]),
     "vt_matmul": (
         c_int,
-        [POINTER(Matrix), c_void_p, c_int32, c_void_p, c_char_p, c_int32, c_int32, POINTER(c_double), *_ERROR],
+        [POINTER(CMatrix), c_void_p, c_int32, c_void_p, c_char_p, c_int32, c_int32, POINTER(c_double), *_ERROR],
     ),
     "vt_read": (c_int, [c_void_p, c_int64, c_char_p, c_int32, POINTER(c_double), *_ERROR]),
-    "vt_engine_new": (c_int, [POINTER(Plan), c_char_p, c_int32, POINTER(c_int32), POINTER(c_void_p), *_ERROR]),
+    "vt_engine_new": (c_int, [POINTER(CPlan), c_char_p, c_int32, POINTER(c_int32), POINTER(c_void_p), *_ERROR]),
     "vt_engine_free": (None, [c_void_p]),
     "vt_engine_bytes": (c_int64, [c_void_p]),
     "vt_sequence_new": (c_int, [c_void_p, c_int64, c_int64, c_int32, POINTER(c_void_p), *_ERROR]),
+    "vt_sequence_fork": (c_int, [c_void_p, POINTER(c_void_p), *_ERROR]),
     "vt_sequence_free": (None, [c_void_p]),
     "vt_sequence_bytes": (c_int64, [c_void_p]),
     "vt_sequence_length": (c_int64, [c_void_p]),
+    "vt_sequence_torn": (c_int64, [c_void_p]),
     "vt_sequence_reach": (c_int64, [c_void_p, c_int64]),
     "vt_sequence_rewind": (c_int, [c_void_p, c_int64, *_ERROR]),
     "vt_sequence_snapshot": (c_int, [c_void_p, c_int32, *_ERROR]),

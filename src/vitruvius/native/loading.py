@@ -16,11 +16,12 @@ from ..checkpoints.stored import kind_of
 from ..checkpoints.tensors import Checkpoint, open_checkpoint
 from ..errors import InputError
 from . import lowering
-from .engine import Parts, Running
+from .engine import Parts
 from .formats import Format, Weights, checked, format_for
 from .library import MISSING, STATE_DTYPES, library, processors
 from .packing import Progress, pack
 from .plan import Builder, Plan, Vocabulary
+from .running import Running
 
 
 def load(

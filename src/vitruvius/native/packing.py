@@ -18,7 +18,7 @@ from ..errors import InputError
 from ..spec import Tensors
 from .formats import FORMATS, OWN
 from .library import Library
-from .plan import PANEL, Floats, Matrix, Piece, Plan
+from .plan import PANEL, Floats, Matrix, Plan, RowBlock
 
 PAGE = 4096  # bytes: where a matrix begins
 CHUNK = 1 << 20  # bytes of a tensor that a thread packs at a time
@@ -94,7 +94,7 @@ class _Work:
 
     def __init__(self, packed: Packed, plans: Sequence[Plan]) -> None:
         self._packed = packed
-        self._pieces: dict[str, list[tuple[Matrix, Piece]]] = defaultdict(list)
+        self._pieces: dict[str, list[tuple[Matrix, RowBlock]]] = defaultdict(list)
         for matrix in packed.places:
             for piece in matrix.pieces:
                 self._pieces[piece.name].append((matrix, piece))
@@ -122,7 +122,7 @@ class _Work:
         for name, copies in self._copies.items():
             self._packed.vectors[name] = np.stack([copies[i] for i in range(len(copies))])
 
-    def _join(self, matrix: Matrix, piece: Piece, tensor: Stored) -> Iterator[Callable[[], None]]:
+    def _join(self, matrix: Matrix, piece: RowBlock, tensor: Stored) -> Iterator[Callable[[], None]]:
         """Pieces that do not begin with a panel wait for the others."""
         found = self._joined[matrix]
         found[piece.name] = tensor
@@ -132,9 +132,9 @@ class _Work:
                 parts = [Stored("F32", part.floats()) for part in parts]
             whole = Stored(parts[0].kind, np.concatenate([part.array for part in parts]))
             del self._joined[matrix]
-            yield from self._rows(matrix, Piece(piece.name, 0, matrix.rows), None, whole)
+            yield from self._rows(matrix, RowBlock(piece.name, 0, matrix.rows), None, whole)
 
-    def _rows(self, matrix: Matrix, piece: Piece, copy: int | None, tensor: Stored) -> Iterator[Callable[[], None]]:
+    def _rows(self, matrix: Matrix, piece: RowBlock, copy: int | None, tensor: Stored) -> Iterator[Callable[[], None]]:
         """The rows of a piece, in chunks that threads pack."""
         if tensor.turned:
             tensor = Stored("F32", tensor.floats())
@@ -154,7 +154,7 @@ class _Job:
 
     packed: Packed
     matrix: Matrix
-    piece: Piece
+    piece: RowBlock
     copy: int
     start: int
     part: Stored

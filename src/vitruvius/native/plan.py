@@ -68,7 +68,7 @@ class Target:
 
 
 @dataclass(frozen=True)
-class Piece:
+class RowBlock:
     """A weight of the model as rows of a matrix.
 
     Args:
@@ -94,7 +94,7 @@ class Matrix:
     rows: int
     cols: int
     copies: int
-    pieces: tuple[Piece, ...]
+    pieces: tuple[RowBlock, ...]
 
 
 @dataclass(frozen=True)
@@ -107,7 +107,7 @@ class Vector:
 
 
 @dataclass(frozen=True)
-class State:
+class StateLayout:
     """What a sequence keeps: see StateSpec in cpp/plan.h."""
 
     heads: int = 0
@@ -169,7 +169,7 @@ class Builder:
     format_of: Callable[[str, str], str]
     matrices: list[Matrix] = field(default_factory=list)
     vectors: list[Vector] = field(default_factory=list)
-    states: list[State] = field(default_factory=list)
+    states: list[StateLayout] = field(default_factory=list)
     shared: dict[Any, Any] = field(default_factory=dict)  # what parts share: states by layer, rotary tables, selections
     _records: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
     _buffers: dict[Buffer, int] = field(default_factory=dict)
@@ -211,7 +211,7 @@ class Builder:
 
     # ---------------------------------------------------------------- weights
 
-    def matrix(self, pieces: Sequence[Piece], rows: int, cols: int, copies: int = 1, role: str = "matmul") -> int:
+    def matrix(self, pieces: Sequence[RowBlock], rows: int, cols: int, copies: int = 1, role: str = "matmul") -> int:
         """The number of a matrix; the same pieces are one matrix."""
         return self._numbered(
             self.matrices, Matrix(self.format_of(pieces[0].name, role), rows, cols, copies, tuple(pieces))
@@ -228,7 +228,7 @@ class Builder:
             self.vectors.append(Vector(size, names, make))
         return number
 
-    def state(self, state: State) -> int:
+    def state(self, state: StateLayout) -> int:
         """The number of a new state."""
         self.states.append(state)
         return len(self.states) - 1

@@ -24,6 +24,7 @@ from .attention import (
 )
 from .base import (
     CUTS,
+    SNAPSHOTS,
     Axis,
     Cut,
     Fixed,

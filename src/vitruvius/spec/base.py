@@ -15,6 +15,7 @@ from typing import Any, ClassVar, Literal, get_args
 
 Size = int  # a count or width: at least 1. The annotation `Size` is checked when a spec is made.
 Role = Literal["matmul", "table", "vector", "buffer", "constant"]
+SNAPSHOTS = 8  # of what is recurrent in a sequence, the latest: how many an executor keeps
 Cut = Literal["heads", "kv_heads", "groups", "hidden", "vocabulary", "experts", "replicated"]
 CUTS: tuple[Cut, ...] = get_args(Cut)
 

@@ -157,11 +157,21 @@ int vt_sequence_new(vt_engine* engine, int64_t capacity, int64_t slack, int32_t 
     });
 }
 
+int vt_sequence_fork(const vt_sequence* sequence, vt_sequence** out, char* error, int64_t error_size) {
+    return guarded(error, error_size, [&] {
+        require(sequence && out, "vt_sequence_fork needs a sequence and a place for the new one");
+        const auto held = use(sequence->engine);
+        *out = new vt_sequence(*sequence);
+    });
+}
+
 void vt_sequence_free(vt_sequence* sequence) { delete sequence; }
 
 int64_t vt_sequence_bytes(const vt_sequence* sequence) { return asked(*sequence, &Sequence::bytes); }
 
 int64_t vt_sequence_length(const vt_sequence* sequence) { return asked(*sequence, &Sequence::length); }
+
+int64_t vt_sequence_torn(const vt_sequence* sequence) { return asked(*sequence, &Sequence::torn); }
 
 int64_t vt_sequence_reach(const vt_sequence* sequence, int64_t length) {
     return asked(*sequence, &Sequence::reach, length);

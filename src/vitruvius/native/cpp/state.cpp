@@ -47,6 +47,20 @@ Sequence::Sequence(const std::vector<StateSpec>& specs, int max_rows, int64_t ca
     place_ = places_.data(), base_ = memory_.data();
 }
 
+Sequence::Sequence(const Sequence& other)
+    : capacity(other.capacity),
+      store(other.store),
+      places_(other.places_),
+      memory_(other.memory_.copy()),
+      fixed_bytes_(other.fixed_bytes_),
+      place_(places_.data()),
+      base_(memory_.data()),
+      length_(other.length_),
+      written_(other.written_),
+      torn_(other.torn_) {
+    for (const Snapshot& snapshot : other.snapshots_) snapshots_.push_back({snapshot.length, snapshot.copy.copy()});
+}
+
 int64_t Sequence::bytes() const {
     int64_t bytes = memory_.bytes();
     for (const Snapshot& snapshot : snapshots_) bytes += snapshot.copy.bytes();

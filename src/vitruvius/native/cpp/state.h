@@ -42,6 +42,8 @@ class Sequence {
     const int64_t capacity;
     const Store store;
 
+    Sequence(const Sequence& other);
+
     int64_t length() const { return length_; }
     int64_t bytes() const;
     int64_t reach(int64_t length) const;

@@ -98,10 +98,14 @@ VT_API int64_t vt_engine_bytes(const vt_engine* engine); /* arena and scratch */
  * A sequence belongs to its engine and must be freed before it. */
 VT_API int vt_sequence_new(vt_engine* engine, int64_t capacity, int64_t slack, int32_t dtype, vt_sequence** out,
                            char* error, int64_t error_size);
+/* Another sequence of the same engine with the same tokens. */
+VT_API int vt_sequence_fork(const vt_sequence* sequence, vt_sequence** out, char* error, int64_t error_size);
 VT_API void vt_sequence_free(vt_sequence* sequence);
 /* Numbers of a sequence; −1 while its engine is in use by another thread. */
 VT_API int64_t vt_sequence_bytes(const vt_sequence* sequence);
 VT_API int64_t vt_sequence_length(const vt_sequence* sequence);
+/* Whether an interruption has left what is recurrent between two tokens: then it can only be rewound. */
+VT_API int64_t vt_sequence_torn(const vt_sequence* sequence);
 /* The longest prefix of at most `length` tokens that rewind can return to. */
 VT_API int64_t vt_sequence_reach(const vt_sequence* sequence, int64_t length);
 VT_API int vt_sequence_rewind(vt_sequence* sequence, int64_t length, char* error, int64_t error_size);

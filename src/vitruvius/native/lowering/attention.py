@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from ... import spec
-from ..plan import Buffer, Builder, Floats, Piece, State, Target
+from ..plan import Buffer, Builder, Floats, RowBlock, StateLayout, Target
 from .base import Linear, layer_of, linear, lower, lowers, not_lowered, project, times
 from .position import rotate
 
@@ -77,7 +77,7 @@ def _keep(b: Builder, s: spec.Attention, path: str, k: Buffer | None, v: Buffer 
                 rotate(b, rope, k, kv.heads, kv.head_dim)
         case _:
             raise not_lowered(kv, path)
-    state = b.state(State(kv.heads, kv.head_dim, kv.v_dim, window=s.mask.window or 0))
+    state = b.state(StateLayout(kv.heads, kv.head_dim, kv.v_dim, window=s.mask.window or 0))
     b.op("keep", k=k, v=v, state=state)
     if layer_of(path) >= 0:
         b.shared["state", layer_of(path)] = state
@@ -182,7 +182,9 @@ def latent_attention(b: Builder, s: spec.LatentAttention, width: int, path: str,
     with b.scope():
         queries, kv = _latents(b, s, path, x)
         q = b.buffer(s.heads * kept)
-        w_k = b.matrix([Piece(f"{path}.kv_b.weight", 0, rank, change=_Keys(s))], rank, s.nope_dim, s.heads, "changed")
+        w_k = b.matrix(
+            [RowBlock(f"{path}.kv_b.weight", 0, rank, change=_Keys(s))], rank, s.nope_dim, s.heads, "changed"
+        )
         b.into("matmul", Target(q), x=queries, matrix=w_k, heads=s.heads, x_step=dim, y_step=kept)
         turning = queries.columns(s.nope_dim, queries.width - s.nope_dim)
         turned = q.columns(rank, q.width - rank)
@@ -191,11 +193,13 @@ def latent_attention(b: Builder, s: spec.LatentAttention, width: int, path: str,
             rotate(b, s.positions, kv.columns(rank, s.rope_dim), 1, s.rope_dim)
         else:
             b.op("copy", x=turning, y=turned, heads=s.heads, x_step=dim, y_step=kept, width=s.rope_dim)
-        state = b.state(State(1, kept, 0, rank, s.mask.window or 0))
+        state = b.state(StateLayout(1, kept, 0, rank, s.mask.window or 0))
         b.op("keep", k=kv, state=state)
         y, out = b.buffer(s.heads * rank), b.buffer(s.heads * s.v_dim)
         attend(b, s, path, q, y, state)
-        w_v = b.matrix([Piece(f"{path}.kv_b.weight", 0, s.v_dim, change=_Values(s))], s.v_dim, rank, s.heads, "changed")
+        w_v = b.matrix(
+            [RowBlock(f"{path}.kv_b.weight", 0, s.v_dim, change=_Values(s))], s.v_dim, rank, s.heads, "changed"
+        )
         b.into("matmul", Target(out), x=y, matrix=w_v, heads=s.heads, x_step=rank, y_step=s.v_dim)
         linear(b, out, Linear(f"{path}.o", width, s.bias), to)
 
@@ -227,7 +231,7 @@ def choose(b: Builder, s: spec.Indexer, path: str, q: Buffer, k: Buffer, weights
     if s.positions:
         rotate(b, s.positions, q, s.heads, s.dim)
         rotate(b, s.positions, k, 1, s.dim)
-    state = b.state(State(1, s.dim))
+    state = b.state(StateLayout(1, s.dim))
     b.op("keep", k=k, state=state)
     selection = b.lasting(1 + s.topk)
     first = b.shared.get("first", 0)

@@ -11,7 +11,7 @@ import numpy as np
 
 from ...errors import NotLoweredError
 from ...spec import Spec
-from ..plan import PANEL, Buffer, Builder, Floats, Piece, Target
+from ..plan import PANEL, Buffer, Builder, Floats, RowBlock, Target
 
 # (builder, part, width of its stream, canonical path, input, where the result goes)
 Lowering = Callable[[Builder, Any, int, str, Buffer, Target], None]
@@ -89,7 +89,7 @@ def _stacked(
 ) -> None:
     """Layers of one input as one matrix."""
     starts = [sum(layer.rows for layer in layers[:i]) for i in range(len(layers))]
-    pieces = [Piece(layer.weight, start, layer.rows) for layer, start in zip(layers, starts, strict=True)]
+    pieces = [RowBlock(layer.weight, start, layer.rows) for layer, start in zip(layers, starts, strict=True)]
     rows = sum(layer.rows for layer in layers)
     matrix = b.matrix(pieces, rows, x.width, role=role)
     b.into("matmul", to, x=x, matrix=matrix, bias=_biases(b, layers, starts, rows), act=act)

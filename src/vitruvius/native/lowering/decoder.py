@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 
 from ... import spec
-from ..plan import Buffer, Builder, Piece, State, Target
+from ..plan import Buffer, Builder, RowBlock, StateLayout, Target
 from .base import Linear, add, linear, lower, lowers, not_lowered, times
 from .stream import altup, layer_inputs, layer_scalar, narrow, widen
 
@@ -67,14 +67,14 @@ def layer(b: Builder, s: spec.Layer, width: int, path: str, x: Buffer) -> None:
 def embed(b: Builder, s: spec.Decoder, y: Buffer) -> None:
     """The tokens' rows, scaled."""
     name, role = ("head.weight", "head") if s.embedding.tied else ("embedding.weight", "table")
-    table = b.matrix([Piece(name, 0, s.embedding.vocab)], s.embedding.vocab, s.width, role=role)
+    table = b.matrix([RowBlock(name, 0, s.embedding.vocab)], s.embedding.vocab, s.width, role=role)
     b.into("embed", Target(y, scale=s.embedding.scale), table=table)
 
 
 def head(b: Builder, s: spec.Decoder, x: Buffer, logits: Buffer) -> None:
     """softcap(scale · x Wᵀ)."""
     vocab, cap = s.head.vocab, s.head.softcap
-    matrix = b.matrix([Piece("head.weight", 0, vocab)], vocab, s.width, role="head")
+    matrix = b.matrix([RowBlock("head.weight", 0, vocab)], vocab, s.width, role="head")
     b.into("matmul", Target(logits, scale=s.head.scale), x=x, matrix=matrix)
     if cap is not None:
         b.op("pointwise", kind="softcap", a=logits, y=logits, scale=1.0, cap=cap)
@@ -91,7 +91,7 @@ def trunk(b: Builder, s: spec.Decoder) -> Buffer:
     if s.embedding.per_layer:
         layer_inputs(b, s.embedding.per_layer, s.width, "embedding.per_layer", first)
     if s.positions:
-        rows = b.matrix([Piece("positions.weight", 0, s.positions.count)], s.positions.count, s.width, role="table")
+        rows = b.matrix([RowBlock("positions.weight", 0, s.positions.count)], s.positions.count, s.width, role="table")
         b.op("learned", y=first, table=rows)
     if s.ends:
         widen(b, s.ends, s.width, "ends", x)
@@ -143,7 +143,7 @@ def next_tokens(b: Builder, s: spec.Decoder, m: spec.MTP, path: str, hidden: Buf
         embed(b, s, token)
         lower(b, m.norm, width, f"{path}.embedding_norm", token, Target(token))
         shift = b.vector(2 * width, (), lambda: np.repeat([1, 0], width), key=("shift", width))
-        b.op("conv", x=hidden, y=before, state=b.state(State(fixed=width)), weight=shift, kernel=2)
+        b.op("conv", x=hidden, y=before, state=b.state(StateLayout(fixed=width)), weight=shift, kernel=2)
         lower(b, m.norm, width, f"{path}.hidden_norm", before, Target(before))
         linear(b, joined, Linear(f"{path}.join", width), Target(x))
         layer(b, m.layer, width, f"{path}.layer", x)

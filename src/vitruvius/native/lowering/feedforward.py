@@ -6,7 +6,7 @@ from statistics import NormalDist
 from typing import Any
 
 from ... import spec
-from ..plan import PANEL, Buffer, Builder, Piece, Target
+from ..plan import PANEL, Buffer, Builder, RowBlock, Target
 from .base import Linear, add, alternating, linear, lower, lowers, project, times
 
 
@@ -45,7 +45,7 @@ def most_active(b: Builder, s: spec.GatedMLP, act: spec.GaussianTopK, path: str,
 def both(b: Builder, s: spec.GatedMLP, cols: int, path: str, copies: int = 1) -> tuple[int, int | None]:
     """The matrix in which panels of gate and up alternate, and its bias."""
     rows = 2 * -(-s.dim // PANEL) * PANEL
-    pieces = [Piece(f"{path}.gate.weight", 0, s.dim, step=2), Piece(f"{path}.up.weight", PANEL, s.dim, step=2)]
+    pieces = [RowBlock(f"{path}.gate.weight", 0, s.dim, step=2), RowBlock(f"{path}.up.weight", PANEL, s.dim, step=2)]
     names = (f"{path}.gate.bias", f"{path}.up.bias")
     bias = b.vector(copies * rows, names, alternating) if s.bias else None
     return b.matrix(pieces, rows, cols, copies), bias
@@ -77,7 +77,7 @@ def route(b: Builder, s: spec.Router, width: int, path: str, x: Buffer) -> tuple
         lower(b, s.norm, width, f"{path}.norm", x, Target(normed))
         x = normed
     logits = b.buffer(s.experts)
-    matrix = b.matrix([Piece(f"{path}.weight", 0, s.experts)], s.experts, width, role="router")
+    matrix = b.matrix([RowBlock(f"{path}.weight", 0, s.experts)], s.experts, width, role="router")
     bias = b.vector(s.experts, f"{path}.bias") if s.bias else None
     b.into("matmul", Target(logits), x=x, matrix=matrix, bias=bias)
     weights, groups = b.buffer(s.active), b.flat(2 + 4 * s.active)
@@ -137,9 +137,9 @@ def experts(
         fields = {"gate_scale": expert.gate_scale, **activation(expert.act)}
         b.op("experts_glu", matrix=matrix, bias=bias, **common, **fields)
     else:
-        matrix = b.matrix([Piece(f"{path}.up.weight", 0, expert.dim)], expert.dim, width, copies)
+        matrix = b.matrix([RowBlock(f"{path}.up.weight", 0, expert.dim)], expert.dim, width, copies)
         bias = b.vector(copies * expert.dim, f"{path}.up.bias") if expert.bias else None
         b.op("experts_up", matrix=matrix, bias=bias, act=expert.act, **common)
-    matrix = b.matrix([Piece(f"{path}.down.weight", 0, width)], width, expert.dim, copies)
+    matrix = b.matrix([RowBlock(f"{path}.down.weight", 0, width)], width, expert.dim, copies)
     bias = b.vector(copies * width, f"{path}.down.bias") if expert.bias else None
     b.into("experts_down", to, x=hidden, groups=groups, weights=taken, matrix=matrix, bias=bias, active=active)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from ... import spec
-from ..plan import PANEL, Buffer, Builder, Floats, State, Target
+from ..plan import PANEL, Buffer, Builder, Floats, StateLayout, Target
 from .base import Linear, linear, lowers, project
 from .norm import gated_norm
 
@@ -26,7 +26,7 @@ def convolve(
         "conv",
         x=x,
         y=y,
-        state=b.state(State(fixed=(conv.kernel - 1) * x.width)),
+        state=b.state(StateLayout(fixed=(conv.kernel - 1) * x.width)),
         weight=b.vector(conv.kernel * x.width, f"{path}.conv", by_place),
         bias=b.vector(x.width, f"{path}.conv_bias") if conv.bias else None,
         kernel=conv.kernel,
@@ -97,7 +97,7 @@ def _delta(
         decay=decay,
         beta=beta,
         y=y,
-        state=b.state(State(fixed=v_heads * k_dim * -(-v_dim // PANEL) * PANEL)),
+        state=b.state(StateLayout(fixed=v_heads * k_dim * -(-v_dim // PANEL) * PANEL)),
         a_log=b.vector(v_heads, f"{path}.A_log"),
         dt_bias=b.vector(steps, f"{path}.dt_bias"),
         k_heads=k_heads,
@@ -132,7 +132,7 @@ def mamba2(b: Builder, s: spec.Mamba2, width: int, path: str, x: Buffer, to: Tar
             c=queries,
             dt=dt,
             y=y,
-            state=b.state(State(fixed=s.heads * s.state_dim * -(-s.head_dim // PANEL) * PANEL)),
+            state=b.state(StateLayout(fixed=s.heads * s.state_dim * -(-s.head_dim // PANEL) * PANEL)),
             a_log=b.vector(s.heads, f"{path}.A_log"),
             dt_bias=b.vector(s.heads, f"{path}.dt_bias"),
             d=b.vector(s.heads, f"{path}.D"),

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 
 from ... import spec
-from ..plan import Buffer, Builder, Floats, Piece, Target
+from ..plan import Buffer, Builder, Floats, RowBlock, Target
 from .base import Linear, add, layer_of, linear, lower, lowers
 
 
@@ -18,7 +18,7 @@ def layer_inputs(b: Builder, s: spec.PerLayerEmbedding, width: int, path: str, x
     e = b.shared["layer_inputs"] = b.lasting(size)
     linear(b, x, Linear(f"{path}.projection", size), Target(e, scale=width**-0.5))
     lower(b, s.norm, table.dim, f"{path}.norm", e, Target(e, scale=half))
-    rows = b.matrix([Piece(f"{path}.table.weight", 0, table.vocab)], table.vocab, size, role="table")
+    rows = b.matrix([RowBlock(f"{path}.table.weight", 0, table.vocab)], table.vocab, size, role="table")
     b.into("embed", Target(e, 1.0, half * table.dim**0.5), table=rows, known=table.vocab)
 
 
