@@ -11,8 +11,8 @@ import pytest
 from transformers.utils.chat_template_utils import render_jinja_template
 
 from vitruvius.checkpoints import templates
-from vitruvius.checkpoints.templates import render
-from vitruvius.errors import InputError
+from vitruvius.checkpoints.templates import ChatTemplate, render
+from vitruvius.errors import InputError, InputWarning
 
 HI = [{"role": "user", "content": "Hi"}]
 TOOLS = [
@@ -190,6 +190,51 @@ def test_long_conversations_are_no_attack() -> None:
         messages = [{"role": ("user", "assistant")[i % 2], "content": "x" * length} for i in range(count)]
         for name in ("chatml", "alternating", "reasoning"):
             assert len(render(TEMPLATES[name], messages)) > count * length
+
+
+PARTS_ONLY = (
+    "{% for m in messages %}{{ m.role }}:{% for part in m.content %}{% if part.type == 'text' %}{{ part.text }}"
+    "{% endif %}{% endfor %};{% endfor %}"
+)
+
+
+def test_a_template_of_parts_gets_parts() -> None:
+    """SmolVLM's and Idefics 3's templates go through a list; a string has no parts, and its text would be lost."""
+    template = ChatTemplate(PARTS_ONLY, {})
+    assert template.render(HI) == "user:Hi;"
+    assert template.render([{"role": "system", "content": "Be brief."}, *HI]) == "system:Be brief.;user:Hi;"
+    assert ChatTemplate(TEMPLATES["chatml"], {}).render(HI).endswith("user\nHi<|im_end|>\n<|im_start|>assistant\n")
+
+
+REFUSES_SYSTEM = (
+    "{% for m in messages %}{% if m.role == 'system' %}{{ raise_exception('System role not supported') }}{% endif %}"
+    "{{ m.role }}:{{ m.content }};{% endfor %}"
+)
+DROPS_SYSTEM = "{% for m in messages if m.role != 'system' %}{{ m.role }}:{{ m.content }};{% endfor %}"
+
+
+@pytest.mark.parametrize("template", [REFUSES_SYSTEM, DROPS_SYSTEM])
+def test_a_system_message_that_the_template_does_not_know(template: str) -> None:
+    messages = [{"role": "system", "content": "Be brief."}, *HI, {"role": "assistant", "content": "Hello."}, *HI]
+    with pytest.warns(InputWarning, match="no system role: that message goes before the first user's"):
+        assert ChatTemplate(template, {}).render(messages) == "user:Be brief.\n\nHi;assistant:Hello.;user:Hi;"
+    assert ChatTemplate(template, {}).render(messages[1:]) == "user:Hi;assistant:Hello.;user:Hi;"
+
+
+def test_a_refusal_of_all_messages_is_the_templates_own() -> None:
+    with pytest.raises(InputError, match="refuses these messages: never"):
+        ChatTemplate("{{ raise_exception('never') }}", {}).render(HI)
+
+
+def test_templates_may_look_at_each_message_again_for_each_other() -> None:
+    """Gemma 4's does; a long conversation is still no attack."""
+    quadratic = (
+        "{% for m in messages %}{% set ns = namespace(n=0) %}{% for other in messages %}"
+        "{% if other.role == m.role and loop.index0 > 0 %}{% set ns.n = ns.n + 1 %}{% endif %}{% endfor %}"
+        "{{ ns.n }}{{ m.content }}{% endfor %}"
+    )
+    messages = [{"role": ("user", "assistant")[i % 2], "content": "x" * 20} for i in range(160)]
+    assert render(quadratic, messages).count("79" + "x" * 20 + "80") == 80
 
 
 # What an attacker would try: (template, part of the one line that answers it)

@@ -12,11 +12,13 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, ItemsView, Iterable, Iterator, KeysView, Mapping, Sized, ValuesView
+from dataclasses import dataclass
 from datetime import datetime
 from functools import partial, wraps
 from string import Formatter
 from types import BuiltinMethodType, FunctionType, MethodType
 from typing import Any, NoReturn, cast
+from warnings import warn
 
 from jinja2 import Environment, TemplateError, nodes, pass_environment
 from jinja2.environment import Template
@@ -31,11 +33,12 @@ from jinja2.tests import TESTS
 from jinja2.utils import Namespace
 from jinja2.visitor import NodeTransformer
 
-from ..errors import InputError
+from ..errors import InputError, InputWarning
 
-# Units of work, each some 0.5 µs or 256 bytes at worst: so many in any case, and so many for each that reading the
-# conversation takes. Real templates spend 100 to 400 on a message, and on a long one some eight times its reading.
-ALLOWANCE, SHARE = 1_000_000, 50
+# Units of work, each some 0.5 µs or 256 bytes at worst: so many in any case, so many for each that reading the
+# conversation takes, and at most so many. Real templates spend 100 to 400 on a message, and on a long one some eight
+# times its reading; some look at each message again for each other one (Gemma 4).
+ALLOWANCE, SHARE, MOST = 1_000_000, 4_000, 40_000_000
 CHARACTERS, ITEMS = 64, 16  # that are copied or compared in one unit
 LONGEST_TEMPLATE = 1 << 17  # characters
 LONGEST_TEXT = 1 << 24  # characters, of any text on the way and of the result
@@ -100,6 +103,52 @@ def render(
     except (ArithmeticError, AttributeError, LookupError, MemoryError, TypeError, ValueError) as error:
         problem = f"fails on these messages: {type(error).__name__}: {error}"
     raise InputError(f"the chat template {one_line(problem)}")
+
+
+PROBE = "What 7 words does this message say?"
+
+
+@dataclass(frozen=True)
+class ChatTemplate:
+    """A chat template with its variables, for messages whose content is text.
+
+    What the template does with a text is found by trying: published templates expect either.
+    """
+
+    template: str
+    variables: Mapping[str, Any]
+
+    def render(self, messages: list[dict[str, Any]]) -> str:
+        """The prompt; see `render`. No message's text is lost, or the template's own refusal is raised."""
+        system = messages[0] if messages and messages[0].get("role") == "system" else None
+        if system is None or self.says("system") or self.says("system", in_parts):
+            return self._rendered(messages)
+        asked = next((i for i, message in enumerate(messages) if message.get("role") == "user"), None)
+        if asked is None or not all(isinstance(m.get("content"), str) for m in (system, messages[asked])):
+            return self._rendered(messages)
+        warn("the chat template has no system role: that message goes before the first user's", InputWarning, 4)
+        joined = {**messages[asked], "content": f"{system['content']}\n\n{messages[asked]['content']}"}
+        return self._rendered([*messages[1:asked], joined, *messages[asked + 1 :]])
+
+    def _rendered(self, messages: list[dict[str, Any]]) -> str:
+        texts = any(isinstance(message.get("content"), str) for message in messages)
+        parts = texts and not self.says("user") and self.says("user", in_parts)
+        return render(self.template, list(map(in_parts, messages)) if parts else messages, **self.variables)
+
+    def says(self, role: str, form: Callable[[dict[str, Any]], dict[str, Any]] = dict) -> bool:
+        """Whether the template writes what a message of this role says. True where it refuses even a user's."""
+        user = {"role": "user", "content": PROBE[::-1]}
+        probe = [{"role": role, "content": PROBE}, *([user] if role != "user" else [])]
+        try:
+            return PROBE in render(self.template, list(map(form, probe)), **self.variables)
+        except InputError:
+            return role == "user" and form is dict
+
+
+def in_parts(message: dict[str, Any]) -> dict[str, Any]:
+    """A message whose text is a list of one part."""
+    content = message.get("content")
+    return {**message, "content": [{"type": "text", "text": content}]} if isinstance(content, str) else message
 
 
 def one_line(text: str) -> str:
@@ -178,7 +227,7 @@ class Sandbox(ImmutableSandboxedEnvironment):
         tree.set_environment(self).set_lineno(1)
         template = Template.from_code(self, self.compile(tree, filename="<chat template>"), self.globals)
         self.compared(variables)
-        self.left = ALLOWANCE + SHARE * (ALLOWANCE - self.left)
+        self.left = min(ALLOWANCE + SHARE * (ALLOWANCE - self.left), MOST)
         return "".join(template.root_render_func(template.new_context(variables)))
 
     # What is reported, see Reports

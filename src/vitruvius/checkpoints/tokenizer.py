@@ -130,6 +130,9 @@ class Tokenizer:
     def render(self, messages: list[dict[str, Any]], **variables: Any) -> str:
         """The prompt that the model's chat template makes of a conversation.
 
+        What a message says is never lost: a template that knows content only as a list of parts gets such a list, and
+        a system message that it refuses or leaves out goes before the first user's message, with an InputWarning.
+
         Args:
             messages: dicts with "role" and "content".
             variables: `tools`, `add_generation_prompt` (true unless given), and whatever else the template knows.
@@ -137,13 +140,13 @@ class Tokenizer:
         Raises:
             InputError: there is no template, or it does not want these messages.
         """
-        from .templates import render
+        from .templates import ChatTemplate
 
         if not self.templates:
             raise InputError(f"{self.source}: has no chat template, so it is not a chat model; give it a plain prompt")
         name = "tool_use" if variables.get("tools") and "tool_use" in self.templates else "default"
         template = self.templates.get(name, next(iter(self.templates.values())))
-        return render(template, messages, **{**self.specials, **variables})
+        return ChatTemplate(template, {**self.specials, **variables}).render(messages)
 
     def chat(self, messages: list[dict[str, Any]], **variables: Any) -> list[int]:
         """The ids of `render`'s prompt. The template itself writes the special tokens, so none are added."""
