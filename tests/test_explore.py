@@ -15,7 +15,8 @@ import pytest
 from starlette.testclient import TestClient
 
 from vitruvius import architecture, catalog, cost
-from vitruvius.checkpoints.matching import plain, stored
+from vitruvius.checkpoints.matching import plain
+from vitruvius.checkpoints.steps import file_shapes
 from vitruvius.errors import InputError
 from vitruvius.server import data, upload
 from vitruvius.server.explore import application
@@ -350,7 +351,7 @@ def safetensors(tensors: dict[str, tuple[int, ...]], claimed: int | None = None)
 
 
 def test_a_safetensors_header_says_what_it_fits_and_what_it_cannot_say(client: TestClient) -> None:
-    own = {name: shape for entry in plain(architecture("smollm2-360m")) for name, shape in stored(entry).items()}
+    own = {name: shape for entry in plain(architecture("smollm2-360m")) for name, shape in file_shapes(entry).items()}
     answer = post(client, safetensors(own), "model.safetensors", size=2**30).json()
     assert answer["parameters"] == cost(architecture("smollm2-360m"), context=1).parameters.total
     assert (answer["fits"], answer["layers"], answer["by_dtype"]) == (

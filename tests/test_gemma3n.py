@@ -15,6 +15,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import vitruvius as vt
+from vitruvius.checkpoints.sources import config_of
 from vitruvius.cost import cost
 from vitruvius.nn.feedforward import most_active
 from vitruvius.spec import Attention, Decoder, GatedMLP, GaussianTopK, LayerKeyValue, UnifiedKeyValue, nested, walk
@@ -42,7 +43,7 @@ def test_e2b_is_the_slice_of_e4b_that_google_took() -> None:
     small = vt.slice(E4B, 8192, WITHOUT_A_BLOCK)
     assert small == E2B
     assert cost(small).parameters.total == 4_435_182_688
-    assert vt.architecture(small.config) == small, "its own config.json describes it"
+    assert vt.architecture(config_of(small)) == small, "its own config.json describes it"
 
 
 @pytest.mark.parametrize("name", EFFECTIVE)
@@ -99,8 +100,12 @@ def test_a_layer_of_experts_has_no_first_channels() -> None:
 def test_a_tree_that_no_config_describes_has_none() -> None:
     """Llama's keys hold one width for all layers."""
     llama = vt.architecture(cases.TEXT["llama"])
-    assert vt.slice(llama, 20).config == {**cases.TEXT["llama"], "intermediate_size": 20, "tie_word_embeddings": False}
-    assert vt.slice(llama, [20, 30, 40]).config is None
+    assert config_of(vt.slice(llama, 20)) == {
+        **cases.TEXT["llama"],
+        "intermediate_size": 20,
+        "tie_word_embeddings": False,
+    }
+    assert config_of(vt.slice(llama, [20, 30, 40])) is None
     assert nested(llama, [20, 30, 40]) == vt.slice(llama, [20, 30, 40])
 
 

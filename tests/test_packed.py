@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
 import vitruvius as vt
-from vitruvius.checkpoints.packed import unpack_fp8, unpack_mxfp4
+from vitruvius.checkpoints.packed import Unpacked, scaled_fp8
+from vitruvius.checkpoints.safetensors import Safetensors
 
 DEEPSEEK = {
     "model_type": "deepseek_v3",
@@ -117,6 +119,12 @@ def test_fp8_scales_of_another_size_are_refused(tmp_path):
         vt.load(tmp_path)
 
 
+def unpacked(blocks: torch.Tensor, scales: torch.Tensor, folder) -> torch.Tensor:
+    """What a file with these blocks holds, (in, out) for each expert."""
+    save_file({"w_blocks": blocks, "w_scales": scales}, str(folder / "model.safetensors"))
+    return torch.from_numpy(Unpacked(Safetensors(folder)).stored("w").floats().copy())
+
+
 def test_mxfp4_equals_the_reference(tmp_path):
     from transformers.integrations.mxfp4 import convert_moe_packed_tensors
 
@@ -124,7 +132,7 @@ def test_mxfp4_equals_the_reference(tmp_path):
     blocks = torch.randint(0, 256, (3, 10, 4, 16), dtype=torch.uint8, generator=generator)
     scales = torch.randint(110, 140, (3, 10, 4), dtype=torch.uint8, generator=generator)
     want = convert_moe_packed_tensors(blocks.clone(), scales.clone(), dtype=torch.float32)
-    assert torch.equal(unpack_mxfp4(blocks, scales).transpose(-1, -2), want)
+    assert torch.equal(unpacked(blocks, scales, tmp_path), want)
 
 
 def test_mxfp4_checkpoint_loads_as_what_it_stands_for(tmp_path):
@@ -136,7 +144,7 @@ def test_mxfp4_checkpoint_loads_as_what_it_stands_for(tmp_path):
         experts, into, out = tensors.pop(name).shape
         blocks = torch.randint(0, 256, (experts, out, into // 32, 16), dtype=torch.uint8, generator=generator)
         scales = torch.randint(121, 126, (experts, out, into // 32), dtype=torch.uint8, generator=generator)
-        plain[name] = unpack_mxfp4(blocks, scales).transpose(-1, -2)
+        plain[name] = unpacked(blocks, scales, tmp_path)
         tensors |= {f"{name}_blocks": blocks, f"{name}_scales": scales}
     rewrite(tmp_path, tensors, {"quant_method": "mxfp4"})
     reference = tmp_path / "reference"
@@ -153,7 +161,8 @@ def test_mxfp4_checkpoint_loads_as_what_it_stands_for(tmp_path):
 
 def test_fp8_values_keep_their_sign_and_scale():
     values = torch.tensor([[1.0, -2.0], [448.0, 0.0]]).to(torch.float8_e4m3fn)
-    assert unpack_fp8(values, torch.tensor([[0.5]])).tolist() == [[0.5, -1.0], [224.0, 0.0]]
+    found = scaled_fp8(values.view(torch.uint8).numpy(), np.array([[0.5]], np.float32))
+    assert found.tolist() == [[0.5, -1.0], [224.0, 0.0]]
 
 
 @pytest.mark.parametrize("method", ["gptq", "awq", "bitsandbytes", "compressed-tensors"])

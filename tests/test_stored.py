@@ -17,10 +17,10 @@ from test_architectures import Checkpoint, checkpoint  # noqa: F401, a fixture
 from test_packed import DEEPSEEK, GPT_OSS, pack_fp8, random_model, rewrite
 
 import vitruvius as vt
-from vitruvius.checkpoints import matching
-from vitruvius.checkpoints.mapped import Mapped
-from vitruvius.checkpoints.stored import Stored, kind_of, stored
-from vitruvius.checkpoints.tensors import open_checkpoint
+from vitruvius.checkpoints.checkpoint import Checkpoint as Opened
+from vitruvius.checkpoints.reading import kind_of, read
+from vitruvius.checkpoints.safetensors import Mapped
+from vitruvius.checkpoints.stored import Stored
 from vitruvius.native import library as native
 
 BUILT = pytest.mark.skipif(native.library() is None, reason="the native library is not built")
@@ -28,13 +28,13 @@ Kind = gguf.GGMLQuantizationType
 
 
 def loaded(folder: Path) -> dict[str, list[tuple[int | None, Stored]]]:
-    """Canonical name -> what `stored` gives; the announced kinds are checked on the way."""
-    decoder, opened = vt.architecture(folder), open_checkpoint(folder, "np")
+    """Canonical name -> what `read` gives; the announced kinds are checked on the way."""
+    opened = Opened.open(folder)
     found: dict[str, list[tuple[int | None, Stored]]] = {}
-    for entry in matching.match(decoder, opened, mtp=True).entries:
-        for name, copy, tensor in stored(entry, opened):
+    for entry in opened.plan(mtp=True).entries:
+        for name, copy, tensor in read(entry, opened.tensors):
             found.setdefault(name, []).append((copy, tensor))
-            assert kind_of(entry, opened) in (tensor.kind, "F8_E4M3")
+            assert kind_of(entry, opened.tensors) in (tensor.kind, "F8_E4M3")
     return found
 
 
@@ -189,7 +189,7 @@ def broken(change: Callable[[dict[str, Any]], object]) -> bytes:
         ((2).to_bytes(8, "little") + b"[]", "is not an object"),
         ((2).to_bytes(8, "little") + b"{x", "is not JSON"),
         (broken(lambda h: h.clear()), "not described"),
-        (broken(lambda h: h["a"].update(dtype="I64")), "holds I64"),
+        (broken(lambda h: h["a"].update(dtype="F4")), "holds F4"),
         (broken(lambda h: h["a"].update(shape=[2, 4])), "does not fit its bytes 0 to 24"),
         (broken(lambda h: h["a"].update(shape=[-2, -3])), "does not fit"),
         (broken(lambda h: h["a"].update(data_offsets=[8, 32])), "does not fit"),

@@ -6,24 +6,33 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Collection, Iterable, Mapping
+import warnings
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+import numpy as np
+
 from . import catalog
 from .architectures import text_config
 from .checkpoints import matching
-from .checkpoints.packed import refuse_quantized
-from .checkpoints.sources import Source, architecture, eos_ids, weights
-from .checkpoints.tensors import INDEX, Checkpoint, open_checkpoint
+from .checkpoints.checkpoint import Checkpoint
+from .checkpoints.defaults import Defaults
+from .checkpoints.packed import Unpacked
+from .checkpoints.reading import read
+from .checkpoints.safetensors import INDEX, RAW, Safetensors
+from .checkpoints.sources import Source, architecture, config_of
+from .checkpoints.steps import file_shapes, saved
+from .checkpoints.stored import PLAIN, Stored
 from .errors import InputError
 from .spec import Decoder as Spec
-from .spec import to_json
+from .spec import Tensors, to_json
 
 if TYPE_CHECKING:
     import torch
 
+    from .checkpoints.stored import Container
     from .nn import Decoder
 
 T = TypeVar("T")
@@ -44,10 +53,10 @@ COMPANIONS = (
 
 @dataclass(frozen=True)
 class Origin:
-    """Where a loaded model's tensors came from."""
+    """The checkpoint that a model was loaded from, and how its tensors became the model's."""
 
-    path: Path
-    plan: matching.Plan
+    checkpoint: Checkpoint
+    plan: matching.LoadPlan
 
 
 def load(
@@ -78,26 +87,57 @@ def load(
 
     if quantize is not None:
         raise InputError(f"quantize={quantize!r} is not supported yet; load in float32 or bfloat16")
-    path = weights(source)
-    complete = architecture(path, ignore, name=None if Path(source).exists() else str(source))
-    decoder = complete if mtp else replace(complete, mtp=())
-    refuse_quantized(decoder)
+    checkpoint = Checkpoint.open(source, ignore)
+    decoder = checkpoint.spec if mtp else replace(checkpoint.spec, mtp=())
     kind = None if dtype == "checkpoint" else dtype_of(dtype)
     check_memory(decoder, kind or dtype_of("bfloat16"), device)
-    checkpoint = open_checkpoint(path)
-    plan = matching.match(complete, checkpoint, ignore, mtp)
+    plan, container = checkpoint.plan(ignore, mtp), checkpoint.tensors
     model, declared = skeleton(decoder), weights_of(decoder)
     for entry in progress(plan.entries, len(plan.entries)):
-        for name, value in matching.loaded(entry, [checkpoint.read(name) for name in entry.theirs]):
-            if not value.is_floating_point() or value.dtype.itemsize < 2:
-                raise InputError(f"{path}: {entry.theirs[0]} holds {value.dtype}, which cannot be loaded yet")
-            # a copy, so that the model does not lean on the file's memory, which may change
-            kept = torch.bfloat16 if entry.theirs[0] in checkpoint.packed else value.dtype  # what they were packed from
+        packed = entry.theirs[0] in container.packed
+        for name, value in _tensors(entry, container):
+            kept = torch.bfloat16 if packed else value.dtype  # what they were packed from
             wanted = own_dtype(declared[name][0], kind) if kind else kept
+            # a copy, so that the model does not lean on the file's memory, which may change
             assign(model, name, value.to(device, wanted, copy=True).contiguous())
-    model.eos = frozenset(eos_ids(path))
-    model.origin = Origin(path, plan)
+    model.eos, model.decoder_start = frozenset(checkpoint.defaults.eos), checkpoint.defaults.decoder_start
+    model.origin = Origin(checkpoint, plan)
     return model.eval()
+
+
+def _tensors(entry: Tensors, container: Container) -> Iterator[tuple[str, torch.Tensor]]:
+    """The model's tensors of an entry; they may lie in the file's memory."""
+    import torch
+
+    found = [(name, copy, _tensor(stored, entry.theirs[0])) for name, copy, stored in read(entry, container)]
+    if found[0][1] is not None:  # one for each copy
+        yield found[0][0], torch.stack([value for _, _, value in found])
+    else:
+        yield from ((name, value) for name, _, value in found)
+
+
+def _tensor(stored: Stored, name: str) -> torch.Tensor:
+    """The numbers of a tensor of the file that is called `name`: in the file's dtype, those of blocks in float32."""
+    if stored.kind in PLAIN:
+        return shared(stored)
+    if stored.kind in RAW:
+        raise InputError(f"{name} holds {stored.kind}, which cannot be loaded yet")
+    return shared(Stored("F32", stored.floats()))
+
+
+def shared(stored: Stored) -> torch.Tensor:
+    """A tensor in the memory of an array that is not in blocks."""
+    import torch
+
+    array = np.require(stored.array, requirements=["C", "ALIGNED"])  # files may have a tensor at any byte
+    with warnings.catch_warnings():  # the file's memory is read-only, and nobody writes into it
+        warnings.simplefilter("ignore", UserWarning)
+        value = torch.from_numpy(array)
+    return value.view(getattr(torch, VIEWED[stored.kind])) if stored.kind in VIEWED else value
+
+
+# what numpy has no dtype for
+VIEWED = {"BF16": "bfloat16", "F8_E4M3": "float8_e4m3fn", "F8_E5M2": "float8_e5m2", "F8_E8M0": "float8_e8m0fnu"}
 
 
 def build(
@@ -117,7 +157,10 @@ def build(
     from .nn.model import build as build_spec
 
     decoder = architecture(source)
-    return build_spec(decoder if mtp else replace(decoder, mtp=()), seed, dtype, device)
+    model = build_spec(decoder if mtp else replace(decoder, mtp=()), seed, dtype, device)
+    defaults = Defaults.of(Path("config.json"), config_of(decoder) or {})
+    model.decoder_start = defaults.decoder_start
+    return model
 
 
 def save(model: Decoder, folder: str | os.PathLike[str], max_shard_size: str = "5GB") -> list[str]:
@@ -131,17 +174,17 @@ def save(model: Decoder, folder: str | os.PathLike[str], max_shard_size: str = "
     """
     decoder, origin = model.spec, model.origin
     config, entries = _described(decoder, origin)
-    target = Path(folder)
+    target, source = Path(folder), origin and origin.checkpoint.path
     target.mkdir(parents=True, exist_ok=True)
-    carried = open_checkpoint(origin.path) if origin and origin.path.is_dir() else None
+    carried = Unpacked(Safetensors(source)) if source and source.is_dir() else None
     unused = origin.plan.unused if origin else ()
     with tempfile.TemporaryDirectory(dir=target, prefix=".saving-") as temporary:
         _write_tensors(model, entries, carried, unused, Path(temporary), max_shard_size)
         (Path(temporary) / "config.json").write_text(json.dumps(config, indent=2) + "\n", "utf-8")
-        if origin and origin.path.is_dir():
+        if source and source.is_dir():
             for name in COMPANIONS:
-                if (origin.path / name).exists():
-                    shutil.copyfile(origin.path / name, Path(temporary) / name)
+                if (source / name).exists():
+                    shutil.copyfile(source / name, Path(temporary) / name)
         written = sorted(file.name for file in Path(temporary).iterdir())
         for stale in target.glob("model*.safetensors*"):
             if stale.name not in written:
@@ -151,22 +194,21 @@ def save(model: Decoder, folder: str | os.PathLike[str], max_shard_size: str = "
     return [] if carried else list(unused)
 
 
-def _described(decoder: Spec, origin: Origin | None) -> tuple[Mapping[str, Any], tuple[matching.Tensors, ...]]:
+def _described(decoder: Spec, origin: Origin | None) -> tuple[Mapping[str, Any], tuple[Tensors, ...]]:
     """The config.json that describes a tree, and the names that go with it."""
-    original = architecture(decoder.config) if decoder.config is not None and "tree" not in decoder.config else None
-    if original is not None and replace(original, mtp=decoder.mtp) == decoder:
-        assert decoder.config is not None
-        if origin:
-            return decoder.config, origin.plan.entries
-        text = text_config(decoder.config, catalog.implicit)  # of a wrapper, whose vision is not there
-        return text, matching.plain(decoder)
-    return {"model_type": "vitruvius", "tree": to_json(decoder)}, matching.canonical(decoder)
+    found = origin.checkpoint if origin and replace(origin.checkpoint.spec, mtp=decoder.mtp) == decoder else None
+    config = found.config if found else config_of(decoder)
+    if config is None or "tree" in config:
+        return {"model_type": "vitruvius", "tree": to_json(decoder)}, matching.canonical(decoder)
+    if found and origin and found.path.is_dir():
+        return config, origin.plan.entries
+    return text_config(config, catalog.implicit), matching.plain(decoder)  # of a wrapper, whose vision is not there
 
 
 def _write_tensors(
     model: Decoder,
-    entries: tuple[matching.Tensors, ...],
-    carried: Checkpoint | None,
+    entries: tuple[Tensors, ...],
+    carried: Container | None,
     unused: Collection[str],
     folder: Path,
     max_shard_size: str,
@@ -181,10 +223,10 @@ def _write_tensors(
     planned = {
         name: torch.empty(shape, dtype=ours[entry.ours[0]].dtype, device="meta")
         for entry in entries
-        for name, shape in matching.stored(entry).items()
+        for name, shape in file_shapes(entry).items()
     }
     if carried:
-        planned |= {name: carried.read(name).to("meta") for name in unused}
+        planned |= {name: shared(carried.stored(name)).to("meta") for name in unused}
     shards = split_torch_state_dict_into_shards(planned, max_shard_size=max_shard_size)
     for file, names in shards.filename_to_tensors.items():
         tensors: dict[str, torch.Tensor] = {}
@@ -193,10 +235,10 @@ def _write_tensors(
                 continue
             if name in sources:
                 entry = sources[name]
-                made = matching.saved(entry, [ours[path].detach() for path in entry.ours])
+                made = saved(entry, [ours[path].detach() for path in entry.ours])
                 tensors |= {key: value.cpu().contiguous().clone() for key, value in made if key in names}
             elif carried:
-                tensors[name] = carried.read(name)
+                tensors[name] = shared(carried.stored(name))
         save_file(tensors, str(folder / file), metadata={"format": "pt"})
     if shards.is_sharded:
         index = {"metadata": shards.metadata, "weight_map": shards.tensor_to_filename}

@@ -4,11 +4,11 @@ cookbook, [Gemma_3n]MatFormer_Lab.ipynb."""
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING, TypeVar
 
-from .checkpoints import matching
-from .checkpoints.sources import architecture
+from .checkpoints.checkpoint import Checkpoint
+from .checkpoints.matching import LoadPlan, plain
+from .checkpoints.sources import config_of, described
 from .errors import InputError
 from .models import Origin
 from .spec import Attention, LayerKeyValue, Weight, nested, walk
@@ -43,28 +43,32 @@ def slice(whole: M, hidden: int | Sequence[int], layers: Sequence[int] | None = 
         small = nested(arch, sizes, kept)
     except ValueError as error:
         raise InputError(f"{arch.name}: {error}") from None
-    small = replace(small, config=_config(arch, small, sizes, kept))
-    return small if isinstance(whole, Spec) else _model(whole, small, kept)
+    origin = None if isinstance(whole, Spec) else whole.origin
+    config = origin.checkpoint.config if origin else config_of(arch)
+    smaller = config and _described(arch, config, small, sizes, kept)
+    return small if isinstance(whole, Spec) else _model(whole, small, kept, smaller)
 
 
-def _config(whole: Spec, small: Spec, sizes: list[int], kept: list[int]) -> Mapping[str, object] | None:
+def _described(
+    whole: Spec, config: Mapping[str, object], small: Spec, sizes: list[int], kept: list[int]
+) -> Mapping[str, object] | None:
     """The config.json of the small model, if the keys of the whole one's can describe it: what is listed for each layer
     is listed for those that are kept."""
-    if whole.config is None or "tree" in whole.config:
+    if "tree" in config:
         return None
-    text = whole.config.get("text_config", whole.config)
+    text = config.get("text_config", config)
     assert isinstance(text, Mapping)
     mixers = [node.spec for node in walk(small, small.width) if isinstance(node.spec, Attention)]
-    config = {key: [value[i] for i in kept] if _listed(value, whole) else value for key, value in text.items()}
-    config |= {
+    keys = {key: [value[i] for i in kept] if _listed(value, whole) else value for key, value in text.items()}
+    keys |= {
         "num_hidden_layers": len(kept),
         "intermediate_size": sizes if len(set(sizes)) > 1 else sizes[0],
         "tie_word_embeddings": small.embedding.tied,
     }
     if "num_kv_shared_layers" in text:
-        config["num_kv_shared_layers"] = sum(isinstance(mixer.kv, LayerKeyValue) for mixer in mixers)
+        keys["num_kv_shared_layers"] = sum(isinstance(mixer.kv, LayerKeyValue) for mixer in mixers)
     try:
-        return config if architecture(config) == small else None
+        return keys if described(keys).spec == small else None
     except InputError:
         return None
 
@@ -73,7 +77,7 @@ def _listed(value: object, whole: Spec) -> bool:
     return isinstance(value, list) and len(value) == len(whole.layers)
 
 
-def _model(whole: Decoder, small: Spec, kept: list[int]) -> Decoder:
+def _model(whole: Decoder, small: Spec, kept: list[int], config: Mapping[str, object] | None) -> Decoder:
     """The small model with its part of the weights."""
     from .nn.model import assign, skeleton, weights_of
 
@@ -85,8 +89,11 @@ def _model(whole: Decoder, small: Spec, kept: list[int]) -> Decoder:
         source = f"layers.{kept[int(number)]}.{below}" if group == "layers" else name
         assign(model, name, _part(tensors[source].detach(), declared[source][0], weight, kept))
     model.eos = whole.eos
-    if whole.origin and small.config:
-        model.origin = Origin(whole.origin.path, matching.Plan(matching.plain(small), unused=()))
+    if whole.origin and config:
+        before = whole.origin.checkpoint
+        model.origin = Origin(
+            Checkpoint(before.path, config, small, before.defaults), LoadPlan(plain(small), unused=())
+        )
     return model.train(whole.training)
 
 

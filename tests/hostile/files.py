@@ -16,7 +16,8 @@ import numpy as np
 
 import vitruvius as vt
 from vitruvius import architecture
-from vitruvius.checkpoints.matching import plain, stored
+from vitruvius.checkpoints.matching import plain
+from vitruvius.checkpoints.steps import file_shapes
 from vitruvius.errors import InputError
 
 from . import one_line
@@ -98,7 +99,7 @@ def safetensors_file(case: str, dtype: str, seed: int) -> tuple[dict[str, Any], 
     header: dict[str, Any] = {}
     data = b""
     for entry in plain(architecture(config)):
-        for name, shape in stored(entry).items():
+        for name, shape in file_shapes(entry).items():
             values = 0.2 * rng.standard_normal(shape).astype(np.float32)
             raw = values.tobytes() if dtype == "F32" else values.astype(np.float16).tobytes()
             header[name] = {"dtype": dtype, "shape": list(shape), "data_offsets": [len(data), len(data) + len(raw)]}

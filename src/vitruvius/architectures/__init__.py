@@ -99,7 +99,7 @@ def read(
         tree = from_json(config["tree"], KINDS)
         if not isinstance(tree, Decoder):
             raise ValueError("tree must be a Decoder")
-        return replace(tree, name=name, config=config)
+        return replace(tree, name=name)
     text = text_config(config, implicit, ignore)
     kind = text.get("model_type")
     if not isinstance(kind, str):
@@ -116,7 +116,7 @@ def read(
         plural = "keys" if len(unread) > 1 else "key"
         told = f"unknown {plural} {', '.join(unread)} (model_type {kind}): nothing is ignored in silence"
         raise UnreadKeysError(told, unread)
-    return replace(decoder, name=name, config=config)
+    return replace(decoder, name=name)
 
 
 def family_of(decoder: Decoder) -> Family:

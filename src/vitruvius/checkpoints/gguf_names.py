@@ -58,9 +58,16 @@ def half_rotation(rows: int, heads: int) -> NDArray[np.intp]:
 class Tensors(Mapping[str, "NDArray[np.float32]"]):
     """The tensors of a GGUF file under their Hugging Face names and in that layout, unpacked to float32 on access."""
 
+    packed: frozenset[str] = frozenset()
+
     def __init__(self, gguf: GGUF) -> None:
+        self.path = gguf.path
         self._gguf = gguf
         self._names = names(gguf)
+
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Name -> shape of every tensor."""
+        return {name: self.shape(name) for name in self._names}
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._names)

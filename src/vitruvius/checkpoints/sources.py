@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -13,9 +13,8 @@ from .. import catalog
 from ..architectures import read
 from ..errors import InputError
 from ..spec import Decoder
+from .files import PICKLES, pickle_refused, read_json
 
-LARGEST_CONFIG = 16 * 2**20  # bytes; a config.json is some kilobytes
-PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 CODE = ("*.json", "*.safetensors", "*.jinja", "tokenizer.model")  # what a checkpoint's folder needs
 
 Source = str | os.PathLike[str] | Mapping[str, Any] | Decoder
@@ -33,22 +32,56 @@ def architecture(source: Source, ignore: Collection[str] = (), name: str | None 
 
     Raises InputError, in one line, for what cannot be found or understood.
     """
-    if isinstance(source, Decoder):
-        return source
-    config, own_name, where = _described(source, ignore)
+    return source if isinstance(source, Decoder) else described(source, ignore, name).spec
+
+
+@dataclass(frozen=True)
+class Description:
+    """A config.json, or what a GGUF file's metadata amount to, and the spec that it describes."""
+
+    config: Mapping[str, Any]
+    spec: Decoder
+
+
+def described(
+    source: str | os.PathLike[str] | Mapping[str, Any], ignore: Collection[str] = (), name: str | None = None
+) -> Description:
+    """What `architecture` gives, with the config that it is read from."""
+    config, own_name, where = _config(source, ignore)
     try:
-        return read(config, name or own_name, catalog.implicit, ignore)
+        spec = read(config, name or own_name, catalog.implicit, ignore)
     except InputError:
         raise
     except ValueError as error:
         raise InputError(f"{where}: {error}") from None
+    _remember(spec, config)
+    return Description(config, spec)
 
 
-def _described(source: Source, ignore: Collection[str]) -> tuple[Mapping[str, Any], str, str]:
+_READ: dict[Decoder, Mapping[str, Any]] = {}
+MOST_REMEMBERED = 256
+
+
+def _remember(spec: Decoder, config: Mapping[str, Any]) -> None:
+    key = replace(spec, mtp=())
+    _READ.pop(key, None)
+    _READ[key] = config
+    while len(_READ) > MOST_REMEMBERED:
+        del _READ[next(iter(_READ))]
+
+
+def config_of(spec: Decoder) -> Mapping[str, Any] | None:
+    """A config.json that describes this tree, layers for multi-token prediction aside: the one that was last read and
+    gave an equal tree. None where there is none, as for a tree that was edited."""
+    return _READ.get(replace(spec, mtp=()))
+
+
+def _config(
+    source: str | os.PathLike[str] | Mapping[str, Any], ignore: Collection[str]
+) -> tuple[Mapping[str, Any], str, str]:
     """(config, the model's name, where it was found)."""
     if isinstance(source, Mapping):
         return source, str(source.get("model_type", "model")), "the config"
-    assert not isinstance(source, Decoder)
     path, name = Path(source), str(source)
     if path.exists():
         file = path / "config.json" if path.is_dir() else path
@@ -153,11 +186,6 @@ def only_gguf(folder: Path) -> Path:
     raise InputError(f"{folder}: no config.json and no .gguf file in this folder")
 
 
-def pickle_refused(path: Path) -> str:
-    """Why a pickle is not opened, and what to do."""
-    return f"{path}: a pickle can run any code and is never opened; convert it to safetensors first"
-
-
 def is_hub_id(name: str) -> bool:
     """Whether a name can only be that of a repository on the hub (org/name)."""
     return name not in catalog.names() and name.count("/") == 1
@@ -168,42 +196,9 @@ def is_path(name: str) -> bool:
     return name.startswith((".", "/", "~")) or name.endswith((".json", ".gguf", ".safetensors", *PICKLES))
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object. Raises InputError where it is missing, too large, or no JSON."""
-    try:
-        if path.stat().st_size > LARGEST_CONFIG:
-            raise InputError(f"{path}: {path.stat().st_size:,} bytes are too large for a JSON file of this kind")
-        value = json.loads(path.read_text("utf-8"))
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file") from None
-    except OSError as error:
-        raise InputError(f"{path}: {error.strerror}") from None
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"{path}: not valid JSON ({error})") from None
-    if not isinstance(value, dict):
-        raise InputError(f"{path}: an object is expected, not {type(value).__name__}")
-    return value
-
-
 def gguf_config(path: Path, ignore: Collection[str] = ()) -> dict[str, Any]:
     """The config.json that a GGUF file's metadata amount to."""
     from .gguf import GGUF  # with numpy, which `vitruvius cost deepseek-v3` can do without
     from .gguf_names import config
 
     return config(GGUF.open(path), ignore)
-
-
-def eos_ids(path: Path) -> list[int]:
-    """The token ids that end a text, as the checkpoint says (generation_config.json before config.json)."""
-    if path.is_file():
-        found = [gguf_config(path).get("eos_token_id")]
-    else:
-        files = [path / "generation_config.json", path / "config.json"]
-        configs = [read_json(file) for file in files if file.exists()]
-        found = [value for config in configs for value in (config, config.get("text_config") or {})]
-        found = [value.get("eos_token_id") for value in found if isinstance(value, dict)]
-    ids: Any = next((value for value in found if value is not None), [])
-    ids = ids if isinstance(ids, list) else [ids]
-    if not all(type(item) is int for item in ids):
-        raise InputError(f"{path}: eos_token_id must be token ids, got {ids}")
-    return [i for i in ids if i >= 0]  # −1 says that there is none

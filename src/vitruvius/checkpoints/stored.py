@@ -6,19 +6,15 @@ whole rows. So a bfloat16 is a uint16, and a block of 32 or 256 values one eleme
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
 
 import numpy as np
 
 from ..errors import InputError
-from ..spec import Join, Split, Stack, Step, Tensors, Transpose
 from .dequantize import BLOCKS, DECODERS, dequantize
-from .matching import loaded
-
-if TYPE_CHECKING:
-    from .tensors import Checkpoint
 
 PLAIN: dict[str, np.dtype[Any]] = {
     "F32": np.dtype("<f4"),
@@ -54,6 +50,7 @@ class Stored:
             return self.array.astype(np.float32)
         if self.kind == "BF16":
             return (np.asarray(self.array, np.uint32) << 16).view(np.float32)
+        element(self.kind)
         *rows, last = self.array.shape
         packed = np.ascontiguousarray(self.array).reshape(-1).view(np.uint8)
         return dequantize(packed, self.kind).reshape(*rows, last * BLOCKS[self.kind][0])
@@ -68,40 +65,17 @@ def element(kind: str) -> np.dtype[Any]:
     return np.dtype((np.void, BLOCKS[kind][1]))
 
 
-def stored(entry: Tensors, checkpoint: Checkpoint) -> Iterator[tuple[str, int | None, Stored]]:
-    """The model's tensors (canonical name, which copy, tensor), made from the file's.
+class Container(Protocol):
+    """Tensors by the names that a file gives them, read when asked for."""
 
-    What the file has in one tensor for each copy comes so, with its number; else the number is None. Blocks stay as
-    they are where whole rows are moved.
-    """
-    found = [checkpoint.stored(name) for name in entry.theirs]
-    if entry.steps == (Stack(),):
-        yield from ((entry.ours[0], copy, tensor) for copy, tensor in enumerate(found))
-        return
-    if all(tensor.turned for tensor in found) and entry.steps[:1] == (Transpose(),):  # which turns them back
-        found = [replace(tensor, turned=False) for tensor in found]
-        entry = replace(entry, steps=entry.steps[1:])
-    kinds = {tensor.kind for tensor in found}
-    if len(kinds) > 1 or found[0].turned or not _may_move(entry.steps, found[0]):
-        found = [Stored("F32", tensor.floats()) for tensor in found]
-    for name, array in loaded(entry, [tensor.array for tensor in found]):
-        yield name, None, Stored(found[0].kind, array)
+    path: Path
+    packed: frozenset[str]  # what is stored in a few bits beside its scales, and unpacked when read
 
+    def shapes(self) -> Mapping[str, tuple[int, ...]]:
+        """Name -> shape of every tensor, from the headers alone."""
 
-def _may_move(steps: tuple[Step, ...], tensor: Stored) -> bool:
-    """Whether the steps keep the elements whole: in blocks, only whole rows may be moved."""
-    return tensor.kind in PLAIN or _moves_rows(steps, tensor.array.ndim)
+    def stored(self, name: str) -> Stored:
+        """A tensor in the form that the file has, mapped and read-only where nothing must be moved."""
 
-
-def _moves_rows(steps: tuple[Step, ...], dimensions: int) -> bool:
-    last = dimensions - 1
-    return all(isinstance(step, Stack) or (isinstance(step, Split | Join) and step.axis != last) for step in steps)
-
-
-def kind_of(entry: Tensors, checkpoint: Checkpoint) -> str:
-    """The kind that `stored` gives for an entry, without reading it; what FP8 is unpacked from counts as FP8."""
-    kinds = {checkpoint.kind(name) for name in entry.theirs}
-    (kind,) = kinds if len(kinds) == 1 else ("F32",)
-    steps = entry.steps[1:] if kind == "MXFP4" and entry.steps[:1] == (Transpose(),) else entry.steps
-    dimensions = len(entry.shapes[0])
-    return kind if kind in PLAIN or kind.startswith("F8") or _moves_rows(steps, dimensions) else "F32"
+    def kind(self, name: str) -> str:
+        """The kind of what `stored` gives, from the headers alone; F8_E4M3 where that is unpacked."""

@@ -20,9 +20,11 @@ from typing import TYPE_CHECKING, Any
 from warnings import warn
 
 from ..errors import InputError, InputWarning
+from .defaults import Defaults
+from .files import read_json
 from .gguf import GGUF
 from .pre_tokenizers import CUTS
-from .sources import eos_ids, read_json, weights
+from .sources import weights
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer as Backend
@@ -286,7 +288,8 @@ def _from_folder(path: Path) -> Tokenizer:
     settings = _json(path / "tokenizer_config.json")
     _add_described(backend, {**_json(path / "added_tokens.json")}, settings)
     specials = _special_texts({**_json(path / "special_tokens_map.json"), **settings})
-    return Tokenizer(backend, str(path), eos_ids(path), _templates(path, settings), specials)
+    eos = Defaults.of(path, _json(path / "config.json")).eos
+    return Tokenizer(backend, str(path), eos, _templates(path, settings), specials)
 
 
 def _add_described(backend: Backend, ids: dict[str, Any], settings: dict[str, Any]) -> None:

@@ -67,8 +67,8 @@ class TorchRunner:
         import torch
 
         spec = self.model.spec
-        start, vocab = (spec.config or {}).get("decoder_start_token_id"), spec.embedding.vocab
-        if type(start) is not int or not 0 <= start < vocab:
+        start, vocab = self.model.decoder_start, spec.embedding.vocab
+        if start is None or not 0 <= start < vocab:
             raise InputError(f"decoder_start_token_id says what the decoder of {spec.name} begins with, got {start}")
         lengths = torch.tensor([len(prompt) for prompt in prompts])
         ids = torch.zeros(len(prompts), int(lengths.max()), dtype=torch.long)

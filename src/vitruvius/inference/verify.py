@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING, Any
 
 from .. import spec
 from ..architectures import family_of
+from ..checkpoints.files import read_json
 from ..checkpoints.matching import PLACES
-from ..checkpoints.sources import architecture, read_json, weights
+from ..checkpoints.sources import architecture, weights
 from ..errors import InputError
 
 if TYPE_CHECKING:
@@ -112,7 +113,7 @@ def verify(
     model = load(source, ignore=ignore)
     if model.spec.encoder:
         raise InputError(f"{model.spec.name} has an encoder; comparing such models is not supported yet")
-    ids = prompts(model.spec, tokens, batch, seed)
+    ids = prompts(model.spec, model.origin.checkpoint.config, tokens, batch, seed)
     with reference_folder(source, lambda: model) as folder:
         theirs = reference_model(folder)
     with torch.no_grad():
@@ -317,14 +318,13 @@ def reference_model(
     return model.eval()
 
 
-def prompts(decoder: spec.Decoder, tokens: int | None, batch: int, seed: int) -> Tensor:
+def prompts(decoder: spec.Decoder, config: Mapping[str, object], tokens: int | None, batch: int, seed: int) -> Tensor:
     """Random tokens (B, T), none of which stands for an image."""
     import torch
 
     states = [state for node in spec.walk(decoder, decoder.width) for state in node.spec.state().values()]
     windows = [state.window for state in states if isinstance(state, spec.PerToken) and state.window]
     length = min(decoder.context, tokens or max([64, *(window + CACHED for window in windows)]))
-    config = decoder.config or {}
     special = {value for key, value in config.items() if key.endswith(("_token_id", "_token_index"))}
     usual = torch.tensor([token for token in range(decoder.embedding.vocab) if token not in special])
     generator = torch.Generator().manual_seed(seed)

@@ -5,15 +5,12 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 from .. import spec
-from ..checkpoints import matching
-from ..checkpoints.packed import refuse_quantized
-from ..checkpoints.sources import architecture, eos_ids, weights
-from ..checkpoints.stored import kind_of
-from ..checkpoints.tensors import Checkpoint, open_checkpoint
+from ..checkpoints.checkpoint import Checkpoint
+from ..checkpoints.reading import kind_of
+from ..checkpoints.stored import Container
 from ..errors import InputError
 from . import lowering
 from .engine import Parts
@@ -63,19 +60,16 @@ def load(
         raise InputError(f"cpus must be one of the processors {there} for each of {count} threads, got {list(cpus)}")
     if built is None:
         raise InputError(f"the native engine is {MISSING}")
-    path = weights(source)
-    checkpoint = open_checkpoint(path, "np")  # first, so that a GGUF file's header is read only once
-    complete = architecture(path, ignore, name=None if Path(source).exists() else str(source))
-    refuse_quantized(complete)
-    model = complete if mtp else replace(complete, mtp=())
-    plan = matching.match(complete, checkpoint, ignore, mtp)
-    formats = _formats(plan.entries, checkpoint, chosen)
+    checkpoint = Checkpoint.open(source, ignore)
+    model = checkpoint.spec if mtp else replace(checkpoint.spec, mtp=())
+    plan = checkpoint.plan(ignore, mtp)
+    formats = _formats(plan.entries, checkpoint.tensors, chosen)
     plans = lowered(model, built, formats)
-    packed = pack(built, plans, plan.entries, checkpoint, count, progress)
+    packed = pack(built, plans, plan.entries, checkpoint.tensors, count, progress)
     running = [Running(part, packed, model, count, simd, cpus) for part in plans]
     exact = all(matrix.format == "f32" for matrix in plans[0].matrices)
     kept = state or ("f32" if exact else "f16")
-    return Parts(model, running[0], running[1] if model.mtp else None, kept, frozenset(eos_ids(path)))
+    return Parts(model, running[0], running[1] if model.mtp else None, kept, frozenset(checkpoint.defaults.eos))
 
 
 def lowered(model: spec.Decoder, operations: Vocabulary, format_of: Callable[[str, str], Format]) -> list[Plan]:
@@ -91,10 +85,10 @@ def lowered(model: spec.Decoder, operations: Vocabulary, format_of: Callable[[st
 
 
 def _formats(
-    entries: Iterable[spec.Tensors], checkpoint: Checkpoint, weights_as: Weights
+    entries: Iterable[spec.Tensors], container: Container, weights_as: Weights
 ) -> Callable[[str, str], Format]:
     """The format of each weight, by what the file has."""
     kinds: Mapping[str, str] = {
-        name: kind for entry in entries for kind in (kind_of(entry, checkpoint),) for name in entry.ours
+        name: kind for entry in entries for kind in (kind_of(entry, container),) for name in entry.ours
     }
     return lambda name, role: format_for(weights_as, kinds[name], role)

@@ -12,8 +12,8 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from ..checkpoints.stored import Stored, stored
-from ..checkpoints.tensors import Checkpoint
+from ..checkpoints.reading import read
+from ..checkpoints.stored import Container, Stored
 from ..errors import InputError
 from ..spec import Tensors
 from .formats import FORMATS, OWN
@@ -69,17 +69,17 @@ def pack(
     library: Library,
     plans: Sequence[Plan],
     entries: Sequence[Tensors],
-    checkpoint: Checkpoint,
+    container: Container,
     threads: int,
     progress: Progress[Any] = lambda items, count: items,
 ) -> Packed:
-    """The plans' weights, packed from the checkpoint's tensors."""
+    """The plans' weights, packed from the file's tensors."""
     packed = Packed(library, plans)
     work = _Work(packed, plans)
     with ThreadPoolExecutor(threads) as pool:
         running: list[Future[None]] = []
         for entry in progress(entries, len(entries)):
-            for name, copy, tensor in stored(entry, checkpoint):
+            for name, copy, tensor in read(entry, container):
                 running += [pool.submit(job) for job in work.of(name, copy, tensor)]
             while len(running) > WAITING:
                 running.pop(0).result()

@@ -152,7 +152,8 @@ class Decoder(Twin[spec.Decoder]):
     Args:
         spec: its architecture.
 
-    `eos` are the token ids that end a text and `origin` the checkpoint, both known for loaded models.
+    `eos` are the token ids that end a text, `decoder_start` is the one that an encoder–decoder begins its answer with,
+    and `origin` is the checkpoint: known for models that were loaded.
     """
 
     encoder: Encoder
@@ -167,6 +168,7 @@ class Decoder(Twin[spec.Decoder]):
     def __init__(self, spec: spec.Decoder, width: int, copies: tuple[int, ...] = ()) -> None:
         super().__init__(spec, width, copies)
         self.eos: frozenset[int] = frozenset()
+        self.decoder_start: int | None = None
         self.origin: Any = None
         for path, module in self.named_modules():
             if isinstance(module, Twin):

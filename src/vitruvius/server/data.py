@@ -9,7 +9,7 @@ from __future__ import annotations
 import inspect
 import json
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from importlib import resources
 from typing import Any
@@ -58,8 +58,8 @@ def _choices(cards: Iterable[dict[str, Any]], name: str) -> list[str]:
     return sorted({value for value in values if value is not None}, key=str.casefold)
 
 
-def page(arch: Decoder, entry: Entry | None = None) -> dict[str, Any]:
-    """Everything that the page of one architecture shows; without an entry, of one from elsewhere."""
+def page(arch: Decoder, entry: Entry | None = None, config: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """Everything that the page of one architecture shows; without an entry, of one from elsewhere, with its config."""
     at = min(HOVERED_AT, arch.context)
     drawing = draw(arch, theme=None)
     parts = told_parts(arch, (path for path in _paths(drawing) if path), at)
@@ -76,7 +76,7 @@ def page(arch: Decoder, entry: Entry | None = None) -> dict[str, Any]:
         "pieces": pieces(arch),
         "tables": {"cost": cost_table(c), "tree": tree(arch)},
         "source": _source(arch),
-        "config": arch.config,
+        "config": entry.config if entry else config,
         "origins": _origins(entry, c) if entry else None,
     }
 

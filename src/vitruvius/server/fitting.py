@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from .. import catalog
-from ..checkpoints.matching import PLACES, plain, stored
+from ..checkpoints.matching import PLACES, plain
+from ..checkpoints.steps import file_shapes
 from ..spec import Decoder
 from .known import known
 
@@ -28,7 +29,7 @@ def fitting(shapes: Mapping[str, Shape]) -> list[str]:
 
 
 def _fits(arch: Decoder, shapes: Mapping[str, Shape]) -> bool:
-    own = {name: shape for entry in plain(arch) for name, shape in stored(entry).items()}
+    own = {name: shape for entry in plain(arch) for name, shape in file_shapes(entry).items()}
     if arch.embedding.tied:
         own.setdefault("lm_head.weight", (arch.embedding.vocab, arch.width))
     for place in PLACES:

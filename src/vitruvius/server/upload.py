@@ -67,7 +67,7 @@ def described(body: bytes, name: str, size: int | None = None, ignore: Collectio
     if len(body) > LARGEST_CONFIG:
         raise InputError(f"a config.json of {len(body):,} bytes is larger than {LARGEST_CONFIG:,}")
     config = _object(body, "the config")
-    return page(_read(config, called, ignore)) | _told(name, sorted(ignore), [])
+    return page(_read(config, called, ignore), config=config) | _told(name, sorted(ignore), [])
 
 
 def _told(name: str, ignored: list[str], undetermined: list[str]) -> dict[str, Any]:
@@ -169,7 +169,9 @@ def _gguf(body: bytes, name: str, size: int, ignore: Collection[str]) -> dict[st
         for i, more in enumerate((1, prod(info.shape), info.nbytes)):
             found[i] += more
     weights = {kind: dict(zip(("tensors", "elements", "bytes"), found, strict=True)) for kind, found in kinds.items()}
-    return page(_read(config, name, ())) | _told(name, sorted(ignore), undetermined) | {"weights": weights}
+    return (
+        page(_read(config, name, ()), config=config) | _told(name, sorted(ignore), undetermined) | {"weights": weights}
+    )
 
 
 def _safetensors(body: bytes, name: str, size: int) -> dict[str, Any]:

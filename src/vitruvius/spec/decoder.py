@@ -165,7 +165,6 @@ class Decoder(Spec):
         family: the architecture file that reads its config.json and knows its tensor names.
         context: the longest sequence it is made for, in tokens.
         encoder: what reads the text that is to be answered, for the layers that look across to it.
-        config: the config.json it was read from, if any.
     """
 
     name: str = field(compare=False)
@@ -179,7 +178,6 @@ class Decoder(Spec):
     positions: LearnedPositions | None = None
     mtp: tuple[MTP, ...] = ()
     encoder: Encoder | None = None
-    config: Mapping[str, object] | None = field(default=None, compare=False, repr=False)
 
     part: ClassVar[str] = "norms"
     spelling: ClassVar[Mapping[str, str]] = {

@@ -23,7 +23,7 @@ def nested(decoder: Decoder, hidden: int | Sequence[int], layers: Sequence[int] 
         hidden: how many hidden channels the feed-forward layers keep: one number, or one for each layer that is kept.
         layers: the layers that are kept, in order; all, if None.
 
-    The result has no config. Raises ValueError where that is not a part of the model, or where a kept layer uses the
+    Raises ValueError where that is not a part of the model, or where a kept layer uses the
     keys and values of one that is not.
     """
     count = len(decoder.layers)
@@ -44,7 +44,7 @@ def nested(decoder: Decoder, hidden: int | Sequence[int], layers: Sequence[int] 
         return part
 
     small = tuple(_narrowed(decoder.layers[i], i, size) for i, size in zip(kept, sizes, strict=True))
-    named = replace(decoder, name=f"{decoder.name}, nested", layers=small, config=None)
+    named = replace(decoder, name=f"{decoder.name}, nested", layers=small)
     result = _everywhere(named, renumbered)
     assert isinstance(result, Decoder)
     return result

@@ -1,0 +1,87 @@
+"""A checkpoint as one object: what a folder or a .gguf file says and holds.
+
+Containers (safetensors, GGUF) give tensors by the file's names; codecs (`packed`, `dequantize`) present what is stored
+in a few bits as ordinary tensors; names (`matching`) say which of them become which of the model's. Both executors load
+from here.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..spec import Decoder
+from .defaults import Defaults
+from .gguf import GGUF
+from .gguf_names import tensors as gguf_tensors
+from .matching import LoadPlan, match
+from .packed import Unpacked, refuse_quantized
+from .safetensors import Safetensors
+from .sources import described, weights
+
+if TYPE_CHECKING:
+    from .stored import Container
+    from .tokenizer import Tokenizer
+
+
+@dataclass(frozen=True, eq=False)
+class Checkpoint:
+    """What a folder or a .gguf file holds.
+
+    Args:
+        path: the folder, or the file.
+        config: its config.json, or what a GGUF file's metadata amount to.
+        spec: the architecture, with all its layers for multi-token prediction.
+        defaults: what its files say about writing with it.
+    """
+
+    path: Path
+    config: Mapping[str, Any]
+    spec: Decoder
+    defaults: Defaults
+
+    @classmethod
+    def open(cls, source: str | os.PathLike[str], ignore: Collection[str] = ()) -> Checkpoint:
+        """The checkpoint of a folder, a .gguf file, a catalog name whose weights are at hand, or a hub id. No tensor is
+        read yet.
+
+        Args:
+            ignore: keys of the config that may go unread.
+
+        Raises InputError, in one line, for what cannot be found or understood.
+        """
+        path = weights(source)
+        opened = GGUF.open(path) if path.is_file() else None  # kept, so that its header is read only once
+        found = described(path, ignore, name=None if Path(source).exists() else str(source))
+        checkpoint = cls(path, found.config, found.spec, Defaults.of(path, found.config))
+        if opened:
+            checkpoint.__dict__["tensors"] = gguf_tensors(opened)
+        return checkpoint
+
+    @cached_property
+    def tensors(self) -> Container:
+        """Its tensors by the file's names. Raises InputError where files are missing or damaged."""
+        return gguf_tensors(GGUF.open(self.path)) if self.path.is_file() else Unpacked(Safetensors(self.path))
+
+    @cached_property
+    def tokenizer(self) -> Tokenizer:
+        """Raises InputError where there is none."""
+        from .tokenizer import tokenizer
+
+        return tokenizer(self.path)
+
+    def plan(self, ignore: Collection[str] = (), mtp: bool = False) -> LoadPlan:
+        """How its tensors fill the model.
+
+        Args:
+            ignore: names or patterns of tensors that may be left out.
+            mtp: whether the layers for multi-token prediction are wanted too.
+
+        Raises InputError for a format that cannot be loaded, and where names or shapes do not match.
+        """
+        refuse_quantized(self.config, self.spec.name)
+        return match(self.spec, self.tensors, self.config, ignore, mtp)

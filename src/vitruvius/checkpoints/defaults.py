@@ -1,0 +1,40 @@
+"""What a checkpoint's files say about writing with it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..errors import InputError
+from .files import read_json
+
+
+@dataclass(frozen=True)
+class Defaults:
+    """The token ids that end a text, the usual one first, and what an encoder–decoder's answer begins with."""
+
+    eos: tuple[int, ...] = ()
+    decoder_start: int | None = None
+
+    @classmethod
+    def of(cls, path: Path, config: Mapping[str, Any]) -> Defaults:
+        """Of a folder or .gguf file with that config.json; generation_config.json comes first. Raises InputError for
+        ids that are none."""
+        file = path / "generation_config.json"
+        configs: list[Mapping[str, Any]] = [read_json(file)] if path.is_dir() and file.exists() else []
+        text = config.get("text_config")
+        configs += [config, text if isinstance(text, dict) else {}]
+        ids = first(configs, "eos_token_id")
+        ids = ids if isinstance(ids, list) else [] if ids is None else [ids]
+        if not all(type(item) is int for item in ids):
+            raise InputError(f"{path}: eos_token_id must be token ids, got {ids}")
+        start = first(configs, "decoder_start_token_id")
+        ids = [i for i in ids if i >= 0]  # −1 says that there is none
+        return cls(tuple(ids), start if type(start) is int else None)
+
+
+def first(configs: list[Mapping[str, Any]], key: str) -> Any:
+    """The first value that is there and not null."""
+    return next((value for config in configs if (value := config.get(key)) is not None), None)
