@@ -558,8 +558,8 @@ def test_verify_goes_beyond_the_windows_and_avoids_image_tokens(tmp_path: Path) 
         assert verdict.agreed == 1
         assert verdict.tokens == 80
     spec = vt.architecture({**TEXT["mistral_window"], "sliding_window": 100})
-    assert verify.prompts(spec, None, 2, 0).shape == (2, 116)
-    assert verify.prompts(vt.architecture(TEXT["gpt2"]), 500, 1, 0).shape == (1, 64)
+    assert verify.prompts(spec, {}, None, 2, 0).shape == (2, 116)
+    assert verify.prompts(vt.architecture(TEXT["gpt2"]), {}, 500, 1, 0).shape == (1, 64)
 
 
 def test_verify_of_an_edited_architecture(tmp_path: Path) -> None:
