@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vitruvius.checkpoints.dequantize import BLOCKS
 from vitruvius.native.formats import FROM_FLOATS, OWN
+from vitruvius.spec import BLOCKS
 
 Bytes = NDArray[np.uint8]
 

@@ -15,10 +15,11 @@ import numpy as np
 import pytest
 
 from vitruvius.checkpoints import gguf_names
-from vitruvius.checkpoints.dequantize import BLOCKS, DECODERS, dequantize
+from vitruvius.checkpoints.dequantize import DECODERS, dequantize
 from vitruvius.checkpoints.gguf import GGUF, KINDS
 from vitruvius.checkpoints.tokenizer import Tokenizer
 from vitruvius.errors import InputError
+from vitruvius.spec import BLOCKS
 
 Kind = gguf.GGMLQuantizationType
 QUANTISED = sorted(DECODERS.keys() - {"F16", "BF16", "F64"})

@@ -23,12 +23,12 @@ from vitruvius.cost import cost, fits
 from vitruvius.cost.counting import Counted, counted
 from vitruvius.cost.devices import device
 from vitruvius.cost.formats import NAMES, weight_format
-from vitruvius.cost.memory import share
-from vitruvius.cost.mixtures import mixture
+from vitruvius.cost.gguf_kinds import mixture
 from vitruvius.cost.policies import POLICIES, kept, page_tokens, reserved
 from vitruvius.cost.setting import Attained, Layout
 from vitruvius.errors import InputError
-from vitruvius.spec import Axis, Decoder, Weight
+from vitruvius.sharding import share
+from vitruvius.spec import Axis, Decoder
 
 ENTRIES = catalog.entries()
 BY_ENTRY = pytest.mark.parametrize("entry", ENTRIES, ids=lambda entry: entry.id)
@@ -306,7 +306,7 @@ def test_kvfit_accepts_most_of_the_catalog() -> None:
     ],
 )
 def test_matrices_are_cut_between_heads(dimensions: Any, tensor: int, expected: tuple[int, int]) -> None:
-    found = share(Weight(tuple((axis,) for axis in dimensions)), tensor)
+    found = share(tuple((axis,) for axis in dimensions), tensor)
     assert (found.numerator, found.denominator) == expected
 
 

@@ -11,10 +11,11 @@ from native_blocks import KINDS, SCALES, random_blocks, random_source
 from native_plan import Floats, PlanOfTest, aligned, the_library
 from numpy.typing import NDArray
 
-from vitruvius.checkpoints.dequantize import BLOCKS, dequantize
+from vitruvius.checkpoints.dequantize import dequantize
 from vitruvius.errors import InputError
 from vitruvius.native import library as native
 from vitruvius.native.formats import FORMATS, FROM_FLOATS
+from vitruvius.spec import BLOCKS
 
 SIMD = native.library().simd if native.library() else ("none",)  # type: ignore[union-attr]
 LOSSLESS = {kind: format_ for format_, kind in KINDS.items()}

@@ -28,8 +28,9 @@ ARROWS = {
     "spec": "",
     "architectures": "spec",
     "catalog": "errors",
-    "cost": "errors spec catalog",
-    "views": "errors spec catalog cost",
+    "sharding": "errors spec",
+    "cost": "errors spec catalog sharding",
+    "views": "errors spec catalog cost sharding",
     "nn": "errors spec",
     "checkpoints": "errors spec architectures catalog",
     "models": "errors spec architectures catalog checkpoints nn",
@@ -37,13 +38,13 @@ ARROWS = {
     "slicing": "errors spec checkpoints models nn",
     "native": "errors spec checkpoints",
     "inference": "errors spec architectures checkpoints models nn native __version__",
-    "training": "errors spec architectures checkpoints models nn",
+    "training": "errors spec architectures checkpoints models nn sharding",
     "lab": "errors spec cost training",
     "server": "*",
     "cli": "*",
 }
 STANDARD_ONLY = ("spec", "architectures")
-NEVER_TORCH = ("spec", "architectures", "catalog", "cost", "views", "native", "errors")
+NEVER_TORCH = ("spec", "architectures", "catalog", "sharding", "cost", "views", "native", "errors")
 TORCH_INSIDE_FUNCTIONS = ("checkpoints", "inference", "cli", "models", "edit", "")
 HEAVY = {"torch", "transformers", "huggingface_hub", "tokenizers", "jinja2", "rich", "fontTools", "safetensors"}
 LONGEST_ARCHITECTURE, LONGEST_FUNCTION, MOST_FIELDS = 120, 80, 12  # lines, as ruff formats them; lines; fields

@@ -15,7 +15,7 @@ from vitruvius.cost.devices import Device
 from vitruvius.cost.explain import explain
 from vitruvius.cost.roofline import Time, touched
 from vitruvius.cost.setting import Attained, Layout
-from vitruvius.cost.work import decode_flops, latent_flops, prefill_flops, work
+from vitruvius.cost.work import decode_flops, prefill_flops, work
 from vitruvius.errors import InputError
 from vitruvius.spec import Decoder, LatentAttention, walk
 
@@ -160,9 +160,9 @@ def test_the_cheaper_form_is_taken(name: str) -> None:
             assert (
                 prefill_flops(spec, context)
                 == spec.flops(context, context)
-                == min(latent_flops(spec, context, context).values())
+                == min(spec.forms(context, context).values())
             )
-            assert decode_flops(spec, context) == spec.flops(context) == min(latent_flops(spec, context, 1).values())
+            assert decode_flops(spec, context) == spec.flops(context) == min(spec.forms(context).values())
         assert decode_flops(spec, 1) < spec.flops(1)
     if specs:
         found = time_of(name, 3000)
@@ -172,7 +172,7 @@ def test_the_cheaper_form_is_taken(name: str) -> None:
 def test_expanding_makes_keys_and_values_again() -> None:
     """DeepSeek-V3: 512 latent channels become 128 heads of 128 + 128, for each of the 999 earlier tokens."""
     spec = next(n.spec for n in walk(arch("deepseek-v3"), 7168) if isinstance(n.spec, LatentAttention))
-    forms = latent_flops(spec, 1000, 1)
+    forms = spec.forms(1000)
     assert forms["expanded"] == 2 * 128 * (192 + 128) * 1000 + 2 * 512 * 128 * 256 * 999
     assert forms["absorbed"] == 2 * 128 * (2 * 512 + 64) * 1000
 

@@ -16,7 +16,8 @@ from weakref import WeakValueDictionary
 import numpy as np
 
 from ..errors import InputError
-from .dequantize import BLOCKS, DECODERS, dequantize
+from ..spec import BLOCKS
+from .dequantize import DECODERS, dequantize
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

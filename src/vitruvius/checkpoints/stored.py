@@ -14,7 +14,8 @@ from typing import Any, Protocol
 import numpy as np
 
 from ..errors import InputError
-from .dequantize import BLOCKS, DECODERS, dequantize
+from ..spec import BLOCKS
+from .dequantize import DECODERS, dequantize
 
 PLAIN: dict[str, np.dtype[Any]] = {
     "F32": np.dtype("<f4"),

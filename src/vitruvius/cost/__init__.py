@@ -27,7 +27,8 @@ from dataclasses import asdict, dataclass, field
 from types import ModuleType
 from typing import Any
 
-from ..spec import Decoder, Node, PerToken
+from ..sharding import Layout as Layout
+from ..spec import Decoder, Node
 from .counting import Flops, Parameters, counted, flops, parameters
 from .devices import Device
 from .dtypes import DTYPES as DTYPES
@@ -39,7 +40,6 @@ from .part import MTP, headed
 from .policies import kept, reserved
 from .roofline import Time, time
 from .setting import Attained as Attained
-from .setting import Layout as Layout
 from .setting import Setting, setting_for
 
 
@@ -135,12 +135,11 @@ def _state(arch: Decoder, nodes: list[tuple[Node, str]], asked: Setting) -> Stat
     held: Counter[str] = Counter()
     for part, state in states:
         held[part] += asked.batch * stored(state.elements(asked.context), state.dtype or asked.state)
-    growing = [state for _, state in states if isinstance(state, PerToken)]
     return StateSize(
         context=asked.context,
         batch=asked.batch,
         bytes=held.total(),
-        bytes_per_token=sum(stored(state.elements(1), state.dtype or asked.state) for state in growing),
+        bytes_per_token=sum(stored(state.growth, state.dtype or asked.state) for _, state in states),
         policies=reserved(kept(arch), asked.context, asked.state, asked.batch, asked.chunk),
         by_part=dict(held),
     )

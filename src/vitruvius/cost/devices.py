@@ -11,9 +11,8 @@ from __future__ import annotations
 import difflib
 import json
 import os
-import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import fields
 from functools import cache
 from importlib import resources
 from math import isfinite
@@ -21,61 +20,12 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InputError
+from .device import THIS_MACHINE, WIDER, Device
+
+__all__ = ["Device", "device", "devices", "user_file"]
 
 KINDS = ("gpu", "soc", "cpu")
-WIDER = {  # where a device has no units for a dtype, the factors are widened to the next
-    "fp4": "fp8",
-    "fp8": "bf16",
-    "int4": "int8",
-    "int8": "bf16",
-    "bf16": "tf32",
-    "tf32": "f32",
-}
-SPELLINGS = {"fp32": "f32", "float32": "f32", "bfloat16": "bf16", "f16": "bf16", "fp16": "bf16", "float16": "bf16"}
-SPELLINGS |= {"float8": "fp8"}
-THIS_MACHINE = "this-machine"
 LARGEST_FILE = 1 << 20  # bytes of a user's file
-
-
-@dataclass(frozen=True)
-class Device:
-    """One accelerator, or a machine's processors taken as one.
-
-    Args:
-        kind: "gpu", "soc" (memory shared with the processor) or "cpu".
-        peaks: operations per second by dtype, a multiply-add counted as two; see the module.
-        bandwidth: of its memory, bytes per second.
-        capacity: of its memory, bytes.
-        link: bytes per second in one direction between it and the others of its node, None where there is no other.
-        network: bytes per second in one direction between nodes, each device's share; None as above.
-        sources: the sheet that each field was read from.
-        unconfirmed: fields whose sheet was not read ("peaks.fp8" for one of several).
-        price: of an hour, in dollars; only what a user's file says.
-    """
-
-    name: str
-    title: str
-    vendor: str
-    kind: str
-    peaks: Mapping[str, float]
-    bandwidth: float
-    capacity: int
-    link: float | None = None
-    network: float | None = None
-    devices_per_node: int = 1
-    sources: Mapping[str, str] = field(default_factory=dict)
-    unconfirmed: tuple[str, ...] = ()
-    price: float | None = None
-
-    def peak(self, dtype: str) -> tuple[float, str]:
-        """Operations per second on factors of `dtype`, and the dtype that they really have there: a device without
-        units for it widens them."""
-        dtype = SPELLINGS.get(dtype, dtype)
-        while dtype not in self.peaks and dtype in WIDER:
-            dtype = WIDER[dtype]
-        if dtype not in self.peaks:
-            raise InputError(f"device {self.name!r} says nothing of {dtype}; it has {', '.join(self.peaks)}")
-        return self.peaks[dtype], dtype
 
 
 def devices(file: str | os.PathLike[str] | None = None) -> tuple[Device, ...]:
@@ -105,27 +55,10 @@ def device(which: str | Device, file: str | os.PathLike[str] | None = None) -> D
         from .this_machine import this_machine  # numpy, which is not needed for the others
 
         return this_machine()
-    names = [*known, THIS_MACHINE]
-    near = _near(which, names)
-    if len(near) == 1 and _plain(near[0]) == _plain(which) and near[0] in known:  # "RTX 3090"
-        return known[near[0]]
+    names, asked = [*known, THIS_MACHINE], which.casefold()
+    near = [name for name in names if name.startswith(asked)] or difflib.get_close_matches(asked, names)
     hint = f"did you mean {', '.join(near)}?" if near else f"known are {', '.join(names)}"
     raise InputError(f"no device named {which!r}; {hint}")
-
-
-def _near(asked: str, names: list[str]) -> list[str]:
-    """The names that may have been meant: those that hold it, whatever stands between its letters; else similar ones
-    with the same numbers, since a 3090 is not nearly a 300."""
-    plain, asked = {name: _plain(name) for name in names}, _plain(asked)
-    if holding := [name for name in names if asked and asked in plain[name]]:
-        return holding
-    numbers = re.findall("[0-9]+", asked)
-    similar = difflib.get_close_matches(asked, plain.values(), cutoff=0.5)
-    return [name for name in names if plain[name] in similar and set(numbers) <= set(re.findall("[0-9]+", plain[name]))]
-
-
-def _plain(name: str) -> str:
-    return re.sub("[^a-z0-9]", "", name.casefold())
 
 
 def user_file() -> Path:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from fractions import Fraction
 
 from ..errors import InputError
 
@@ -22,6 +23,6 @@ def bits(dtype: str) -> int:
     return DTYPES[dtype]
 
 
-def stored(elements: int, dtype: str) -> int:
-    """Bytes of `elements` numbers, one after the other."""
+def stored(elements: int | Fraction, dtype: str) -> int:
+    """Bytes of `elements` numbers, one after the other; of a fraction, an average, rounded up."""
     return -(-elements * bits(dtype) // 8)

@@ -10,16 +10,16 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
+from math import prod
 from typing import TYPE_CHECKING, Any, Literal
 
 from .. import catalog
-from ..spec import Decoder, Fixed, LatentAttention, MoE, PerToken, State, walk
+from ..spec import Decoder, StateEntry, walk
 from .dtypes import bits
 from .part import MTP, headed
 from .quantity import flops, number, size
 from .roofline import PartTime, Phase
 from .training import CHINCHILLA, SECONDS, Training
-from .work import latent_flops
 
 if TYPE_CHECKING:
     from . import Cost
@@ -64,12 +64,9 @@ def _parameters(arch: Decoder, cost: Cost) -> Iterator[Figure]:
         "parameters.total", p.total, "", "exact", "Σ elements of every stored weight, a tied one once", _sum(parts)
     )
     numbers = ""
-    if moes := [node.spec for node in walk(arch, arch.width) if isinstance(node.spec, MoE)]:
-        router = moes[0].router
-        idle = p.total - p.active
-        numbers = (
-            f"{number(p.total)} − {number(idle)} of experts not chosen (k = {router.active} of E = {router.experts})"
-        )
+    if experts := _experts(arch):
+        idle = number(p.total - p.active)
+        numbers = f"{number(p.total)} − {idle} of experts not chosen (k = {experts[0]} of E = {experts[1]})"
     yield Figure("parameters.active", p.active, "", "exact", "total − Σ experts · (1 − k/E)", numbers)
     yield Figure(
         "parameters.active_without_input_embedding",
@@ -90,7 +87,7 @@ def _parameters(arch: Decoder, cost: Cost) -> Iterator[Figure]:
 
 def _state(arch: Decoder, cost: Cost) -> Iterator[Figure]:
     asked = cost.setting
-    kinds: Counter[tuple[State, str]] = Counter()
+    kinds: Counter[tuple[StateEntry, str]] = Counter()
     for node, part in headed(arch):
         if part != MTP:
             kinds.update((state, state.dtype or asked.state) for state in node.spec.state().values())
@@ -106,7 +103,7 @@ def _state(arch: Decoder, cost: Cost) -> Iterator[Figure]:
         "batch · Σ layers · shape · min(context, window) · bytes of the dtype",
         f"{asked.batch} · ({' + '.join(terms) or 0})",
     )
-    grown = [f"{n} · {_shape(s)} · {bits(d) / 8:g}" for (s, d), n in kinds.items() if isinstance(s, PerToken)]
+    grown = [f"{n} · {_shape(s)} · {bits(d) / 8:g}" for (s, d), n in kinds.items() if s.growth]
     yield Figure(
         "state.bytes_per_token",
         cost.state.bytes_per_token,
@@ -121,14 +118,12 @@ def _state(arch: Decoder, cost: Cost) -> Iterator[Figure]:
             yield Figure(f"state.policies.{policy}", held, "bytes", "estimated", rule, "", "vitruvius.cost.policies")
 
 
-def _entry(state: State, context: int) -> str:
-    if isinstance(state, Fixed):
-        return _shape(state)
-    window = state.window if isinstance(state, PerToken) else None
-    return f"{_shape(state)} · {number(context if window is None else min(context, window))}"
+def _entry(state: StateEntry, context: int) -> str:
+    size = prod(state.shape)
+    return _shape(state) if state.stride is None else f"{_shape(state)} · {number(state.elements(context) // size)}"
 
 
-def _shape(state: State) -> str:
+def _shape(state: StateEntry) -> str:
     return " · ".join(map(number, state.shape))
 
 
@@ -150,10 +145,10 @@ def _flops(arch: Decoder, cost: Cost) -> Iterator[Figure]:
         "batch · (context · 2 · matrices' elements + Σ layers 2 · heads · (key + value channels) · visible pairs)",
         _sum(split["prefill"]),
     )
-    latent = [node.spec for node in walk(arch, arch.width) if isinstance(node.spec, LatentAttention)]
+    latent = [node.spec for node in walk(arch, arch.width) if node.spec.forms(1)]
     if latent:
         for phase, tokens in (("prefill", asked.context), ("decode", 1)):
-            forms = latent_flops(latent[0], asked.context, tokens)
+            forms = latent[0].forms(asked.context, tokens)
             yield Figure(
                 f"latent attention, {phase}",
                 min(forms, key=forms.__getitem__),
@@ -220,9 +215,9 @@ def _time(arch: Decoder, cost: Cost) -> Iterator[Figure]:
         "batch / time per token",
         f"{number(cost.setting.batch)} / {time.per_token:.4g}",
     )
-    routers = [node.spec.router for node in walk(arch, arch.width) if isinstance(node.spec, MoE)]
-    if routers and time.decode.distinct_experts is not None:
-        e, k = routers[0].experts, routers[0].active
+    experts = _experts(arch)
+    if experts and time.decode.distinct_experts is not None:
+        k, e = experts
         tokens = -(-cost.setting.batch // (1 if time.layout.experts == "spread" else time.layout.data))
         yield Figure(
             "time.decode.distinct_experts",
@@ -232,6 +227,14 @@ def _time(arch: Decoder, cost: Cost) -> Iterator[Figure]:
             "E · (1 − (1 − k/E)^tokens), each expert equally likely",
             f"{e} · (1 − (1 − {k}/{e})^{tokens})",
         )
+
+
+def _experts(arch: Decoder) -> tuple[int, int] | None:
+    """Of how many experts a token takes how many (k, E), in the first layer that has any."""
+    for node in walk(arch, arch.width):
+        for axis in node.copies:
+            return round(node.uses * axis.count), axis.count
+    return None
 
 
 def _seconds(phase: Phase) -> str:

@@ -6,10 +6,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 from ..errors import InputError
+from ..sharding import Layout
 from ..spec import Decoder
 from .counting import counted
 from .memory import per_device, weights_on_one
-from .setting import Layout, Setting
+from .setting import Setting
 
 MOST = 1 << 30  # tokens or sequences; what still fits there is said to be unlimited
 MOST_NODES = 64
@@ -33,11 +34,11 @@ def fit(arch: Decoder, setting: Setting) -> Fit:
     if setting.device is None:
         raise InputError("what fits can only be said of a device; name one")
     weights, data = counted(arch), setting.layout.data
-    own: dict[Layout, int] = {}
+    own: dict[Layout, list[int]] = {}
 
     def holds(setting: Setting) -> bool:
         if setting.layout not in own:
-            own[setting.layout] = weights_on_one(weights, setting)
+            own[setting.layout] = weights_on_one(arch, weights, setting)
         share = per_device(arch, setting, own[setting.layout])
         return share.capacity_bytes is not None and share.needed_bytes <= share.capacity_bytes
 
@@ -67,7 +68,7 @@ def _layouts(setting: Setting) -> Iterator[Layout]:
     node = device.devices_per_node
     within = [1 << k for k in range(node.bit_length()) if 1 << k < node]
     for count in (*within, *(node * k for k in range(1, (MOST_NODES if device.network else 1) + 1))):
-        if layout.data == 1 and layout.experts == "cut":
+        if layout.data == 1 and layout.spread is None:
             yield Layout(tensor=count)
         elif count % layout.tensor == 0:
             yield replace(layout, data=count // layout.tensor)

@@ -4,7 +4,7 @@ Three kinds. A *plain* one ("bf16", "fp8") gives every weight so many bits. A *p
 layers in few bits beside scales, and leaves the rest at the dtype of the model: norms and biases, which are small and
 set the scale of everything; the router, whose near ties a rounding would turn; the embedding and the head, which see
 rare tokens; what joins the inputs of multi-token prediction. A *mixture* is one of llama.cpp's file types, which gives
-each tensor its kind by rules of its own (`mixtures`).
+each tensor its kind by rules of its own (`gguf_kinds`).
 
     fp8-block     E4M3, a float32 scale for each 128 × 128 block; products in FP8 (DeepSeek-V3, README_WEIGHTS.md)
     int8-channel  a scale for each output, at the model's dtype; products in INT8 (compressed-tensors W8A8; arXiv
@@ -22,12 +22,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from ..errors import InputError
-from ..spec import MTP, Decoder, Embedding, Head, LearnedPositions, MoE, RelativeBias, Router, walk
+from ..spec import Decoder, walk
 from .counting import Counted
 from .dtypes import DTYPES, bits, stored
-from .mixtures import MIXTURES, Mixture, mixture
-
-KEPT = (Embedding, Head, Router, MTP, LearnedPositions, RelativeBias)  # whose own matrices packed formats leave alone
+from .gguf_kinds import MIXTURES, Mixture, mixture
 
 
 @dataclass(frozen=True)
@@ -46,7 +44,7 @@ class Plain:
 
 
 @dataclass(frozen=True)
-class Packed:
+class PackedFormat:
     """Matrices of (rows, columns) cut into tiles, each with a scale.
 
     Args:
@@ -83,20 +81,20 @@ class Packed:
     def packs(self, weight: Counted) -> bool:
         """Whether it is a matrix of the layers, and of the experts where only these are packed."""
         matrix = weight.product and len(weight.weight.shape) == 2 and weight.dtype is None
-        return matrix and not isinstance(weight.node.spec, KEPT) and (weight.copies > 1 or not self.experts)
+        return matrix and not weight.node.spec.unpacked and (weight.copies > 1 or not self.experts)
 
 
-Format = Plain | Packed | Mixture
+Format = Plain | PackedFormat | Mixture
 
-PACKED: Mapping[str, Packed] = {
+PACKED: Mapping[str, PackedFormat] = {
     each.name: each
     for each in (
-        Packed("fp8-block", 8, (128, 128), 32, products="fp8"),
-        Packed("int8-channel", 8, (1, None), None, products="int8"),
-        *(Packed(f"int4-g{group}", 4, (1, group), None) for group in (32, 64, 128)),
-        Packed("awq", 4, (1, 128), 16 + 4),
-        Packed("mxfp4", 4, (1, 32), 8, experts=True),
-        Packed("nvfp4", 4, (1, 16), 8, whole=32, products="fp4"),
+        PackedFormat("fp8-block", 8, (128, 128), 32, products="fp8"),
+        PackedFormat("int8-channel", 8, (1, None), None, products="int8"),
+        *(PackedFormat(f"int4-g{group}", 4, (1, group), None) for group in (32, 64, 128)),
+        PackedFormat("awq", 4, (1, 128), 16 + 4),
+        PackedFormat("mxfp4", 4, (1, 32), 8, experts=True),
+        PackedFormat("nvfp4", 4, (1, 16), 8, whole=32, products="fp4"),
     )
 }
 NAMES = tuple(dict.fromkeys((*DTYPES, *PACKED, *(name.lower() for name in MIXTURES))))
@@ -116,4 +114,4 @@ def weight_format(name: str, arch: Decoder) -> Format:
 
 
 def _has_experts(arch: Decoder) -> bool:
-    return any(isinstance(node.spec, MoE) for node in walk(arch, arch.width))
+    return any(axis.cut == "experts" for node in walk(arch, arch.width) for axis in node.copies)

@@ -16,16 +16,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from functools import cache
 
 from .. import catalog
-from ..spec import AltUp, Branch, Decoder, Weight, walk
-from ..spec.base import Dimension
+from ..sharding import Layout, on_one, share_of, stage_of
+from ..spec import Branch, Decoder, walk
 from .counting import Counted
 from .dtypes import bits, stored
 from .part import MTP
-from .policies import kept, reserved_by
-from .setting import Layout, Setting
+from .policies import kept_by_stage, reserved_by
+from .setting import Setting
 
 
 @dataclass(frozen=True)
@@ -64,8 +63,8 @@ def needed(arch: Decoder, setting: Setting, every: Sequence[Counted]) -> Memory:
     """What `arch`, whose weights `every` are, needs in this setting."""
     sizes = [(weight.part, setting.weights.stored(weight, setting.dtype)) for weight in every]
     weights = sum(size for part, size in sizes if part != MTP)
-    state = _state(arch, setting, 1, setting.batch)
-    share = per_device(arch, setting, weights_on_one(every, setting))
+    (state,) = _states(arch, setting, Layout(), setting.batch)
+    share = per_device(arch, setting, weights_on_one(arch, every, setting))
     return Memory(
         weights_bytes=weights,
         state_bytes=state,
@@ -80,25 +79,36 @@ def needed(arch: Decoder, setting: Setting, every: Sequence[Counted]) -> Memory:
     )
 
 
-def per_device(arch: Decoder, setting: Setting, weights: int) -> Share:
-    """What the fullest of the layout's devices needs beside `weights` bytes of weights."""
+def per_device(arch: Decoder, setting: Setting, weights: Sequence[int]) -> Share:
+    """What the fullest of the layout's devices needs, given the bytes of weights of each stage."""
     layout, sequences = setting.layout, -(-setting.batch // setting.layout.data)
-    state = _state(arch, setting, layout.tensor, sequences)
+    states = _states(arch, setting, layout, sequences)
+    held, state = max(zip(weights, states, strict=True), key=sum)
     active = activations(arch, setting, layout, sequences)
     capacity = setting.device.capacity if setting.device else None
-    return Share(layout.devices, weights, state, active, weights + state + active, capacity)
+    return Share(layout.devices, held, state, active, held + state + active, capacity)
 
 
-def weights_on_one(weights: Iterable[Counted], setting: Setting) -> int:
-    """Bytes of weights on the fullest of the layout's devices, without multi-token prediction."""
-    return sum(_on_one(weight, setting, setting.layout) for weight in weights if weight.part != MTP)
+def weights_on_one(arch: Decoder, weights: Iterable[Counted], setting: Setting) -> list[int]:
+    """Bytes of weights on the fullest device of each stage, without multi-token prediction. A tied head's matrix is
+    on the first stage too, where it is the embedding."""
+    layout = setting.layout
+    stages = [0] * layout.pipeline
+    for weight in weights:
+        if weight.part == MTP:
+            continue
+        size = setting.weights.stored(weight, setting.dtype)
+        some = on_one(weight.weight.dimensions, weight.node.copies, layout)
+        own = stage_of(weight.node.path, arch, layout)
+        for stage in {own, 0} if weight.part == "head" and arch.embedding.tied else {own}:
+            stages[stage] += -(-size * some.numerator // some.denominator)
+    return stages
 
 
 def activations(arch: Decoder, setting: Setting, layout: Layout, sequences: int) -> int:
     """Estimated bytes while at most `setting.chunk` tokens of `sequences` sequences pass through; see the module."""
-    tokens = min(setting.chunk, sequences * setting.context)
-    streams = max(layer.around.streams if isinstance(layer.around, AltUp) else 1 for layer in arch.layers)
-    elements = tokens * (2 * streams * arch.width + _outputs(arch, layout.tensor))
+    tokens = -(-min(setting.chunk, sequences * setting.context) // layout.context)
+    elements = tokens * (2 * arch.streams * arch.width + _outputs(arch, layout.tensor))
     logits = sequences * -(-arch.head.vocab // layout.tensor)
     return -(-elements * bits(setting.dtype) // 8) + 4 * logits
 
@@ -111,33 +121,13 @@ def vision(arch: Decoder, dtype: str) -> int | None:
     return None if exact["with_vision"] is None else stored(exact["with_vision"] - exact["total"], dtype)
 
 
-@cache
-def share(weight: Weight, tensor: int) -> Fraction:
-    """How much of a matrix one of `tensor` devices holds: heads, hidden channels and vocabulary are cut, whole units at
-    a time (fewer key heads than devices are copied); what all devices need whole is on each."""
-    shares = [_cut(dimension, tensor) for dimension in weight.dimensions]
-    return min(shares, default=Fraction(1))
-
-
-def _cut(dimension: Dimension, tensor: int) -> Fraction:
-    own = sum(
-        axis.unit * (axis.count if axis.cut in ("replicated", "experts") else -(-axis.count // tensor))
-        for axis in dimension
-    )
-    return Fraction(own, sum(axis.size for axis in dimension))
-
-
-def _on_one(weight: Counted, setting: Setting, layout: Layout) -> int:
-    size = setting.weights.stored(weight, setting.dtype)
-    if weight.copies > 1 and layout.experts == "spread":
-        part = Fraction(-(-weight.copies // layout.devices), weight.copies)
-    else:
-        part = share(weight.weight, layout.tensor)
-    return -(-size * part.numerator // part.denominator)
-
-
-def _state(arch: Decoder, setting: Setting, tensor: int, sequences: int) -> int:
-    return reserved_by(setting.policy, kept(arch, tensor), setting.context, setting.state, sequences, setting.chunk)
+def _states(arch: Decoder, setting: Setting, layout: Layout, sequences: int) -> list[int]:
+    """Bytes of state on one device of each stage."""
+    tokens = -(-setting.context // layout.context)
+    return [
+        reserved_by(setting.policy, layers, tokens, setting.state, sequences, setting.chunk) if layers else 0
+        for layers in kept_by_stage(arch, layout)
+    ]
 
 
 def _outputs(arch: Decoder, tensor: int) -> int:
@@ -152,6 +142,6 @@ def _branch(branch: Branch, width: int, tensor: int) -> int:
         for weight in node.spec.weights(node.width).values():
             if weight.role == "matmul" and len(weight.shape) == 2:
                 copies = Counted("", "", weight, node).copies
-                rows = weight.shape[0] * _cut(weight.dimensions[0], tensor)
+                rows = weight.shape[0] * share_of(weight.dimensions[0], tensor)
                 total += rows * copies * Fraction(node.uses * weight.uses).limit_denominator(1 << 20)
     return -(-total.numerator // total.denominator)

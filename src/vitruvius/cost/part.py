@@ -4,14 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from ..spec import Decoder, MoE, Node, Spec, walk
+from ..spec import Decoder, Node, walk
 
-# Slots that say more than the `part` of what stands there; they hold for everything below.
-_SLOTS: dict[tuple[type[Spec], str], str] = {
-    (MoE, "experts"): "experts",
-    (MoE, "shared"): "shared experts",
-    (Decoder, "positions"): "positions",
-}
 MTP = "mtp"  # stands apart: in no figure but its own
 
 
@@ -33,8 +27,8 @@ def headed(arch: Decoder) -> Iterator[tuple[Node, str]]:
 def _heading(node: Node, above: str, holds: bool) -> tuple[str, bool]:
     if holds:
         return above, True
-    slot = (type(node.above[-1]), node.path.rpartition(".")[2]) if node.above else None
-    if slot in _SLOTS:
-        return _SLOTS[slot], True
+    slot = node.path.rpartition(".")[2]
+    if node.above and slot in node.above[-1].headings:
+        return node.above[-1].headings[slot], True
     part = node.spec.part or above
     return part, part == MTP

@@ -25,24 +25,13 @@ All are bytes of `batch` sequences of `context` tokens, keys and values at the d
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from fractions import Fraction
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
 from math import prod
 
 from ..errors import InputError
-from ..spec import (
-    Attention,
-    Chunk,
-    Decoder,
-    Fixed,
-    Indexer,
-    PerToken,
-    ShortConv,
-    Spec,
-    Static,
-    UnifiedKeyValue,
-)
+from ..sharding import Layout, share, stage_of
+from ..spec import Decoder, StateEntry
 from .dtypes import bits, stored
 from .part import MTP, headed
 
@@ -60,6 +49,7 @@ class Kept:
     Args:
         token: of one token; 0 for recurrent parts.
         window: the tokens that are kept, None for all.
+        stride: tokens that share an entry.
         kind: "keys", or what some engine treats apart: "chunk", "unified" (keys and values in one), "indexer".
         inputs: of a convolution: how many are kept, and the channels of each.
         memory: of a recurrence.
@@ -68,10 +58,15 @@ class Kept:
 
     token: int = 0
     window: int | None = None
+    stride: int = 1
     kind: str = "keys"
     inputs: tuple[int, int] = (0, 0)
     memory: int = 0
     dtype: str | None = None
+
+    def entries(self, tokens: int) -> int:
+        """Elements of the entries of so many tokens."""
+        return self.token * -(-tokens // self.stride)
 
 
 Layers = Mapping[Kept, int]  # how many parts keep the same
@@ -79,8 +74,17 @@ Layers = Mapping[Kept, int]  # how many parts keep the same
 
 def kept(arch: Decoder, tensor: int = 1) -> Layers:
     """What all parts keep, each on one of `tensor` devices among which heads are cut."""
-    nodes = (node for node, part in headed(arch) if part != MTP)
-    return Counter(_kept(node.spec, held(node.spec, tensor)) for node in nodes if node.spec.state())
+    (layers,) = kept_by_stage(arch, Layout(tensor=tensor))
+    return layers
+
+
+def kept_by_stage(arch: Decoder, layout: Layout) -> list[Layers]:
+    """What all parts of each stage of the pipeline keep, each on one device."""
+    stages: list[Counter[Kept]] = [Counter() for _ in range(layout.pipeline)]
+    for node, part in headed(arch):
+        if part != MTP:
+            stages[stage_of(node.path, arch, layout)].update(_kept(node.spec.state().values(), layout.tensor))
+    return [*stages]
 
 
 def reserved(layers: Layers, context: int, dtype: str, batch: int = 1, chunk: int = CHUNK) -> dict[str, int]:
@@ -104,46 +108,20 @@ def policy_named(name: str) -> Policy:
     return POLICIES[name]
 
 
-def held(spec: Spec, tensor: int) -> Fraction:
-    """The share of a part's state on each of `tensor` devices: heads (channels, where there are none) are cut among
-    them, whole heads at a time, and what all heads share (latents, an indexer's keys) is on every one."""
-    match spec:
-        case Attention():
-            heads = spec.kv.heads
-        case ShortConv():
-            heads = spec.dim
-        case _:
-            heads = next((state.shape[0] for state in spec.state().values() if _of_heads(state)), 1)
-    return Fraction(-(-heads // tensor), heads)
-
-
-def _of_heads(state: object) -> bool:
-    """Whether the first dimension counts heads: of a recurrence's memory (heads, …)."""
-    return isinstance(state, Fixed) and len(state.shape) == 3
-
-
-def _kept(spec: Spec, share: Fraction) -> Kept:
-    states = spec.state()
-    tokens = [state for state in states.values() if isinstance(state, (PerToken, Static))]
-    if tokens:
-        window = tokens[0].window if isinstance(tokens[0], PerToken) else None
-        return Kept(int(sum(prod(state.shape) for state in tokens) * share), window, _kind(spec))
-    fixed = {name: state for name, state in states.items() if isinstance(state, Fixed)}
-    count, channels = fixed["conv"].shape if "conv" in fixed else (0, 0)
-    memory = fixed.get("memory")
-    return Kept(
-        inputs=(count, -(-channels * share.numerator // share.denominator)),
-        memory=int(prod(memory.shape) * share) if memory else 0,
-        dtype=memory.dtype if memory else None,
-    )
-
-
-def _kind(spec: Spec) -> str:
-    if isinstance(spec, Indexer):
-        return "indexer"
-    if isinstance(spec, Attention) and isinstance(spec.kv, UnifiedKeyValue):
-        return "unified"
-    return "chunk" if isinstance(spec, Attention) and isinstance(spec.mask, Chunk) else "keys"
+def _kept(states: Iterable[StateEntry], tensor: int) -> list[Kept]:
+    """Of one part: its entries for tokens, together where they are kept alike, and its recurrent ones."""
+    tokens: Counter[Kept] = Counter()
+    inputs, memory, dtype = (0, 0), 0, None
+    for state in states:
+        elements = int(prod(state.shape) * share(state.dimensions, tensor))
+        if state.stride is not None:
+            tokens[Kept(window=state.window, stride=state.stride, kind=state.kind)] += elements
+        elif state.kind == "inputs":
+            inputs = (state.shape[0], elements // max(state.shape[0], 1))
+        else:
+            memory, dtype = elements, state.dtype
+    found = [replace(alike, token=elements) for alike, elements in tokens.items()]
+    return found + ([Kept(inputs=inputs, memory=memory, dtype=dtype)] if inputs != (0, 0) or memory else [])
 
 
 # ------------------------------------------------------------------ the policies
@@ -154,7 +132,7 @@ def minimum(layers: Layers, context: int, dtype: str, batch: int, chunk: int) ->
 
     def size(kept: Kept) -> int:
         tokens = context if kept.window is None else min(context, kept.window)
-        return stored(kept.token * tokens, dtype) + _recurrent(kept, dtype)
+        return stored(kept.entries(tokens), dtype) + _recurrent(kept, dtype)
 
     return batch * _sum(layers, size)
 
@@ -166,7 +144,7 @@ def transformers(layers: Layers, context: int, dtype: str, batch: int, chunk: in
         count, channels = kept.inputs
         # a slice of the last 0 tokens is one of all of them
         tokens = context if kept.window in (None, 1) else min(context, kept.window - 1)
-        return stored(_both(kept) * tokens, dtype) + _recurrent(kept, dtype) + stored(channels if count else 0, dtype)
+        return stored(_both(kept, tokens), dtype) + _recurrent(kept, dtype) + stored(channels if count else 0, dtype)
 
     return batch * _sum(layers, size)
 
@@ -194,7 +172,11 @@ def vllm_without_hybrid(layers: Layers, context: int, dtype: str, batch: int, ch
     windows = {kept.window for kept in layers}
     if len(windows) == 1:
         return vllm(layers, context, dtype, batch, chunk)
-    return batch * -(-context // PAGE) * PAGE * _sum(layers, lambda kept: _vllm_token(kept, dtype))
+
+    def size(kept: Kept) -> int:
+        return _padded(-(-context // kept.stride), PAGE) * _vllm_token(kept, dtype)
+
+    return batch * _sum(layers, size)
 
 
 def llama_cpp(layers: Layers, context: int, dtype: str, batch: int, chunk: int) -> int:
@@ -203,7 +185,7 @@ def llama_cpp(layers: Layers, context: int, dtype: str, batch: int, chunk: int) 
 
     def size(kept: Kept) -> int:
         held = cells if kept.window is None else _padded(min(cells, kept.window + MICRO_BATCH), CELLS)
-        return stored(_both(kept) * held, dtype) + 4 * (prod(kept.inputs) + kept.memory)
+        return stored(_both(kept, held), dtype) + 4 * (prod(kept.inputs) + kept.memory)
 
     return batch * _sum(layers, size)
 
@@ -211,7 +193,7 @@ def llama_cpp(layers: Layers, context: int, dtype: str, batch: int, chunk: int) 
 def llama_cpp_swa_full(layers: Layers, context: int, dtype: str, batch: int, chunk: int) -> int:
     """See the module."""
     cells = _padded(context, CELLS)
-    return batch * _sum(layers, lambda kept: stored(_both(kept) * cells, dtype) + 4 * (prod(kept.inputs) + kept.memory))
+    return batch * _sum(layers, lambda kept: stored(_both(kept, cells), dtype) + 4 * (prod(kept.inputs) + kept.memory))
 
 
 Policy = Callable[[Layers, int, str, int, int], "int | None"]
@@ -240,9 +222,9 @@ def _recurrent(kept: Kept, dtype: str) -> int:
     return stored(prod(kept.inputs), dtype) + stored(kept.memory, kept.dtype or dtype)
 
 
-def _both(kept: Kept) -> int:
-    """Elements of a token in engines that keep keys and values although one gives the other."""
-    return kept.token * (2 if kept.kind == "unified" else 1)
+def _both(kept: Kept, tokens: int) -> int:
+    """Elements of so many tokens in engines that keep keys and values although one gives the other."""
+    return kept.entries(tokens) * (2 if kept.kind == "unified" else 1)
 
 
 @dataclass(frozen=True)
@@ -254,7 +236,7 @@ class _Page:
 def _vllm_token(kept: Kept, dtype: str) -> int:
     if kept.kind == "indexer":
         return kept.token + 4 * -(-kept.token // QUANTIZED)
-    return stored(_both(kept), dtype)
+    return stored(_both(kept, 1), dtype)
 
 
 def _grouped(layers: Layers, dtype: str) -> tuple[dict[Kept, tuple[int, _Page]], int]:
@@ -280,9 +262,10 @@ def page_tokens(recurrent: int, token: int) -> int:
 
 
 def _pages(kept: Kept, context: int, chunk: int, tokens: int) -> int:
-    """Pages of `tokens` tokens that a sequence has of one layer."""
+    """Pages of `tokens` entries that a sequence has of one layer."""
     if not kept.token:
         return 1
+    context, chunk = -(-context // kept.stride), -(-chunk // kept.stride)
     if kept.window is None:
         return -(-context // tokens)
     if kept.kind == "chunk":

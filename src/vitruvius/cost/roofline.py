@@ -17,13 +17,12 @@ from dataclasses import dataclass
 from math import ceil
 
 from ..errors import InputError
+from ..sharding import Layout, on_one, sent, share
 from ..spec import Decoder
 from .counting import Counted
 from .dtypes import bits
-from .memory import share
-from .policies import held
-from .setting import Attained, Layout, Setting
-from .work import Form, Mixer, Sent, Work, forms, read, work, written
+from .setting import Attained, Setting
+from .work import Mixer, Sent, Work, forms, work, written
 
 BOUNDS = ("compute", "memory", "network")
 ACTIVATION_BITS = 16  # the fewest that devices send of a number
@@ -50,7 +49,7 @@ class Phase:
     seconds: float
     bound: str
     bounds: Mapping[str, float]
-    form: Form | None
+    form: str | None
     distinct_experts: float | None
     parts: Mapping[str, PartTime]
 
@@ -153,14 +152,14 @@ def _step(part: Work, setting: Setting, group: int, tokens: int, prompt: bool) -
     running = [weight for weight in part.weights if prompt or not weight.encoder_side]
     moved: float = passes * sum(weight_bytes(weight, setting, seen / passes) for weight in running)
     moved += group * sum(_state_bytes(mixer, setting, prompt) for mixer in part.mixers)
-    sent = [sent_bytes(each, setting, seen) for each in part.sent]
+    moves = [sent_bytes(each, setting, seen) for each in part.sent if prompt or not each.encoder_side]
     return Step(
         part=part.part,
         products=float(seen * part.products(prompt, tensor)),
         scores=float(group * part.scores(setting.context, prompt, tensor)),
         bytes=moved,
-        inside=sum(near for near, _ in sent),
-        outside=sum(far for _, far in sent),
+        inside=sum(near for near, _ in moves),
+        outside=sum(far for _, far in moves),
         distinct_experts=next((_experts(w, setting, seen / passes) for w in running if w.copies > 1), None),
     )
 
@@ -169,9 +168,9 @@ def weight_bytes(weight: Counted, setting: Setting, tokens: float) -> float:
     """Bytes of a weight that one device reads for the `tokens` tokens of its group: of a table a row for each, of
     experts those that are touched."""
     whole, layout = setting.weights.stored(weight, setting.dtype), setting.layout
-    if weight.copies > 1 and layout.experts == "spread":
-        return whole * touched(weight.uses, tokens * layout.data) / layout.devices
-    part = whole * float(share(weight.weight, layout.tensor))
+    part = whole * float(on_one(weight.weight.dimensions, weight.node.copies, layout))
+    if weight.copies > 1 and layout.spread:
+        return whole * touched(weight.uses, tokens * layout.spread / layout.tensor) / layout.spread
     if weight.weight.role == "table":
         return part * min(tokens / weight.weight.shape[0], 1)
     return part * touched(weight.uses, tokens)
@@ -184,7 +183,8 @@ def touched(uses: float, tokens: float) -> float:
 
 def _experts(weight: Counted, setting: Setting, tokens: float) -> float:
     """How many distinct experts a step touches, on all devices."""
-    everywhere = tokens * (setting.layout.data if setting.layout.experts == "spread" else 1)
+    spread, tensor = setting.layout.spread, setting.layout.tensor
+    everywhere = tokens * (spread / tensor if spread else 1)
     return weight.copies * touched(weight.uses, everywhere)
 
 
@@ -192,27 +192,23 @@ def _state_bytes(mixer: Mixer, setting: Setting, prompt: bool) -> float:
     """Of one sequence, on one of the devices that its heads are cut among."""
     if mixer.encoder_side and not prompt:
         return 0.0
-    elements = written(mixer.spec, setting.context) if prompt else read(mixer.spec, setting.context)
-    size = sum(count * bits(dtype or setting.state) / 8 for dtype, count in elements.items())
-    return mixer.count * size * float(held(mixer.spec, setting.layout.tensor))
+    moved = written(mixer.spec, setting.context) if prompt else mixer.spec.reads(setting.context)
+    return mixer.count * sum(
+        elements * bits(entry.dtype or setting.state) / 8 * float(share(entry.dimensions, setting.layout.tensor))
+        for entry, elements in moved
+    )
 
 
-def sent_bytes(sent: Sent, setting: Setting, tokens: int) -> tuple[float, float]:
-    """Bytes that one device sends for its group's `tokens` tokens, to its own node and beyond it.
-
-    A ring needs 2(t − 1)/t of the data to sum over t devices, (t − 1)/t to gather. Of a token's k experts,
-    (N − 1)(1 − (1 − 1/N)^k) other devices are expected to hold some, and each gets the token once.
-    """
+def sent_bytes(each: Sent, setting: Setting, tokens: int) -> tuple[float, float]:
+    """Bytes that one device sends for its group's `tokens` tokens, to its own node and beyond
+    it."""
     layout, device = setting.layout, setting.device
     assert device is not None
-    if sent.when not in ("always", layout.experts):
-        return 0.0, 0.0
-    size = tokens * sent.count * sent.channels * max(bits(setting.dtype), ACTIVATION_BITS) / 8
-    t, n = layout.tensor, layout.devices
-    if sent.kind != "spread":
-        volume = size * (t - 1) / t * (2 if sent.kind == "reduce" else 1)
-        return (volume, 0.0) if t <= device.devices_per_node else (0.0, volume)
-    volume = 2 * size / t * (n - 1) * (1 - (1 - 1 / n) ** sent.active)
+    elements = float(tokens * each.count * sent(each.exchange, layout))
+    volume = elements * max(bits(setting.dtype), ACTIVATION_BITS) / 8
+    n = (layout.spread or 1) if each.exchange.kind == "spread" else layout.tensor
+    if each.exchange.kind != "spread":
+        return (volume, 0.0) if n <= device.devices_per_node else (0.0, volume)
     far = max(n - device.devices_per_node, 0) / (n - 1) if n > 1 else 0.0
     return volume * (1 - far), volume * far
 
@@ -220,7 +216,7 @@ def sent_bytes(sent: Sent, setting: Setting, tokens: int) -> tuple[float, float]
 # ------------------------------------------------------------------ from work to seconds
 
 
-def _phase(steps: Iterable[Step], rates: Rates, form: Form | None) -> Phase:
+def _phase(steps: Iterable[Step], rates: Rates, form: str | None) -> Phase:
     steps = list(steps)
     parts = {step.part: part_time(step, rates) for step in steps}
     bounds = dict.fromkeys(BOUNDS, 0.0)

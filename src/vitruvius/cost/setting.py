@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields
 from os import PathLike
-from typing import Literal
 
 from ..errors import InputError
+from ..sharding import Layout, whole
 from ..spec import Decoder
 from .devices import THIS_MACHINE, Device
 from .devices import device as device_named
@@ -15,33 +15,6 @@ from .formats import Format, weight_format
 from .policies import CHUNK, policy_named
 
 LARGE, LARGE_CHUNK = 70 * 10**9, 8192  # vLLM's server takes larger steps where there is much memory
-
-
-@dataclass(frozen=True)
-class Layout:
-    """How a model lies on `tensor` · `data` devices.
-
-    Args:
-        tensor: devices among which matrices and heads are cut (Megatron-LM, arXiv 1909.08053).
-        data: groups of `tensor` devices, each with the same weights and its share of the batch.
-        experts: "cut" like other matrices, or "spread" whole over all devices (expert parallel, GShard, arXiv
-            2006.16668).
-    """
-
-    tensor: int = 1
-    data: int = 1
-    experts: Literal["cut", "spread"] = "cut"
-
-    def __post_init__(self) -> None:
-        for name in ("tensor", "data"):
-            whole(name, getattr(self, name))
-        if self.experts not in ("cut", "spread"):
-            raise InputError(f'experts are "cut" or "spread", got {self.experts!r}')
-
-    @property
-    def devices(self) -> int:
-        """How many there are."""
-        return self.tensor * self.data
 
 
 @dataclass(frozen=True)
@@ -92,12 +65,6 @@ class Setting:
     device: Device | None
     layout: Layout
     attained: Attained
-
-
-def whole(name: str, value: object) -> None:
-    """Raises InputError unless `value` is a whole number from 1 on."""
-    if type(value) is not int or value < 1:
-        raise InputError(f"{name} must be a whole number from 1 on, got {value!r}")
 
 
 def setting_for(

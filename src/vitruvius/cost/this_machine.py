@@ -20,7 +20,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .devices import THIS_MACHINE, Device
+from .device import THIS_MACHINE, Device
 
 SIZE = 1536  # of the square matrices: large enough for BLAS to be at its best, small enough for a tenth of a second
 READ = 1 << 26  # bytes that each processor reads

@@ -17,6 +17,7 @@ each layer keeps its input, and one layer at a time the rest.
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
@@ -26,13 +27,12 @@ from math import ceil, prod
 from typing import Any, Literal
 
 from ..errors import InputError
-from ..spec import MTP, Attention, Branch, Decoder, KeyValue, Layer, MoE, Node, Weight, walk
+from ..sharding import Layout, on_one, stage_of, whole
+from ..spec import Decoder, Node, Weight, walk
 from .counting import Counted, counted
 from .devices import Device
 from .devices import device as device_named
-from .memory import share
-from .part import MTP as APART
-from .setting import Layout, whole
+from .part import MTP, headed
 
 CHINCHILLA = 20  # tokens for each parameter: Hoffmann et al. 2022, arXiv 2203.15556, table 3
 MFU = 0.4  # Llama 3 405B reports 0.38 to 0.43 (arXiv 2407.21783, table 4)
@@ -173,8 +173,8 @@ def training(
     weights, layout = counted(arch), layout or Layout()
     forward, layers = forward_flops(arch, weights, sequence)
     apart = mtp_flops(arch, weights, sequence)
-    total = sum(w.elements for w in weights if w.part != APART)
-    active = sum(w.active for w in weights if w.part != APART)
+    total = sum(w.elements for w in weights if w.part != MTP)
+    active = sum(w.active for w in weights if w.part != MTP)
     tokens = CHINCHILLA * total if tokens is None else tokens
     model = round(3 * (forward + apart) * tokens)
     run = None if device is None else _run(device, dtype, model, tokens, mfu, layout.devices, price)
@@ -204,27 +204,23 @@ def forward_flops(arch: Decoder, weights: Iterable[Counted], sequence: int) -> t
     """For one token of a sequence: of the whole model, and of its layers (without the head)."""
     products = dict.fromkeys(("head", "layers"), 0)
     for weight in weights:
-        if weight.product and weight.part != APART:
+        if weight.product and weight.part != MTP:
             products["head" if weight.part == "head" else "layers"] += 2 * weight.passes
-    layers = products["layers"] + _scores(walk(arch, arch.width), sequence)
+    layers = products["layers"] + _scores((node for node, part in headed(arch) if part != MTP), sequence)
     return layers + products["head"], layers
 
 
 def mtp_flops(arch: Decoder, weights: Iterable[Counted], sequence: int) -> Fraction:
     """Of multi-token prediction, for one token: its own layers, and the head once more for each."""
-    own = sum(2 * weight.passes for weight in weights if weight.product and weight.part == APART)
+    own = sum(2 * weight.passes for weight in weights if weight.product and weight.part == MTP)
     heads = len(arch.mtp) * 2 * arch.width * arch.head.vocab
     inside = (node for module in arch.mtp for node in walk(module, arch.width))
     return own + heads + _scores(inside, sequence)
 
 
 def _scores(nodes: Iterable[Node], sequence: int) -> Fraction:
-    """The average over a sequence, multi-token prediction left out of a whole model."""
-    found = 0
-    for node in nodes:
-        if not any(isinstance(spec, MTP) for spec in node.above[1:2]):
-            found += node.spec.flops(sequence, tokens=sequence)
-    return Fraction(found, sequence)
+    """The average over a sequence."""
+    return Fraction(sum(node.spec.flops(sequence, tokens=sequence) for node in nodes), sequence)
 
 
 def _run(device: Device, dtype: str, model: int, tokens: int, mfu: float, devices: int, price: float | None) -> Run:
@@ -284,23 +280,26 @@ def _memory(
     device: Device | None,
 ) -> TrainingMemory:
     trained = [weight for weight in weights if weight.weight.role != "buffer"]
-    sizes = {"weights": 0, "gradients": 0, "optimizer": 0}
+    sizes: list[Counter[str]] = [Counter() for _ in range(layout.pipeline)]
     matrices = 0
     for weight in trained:
-        held = _held(weight, layout)
-        groups = 1 if weight.copies > 1 and layout.experts == "spread" else layout.data
+        held = weight.elements * on_one(weight.weight.dimensions, weight.node.copies, layout)
+        spread = layout.spread if weight.copies > 1 else None
+        groups = layout.stage // spread if spread else layout.data * layout.context
         moments = MOMENTS["muon"] if optimizer == "muon" and by_muon(weight) else MOMENTS["adamw"]
-        sizes["weights"] += ceil(held * recipe.weights / (groups if zero >= 3 else 1))
-        sizes["gradients"] += ceil(held * recipe.gradients / (groups if zero >= 2 else 1))
-        sizes["optimizer"] += ceil(held * (recipe.master + moments * recipe.moment) / (groups if zero >= 1 else 1))
+        stage = sizes[stage_of(weight.node.path, arch, layout)]
+        stage["weights"] += ceil(held * recipe.weights / (groups if zero >= 3 else 1))
+        stage["gradients"] += ceil(held * recipe.gradients / (groups if zero >= 2 else 1))
+        stage["optimizer"] += ceil(held * (recipe.master + moments * recipe.moment) / (groups if zero >= 1 else 1))
         matrices += weight.elements if optimizer == "muon" and by_muon(weight) else 0
-    active = ceil(Fraction(activations(arch, checkpointing)) * tokens / layout.tensor)
-    total = sum(sizes.values()) + active
+    fullest = max(sizes, key=Counter.total)
+    active = ceil(Fraction(activations(arch, checkpointing)) * tokens / (layout.tensor * layout.context))
+    total = fullest.total() + active
     capacity = device.capacity if device else None
     return TrainingMemory(
-        weights_bytes=sizes["weights"],
-        gradients_bytes=sizes["gradients"],
-        optimizer_bytes=sizes["optimizer"],
+        weights_bytes=fullest["weights"],
+        gradients_bytes=fullest["gradients"],
+        optimizer_bytes=fullest["optimizer"],
         activations_bytes=active,
         total_bytes=total,
         capacity_bytes=capacity,
@@ -314,18 +313,11 @@ def by_muon(weight: Counted) -> bool:
     return weight.product and len(weight.weight.shape) == 2 and weight.part != "head"
 
 
-def _held(weight: Counted, layout: Layout) -> Fraction:
-    """Elements on one device before ZeRO shares them out."""
-    if weight.copies > 1 and layout.experts == "spread":
-        return Fraction(weight.elements * -(-weight.copies // layout.devices), weight.copies)
-    return weight.elements * share(weight.weight, layout.tensor)
-
-
 def activations(arch: Decoder, checkpointing: bool) -> int:
     """Bytes for one token that are kept from the forward pass to the backward one; see the module. The logits are kept
     in bf16 and float32, for each head once. With tensor parallelism all is cut among the devices, the stream along the
     sequence (arXiv 2205.05198, section 4.2.2)."""
-    inside = [2 * ceil(_kept(node)) for node in walk(arch, arch.width) if isinstance(node.spec, Layer)]
+    inside = [2 * ceil(_kept(node)) for node in walk(arch, arch.width) if node.spec.rerun]
     logits = (1 + len(arch.mtp)) * (2 + 4) * arch.head.vocab
     layers = len(inside) * 2 * arch.width + max(inside) if checkpointing else sum(inside)
     return layers + 2 * 2 * arch.width + logits  # the last norm's input and output
@@ -336,13 +328,7 @@ def _kept(layer: Node) -> Fraction:
     elements = Fraction(0)
     for node in walk(layer.spec, layer.width):
         spec = node.spec
-        if isinstance(spec, Branch):
-            elements += node.width * (1 + (spec.pre is not None) + (spec.post is not None))
-        elif isinstance(spec, MoE):
-            elements += 2 * spec.router.active * (spec.latent or node.width)  # what the experts get, and give
-        elif isinstance(spec, Attention):
-            elements += spec.heads * spec.head_dim if spec.q_norm else 0
-            elements += spec.kv.heads * spec.head_dim if isinstance(spec.kv, KeyValue) and spec.kv.k_norm else 0
+        elements += spec.activations(node.width)
         passes = prod(axis.size for axis in node.copies) * Fraction(node.uses).limit_denominator(1 << 20)
         elements += passes * sum(map(_kept_by, spec.weights(node.width).values()))
     return elements

@@ -19,8 +19,8 @@ from ..architectures import KINDS, family_of
 from ..catalog import Entry
 from ..cost import Cost, cost
 from ..cost.devices import devices
-from ..cost.pieces import pieces
 from ..cost.quantity import number
+from ..cost.sliders import sliders
 from ..spec import Branch, Decoder, walk
 from ..views import draw, tree
 from ..views.charts import charts
@@ -73,7 +73,7 @@ def page(arch: Decoder, entry: Entry | None = None, config: Mapping[str, Any] | 
         "layers_in_order": _strip(arch),
         "aspects": _aspects(arch),
         "cost": c.to_dict(),
-        "pieces": pieces(arch),
+        "pieces": sliders(arch),
         "tables": {"cost": cost_table(c), "tree": tree(arch)},
         "source": _source(arch),
         "config": entry.config if entry else config,

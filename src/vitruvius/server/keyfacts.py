@@ -26,7 +26,7 @@ from ..spec import (
     PerToken,
     ShortConv,
     Spec,
-    State,
+    StateEntry,
     Window,
     walk,
 )
@@ -73,7 +73,7 @@ def card(arch: Decoder, entry: Entry | None) -> dict[str, Any]:
     }
 
 
-def _state(arch: Decoder) -> list[State]:
+def _state(arch: Decoder) -> list[StateEntry]:
     """What generation must remember, at the architectural minimum. `cost` says the same, and much else that a wall of
     cards need not wait for."""
     return [state for node, part in headed(arch) if part != MTP for state in node.spec.state().values()]

@@ -27,13 +27,14 @@ from .base import (
     SNAPSHOTS,
     Axis,
     Cut,
+    Exchange,
     Fixed,
     Node,
     Part,
     PerToken,
     Size,
     Spec,
-    State,
+    StateEntry,
     Static,
     Weight,
     linear,
@@ -42,6 +43,7 @@ from .base import (
     walk,
     width_axis,
 )
+from .blocks import BLOCKS
 from .config import (
     EVERYDAY,
     Config,

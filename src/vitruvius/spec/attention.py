@@ -4,9 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from math import prod
 from typing import ClassVar, Literal
 
-from .base import Axis, Part, PerToken, Size, Spec, State, Static, Weight, linear, slots, vector, width_axis
+from .base import (
+    Axis,
+    Dimension,
+    Exchange,
+    Part,
+    PerToken,
+    Size,
+    Spec,
+    StateEntry,
+    Static,
+    Weight,
+    linear,
+    slots,
+    vector,
+    width_axis,
+)
 from .encoder import EncoderKeyValue, LayerBias, RelativeBias
 from .indexer import Indexer, LayerIndexer
 from .norm import RMSNorm, WeightlessNorm
@@ -142,6 +158,7 @@ class KeyValue(Spec):
     v_scale: float = 1.0
 
     spelling: ClassVar[Mapping[str, str]] = {"k": "k_proj", "v": "v_proj"}
+    quantized: ClassVar[Mapping[str, str | None]] = {"k": "k", "v": "v"}
 
     def parts(self, width: int) -> dict[str, Part]:
         parts = {}
@@ -168,6 +185,7 @@ class UnifiedKeyValue(Spec):
     bias: bool = False
 
     spelling: ClassVar[Mapping[str, str]] = {"k": "k_proj", "norm": "k_norm"}
+    quantized: ClassVar[Mapping[str, str | None]] = {"k": "k"}
 
     @property
     def v_dim(self) -> int:
@@ -229,6 +247,7 @@ class Attention(Spec):
         "gate": "gate_proj",
         "softmax": "",
     }
+    quantized: ClassVar[Mapping[str, str | None]] = {"q": "q", "o": "o"}
 
     def check(self) -> None:
         if self.heads % self.kv.heads:
@@ -261,17 +280,21 @@ class Attention(Spec):
             weights |= linear("gate", gates, width_axis(width), self.gate.bias)
         return weights
 
-    def state(self) -> dict[str, State]:
+    def state(self) -> dict[str, StateEntry]:
+        borrowed = isinstance(self.kv, LayerKeyValue) or isinstance(self.mask, Everything)
+        if isinstance(self.kv, EncoderKeyValue):
+            return {name: Static(entry.dimensions) for name, entry in self._entries().items()}
+        return {} if borrowed else self._entries()
+
+    def _entries(self) -> dict[str, StateEntry]:
+        """Keys and values as they are kept, whoever keeps them."""
         kv, window = self.kv, self.mask.window
-        if isinstance(kv, EncoderKeyValue):
-            return {"k": Static((kv.heads, kv.head_dim)), "v": Static((kv.heads, kv.v_dim))}
-        if isinstance(kv, LayerKeyValue) or isinstance(self.mask, Everything):
-            return {}
-        if isinstance(kv, UnifiedKeyValue):
-            return {"v": PerToken((kv.heads, kv.head_dim), window)}
+        unified = isinstance(kv, UnifiedKeyValue)
+        kind: Literal["keys", "chunk", "unified"] = "chunk" if isinstance(self.mask, Chunk) else "keys"
+        kind = "unified" if unified else kind
+        widths = {"v": kv.v_dim} if unified else {"k": kv.head_dim, "v": kv.v_dim}
         return {
-            "k": PerToken((kv.heads, kv.head_dim), window),
-            "v": PerToken((kv.heads, kv.v_dim), window),
+            name: PerToken(_per_head("kv_heads", kv.heads, size), window, kind=kind) for name, size in widths.items()
         }
 
     def flops(self, context: int, tokens: int = 1, form: str | None = None) -> int:
@@ -279,6 +302,31 @@ class Attention(Spec):
         if isinstance(self.kv, EncoderKeyValue):
             pairs = tokens * context
         return 2 * self.heads * (self.head_dim + self.kv.v_dim) * pairs
+
+    def work_axis(self) -> Axis:
+        return Axis("heads", self.heads, cut="heads")
+
+    def reads(self, context: int) -> list[tuple[StateEntry, int]]:
+        """The keys that a query sees, not all that are kept."""
+        if isinstance(self.kv, EncoderKeyValue):
+            return [(entry, entry.elements(context)) for entry in self.state().values()]
+        seen = self.mask.pairs(context) - self.mask.pairs(context - 1)
+        own = 0 if isinstance(self.kv, LayerKeyValue) else 1
+        return [(entry, prod(entry.shape) * (seen + own)) for entry in self._entries().values()]
+
+    def exchanges(self, width: int) -> tuple[Exchange, ...]:
+        return (Exchange("reduce", width),)
+
+    def activations(self, width: int) -> int:
+        """Queries and keys before their norms."""
+        queries = self.heads * self.head_dim if self.q_norm else 0
+        keys = isinstance(self.kv, KeyValue) and self.kv.k_norm is not None
+        return queries + (self.kv.heads * self.head_dim if keys else 0)
+
+
+def _per_head(name: str, heads: int, channels: int) -> tuple[Dimension, ...]:
+    """(heads, channels)."""
+    return (Axis(name, heads, cut="kv_heads"),), (Axis("channels", channels, cut="replicated"),)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -324,6 +372,7 @@ class LatentAttention(Spec):
         "mask": "indexer",
         "softmax": "",
     }
+    quantized: ClassVar[Mapping[str, str | None]] = {"kv_b": "kv_b", "o": "o"}
 
     def check(self) -> None:
         if self.positions and self.positions.dim != self.rope_dim:
@@ -354,9 +403,10 @@ class LatentAttention(Spec):
         weights |= linear("kv_b", (Axis("heads", self.heads, self.nope_dim + self.v_dim, cut="heads"),), latent)
         return weights | linear("o", stream, (Axis("heads", self.heads, self.v_dim, cut="heads"),), self.bias)
 
-    def state(self) -> dict[str, State]:
+    def state(self) -> dict[str, StateEntry]:
         window = self.mask.window
-        return {"latent": PerToken((self.kv.rank,), window), "key": PerToken((self.rope_dim,), window)}
+        sizes = {"latent": self.kv.rank, "key": self.rope_dim}
+        return {name: PerToken(((Axis(name, 1, size, cut="replicated"),),), window) for name, size in sizes.items()}
 
     def flops(self, context: int, tokens: int = 1, form: str | None = None) -> int:
         """`form` is "expanded" or "absorbed"; by default the first for several tokens, the second for one."""
@@ -370,3 +420,33 @@ class LatentAttention(Spec):
         """The form that `tokens` new tokens take. In both, kv_b multiplies each new token once: as keys and values
         there, as query and output here; so the scores alone decide."""
         return "absorbed" if tokens == 1 else "expanded"
+
+    def forms(self, context: int, tokens: int = 1) -> dict[str, int]:
+        """kv_b makes keys and values of the tokens before them again where attention is expanded. (Of the new ones it
+        does so in both, as their weights say.)"""
+        earlier = max(self._seen(context) - tokens, 0)
+        again = 2 * self.kv.rank * self.heads * (self.nope_dim + self.v_dim) * earlier
+        return {
+            "expanded": self.flops(context, tokens, "expanded") + again,
+            "absorbed": self.flops(context, tokens, "absorbed"),
+        }
+
+    def work_axis(self) -> Axis:
+        return Axis("heads", self.heads, cut="heads")
+
+    def reads(self, context: int) -> list[tuple[StateEntry, int]]:
+        """The latents that a query sees, not all that are kept, and the token's own."""
+        return [(entry, prod(entry.shape) * (self._seen(context) + 1)) for entry in self.state().values()]
+
+    def _seen(self, context: int) -> int:
+        """The keys that the query at position `context` sees."""
+        return self.mask.pairs(context) - self.mask.pairs(context - 1)
+
+    def exchanges(self, width: int) -> tuple[Exchange, ...]:
+        return (Exchange("reduce", width),)
+
+    def gguf_shapes(self, name: str) -> tuple[tuple[int, ...], ...]:
+        """kv_b is two tensors of heads: keys transposed, with rows of the heads' channels, and values."""
+        if name != "kv_b.weight":
+            return ()
+        return (self.heads, self.kv.rank, self.nope_dim), (self.heads, self.v_dim, self.kv.rank)

@@ -7,8 +7,10 @@ four questions that `Spec` asks, so they cannot disagree.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields
+from fractions import Fraction
 from functools import cache
 from math import isfinite, prod
 from typing import Any, ClassVar, Literal, get_args
@@ -99,41 +101,122 @@ def vector(dimension: Dimension, initial: float) -> Weight:
 
 
 @dataclass(frozen=True)
-class PerToken:
-    """State that grows with the sequence: one entry of `shape` for each of the last `window` tokens (all, if None)."""
+class StateEntry(ABC):
+    """One thing that generation must remember, for one sequence.
 
-    shape: tuple[int, ...]
-    window: int | None = None
-    dtype: str | None = None  # where the architecture fixes it; else the model's
+    Args:
+        dimensions: of one entry, outermost first, as a weight's.
+        dtype: where the architecture fixes it; else the model's.
+    """
 
+    dimensions: tuple[Dimension, ...]
+    dtype: str | None = field(default=None, kw_only=True)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return tuple(sum(axis.size for axis in dimension) for dimension in self.dimensions)
+
+    @property
+    @abstractmethod
+    def window(self) -> int | None:
+        """How many of the last tokens have an entry; None if all have."""
+
+    @property
+    @abstractmethod
+    def stride(self) -> int | None:
+        """Tokens that share an entry; None where entries are not tokens'."""
+
+    @property
+    @abstractmethod
+    def kind(self) -> str:
+        """What engines may keep otherwise."""
+
+    @property
+    @abstractmethod
+    def growth(self) -> Fraction:
+        """Elements that one more token adds on average, while no window is full."""
+
+    @abstractmethod
     def elements(self, context: int) -> int:
-        return prod(self.shape) * (context if self.window is None else min(context, self.window))
+        """Elements that are kept of `context` tokens."""
+
+    @abstractmethod
+    def moved(self, context: int) -> int:
+        """Elements that the token at position `context` reads and writes."""
 
 
 @dataclass(frozen=True)
-class Fixed:
-    """State of constant size, however long the sequence (a recurrence's memory)."""
+class PerToken(StateEntry):
+    """State that grows with the sequence: an entry for each `stride` of the last `window` tokens (of all, if None), the
+    newest perhaps of fewer. `kind` names what some engine keeps otherwise than plain keys and values: those of a chunk,
+    keys and values in one, an indexer's keys."""
 
-    shape: tuple[int, ...]
-    dtype: str | None = None
+    window: int | None = None
+    stride: int = field(default=1, kw_only=True)
+    kind: Literal["keys", "chunk", "unified", "indexer"] = field(default="keys", kw_only=True)
+
+    @property
+    def growth(self) -> Fraction:
+        return Fraction(prod(self.shape), self.stride)
+
+    def elements(self, context: int) -> int:
+        tokens = context if self.window is None else min(context, self.window)
+        return prod(self.shape) * -(-tokens // self.stride)
+
+    def moved(self, context: int) -> int:
+        return self.elements(context) + prod(self.shape)
+
+
+@dataclass(frozen=True)
+class Fixed(StateEntry):
+    """State of constant size, however long the sequence: a recurrence's memory, or a convolution's last inputs (inputs,
+    channels)."""
+
+    kind: Literal["memory", "inputs"] = field(default="memory", kw_only=True)
+
+    window: ClassVar[int | None] = None
+    stride: ClassVar[int | None] = None
+    growth: ClassVar[Fraction] = Fraction(0)
 
     def elements(self, context: int) -> int:
         return prod(self.shape)
 
+    def moved(self, context: int) -> int:
+        return 2 * prod(self.shape)
+
 
 @dataclass(frozen=True)
-class Static:
-    """State that is filled once and then only read: one entry of `shape` for each token that an encoder has read."""
+class Static(StateEntry):
+    """State that is filled once and then only read: one entry for each token that an encoder has read, of which there
+    are `context` wherever a context is given."""
 
-    shape: tuple[int, ...]
-    dtype: str | None = None
+    window: ClassVar[int | None] = None
+    stride: ClassVar[int | None] = 1
+    kind: ClassVar[str] = "keys"
+    growth: ClassVar[Fraction] = Fraction(0)
 
     def elements(self, context: int) -> int:
-        """`context` is the number of the encoder's tokens here."""
         return prod(self.shape) * context
 
+    def moved(self, context: int) -> int:
+        return self.elements(context)
 
-State = PerToken | Fixed | Static
+
+@dataclass(frozen=True)
+class Exchange:
+    """What devices that share a part tell each other of every token, after what is in `slot` (after all of it, if
+    None).
+
+    "reduce": each holds a part of a sum over `channels`, all need the sum. "gather": each holds some of the channels,
+    all need all. "spread": a token goes to the devices that hold its `active` experts, and what they make of it back.
+    `when` says with which placing of experts: always, cut like other matrices, or spread whole over devices.
+    """
+
+    kind: Literal["reduce", "gather", "spread"]
+    channels: int
+    active: int = 0
+    when: Literal["always", "cut", "spread"] = "always"
+    slot: str | None = None
 
 
 @dataclass(frozen=True)
@@ -156,6 +239,10 @@ class Spec:
     spelling: ClassVar[
         Mapping[str, str]
     ] = {}  # own slot or weight -> its usual Hugging Face name, relative to this part
+    headings: ClassVar[Mapping[str, str]] = {}  # slot -> the heading under which cost counts everything below it
+    unpacked: ClassVar[bool] = False  # whether packed formats leave its own matrices alone
+    quantized: ClassVar[Mapping[str, str | None]] = {}  # own matrix -> what llama.cpp's rules call it; None: float32
+    rerun: ClassVar[bool] = False  # whether activation checkpointing keeps its input and runs it again as a whole
 
     def parts(self, width: int) -> dict[str, Part]:
         """slot -> child."""
@@ -165,7 +252,7 @@ class Spec:
         """name -> weight, of this part only, without its children's."""
         return {}
 
-    def state(self) -> dict[str, State]:
+    def state(self) -> dict[str, StateEntry]:
         """name -> what generation must remember, for one sequence."""
         return {}
 
@@ -173,6 +260,32 @@ class Spec:
         """The work that no weight explains (attention scores, recurrences), for the `tokens` tokens that end at
         position `context`, counted from 1. A multiply-add is 2. `form` names the algorithm where a part has two."""
         return 0
+
+    def forms(self, context: int, tokens: int = 1) -> dict[str, int]:
+        """form -> operations that no weight explains, for the `tokens` tokens that end at position `context`, also what
+        a form does again for those before them; empty where there is one form."""
+        return {}
+
+    def work_axis(self) -> Axis | None:
+        """The axis among whose units the work that no weight explains is cut; None where all of it is done whole."""
+        return None
+
+    def reads(self, context: int) -> list[tuple[StateEntry, int]]:
+        """What the token at position `context` reads and writes of state, its own or another's: entries, and how many
+        elements of each."""
+        return [(state, state.moved(context)) for state in self.state().values()]
+
+    def exchanges(self, width: int) -> tuple[Exchange, ...]:
+        """What devices must tell each other where the axes of this part, and of all below it, are cut."""
+        return ()
+
+    def activations(self, width: int) -> int:
+        """Elements for one token that the backward pass needs, beside what own and lower matrices take and give."""
+        return 0
+
+    def gguf_shapes(self, name: str) -> tuple[tuple[int, ...], ...]:
+        """Shapes of the tensors that GGUF has for the weight `name`, where they are not its own; else empty."""
+        return ()
 
     def __post_init__(self) -> None:
         cls: Any = type(self)

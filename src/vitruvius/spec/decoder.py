@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import ClassVar
 
-from .base import Axis, Part, Size, Spec, Weight, linear, slots, width_axis
+from .base import Axis, Exchange, Part, Size, Spec, Weight, linear, slots, width_axis
 from .norm import LayerNorm, RMSNorm
 from .position import LearnedPositions
 from .stream import AltUp, AltUpEnds, LayerScalar, PerLayerEmbedding
@@ -39,6 +39,10 @@ class Branch(Spec):
     def parts(self, width: int) -> dict[str, Part]:
         return slots(width, pre=self.pre, body=self.body, post=self.post)
 
+    def activations(self, width: int) -> int:
+        """The stream, and its normed copies."""
+        return width * (1 + (self.pre is not None) + (self.post is not None))
+
 
 @dataclass(frozen=True, kw_only=True)
 class Parallel(Spec):
@@ -65,6 +69,7 @@ class Layer(Spec):
     around: AltUp | LayerScalar | None = None
 
     part: ClassVar[str] = "norms"
+    rerun: ClassVar[bool] = True
     spelling: ClassVar[Mapping[str, str]] = {
         "mixer.pre": "input_layernorm",
         "mixer.body": "self_attn",
@@ -89,6 +94,7 @@ class Embedding(Spec):
     per_layer: PerLayerEmbedding | None = None
 
     part: ClassVar[str] = "embedding"
+    unpacked: ClassVar[bool] = True  # rare tokens have little but their row
 
     def parts(self, width: int) -> dict[str, Part]:
         return slots(width, per_layer=self.per_layer)
@@ -96,6 +102,9 @@ class Embedding(Spec):
     def weights(self, width: int) -> dict[str, Weight]:
         table = Weight(((Axis("vocab", self.vocab, cut="vocabulary"),), width_axis(width)), role="table")
         return {} if self.tied else {"weight": table}
+
+    def exchanges(self, width: int) -> tuple[Exchange, ...]:
+        return (Exchange("reduce", width),)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,9 +116,14 @@ class Head(Spec):
     scale: float = 1.0
 
     part: ClassVar[str] = "head"
+    unpacked: ClassVar[bool] = True
+    quantized: ClassVar[Mapping[str, str | None]] = {"weight": "head"}
 
     def weights(self, width: int) -> dict[str, Weight]:
         return {"weight": Weight(((Axis("vocab", self.vocab, cut="vocabulary"),), width_axis(width)))}
+
+    def exchanges(self, width: int) -> tuple[Exchange, ...]:
+        return (Exchange("gather", self.vocab),)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,6 +136,7 @@ class MTP(Spec):
     norm: RMSNorm
 
     part: ClassVar[str] = "mtp"
+    unpacked: ClassVar[bool] = True
 
     def parts(self, width: int) -> dict[str, Part]:
         return slots(width, embedding_norm=self.norm, hidden_norm=self.norm, layer=self.layer, final_norm=self.norm)
@@ -180,6 +195,7 @@ class Decoder(Spec):
     encoder: Encoder | None = None
 
     part: ClassVar[str] = "norms"
+    headings: ClassVar[Mapping[str, str]] = {"positions": "positions"}
     spelling: ClassVar[Mapping[str, str]] = {
         "embedding": "model.embed_tokens",
         "layers": "model.layers",
@@ -201,6 +217,11 @@ class Decoder(Spec):
         """How the layers' several streams begin and end, None where there is one."""
         around = self.layers[0].around
         return AltUpEnds(streams=around.streams) if isinstance(around, AltUp) else None
+
+    @property
+    def streams(self) -> int:
+        """How many residual streams there are between the ends."""
+        return self.ends.streams if self.ends else 1
 
     def parts(self, width: int) -> dict[str, Part]:
         parts = slots(width, encoder=self.encoder, embedding=self.embedding, positions=self.positions, ends=self.ends)

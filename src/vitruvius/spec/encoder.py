@@ -24,6 +24,8 @@ class RelativeBias(Spec):
     bidirectional: bool
 
     part: ClassVar[str] = "positions"
+    unpacked: ClassVar[bool] = True
+    quantized: ClassVar[Mapping[str, str | None]] = {"weight": None}
 
     @property
     def exact(self) -> int:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from .base import Axis, Part, Size, Spec, Weight, linear, slots, vector, width_axis
+from .base import Axis, Exchange, Part, Size, Spec, Weight, linear, slots, vector, width_axis
 from .norm import RMSNorm, UnitNorm
 
 Activation = Literal["silu", "gelu", "gelu_tanh", "relu", "relu2"]
@@ -22,10 +22,14 @@ class MLP(Spec):
 
     part: ClassVar[str] = "feed-forward"
     spelling: ClassVar[Mapping[str, str]] = {"up": "up_proj", "down": "down_proj"}
+    quantized: ClassVar[Mapping[str, str | None]] = {"up": "up", "down": "down"}
 
     def weights(self, width: int) -> dict[str, Weight]:
         stream, hidden = width_axis(width), (Axis("hidden", self.dim, cut="hidden"),)
         return linear("up", hidden, stream, self.bias) | linear("down", stream, hidden, self.bias)
+
+    def exchanges(self, width: int) -> tuple[Exchange, ...]:
+        return (Exchange("reduce", width),)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,11 +67,15 @@ class GatedMLP(Spec):
 
     part: ClassVar[str] = "feed-forward"
     spelling: ClassVar[Mapping[str, str]] = {"gate": "gate_proj", "up": "up_proj", "down": "down_proj"}
+    quantized: ClassVar[Mapping[str, str | None]] = {"gate": "gate", "up": "up", "down": "down"}
 
     def weights(self, width: int) -> dict[str, Weight]:
         stream, hidden = width_axis(width), (Axis("hidden", self.dim, cut="hidden"),)
         weights = linear("gate", hidden, stream, self.bias) | linear("up", hidden, stream, self.bias)
         return weights | linear("down", stream, hidden, self.bias)
+
+    def exchanges(self, width: int) -> tuple[Exchange, ...]:
+        return (Exchange("reduce", width),)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,6 +138,8 @@ class Router(Spec):
     expert_scale: bool = False
 
     part: ClassVar[str] = "router"
+    unpacked: ClassVar[bool] = True  # its near ties would turn by a rounding
+    quantized: ClassVar[Mapping[str, str | None]] = {"weight": None}
     spelling: ClassVar[Mapping[str, str]] = {"selection_bias": "e_score_correction_bias"}
 
     def check(self) -> None:
@@ -181,6 +191,7 @@ class MoE(Spec):
     norm: RMSNorm | None = None
 
     part: ClassVar[str] = "experts"
+    headings: ClassVar[Mapping[str, str]] = {"experts": "experts", "shared": "shared experts"}
     spelling: ClassVar[Mapping[str, str]] = {"router": "gate", "experts": "experts.{}", "shared": "shared_experts"}
 
     def parts(self, width: int) -> dict[str, Part]:
@@ -196,3 +207,13 @@ class MoE(Spec):
         stream, latent = width_axis(width), (Axis("latent", 1, self.latent, cut="replicated"),)
         down = linear("latent_down", latent, stream, self.latent_bias)
         return down | linear("latent_up", stream, latent, self.latent_bias)
+
+    def exchanges(self, width: int) -> tuple[Exchange, ...]:
+        """Experts that are cut are summed with the shared one, and reduced once; those that are spread are not."""
+        spread = Exchange("spread", self.latent or width, active=self.router.active, when="spread")
+        shared = (Exchange("reduce", width, when="spread", slot="shared"),) if self.shared else ()
+        return (Exchange("reduce", width, when="cut"), spread, *shared)
+
+    def activations(self, width: int) -> int:
+        """What the chosen experts get, and give."""
+        return 2 * self.router.active * (self.latent or width)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
-from .base import Axis, Part, PerToken, Size, Spec, State, Weight, linear, slots, width_axis
+from .base import Axis, Part, PerToken, Size, Spec, StateEntry, Weight, linear, slots, width_axis
 from .norm import LayerNorm
 from .position import RoPE
 
@@ -39,8 +39,8 @@ class Indexer(Spec):
         weights |= linear("k", (Axis("index_key", 1, self.dim, cut="replicated"),), stream)
         return weights | linear("head_weights", (Axis("index_heads", self.heads, cut="replicated"),), stream)
 
-    def state(self) -> dict[str, State]:
-        return {"key": PerToken((self.dim,))}
+    def state(self) -> dict[str, StateEntry]:
+        return {"key": PerToken(((Axis("index_key", 1, self.dim, cut="replicated"),),), kind="indexer")}
 
     def pairs(self, context: int) -> int:
         """Pairs of a query and a key that it sees, among the first `context` positions."""

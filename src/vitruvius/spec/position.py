@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from math import log
+from typing import ClassVar
 
 from .base import Axis, Size, Spec, Weight, width_axis
 
@@ -20,6 +22,9 @@ class LearnedPositions(Spec):
     """A vector for each absolute position, added to the token's embedding (GPT-2)."""
 
     count: Size
+
+    unpacked: ClassVar[bool] = True
+    quantized: ClassVar[Mapping[str, str | None]] = {"weight": None}
 
     def weights(self, width: int) -> dict[str, Weight]:
         return {"weight": Weight(((Axis("positions", self.count, cut="replicated"),), width_axis(width)), role="table")}

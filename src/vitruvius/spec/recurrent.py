@@ -6,7 +6,21 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
-from .base import Axis, Dimension, Fixed, Part, Size, Spec, State, Weight, linear, slots, vector, width_axis
+from .base import (
+    Axis,
+    Dimension,
+    Exchange,
+    Fixed,
+    Part,
+    Size,
+    Spec,
+    StateEntry,
+    Weight,
+    linear,
+    slots,
+    vector,
+    width_axis,
+)
 from .feedforward import Activation
 from .norm import GatedNorm
 
@@ -36,7 +50,13 @@ class Convolution(Spec):
 
     def inputs(self, channels: Dimension) -> Fixed:
         """The inputs that the next token still needs, the oldest first."""
-        return Fixed((self.kernel - 1, sum(axis.size for axis in channels)))
+        return Fixed(((Axis("inputs", self.kernel - 1, cut="replicated"),), channels), kind="inputs")
+
+
+def _memory(heads: int, rows: int, columns: int, dtype: str | None) -> Fixed:
+    """A matrix for each head."""
+    matrix = (Axis("rows", rows, cut="replicated"),), (Axis("columns", columns, cut="replicated"),)
+    return Fixed(((Axis("heads", heads, cut="heads"),), *matrix), dtype=dtype)
 
 
 def _decay(heads: Axis, steps: Axis) -> dict[str, Weight]:
@@ -104,14 +124,20 @@ class GatedDeltaNet(Spec):
         weights |= linear("beta", (heads,), stream) | linear("decay", (heads,), stream) | _decay(heads, heads)
         return weights | linear("gate", (v,), stream) | linear("o", stream, (v,))
 
-    def state(self) -> dict[str, State]:
-        memory = Fixed((self.v_heads, self.k_dim, self.v_dim), self.memory_dtype)
+    def state(self) -> dict[str, StateEntry]:
+        memory = _memory(self.v_heads, self.k_dim, self.v_dim, self.memory_dtype)
         return {"conv": self.conv.inputs(self.channels), "memory": memory}
 
     def flops(self, context: int, tokens: int = 1, form: str | None = None) -> int:
         """Of the step from token to token: kᵀS, k ⊗ u and qᵀS are a multiply-add each for every entry of S. Prefill in
         chunks does other work for the same result."""
         return 6 * self.v_heads * self.k_dim * self.v_dim * tokens
+
+    def work_axis(self) -> Axis:
+        return Axis("heads", self.v_heads, cut="heads")
+
+    def exchanges(self, width: int) -> tuple[Exchange, ...]:
+        return (Exchange("reduce", width),)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -167,13 +193,19 @@ class KimiDelta(Spec):
         weights |= linear("beta", (heads,), stream)
         return weights | linear("gate_a", rank, stream) | linear("gate_b", (v,), rank) | linear("o", stream, (v,))
 
-    def state(self) -> dict[str, State]:
-        memory = Fixed((self.heads, self.head_dim, self.head_dim), self.memory_dtype)
+    def state(self) -> dict[str, StateEntry]:
+        memory = _memory(self.heads, self.head_dim, self.head_dim, self.memory_dtype)
         return {"conv": self.conv.inputs(self.channels), "memory": memory}
 
     def flops(self, context: int, tokens: int = 1, form: str | None = None) -> int:
         """Of the step from token to token, as in GatedDeltaNet."""
         return 6 * self.heads * self.head_dim**2 * tokens
+
+    def work_axis(self) -> Axis:
+        return Axis("heads", self.heads, cut="heads")
+
+    def exchanges(self, width: int) -> tuple[Exchange, ...]:
+        return (Exchange("reduce", width),)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -230,13 +262,19 @@ class Mamba2(Spec):
         weights |= _decay(heads, heads) | {"D": vector((heads,), initial=1.0)}
         return weights | linear("out_proj", stream, (x,), self.out_bias)
 
-    def state(self) -> dict[str, State]:
-        memory = Fixed((self.heads, self.state_dim, self.head_dim), self.memory_dtype)
+    def state(self) -> dict[str, StateEntry]:
+        memory = _memory(self.heads, self.state_dim, self.head_dim, self.memory_dtype)
         return {"conv": self.conv.inputs(self.channels), "memory": memory}
 
     def flops(self, context: int, tokens: int = 1, form: str | None = None) -> int:
         """Of the step from token to token: b ⊗ x and cᵀS are a multiply-add each for every entry of S."""
         return 4 * self.heads * self.state_dim * self.head_dim * tokens
+
+    def work_axis(self) -> Axis:
+        return Axis("heads", self.heads, cut="heads")
+
+    def exchanges(self, width: int) -> tuple[Exchange, ...]:
+        return (Exchange("reduce", width),)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -261,5 +299,8 @@ class ShortConv(Spec):
         weights = linear("in_proj", inner * 3, stream, self.bias) | self.conv.held(inner)
         return weights | linear("out_proj", stream, inner, self.bias)
 
-    def state(self) -> dict[str, State]:
+    def state(self) -> dict[str, StateEntry]:
         return {"conv": self.conv.inputs(self.channels)}
+
+    def exchanges(self, width: int) -> tuple[Exchange, ...]:
+        return (Exchange("reduce", width),)

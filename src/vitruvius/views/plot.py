@@ -163,7 +163,7 @@ def _against_batch(archs: Sequence[Decoder], asked: dict[str, Any]) -> Data:
     rows = []
     for arch in archs:
         parts, setting = work(arch), setting_for(arch, context, **options)
-        weights = weights_on_one(counted(arch), setting)
+        weights = weights_on_one(arch, counted(arch), setting)
         for batch in BATCHES:
             each = replace(setting, batch=batch)
             share, found = per_device(arch, each, weights), time(arch, each, parts)

@@ -1,4 +1,4 @@
-// The arithmetic of `vitruvius.cost.pieces`: curves in context, memory on one device, seconds of a step. What windows,
+// The arithmetic of `vitruvius.cost.sliders`: curves in context, memory on one device, seconds of a step. What windows,
 // latents, experts and pages mean was decided in Python; here it is only added up.
 
 export const ATTAINED = { compute: 0.6, bandwidth: 0.8, network: 0.7 };
@@ -86,7 +86,7 @@ export function seconds(pieces, prompt, { context, batch, weights, state: dtype,
       const held = (at(prompt ? each.written : each.read, context) * pieces.bits[each.dtype ?? dtype]) / 8;
       moved += batch * held * each.share[d];
     }
-    const sent = ((tokens * 2 * (devices - 1)) / devices) * (2 * part.reduce + part.gather);
+    const sent = ((tokens * 2 * (devices - 1)) / devices) * (2 * part.reduce[phase] + part.gather[phase]);
     const times = {
       compute: (tokens * part.products[phase][d]) / rate.products + scores / rate.scores,
       memory: moved / rate.memory,

@@ -17,54 +17,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from math import prod
 
-from ..spec import (
-    MLP,
-    Attention,
-    Decoder,
-    GatedMLP,
-    Head,
-    KeyValue,
-    LatentAttention,
-    LearnedPositions,
-    MoE,
-    RelativeBias,
-    Router,
-    UnifiedKeyValue,
-    walk,
-)
+from ..spec import BLOCKS, Decoder, Node, walk
 from .counting import Counted
 
-# kind -> elements and bytes of a block
-BLOCKS: Mapping[str, tuple[int, int]] = {
-    "F32": (1, 4),
-    "F16": (1, 2),
-    "BF16": (1, 2),
-    "Q4_0": (32, 18),
-    "Q4_1": (32, 20),
-    "Q5_0": (32, 22),
-    "Q5_1": (32, 24),
-    "Q8_0": (32, 34),
-    "Q2_K": (256, 84),
-    "Q3_K": (256, 110),
-    "Q4_K": (256, 144),
-    "Q5_K": (256, 176),
-    "Q6_K": (256, 210),
-    "IQ1_S": (256, 50),
-    "IQ1_M": (256, 56),
-    "IQ2_XXS": (256, 66),
-    "IQ2_XS": (256, 74),
-    "IQ2_S": (256, 82),
-    "IQ3_XXS": (256, 98),
-    "IQ3_S": (256, 110),
-    "IQ4_NL": (32, 18),
-    "IQ4_XS": (256, 136),
-    "TQ1_0": (256, 54),
-    "TQ2_0": (256, 66),
-    "MXFP4": (32, 17),
-}
+# the kinds that llama-quantize writes
+KINDS = """F32 F16 BF16 Q4_0 Q4_1 Q5_0 Q5_1 Q8_0 Q2_K Q3_K Q4_K Q5_K Q6_K IQ1_S IQ1_M IQ2_XXS IQ2_XS IQ2_S IQ3_XXS IQ3_S
+IQ4_NL IQ4_XS TQ1_0 TQ2_0 MXFP4""".split()
 # file type -> the kind that its tensors have where no rule says otherwise
 MIXTURES: Mapping[str, str] = {
-    **{kind: kind for kind in BLOCKS if kind not in ("Q3_K", "Q4_K", "Q5_K", "IQ2_S", "MXFP4")},
+    **{kind: kind for kind in KINDS if kind not in ("Q3_K", "Q4_K", "Q5_K", "IQ2_S", "MXFP4")},
     **{f"Q{n}_K_{size}": f"Q{n}_K" for n, sizes in ((2, "S"), (3, "SML"), (4, "SM"), (5, "SM")) for size in sizes},
     "IQ2_S": "IQ2_XS",
     "IQ2_M": "IQ2_S",
@@ -112,8 +73,9 @@ class Mixture:
     def stored(self, weight: Counted, dtype: str) -> int:
         """Bytes of all copies. `dtype` is not asked: what is not packed is float32 here."""
         *rows, columns = weight.weight.shape
-        if role(weight) == "kv_b":
-            return self._latent(weight)
+        if shapes := weight.node.spec.gguf_shapes(weight.name):
+            kind = self.base if self.name != "MXFP4_MOE" else "Q8_0"
+            return weight.copies * sum(prod(shape[:-1]) * _row(shape[-1], kind) for shape in shapes)
         return weight.copies * prod(rows) * _row(columns, self.kind(weight))
 
     def kind(self, weight: Counted) -> str:
@@ -215,33 +177,24 @@ class Mixture:
         middle = self.layers // 8 <= layer < 7 * self.layers // 8
         return "IQ3_XXS" if self.name == "IQ3_XS" and middle else self.base
 
-    def _latent(self, weight: Counted) -> int:
-        """kv_b is stored as two tensors of heads: keys transposed, with rows of the heads' channels, and values."""
-        attention = weight.node.spec
-        assert isinstance(attention, LatentAttention)
-        kind = self.base if self.name != "MXFP4_MOE" else "Q8_0"
-        keys = attention.kv.rank * _row(attention.nope_dim, kind)
-        return attention.heads * (keys + attention.v_dim * _row(attention.kv.rank, kind))
-
 
 def mixture(name: str, arch: Decoder) -> Mixture | None:
     """The file type of this name (any case) for `arch`, None if there is none."""
     upper = name.upper()
     pure = upper.endswith("-PURE")
     upper = upper.removesuffix("-PURE")
-    base = upper if pure and upper in BLOCKS else MIXTURES.get(SHORT.get(upper, upper))
+    base = upper if pure and upper in KINDS else MIXTURES.get(SHORT.get(upper, upper))
     if base is None:
         return None
-    grouped = [(node.path, node.spec) for node in walk(arch, arch.width) if isinstance(node.spec, Attention)]
-    own = [_layer(path) for path, spec in grouped if isinstance(spec.kv, KeyValue)]
-    group = max((spec.heads // spec.kv.heads for _, spec in grouped), default=1)
-    experts = {node.spec.router.experts for node in walk(arch, arch.width) if isinstance(node.spec, MoE)}
+    nodes = list(walk(arch, arch.width))
+    group = max((_group(node) for node in nodes if "q" in node.spec.quantized), default=1)
+    experts = [axis.count for node in nodes for axis in node.copies if axis.cut == "experts"]
     return Mixture(
         name=SHORT.get(upper, upper),
         base=base,
         pure=pure,
         layers=len(arch.layers),
-        values=tuple(own),
+        values=tuple(_layer(node.path) for node in nodes if node.spec.quantized.get("v")),
         group=group,
         experts=max(experts, default=1),
         seventy=len(arch.layers) == 80 and group > 1 and arch.family == "llama",
@@ -251,23 +204,19 @@ def mixture(name: str, arch: Decoder) -> Mixture | None:
 def role(weight: Counted) -> str | None:
     """What llama.cpp's rules call a tensor, None for what they leave in float32: whatever is not a matrix, routers,
     short convolutions and positions."""
-    spec, name = weight.node.spec, weight.name.removesuffix(".weight")
-    if len(weight.weight.shape) != 2 or isinstance(spec, (Router, LearnedPositions, RelativeBias)):
+    if len(weight.weight.shape) != 2:
         return None
-    match spec:
-        case Head():
-            return "head"
-        case _ if weight.weight.role == "table":
-            return "embedding"
-        case KeyValue() | UnifiedKeyValue() if name in ("k", "v"):
-            return name
-        case Attention() if name in ("q", "o"):
-            return name
-        case LatentAttention() if name in ("kv_b", "o"):
-            return name
-        case MLP() | GatedMLP():
-            return name
-    return "other"
+    name = weight.name.removesuffix(".weight")
+    other = "embedding" if weight.weight.role == "table" else "other"
+    return weight.node.spec.quantized.get(name, other)
+
+
+def _group(node: Node) -> int:
+    """Query heads that share a key."""
+    heads = node.spec.work_axis()
+    axes = [axis for entry, _ in node.spec.reads(1) for dimension in entry.dimensions for axis in dimension]
+    shared = [axis.count for axis in axes if axis.cut == "kv_heads"]
+    return heads.count // min(shared) if heads and shared else 1
 
 
 def _row(columns: int, kind: str) -> int:

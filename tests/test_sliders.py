@@ -16,9 +16,9 @@ from vitruvius.architectures import read
 from vitruvius.cost import cost
 from vitruvius.cost.curve import Curve, curve, fit
 from vitruvius.cost.devices import Device
-from vitruvius.cost.pieces import DEGREES, FORMATS, at, pieces, seconds
 from vitruvius.cost.roofline import time
 from vitruvius.cost.setting import Attained, Layout, setting_for
+from vitruvius.cost.sliders import DEGREES, FORMATS, at, seconds, sliders
 from vitruvius.errors import InputError
 from vitruvius.spec import Causal, Chunk, Decoder, Window
 
@@ -54,7 +54,7 @@ def arch(name: str) -> Decoder:
 
 @cache
 def found(name: str) -> dict[str, Any]:
-    exported: dict[str, Any] = json.loads(json.dumps(pieces(arch(name))))
+    exported: dict[str, Any] = json.loads(json.dumps(sliders(arch(name))))
     return exported
 
 
@@ -105,7 +105,7 @@ def test_nothing_is_an_empty_curve() -> None:
 
 def test_a_function_without_form_is_refused() -> None:
     noise = random.Random(0)
-    with pytest.raises(InputError, match="more than 64 pieces"):
+    with pytest.raises(InputError, match="more than 64 segments"):
         fit(cache(lambda c: noise.randrange(1000)))
 
 

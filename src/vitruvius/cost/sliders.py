@@ -26,7 +26,7 @@ A *curve* is `Curve.to_list`'s form, of the context, for one sequence. Lists *by
                              them (k/E of the experts), or one of so many `rows` of a table; `decode` is false for what
                              only an encoder reads
       state                  [{dtype (null: the one asked for), read, written: curves of elements, share: by degree}]
-      reduce, gather         channels that devices exchange for a token
+      reduce, gather         "prefill" and "decode": channels that devices exchange for a token
 """
 
 from __future__ import annotations
@@ -40,16 +40,17 @@ from itertools import chain
 from operator import mul
 from typing import Any
 
-from ..spec import Decoder, PerToken, Spec, Weight
+from ..sharding import Layout, share
+from ..spec import Decoder, Spec, StateEntry, Weight
 from .counting import Counted, counted, flops
 from .curve import curve
 from .dtypes import bits, stored
 from .formats import Format, weight_format
-from .memory import activations, share
+from .memory import activations
 from .part import MTP, headed
-from .policies import CHUNK, POLICIES, Layers, held, kept, reserved, reserved_by
-from .setting import LARGE, LARGE_CHUNK, Layout, Setting, setting_for
-from .work import Mixer, Work, cut, decode_flops, prefill_flops, read, work, written
+from .policies import CHUNK, POLICIES, Layers, kept, reserved, reserved_by
+from .setting import LARGE, LARGE_CHUNK, Setting, setting_for
+from .work import Mixer, Work, cut, decode_flops, prefill_flops, work, written
 
 DEGREES = (1, 2, 4, 8, 16, 32)
 FORMATS = ("f32", "bf16", "fp8", "int8", "int4", "fp8-block", "int4-g128", "mxfp4", "q8_0", "q6_k", "q4_k_m")
@@ -60,7 +61,7 @@ BY_CHUNK = ("vllm",)  # policies that reserve room for the tokens of a step
 Times = tuple[Callable[[int], int], int]  # a function of the context, and how often it counts
 
 
-def pieces(arch: Decoder) -> dict[str, Any]:
+def sliders(arch: Decoder) -> dict[str, Any]:
     """For JSON; see the module."""
     parts, plain = work(arch), setting_for(arch, 1, dtype=DTYPE)
     layers = [kept(arch, degree) for degree in DEGREES]
@@ -131,7 +132,7 @@ def _reserved(policy: str, layers: Layers, dtype: str, chunk: int, context: int)
 
 def _growth(arch: Decoder, dtype: str) -> int:
     states = [state for node, part in headed(arch) if part != MTP for state in node.spec.state().values()]
-    return sum(stored(state.elements(1), state.dtype or dtype) for state in states if isinstance(state, PerToken))
+    return sum(stored(state.growth, state.dtype or dtype) for state in states)
 
 
 @dataclass(frozen=True)
@@ -149,7 +150,7 @@ def _sizes(weight: Counted, formats: Mapping[str, Format]) -> dict[str, int]:
 
 @lru_cache(4096)
 def _shares(weight: Weight) -> tuple[Fraction, ...]:
-    return tuple(share(weight, degree) for degree in DEGREES)
+    return tuple(share(weight.dimensions, degree) for degree in DEGREES)
 
 
 def _weights(parts: Iterable[Iterable[_Sized]]) -> dict[str, list[int]]:
@@ -173,10 +174,6 @@ def _activations(arch: Decoder, plain: Setting) -> dict[str, list[int]]:
 
 
 def _step(part: Work, weights: Iterable[_Sized]) -> dict[str, Any]:
-    exchanged = Counter[str]()
-    for sent in part.sent:
-        if sent.when != "spread":
-            exchanged[sent.kind] += sent.count * sent.channels
     return {
         "part": part.part,
         "last": part.last,
@@ -187,8 +184,16 @@ def _step(part: Work, weights: Iterable[_Sized]) -> dict[str, Any]:
         "scores": _scores(part.mixers),
         "weights": _read_weights(weights),
         "state": _read_state(part.mixers),
-        "reduce": exchanged["reduce"],
-        "gather": exchanged["gather"],
+        "reduce": _exchanged(part, "reduce"),
+        "gather": _exchanged(part, "gather"),
+    }
+
+
+def _exchanged(part: Work, kind: str) -> dict[str, int]:
+    sent = [each for each in part.sent if each.exchange.kind == kind and each.exchange.when != "spread"]
+    return {
+        phase: sum(each.count * each.exchange.channels for each in sent if prompt or not each.encoder_side)
+        for phase, prompt in (("prefill", True), ("decode", False))
     }
 
 
@@ -222,21 +227,31 @@ def _read_weights(weights: Iterable[_Sized]) -> list[dict[str, Any]]:
 def _read_state(mixers: Iterable[Mixer]) -> list[dict[str, Any]]:
     groups: dict[tuple[str | None, tuple[Fraction, ...]], list[Mixer]] = {}
     for mixer in mixers:
-        for dtype in read(mixer.spec, 1) | written(mixer.spec, 1):
-            groups.setdefault((dtype, tuple(held(mixer.spec, degree) for degree in DEGREES)), []).append(mixer)
+        for alike in dict.fromkeys(_alike(entry) for entry, _ in (*mixer.spec.reads(1), *written(mixer.spec, 1))):
+            groups.setdefault(alike, []).append(mixer)
     return [
         {
-            "dtype": dtype,
-            "read": _sum(group, partial(_of, read, dtype), prompt=False),
-            "written": _sum(group, partial(_of, written, dtype), prompt=True),
-            "share": [_number(each) for each in shares],
+            "dtype": alike[0],
+            "read": _sum(group, partial(_of, lambda spec, context: spec.reads(context), alike), prompt=False),
+            "written": _sum(group, partial(_of, written, alike), prompt=True),
+            "share": [_number(each) for each in alike[1]],
         }
-        for (dtype, shares), group in groups.items()
+        for alike, group in groups.items()
     ]
 
 
-def _of(moved: Callable[[Spec, int], Mapping[str | None, int]], dtype: str | None, spec: Spec, context: int) -> int:
-    return moved(spec, context).get(dtype, 0)
+def _alike(entry: StateEntry) -> tuple[str | None, tuple[Fraction, ...]]:
+    """The dtype that the architecture fixes, and what one device holds by degree."""
+    return entry.dtype, tuple(share(entry.dimensions, degree) for degree in DEGREES)
+
+
+def _of(
+    moved: Callable[[Spec, int], list[tuple[StateEntry, int]]],
+    alike: tuple[str | None, tuple[Fraction, ...]],
+    spec: Spec,
+    context: int,
+) -> int:
+    return sum(elements for entry, elements in moved(spec, context) if _alike(entry) == alike)
 
 
 def _sum(mixers: Iterable[Mixer], of: Callable[[Spec, int], int], prompt: bool) -> list[dict[str, Any]]:
@@ -303,6 +318,6 @@ def seconds(
         for each in part["state"]:
             size = at(each["written" if prompt else "read"], context) * found["bits"][each["dtype"] or state] / 8
             moved += batch * size * each["share"][d]
-        sent = tokens * 2 * (devices - 1) / devices * (2 * part["reduce"] + part["gather"])
+        sent = tokens * 2 * (devices - 1) / devices * (2 * part["reduce"][phase] + part["gather"][phase])
         times[part["part"]] = max(compute, moved / rates["memory"], sent / rates["network"])
     return times
