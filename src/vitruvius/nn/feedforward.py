@@ -10,10 +10,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .. import spec
+from .ops import Groups
 from .twin import GroupedLinear, Twin, twin
 
 Linear = nn.Linear | GroupedLinear
-Groups = list[tuple[int, int, int]]  # (expert, first row, last row + 1)
 
 
 def relu2(x: Tensor) -> Tensor:
@@ -43,7 +43,7 @@ class MLP(Twin[spec.MLP]):
     down: Linear
 
     def forward(self, x: Tensor, *groups: Groups) -> Tensor:
-        """(…, W) -> (…, W); as experts, x is (rows, W) with the groups that say whose rows they are."""
+        """(…, W) -> (…, W); as experts, x is (rows, W) with whose rows they are."""
         act = ACTIVATIONS[self.spec.act]
         return self.down(act(self.up(x, *groups)), *groups)
 
@@ -57,7 +57,7 @@ class GatedMLP(Twin[spec.GatedMLP]):
     down: Linear
 
     def forward(self, x: Tensor, *groups: Groups) -> Tensor:
-        """(…, W) -> (…, W); as experts, x is (rows, W) with the groups that say whose rows they are."""
+        """(…, W) -> (…, W); as experts, x is (rows, W) with whose rows they are."""
         gate = self.gate(x, *groups)
         gate = gate if self.spec.gate_scale == 1.0 else self.spec.gate_scale * gate
         return self.down(gated(self.spec.act, gate, self.up(x, *groups)), *groups)
@@ -149,12 +149,13 @@ class MoE(Twin[spec.MoE]):
             weights = weights * room.flatten(0, -2)
         rows = self.norm(rows) if s.norm else rows
         inner = self.latent_down(rows) if s.latent else rows
-        order = chosen.flatten().argsort(stable=True)  # the chosen (token, expert) pairs, grouped by expert
+        experts, order = chosen.flatten().sort(stable=True)  # the chosen (token, expert) pairs, grouped by expert
+        groups = Groups.of(experts, s.router.experts)
         tokens, weight = order // s.router.active, weights.flatten()[order, None].to(x.dtype)
         if s.weigh == "input":
-            y = self.experts(inner[tokens] * weight, groups_of(chosen))
+            y = self.experts(inner[tokens] * weight, groups)
         else:
-            y = self.experts(inner[tokens], groups_of(chosen)) * weight
+            y = self.experts(inner[tokens], groups) * weight
         out = torch.zeros_like(inner).index_add(0, tokens, y)
         out = (self.latent_up(out) if s.latent else out).view_as(x)
         out = out + self.shared(x) if s.shared else out
@@ -165,10 +166,3 @@ def taken(chosen: Tensor, experts: int, capacity: int) -> Tensor:
     """Whether an expert has room for a token that chose it, first come, first served; chosen (…, T, K) -> bool."""
     arrivals = F.one_hot(chosen, experts).sum(-2).cumsum(-2)  # (…, T, E), how many have come by then
     return arrivals.gather(-1, chosen) <= capacity
-
-
-def groups_of(chosen: Tensor) -> Groups:
-    """The experts that have rows and where these stand once they are grouped by expert; chosen (N, K)."""
-    experts, counts = chosen.unique(return_counts=True)
-    stops = counts.cumsum(0)
-    return list(zip(experts.tolist(), (stops - counts).tolist(), stops.tolist(), strict=True))

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from ..spec import Spec, Weight
-from .ops import grouped_linear
+from .ops import Groups, grouped_linear
 
 TWINS: dict[type[Spec], type[Twin[Any]]] = {}
 
@@ -46,8 +46,8 @@ class GroupedLinear(nn.Module):
         self.weight = nn.Parameter(torch.empty(*copies, out, into))
         self.bias = nn.Parameter(torch.empty(*copies, out)) if bias else None
 
-    def forward(self, x: Tensor, groups: list[tuple[int, int, int]]) -> Tensor:
-        """x (rows, in), groups of (expert, first row, last row + 1) -> (rows, out)."""
+    def forward(self, x: Tensor, groups: Groups) -> Tensor:
+        """x (rows, in), whose rows they are -> (rows, out)."""
         return grouped_linear(x, self.weight, self.bias, groups)
 
 

@@ -5,7 +5,17 @@ from .attention import Mask, Scores, attention
 from .choice import naive
 from .conv import causal_conv
 from .delta import delta_rule
-from .grouped import grouped_linear
+from .grouped import Groups, grouped_linear
 from .ssm import state_space
 
-__all__ = ["Mask", "Scores", "attention", "causal_conv", "delta_rule", "grouped_linear", "naive", "state_space"]
+__all__ = [
+    "Groups",
+    "Mask",
+    "Scores",
+    "attention",
+    "causal_conv",
+    "delta_rule",
+    "grouped_linear",
+    "naive",
+    "state_space",
+]

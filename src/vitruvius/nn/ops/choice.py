@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 
+import torch
+
 _naive: ContextVar[bool] = ContextVar("naive", default=False)
 
 
@@ -20,5 +22,5 @@ def naive() -> Iterator[None]:
 
 
 def is_naive() -> bool:
-    """Whether the naive references are asked for."""
-    return _naive.get()
+    """Whether the naive references are asked for. In a compiled model they never run."""
+    return not torch.compiler.is_compiling() and _naive.get()
