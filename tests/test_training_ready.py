@@ -1,4 +1,4 @@
-"""What training stands on: grouped experts, whole graphs, LoRA in every form, packed documents, sharding, checkpoints."""
+"""What training stands on: grouped experts, whole graphs, LoRA in every form, packed documents, sharding, memory."""
 
 from __future__ import annotations
 
