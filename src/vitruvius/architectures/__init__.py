@@ -1,5 +1,5 @@
 """One file for each family: a function from config.json to a spec, and the names that its checkpoints spell their own
-way."""
+way. What several families have in common is in `shared`."""
 
 from __future__ import annotations
 
@@ -30,12 +30,15 @@ def family(model_type: str) -> Family | None:
     """The family that reads this model_type: one of the files here, or of what installed packages add under
     "vitruvius.architectures". A file that is called like the model_type is looked at first, so that few are
     imported."""
-    names = [module.name for module in iter_modules(__path__)]
-    for name in sorted(names, key=lambda name: len(name) if model_type.startswith(name) else 0, reverse=True):
+    for name in sorted(_files(), key=lambda name: len(name) if model_type.startswith(name) else 0, reverse=True):
         found: Family = import_module(f"{__name__}.{name}").FAMILY
         if model_type in found.model_types:
             return found
     return next((added for added in _added() if model_type in added.model_types), None)
+
+
+def _files() -> list[str]:
+    return [module.name for module in iter_modules(__path__) if not module.ispkg]
 
 
 def _added() -> list[Family]:
@@ -45,7 +48,7 @@ def _added() -> list[Family]:
 @cache
 def families() -> dict[str, Family]:
     """model_type -> family, of every family there is."""
-    found = [import_module(f"{__name__}.{module.name}").FAMILY for module in iter_modules(__path__)]
+    found = [import_module(f"{__name__}.{name}").FAMILY for name in _files()]
     return {model_type: family for family in (*found, *_added()) for model_type in family.model_types}
 
 

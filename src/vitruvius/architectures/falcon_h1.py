@@ -6,7 +6,6 @@ Technology Innovation Institute 2025, arXiv 2507.22448; tiiuae/Falcon-H1-1.5B-De
 from __future__ import annotations
 
 from ..spec import (
-    Attention,
     Branch,
     Causal,
     Config,
@@ -17,66 +16,46 @@ from ..spec import (
     GatedNorm,
     Head,
     Irregular,
-    KeyValue,
     Layer,
     Parallel,
     RMSNorm,
     Scale,
     Softmax,
-    bamba_mixer,
-    head_dim,
-    rope,
 )
+from .shared import attention, bamba_mixer, decoder, head_dim, rope
 
 
 def falcon_h1(c: Config) -> Decoder:
-    dim, heads, bias = head_dim(c), c.size("num_attention_heads"), c.flag("attention_bias")
-    eps = c.number("rms_norm_eps")
-    width, norm, act = c.size("hidden_size"), RMSNorm(eps=eps), c.activation("hidden_act")
-    attention = Attention(
-        heads=heads,
-        head_dim=dim,
-        q_bias=bias,
-        o_bias=bias,
-        kv=KeyValue(heads=c.size_or("num_key_value_heads", heads), head_dim=dim, v_dim=dim, bias=bias),
-        mask=Causal(),
-        positions=rope(c, dim),
-        softmax=Softmax(scale=dim**-0.5 * c.number("key_multiplier")),
-    )
+    dim, bias, eps, width = head_dim(c), c.flag("attention_bias"), c.number("rms_norm_eps"), c.size("hidden_size")
+    norm, softmax = RMSNorm(eps=eps), Softmax(scale=dim**-0.5 * c.number("key_multiplier"))
+    mixer = attention(c, dim, mask=Causal(), positions=rope(c, dim), bias=bias, o_bias=bias, softmax=softmax)
     inner = c.size_or("mamba_d_ssm", int(c.number("mamba_expand") * width))
     gated = GatedNorm(eps=eps, gate_first=not c.flag("mamba_norm_before_gate"), groups=c.size("mamba_n_groups"))
     norms = gated if c.flag("mamba_rms_norm") else None
     mamba = bamba_mixer(c, inner, norms, "projectors_bias", multipliers(c, "ssm_multipliers", 5))
     gate_scale, down_scale = multipliers(c, "mlp_multipliers", 2)
-    mlp = GatedMLP(dim=c.size("intermediate_size"), act=act, bias=c.flag("mlp_bias"), gate_scale=gate_scale)
+    mlp = GatedMLP(
+        dim=c.size("intermediate_size"),
+        act=c.activation("hidden_act"),
+        bias=c.flag("mlp_bias"),
+        gate_scale=gate_scale,
+    )
     into, out = Scale(factor=c.number("attention_in_multiplier")), c.number("attention_out_multiplier")
     ssm_in, ssm_out = Scale(factor=c.number("ssm_in_multiplier")), c.number("ssm_out_multiplier")
     both = Parallel(
         branches=(
             Branch(name="mamba", pre=ssm_in, body=mamba, scale=ssm_out),
-            Branch(name="attention", pre=into, body=attention, scale=out),
+            Branch(name="attention", pre=into, body=mixer, scale=out),
         )
     )
-    layer = Layer(
-        branches=(
-            Branch(name="mixer", pre=norm, body=both),
-            Branch(name="mlp", pre=norm, body=mlp, scale=down_scale),
-        )
-    )
+    first = Branch(name="mixer", pre=norm, body=both)
+    layer = Layer(branches=(first, Branch(name="mlp", pre=norm, body=mlp, scale=down_scale)))
     c.expect("mamba_use_mlp", None, True)
     c.expect("attn_layer_indices", None)
-    return Decoder(
-        name="falcon_h1",
-        family="falcon_h1",
-        width=width,
-        context=c.size("max_position_embeddings"),
-        embedding=Embedding(
-            vocab=c.size("vocab_size"), scale=c.number("embedding_multiplier"), tied=c.flag("tie_word_embeddings")
-        ),
-        layers=(layer,) * c.depth("num_hidden_layers"),
-        final_norm=norm,
-        head=Head(vocab=c.size("vocab_size"), scale=c.number("lm_head_multiplier")),
-    )
+    vocab, scale = c.size("vocab_size"), c.number("embedding_multiplier")
+    embedding = Embedding(vocab=vocab, scale=scale, tied=c.flag("tie_word_embeddings"))
+    head = Head(vocab=vocab, scale=c.number("lm_head_multiplier"))
+    return decoder(c, "falcon_h1", [layer] * c.depth("num_hidden_layers"), norm, embedding=embedding, head=head)
 
 
 def multipliers(c: Config, key: str, count: int) -> tuple[float, ...]:

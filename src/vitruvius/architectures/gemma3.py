@@ -7,39 +7,17 @@ never uses it.
 
 from __future__ import annotations
 
-from ..spec import (
-    Attention,
-    Branch,
-    Config,
-    Decoder,
-    Embedding,
-    Family,
-    GatedMLP,
-    Head,
-    Irregular,
-    KeyValue,
-    Layer,
-    QKNorm,
-    RMSNorm,
-    Softmax,
-    layer_types,
-    rope,
-    window,
-)
+from ..spec import Config, Decoder, Embedding, Family, GatedMLP, Head, Irregular, Layer, QKNorm, RMSNorm, Softmax
+from .shared import attention, decoder, layer_types, periodic, rope, sandwich, window
 
 
 def gemma3(c: Config) -> Decoder:
-    width, dim, count, bias = (
-        c.size("hidden_size"),
-        c.size("head_dim"),
-        c.depth("num_hidden_layers"),
-        c.flag("attention_bias"),
-    )
+    width, dim, kv_heads = c.size("hidden_size"), c.size("head_dim"), c.size("num_key_value_heads")
+    count, bias = c.depth("num_hidden_layers"), c.flag("attention_bias")
     norm = RMSNorm(eps=c.number("rms_norm_eps"), offset=1.0)
     mlp = GatedMLP(dim=c.size("intermediate_size"), act=c.activation("hidden_activation"))
     every = c.size("sliding_window_pattern", "_sliding_window_pattern")
     c.ignore("_sliding_window_pattern")
-    kinds = layer_types(c, count, ["sliding_attention" if (i + 1) % every else "full_attention" for i in range(count)])
     c.expect("use_bidirectional_attention", None, False)
     ropes = {
         "full_attention": rope(c, dim, "full_attention"),
@@ -47,44 +25,28 @@ def gemma3(c: Config) -> Decoder:
     }
 
     def layer(kind: str) -> Layer:
-        attention = Attention(
-            heads=c.size("num_attention_heads"),
-            head_dim=dim,
-            q_bias=bias,
-            o_bias=bias,
-            q_norm=QKNorm(norm=norm),
-            kv=KeyValue(
-                heads=c.size("num_key_value_heads"), head_dim=dim, v_dim=dim, bias=bias, k_norm=QKNorm(norm=norm)
-            ),
+        mixer = attention(
+            c,
+            dim,
             mask=window(c, kind == "sliding_attention"),
             positions=ropes[kind],
+            kv_heads=kv_heads,
+            bias=bias,
+            o_bias=bias,
+            norm=QKNorm(norm=norm),
             softmax=Softmax(scale=c.number("query_pre_attn_scalar") ** -0.5),
         )
-        return Layer(
-            branches=(
-                Branch(name="mixer", pre=norm, body=attention, post=norm),
-                Branch(name="mlp", pre=norm, body=mlp, post=norm),
-            )
-        )
+        return sandwich(norm, mixer, mlp)
 
-    return Decoder(
-        name="gemma3",
-        family="gemma3_text",
-        width=width,
-        context=c.size("max_position_embeddings"),
-        embedding=Embedding(vocab=c.size("vocab_size"), scale=width**0.5, tied=c.flag("tie_word_embeddings")),
-        layers=tuple(map(layer, kinds)),
-        final_norm=norm,
-        head=Head(vocab=c.size("vocab_size"), softcap=c.number_or_none("final_logit_softcapping")),
-    )
+    vocab = c.size("vocab_size")
+    embedding = Embedding(vocab=vocab, scale=width**0.5, tied=c.flag("tie_word_embeddings"))
+    head = Head(vocab=vocab, softcap=c.number_or_none("final_logit_softcapping"))
+    kinds = layer_types(c, count, periodic(count, every))
+    return decoder(c, "gemma3_text", map(layer, kinds), norm, embedding=embedding, head=head)
 
 
 def irregular(decoder: Decoder) -> list[Irregular]:
-    return [
-        Irregular("layers.*.mixer.post", "model.layers.*.post_attention_layernorm"),
-        Irregular("layers.*.mlp.pre", "model.layers.*.pre_feedforward_layernorm"),
-        Irregular("layers.*.mlp.post", "model.layers.*.post_feedforward_layernorm"),
-    ]
+    return [Irregular("layers.*.mlp.pre", "model.layers.*.pre_feedforward_layernorm")]
 
 
 FAMILY = Family(

@@ -11,78 +11,53 @@ from __future__ import annotations
 
 from .. import spec as s
 from ..spec import Config, Irregular
+from .shared import decoder, layer_types, per_layer_embedding, periodic, rope, sharing_sources, window
 
 
 def gemma3n(c: Config) -> s.Decoder:
-    width, dim, count, bias = (
-        c.size("hidden_size"),
-        c.size("head_dim"),
-        c.depth("num_hidden_layers"),
-        c.flag("attention_bias"),
-    )
-    norm = s.RMSNorm(eps=c.number("rms_norm_eps"))
-    act, kv_heads = c.activation("hidden_activation"), c.size("num_key_value_heads")
-    kinds = s.layer_types(c, count, ["sliding_attention" if (i + 1) % 5 else "full_attention" for i in range(count)])
+    width, dim, kv_heads = c.size("hidden_size"), c.size("head_dim"), c.size("num_key_value_heads")
+    count, bias, norm = c.depth("num_hidden_layers"), c.flag("attention_bias"), s.RMSNorm(eps=c.number("rms_norm_eps"))
+    act, kinds = c.activation("hidden_activation"), layer_types(c, count, periodic(count, 5))
     ropes = {
-        "full_attention": s.rope(c, dim, "full_attention"),
-        "sliding_attention": s.rope(c, dim, "sliding_attention", theta="rope_local_base_freq"),
+        "full_attention": rope(c, dim, "full_attention"),
+        "sliding_attention": rope(c, dim, "sliding_attention", theta="rope_local_base_freq"),
     }
-    keeper, hidden, sparsity = s.sharing_sources(c, kinds), c.each("intermediate_size", count), sparsities(c, count)
-    own = s.KeyValue(
-        heads=kv_heads,
-        head_dim=dim,
-        v_dim=dim,
-        bias=bias,
-        k_norm=s.QKNorm(norm=norm),
-        v_norm=s.WeightlessNorm(eps=norm.eps),
-    )
+    sources, hidden, sparsity = sharing_sources(c, kinds), c.each("intermediate_size", count), sparsities(c, count)
+    k_norm, v_norm = s.QKNorm(norm=norm), s.WeightlessNorm(eps=norm.eps)
+    own = s.KeyValue(heads=kv_heads, head_dim=dim, v_dim=dim, bias=bias, k_norm=k_norm, v_norm=v_norm)
+    inputs = s.PerLayerInput(dim=c.size("hidden_size_per_layer_input"), act=act, norm=norm)
     altup = s.AltUp(
         streams=c.size("altup_num_inputs"),
         active=c.count("altup_active_idx"),
         norm=norm,
         scaled=c.flag("altup_correct_scale"),
-        inject=s.PerLayerInput(dim=c.size("hidden_size_per_layer_input"), act=act, norm=norm),
+        inject=inputs,
     )
 
     def layer(i: int) -> s.Layer:
-        kept = keeper[i]
+        source = sources[i]
         attention = s.Attention(
             heads=c.size("num_attention_heads"),
             head_dim=dim,
             q_bias=bias,
             o_bias=bias,
             q_norm=s.QKNorm(norm=norm),
-            kv=own if kept is None else s.LayerKeyValue(layer=kept, heads=kv_heads, head_dim=dim, v_dim=dim),
-            mask=s.window(c, kinds[i] == "sliding_attention"),
+            kv=own if source is None else s.LayerKeyValue(layer=source, heads=kv_heads, head_dim=dim, v_dim=dim),
+            mask=window(c, kinds[i] == "sliding_attention"),
             positions=ropes[kinds[i]],
             softmax=s.Softmax(scale=1.0),
         )
-        both = s.Parallel(
-            branches=(
-                s.Branch(name="attention", body=attention, post=norm),
-                s.Branch(name="laurel", body=s.Laurel(rank=c.size("laurel_rank"), norm=norm)),
-            )
-        )
+        first = s.Branch(name="attention", body=attention, post=norm)
+        laurel = s.Branch(name="laurel", body=s.Laurel(rank=c.size("laurel_rank"), norm=norm))
+        both = s.Parallel(branches=(first, laurel))
         mlp = s.GatedMLP(dim=hidden[i], act=s.GaussianTopK(sparsity=sparsity[i], act=act) if sparsity[i] else act)
         mixer = s.Branch(name="mixer", pre=norm, body=both, scale=0.5**0.5, skip=0.5**0.5)
         return s.Layer(branches=(mixer, s.Branch(name="mlp", pre=norm, body=mlp, post=norm)), around=altup)
 
-    table = s.PerLayerTable(vocab=c.size("vocab_size_per_layer_input"), layers=count, dim=altup.inject.dim)
-    return s.Decoder(
-        name="gemma3n",
-        family="gemma3n_text",
-        width=width,
-        context=c.size("max_position_embeddings"),
-        embedding=s.Embedding(
-            vocab=c.size("vocab_size"),
-            scale=width**0.5,
-            tied=c.flag("tie_word_embeddings"),
-            per_layer=s.PerLayerEmbedding(table=table, norm=norm),
-        ),
-        layers=tuple(map(layer, range(count))),
-        final_norm=norm,
-        head=s.Head(vocab=c.size("vocab_size"), softcap=c.number_or_none("final_logit_softcapping")),
-    )
+    vocab, per_layer = c.size("vocab_size"), per_layer_embedding(c, inputs.dim, norm)
+    embedding = s.Embedding(vocab=vocab, scale=width**0.5, tied=c.flag("tie_word_embeddings"), per_layer=per_layer)
+    head = s.Head(vocab=vocab, softcap=c.number_or_none("final_logit_softcapping"))
+    return decoder(c, "gemma3n_text", map(layer, range(count)), norm, embedding=embedding, head=head)
 
 
 def sparsities(c: Config, count: int) -> list[float]:
@@ -105,14 +80,13 @@ def irregular(decoder: s.Decoder) -> list[Irregular]:
     ]
 
 
+# Projections that layers with another's keys and values do not use, and a scale that may be off.
+UNUSED = ("self_attn.[kv]_proj.*", "self_attn.k_norm.weight", "altup.correct_output_scale")
+
 FAMILY = s.Family(
     model_types=("gemma3n_text",),
     spec=gemma3n,
     irregular=irregular,
     ignored=frozenset(("query_pre_attn_scalar", "altup_coef_clip", "altup_lr_multiplier")),  # the last two: training
-    # Files hold projections that layers with another's keys and values do not use, and a scale that may be off.
-    unused=tuple(
-        f"model.layers.*.{name}"
-        for name in ("self_attn.[kv]_proj.*", "self_attn.k_norm.weight", "altup.correct_output_scale")
-    ),
+    unused=tuple(f"model.layers.*.{name}" for name in UNUSED),
 )

@@ -10,7 +10,6 @@ from __future__ import annotations
 from ..spec import (
     MLP,
     Attention,
-    Branch,
     Causal,
     Config,
     Decoder,
@@ -19,24 +18,19 @@ from ..spec import (
     GatedMLP,
     Head,
     KeyValue,
-    Layer,
     MoE,
     RelativeBias,
     RMSNorm,
     Router,
     Softmax,
 )
+from .shared import decoder, pre_norm
 
 
 def glam(c: Config) -> Decoder:
-    width, heads, dim, inner = (
-        c.size("hidden_size"),
-        c.size("num_attention_heads"),
-        c.size("head_dim"),
-        c.size("intermediate_size"),
-    )
+    heads, dim, inner = c.size("num_attention_heads"), c.size("head_dim"), c.size("intermediate_size")
     norm, vocab, every = RMSNorm(eps=c.number("rms_norm_eps")), c.size("vocab_size"), c.size("moe_layer_freq")
-    attention = Attention(
+    mixer = Attention(
         heads=heads,
         head_dim=dim,
         kv=KeyValue(heads=heads, head_dim=dim, v_dim=dim),
@@ -54,21 +48,10 @@ def glam(c: Config) -> Decoder:
         router=Router(experts=c.size("num_experts"), active=c.size("num_experts_per_tok"), norm_topk_eps=0.0),
         expert=MLP(dim=inner, act=c.activation("expert_act")),
     )
-
-    def layer(i: int) -> Layer:
-        mlp = moe if i % every == 0 else dense
-        return Layer(branches=(Branch(name="mixer", pre=norm, body=attention), Branch(name="mlp", pre=norm, body=mlp)))
-
-    return Decoder(
-        name="glam",
-        family="glam",
-        width=width,
-        context=c.size("max_position_embeddings"),
-        embedding=Embedding(vocab=vocab, tied=True),
-        layers=tuple(layer(i) for i in range(c.depth("num_hidden_layers"))),
-        final_norm=norm,
-        head=Head(vocab=vocab, scale=width**-0.5),
-    )
+    mlps = [moe if i % every == 0 else dense for i in range(c.depth("num_hidden_layers"))]
+    layers = [pre_norm(norm, mixer, mlp) for mlp in mlps]
+    head = Head(vocab=vocab, scale=c.size("hidden_size") ** -0.5)
+    return decoder(c, "glam", layers, norm, embedding=Embedding(vocab=vocab, tied=True), head=head)
 
 
 FAMILY = Family(model_types=("glam",), spec=glam)

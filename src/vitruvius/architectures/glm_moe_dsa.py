@@ -5,92 +5,46 @@ Z.ai 2026, zai-org/GLM-5; transformers, models/glm_moe_dsa. The indexer rotates 
 
 from __future__ import annotations
 
-from ..spec import (
-    MTP,
-    Branch,
-    Config,
-    Decoder,
-    Embedding,
-    Family,
-    GatedMLP,
-    Head,
-    Indexer,
-    LatentAttention,
-    Layer,
-    LayerIndexer,
-    LayerNorm,
-    LowRank,
-    MoE,
-    RMSNorm,
-    Softmax,
+from ..spec import MTP, Config, Decoder, Family, GatedMLP, Indexer, LayerIndexer, LayerNorm, RMSNorm
+from .shared import (
+    decoder,
+    deepseek_moe,
     following_layers,
-    latent_scale,
+    latent_attention,
     noaux_tc_router,
+    pre_norm,
     rope,
+    sparse_layers,
 )
 
 
 def glm_moe_dsa(c: Config) -> Decoder:
-    norm, inner = RMSNorm(eps=c.number("rms_norm_eps")), RMSNorm(eps=1e-6)  # the latents' norms ignore the config
-    nope, rotary = c.size("qk_nope_head_dim"), c.size("qk_rope_head_dim")
-    count, topk, rank = c.depth("num_hidden_layers"), c.size("index_topk"), c.size("q_lora_rank")
+    norm, topk = RMSNorm(eps=c.number("rms_norm_eps")), c.size("index_topk")
+    positions = rope(c, c.size("qk_rope_head_dim"), interleaved=True)
     indexer = Indexer(
         heads=c.size("index_n_heads"),
         dim=c.size("index_head_dim"),
         topk=topk,
-        query_width=rank,
+        query_width=c.size("q_lora_rank"),
         norm=LayerNorm(eps=1e-6),
-        positions=rope(c, rotary, interleaved=True),
+        positions=positions,
     )
-
-    def attention(owner: int, i: int) -> LatentAttention:
-        """The attention of layer `i`, which sees what the indexer of layer `owner` chooses."""
-        return LatentAttention(
-            heads=c.size("num_attention_heads"),
-            nope_dim=nope,
-            rope_dim=rotary,
-            v_dim=c.size("v_head_dim"),
-            q=LowRank(rank=rank, norm=inner),
-            kv=LowRank(rank=c.size("kv_lora_rank"), norm=inner),
-            mask=indexer if owner == i else LayerIndexer(layer=owner, topk=topk),
-            positions=rope(c, rotary, interleaved=True),
-            softmax=Softmax(scale=latent_scale(c, nope + rotary)),
-            bias=c.flag("attention_bias"),
-        )
-
-    act, dim, shared = c.activation("hidden_act"), c.size("moe_intermediate_size"), c.count("n_shared_experts")
-    moe = MoE(
-        router=noaux_tc_router(c),
-        expert=GatedMLP(dim=dim, act=act),
-        shared=GatedMLP(dim=dim * shared, act=act) if shared else None,
-    )
-    dense = GatedMLP(dim=c.size("intermediate_size"), act=act)
+    own = latent_attention(c, mask=indexer, positions=positions)
+    moe = deepseek_moe(c, noaux_tc_router(c), shared=c.count("n_shared_experts"))
+    dense = GatedMLP(dim=c.size("intermediate_size"), act=c.activation("hidden_act"))
     c.expect("moe_layer_freq", None, 1)
     c.expect("rope_interleave", None, True)
     c.expect("indexer_rope_interleave", None, True)
-
-    sparse = [i >= c.count("first_k_dense_replace") for i in range(count)]
-    if c.raw("mlp_layer_types") is not None:
-        sparse = [kind == "sparse" for kind in c.items("mlp_layer_types", count)]
-
+    count, ahead = c.depth("num_hidden_layers"), c.count("num_nextn_predict_layers")
+    sparse = sparse_layers(c, count, [i >= c.count("first_k_dense_replace") for i in range(count)])
     owners = indexers(c, count)
-
-    def layer(i: int) -> Layer:
-        mlp = dense if i < len(sparse) and not sparse[i] else moe
-        mixer = attention(owners[i] if i < len(owners) else i, i)
-        return Layer(branches=(Branch(name="mixer", pre=norm, body=mixer), Branch(name="mlp", pre=norm, body=mlp)))
-
-    return Decoder(
-        name="glm_moe_dsa",
-        family="glm_moe_dsa",
-        width=c.size("hidden_size"),
-        context=c.size("max_position_embeddings"),
-        embedding=Embedding(vocab=c.size("vocab_size"), tied=c.flag("tie_word_embeddings")),
-        layers=tuple(layer(i) for i in range(count)),
-        final_norm=norm,
-        head=Head(vocab=c.size("vocab_size")),
-        mtp=tuple(MTP(layer=layer(count + k), norm=norm) for k in range(c.count("num_nextn_predict_layers"))),
-    )
+    mixers = [
+        own if owner == i else latent_attention(c, mask=LayerIndexer(layer=owner, topk=topk), positions=positions)
+        for i, owner in enumerate(owners)
+    ]
+    layers = [pre_norm(norm, mixers[i], moe if sparse[i] else dense) for i in range(count)]
+    mtp = [MTP(layer=pre_norm(norm, own, moe), norm=norm)] * ahead
+    return decoder(c, "glm_moe_dsa", layers, norm, mtp=mtp)
 
 
 def indexers(c: Config, count: int) -> list[int]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 from ..spec import (
     MLP,
     Attention,
-    Branch,
     Causal,
     Config,
     Decoder,
@@ -25,25 +24,20 @@ from ..spec import (
     Split,
     Transpose,
 )
+from .shared import pre_norm
 
 
 def gpt2(c: Config) -> Decoder:
-    width, heads, head_dim = c.size("n_embd"), c.size("n_head"), c.share("n_embd", "n_head")
+    width, heads, dim = c.size("n_embd"), c.size("n_head"), c.share("n_embd", "n_head")
     norm = LayerNorm(eps=c.number("layer_norm_epsilon"))
     mlp = MLP(dim=c.size_or("n_inner", 4 * width), act=c.activation("activation_function"), bias=True)
-    scale = head_dim**-0.5 if c.flag("scale_attn_weights") else 1.0
+    scale = dim**-0.5 if c.flag("scale_attn_weights") else 1.0
+    kv = KeyValue(heads=heads, head_dim=dim, v_dim=dim, bias=True)
 
     def layer(i: int) -> Layer:
-        attention = Attention(
-            heads=heads,
-            head_dim=head_dim,
-            q_bias=True,
-            o_bias=True,
-            kv=KeyValue(heads=heads, head_dim=head_dim, v_dim=head_dim, bias=True),
-            mask=Causal(),
-            softmax=Softmax(scale=scale / (i + 1) if c.flag("scale_attn_by_inverse_layer_idx") else scale),
-        )
-        return Layer(branches=(Branch(name="mixer", pre=norm, body=attention), Branch(name="mlp", pre=norm, body=mlp)))
+        softmax = Softmax(scale=scale / (i + 1) if c.flag("scale_attn_by_inverse_layer_idx") else scale)
+        mixer = Attention(heads=heads, head_dim=dim, q_bias=True, o_bias=True, kv=kv, mask=Causal(), softmax=softmax)
+        return pre_norm(norm, mixer, mlp)
 
     return Decoder(
         name="gpt2",
@@ -59,25 +53,23 @@ def gpt2(c: Config) -> Decoder:
 
 
 def irregular(decoder: Decoder) -> list[Irregular]:
-    h, attention, mlp = "transformer.h.*", "layers.*.mixer.body", "layers.*.mlp.body"
-    qkv = (f"{attention}.q", f"{attention}.kv.k", f"{attention}.kv.v")
-    return [
+    h, mixer, mlp = "transformer.h.*", "layers.*.mixer.body", "layers.*.mlp.body"
+    qkv = (f"{mixer}.q", f"{mixer}.kv.k", f"{mixer}.kv.v")
+    lines = [
         Irregular("embedding", "transformer.wte"),
         Irregular("positions", "transformer.wpe"),
         Irregular("layers.*", h),
         Irregular("layers.*.mixer.pre", f"{h}.ln_1"),
         Irregular("layers.*.mlp.pre", f"{h}.ln_2"),
-        Irregular(attention, f"{h}.attn"),
+        Irregular(mixer, f"{h}.attn"),
         Irregular(tuple(f"{name}.weight" for name in qkv), f"{h}.attn.c_attn.weight", (Transpose(), Split())),
         Irregular(tuple(f"{name}.bias" for name in qkv), f"{h}.attn.c_attn.bias", (Split(),)),
-        Irregular(f"{attention}.o.weight", f"{h}.attn.c_proj.weight", (Transpose(),)),
-        Irregular(f"{attention}.o.bias", f"{h}.attn.c_proj.bias"),
-        Irregular(f"{mlp}.up.weight", f"{h}.mlp.c_fc.weight", (Transpose(),)),
-        Irregular(f"{mlp}.up.bias", f"{h}.mlp.c_fc.bias"),
-        Irregular(f"{mlp}.down.weight", f"{h}.mlp.c_proj.weight", (Transpose(),)),
-        Irregular(f"{mlp}.down.bias", f"{h}.mlp.c_proj.bias"),
         Irregular("final_norm", "transformer.ln_f"),
     ]
+    for ours, theirs in ((f"{mixer}.o", "attn.c_proj"), (f"{mlp}.up", "mlp.c_fc"), (f"{mlp}.down", "mlp.c_proj")):
+        lines.append(Irregular(f"{ours}.weight", f"{h}.{theirs}.weight", (Transpose(),)))
+        lines.append(Irregular(f"{ours}.bias", f"{h}.{theirs}.bias"))
+    return lines
 
 
 FAMILY = Family(

@@ -8,17 +8,12 @@ one tensor, with gate and up columns in turn.
 from __future__ import annotations
 
 from ..spec import (
-    Attention,
-    Branch,
     ClampedSwiGLU,
     Config,
     Decoder,
-    Embedding,
     Family,
     GatedMLP,
-    Head,
     Irregular,
-    KeyValue,
     Layer,
     MoE,
     RMSNorm,
@@ -26,18 +21,13 @@ from ..spec import (
     Softmax,
     Split,
     Transpose,
-    head_dim,
-    layer_types,
-    rope,
-    window,
 )
+from .shared import attention, decoder, head_dim, layer_types, periodic, pre_norm, rope, window
 
 
 def gpt_oss(c: Config) -> Decoder:
-    dim, heads, bias = head_dim(c), c.size("num_attention_heads"), c.flag("attention_bias")
-    count = c.depth("num_hidden_layers")
-    norm = RMSNorm(eps=c.number("rms_norm_eps"))
-    kinds = layer_types(c, count, ["full_attention" if i % 2 else "sliding_attention" for i in range(count)])
+    dim, bias, norm = head_dim(c), c.flag("attention_bias"), RMSNorm(eps=c.number("rms_norm_eps"))
+    kv_heads, count = c.size("num_key_value_heads"), c.depth("num_hidden_layers")
     act = ClampedSwiGLU(limit=c.number("swiglu_limit"), alpha=c.number("swiglu_alpha"))
     experts, active = c.size("num_local_experts"), c.size("num_experts_per_tok")
     moe = MoE(
@@ -47,28 +37,19 @@ def gpt_oss(c: Config) -> Decoder:
     )
 
     def layer(kind: str) -> Layer:
-        attention = Attention(
-            heads=heads,
-            head_dim=dim,
-            q_bias=bias,
-            o_bias=bias,
-            kv=KeyValue(heads=c.size("num_key_value_heads"), head_dim=dim, v_dim=dim, bias=bias),
+        mixer = attention(
+            c,
+            dim,
             mask=window(c, kind == "sliding_attention"),
             positions=rope(c, dim),
+            kv_heads=kv_heads,
+            bias=bias,
+            o_bias=bias,
             softmax=Softmax(scale=dim**-0.5, sinks=True),
         )
-        return Layer(branches=(Branch(name="mixer", pre=norm, body=attention), Branch(name="mlp", pre=norm, body=moe)))
+        return pre_norm(norm, mixer, moe)
 
-    return Decoder(
-        name="gpt_oss",
-        family="gpt_oss",
-        width=c.size("hidden_size"),
-        context=c.size("max_position_embeddings"),
-        embedding=Embedding(vocab=c.size("vocab_size"), tied=c.flag("tie_word_embeddings")),
-        layers=tuple(map(layer, kinds)),
-        final_norm=norm,
-        head=Head(vocab=c.size("vocab_size")),
-    )
+    return decoder(c, "gpt_oss", map(layer, layer_types(c, count, periodic(count, 2))), norm)
 
 
 def irregular(decoder: Decoder) -> list[Irregular]:

@@ -7,8 +7,6 @@ IBM Research 2025, Granite 4.0 (model cards); ibm-granite/granite-4.0-h-tiny.
 from __future__ import annotations
 
 from ..spec import (
-    Attention,
-    Branch,
     Causal,
     Config,
     Decoder,
@@ -18,57 +16,32 @@ from ..spec import (
     GatedNorm,
     Head,
     Irregular,
-    KeyValue,
-    Layer,
     Mamba2,
     MoE,
     RMSNorm,
     Router,
     Softmax,
     Split,
-    bamba_mixer,
-    head_dim,
-    layer_types,
-    rope,
 )
+from .shared import attention, bamba_mixer, decoder, head_dim, layer_types, pre_norm, rope
 
 
 def granite_hybrid(c: Config) -> Decoder:
-    dim, heads, bias = head_dim(c), c.size("num_attention_heads"), c.flag("attention_bias")
-    width, norm, times = c.size("hidden_size"), RMSNorm(eps=c.number("rms_norm_eps")), c.number("residual_multiplier")
-    attention = Attention(
-        heads=heads,
-        head_dim=dim,
-        q_bias=bias,
-        o_bias=bias,
-        kv=KeyValue(heads=c.size_or("num_key_value_heads", heads), head_dim=dim, v_dim=dim, bias=bias),
-        mask=Causal(),
-        positions=rope(c, dim) if c.raw("position_embedding_type") == "rope" else None,
-        softmax=Softmax(scale=c.number("attention_multiplier")),
-    )
+    dim, bias, width = head_dim(c), c.flag("attention_bias"), c.size("hidden_size")
+    norm, scale = RMSNorm(eps=c.number("rms_norm_eps")), c.number("residual_multiplier")
+    softmax = Softmax(scale=c.number("attention_multiplier"))
+    positions = rope(c, dim) if c.raw("position_embedding_type") == "rope" else None
+    full = attention(c, dim, mask=Causal(), positions=positions, bias=bias, o_bias=bias, softmax=softmax)
     gated = GatedNorm(eps=c.number("rms_norm_eps"), gate_first=True, groups=c.size("mamba_n_groups"))
-    mamba = bamba_mixer(c, int(c.number("mamba_expand") * width), gated, "mamba_proj_bias", ())
-    count = c.depth("num_hidden_layers")
+    mamba = bamba_mixer(c, int(c.number("mamba_expand") * width), gated, "mamba_proj_bias")
+    count, mlp = c.depth("num_hidden_layers"), feedforward(c)
     kinds = layer_types(c, count, ["linear_attention"] * count, ("linear_attention", "full_attention"))
-    mlp = Branch(name="mlp", pre=norm, body=feedforward(c), scale=times)
     c.expect("normalization_function", None, "rmsnorm")
-
-    def layer(kind: str) -> Layer:
-        mixer = attention if kind == "full_attention" else mamba
-        return Layer(branches=(Branch(name="mixer", pre=norm, body=mixer, scale=times), mlp))
-
-    return Decoder(
-        name="granite_hybrid",
-        family="granitemoehybrid",
-        width=width,
-        context=c.size("max_position_embeddings"),
-        embedding=Embedding(
-            vocab=c.size("vocab_size"), scale=c.number("embedding_multiplier"), tied=c.flag("tie_word_embeddings")
-        ),
-        layers=tuple(map(layer, kinds)),
-        final_norm=norm,
-        head=Head(vocab=c.size("vocab_size"), scale=1 / c.number("logits_scaling")),
-    )
+    layers = [pre_norm(norm, full if kind == "full_attention" else mamba, mlp, scale) for kind in kinds]
+    vocab, times = c.size("vocab_size"), c.number("embedding_multiplier")
+    embedding = Embedding(vocab=vocab, scale=times, tied=c.flag("tie_word_embeddings"))
+    head = Head(vocab=vocab, scale=1 / c.number("logits_scaling"))
+    return decoder(c, "granitemoehybrid", layers, norm, embedding=embedding, head=head)
 
 
 def feedforward(c: Config) -> GatedMLP | MoE:

@@ -10,8 +10,6 @@ log(1024) beyond 1,024, after their cap (sglang); RoPE is not stretched (rope_ty
 from __future__ import annotations
 
 from ..spec import (
-    Attention,
-    Branch,
     Causal,
     Config,
     Decoder,
@@ -20,28 +18,25 @@ from ..spec import (
     GatedMLP,
     Head,
     Irregular,
-    KeyValue,
-    Layer,
     LengthTemperature,
     MoE,
     RMSNorm,
     RoPE,
     Router,
     Softmax,
-    head_dim,
 )
+from .shared import attention, decoder, head_dim, numbered, sandwich
 
 
 def grok(c: Config) -> Decoder:
-    dim, heads = head_dim(c), c.size("num_attention_heads")
-    norm = RMSNorm(eps=c.number("rms_norm_eps"))
+    dim, norm = head_dim(c), RMSNorm(eps=c.number("rms_norm_eps"))
     c.expect("rope_type", "original")
-    attention = Attention(
-        heads=heads,
-        head_dim=dim,
-        kv=KeyValue(heads=c.size("num_key_value_heads"), head_dim=dim, v_dim=dim),
+    mixer = attention(
+        c,
+        dim,
         mask=Causal(),
         positions=RoPE(theta=c.number("rope_theta"), dim=dim),
+        kv_heads=c.size("num_key_value_heads"),
         softmax=Softmax(
             scale=dim**-0.5,
             softcap=c.number("attn_logit_softcapping"),
@@ -49,51 +44,29 @@ def grok(c: Config) -> Decoder:
         ),
     )
     c.expect("residual_moe", True)
+    experts, active = c.size("num_local_experts"), c.size("num_experts_per_tok")
     moe = MoE(
-        router=Router(
-            experts=c.size("num_local_experts"),
-            active=c.size("num_experts_per_tok"),
-            softcap=c.number("router_logit_softcapping"),
-        ),
+        router=Router(experts=experts, active=active, softcap=c.number("router_logit_softcapping")),
         expert=GatedMLP(dim=c.size("moe_intermediate_size"), act="gelu_tanh"),
         shared=GatedMLP(dim=c.size("intermediate_size"), act="gelu_tanh"),
         scale=2**-0.5,
     )
-    layer = Layer(
-        branches=(
-            Branch(name="mixer", pre=norm, body=attention, post=norm),
-            Branch(name="mlp", pre=norm, body=moe, post=norm),
-        )
-    )
-    return Decoder(
-        name="grok",
-        family="grok",
-        width=c.size("hidden_size"),
-        context=c.size("max_position_embeddings"),
-        embedding=Embedding(vocab=c.size("vocab_size"), scale=c.number("embedding_multiplier_scale")),
-        layers=(layer,) * c.depth("num_hidden_layers"),
-        final_norm=norm,
-        head=Head(
-            vocab=c.size("vocab_size"),
-            softcap=c.number("final_logit_softcapping"),
-            scale=c.number("output_multiplier_scale"),
-        ),
-    )
+    layers, vocab = [sandwich(norm, mixer, moe)] * c.depth("num_hidden_layers"), c.size("vocab_size")
+    embedding = Embedding(vocab=vocab, scale=c.number("embedding_multiplier_scale"))
+    head = Head(vocab=vocab, softcap=c.number("final_logit_softcapping"), scale=c.number("output_multiplier_scale"))
+    return decoder(c, "grok", layers, norm, embedding=embedding, head=head)
 
 
 def irregular(decoder: Decoder) -> list[Irregular]:
-    theirs = "model.layers.*"
-    moe, experts = "layers.*.mlp.body", f"{theirs}.block_sparse_moe.experts.{{}}"
+    moe, theirs = "layers.*.mlp.body", "model.layers.*"
     return [
         Irregular("layers.*.mixer.pre", f"{theirs}.pre_attn_norm"),
         Irregular("layers.*.mixer.post", f"{theirs}.post_attn_norm"),
         Irregular("layers.*.mlp.pre", f"{theirs}.pre_moe_norm"),
         Irregular("layers.*.mlp.post", f"{theirs}.post_moe_norm"),
         Irregular(f"{moe}.router", f"{theirs}.block_sparse_moe.gate"),
-        Irregular(f"{moe}.experts.gate.weight", f"{experts}.w1.weight"),
-        Irregular(f"{moe}.experts.up.weight", f"{experts}.w3.weight"),
-        Irregular(f"{moe}.experts.down.weight", f"{experts}.w2.weight"),
         Irregular(f"{moe}.shared", f"{theirs}.mlp"),
+        *numbered(f"{moe}.experts", f"{theirs}.block_sparse_moe.experts.{{}}"),
     ]
 
 

@@ -7,80 +7,51 @@ Kimi Team 2025, arXiv 2510.26692; moonshotai/Kimi-Linear-48B-A3B-Instruct, model
 from __future__ import annotations
 
 from ..spec import (
-    Branch,
     Causal,
     Config,
     Convolution,
     Decoder,
-    Embedding,
     Family,
     GatedMLP,
     GatedNorm,
-    Head,
     Irregular,
     Join,
     KimiDelta,
-    LatentAttention,
-    Layer,
-    LowRank,
     MoE,
     Reshape,
     RMSNorm,
-    Softmax,
+)
+from .shared import (
+    decoder,
+    deepseek_moe,
+    latent_attention,
     layer_types,
     noaux_tc_router,
+    numbered,
+    pre_norm,
+    sparse_layers,
 )
 
 
 def kimi_linear(c: Config) -> Decoder:
-    eps, act, count = c.number("rms_norm_eps"), c.activation("hidden_act"), c.depth("num_hidden_layers")
-    norm, inner = RMSNorm(eps=eps), RMSNorm(eps=1e-6)  # the latents' norms ignore the config
-    nope, shared_key = c.size("qk_nope_head_dim"), c.size("qk_rope_head_dim")
-    attention = LatentAttention(
-        heads=c.size("num_attention_heads"),
-        nope_dim=nope,
-        rope_dim=shared_key,  # a key that all heads share, as where RoPE turns it
-        v_dim=c.size("v_head_dim"),
-        q=None if c.raw("q_lora_rank") is None else LowRank(rank=c.size("q_lora_rank"), norm=inner),
-        kv=LowRank(rank=c.size("kv_lora_rank"), norm=inner),
-        mask=Causal(),
-        positions=None,
-        softmax=Softmax(scale=(nope + shared_key) ** -0.5),
-        bias=c.flag("attention_bias"),
-    )
+    eps, count = c.number("rms_norm_eps"), c.depth("num_hidden_layers")
+    norm, full = RMSNorm(eps=eps), latent_attention(c, mask=Causal(), positions=None)
     hub = None if c.raw("linear_attn_config") is None else c.section("linear_attn_config")
     dim = hub.size("head_dim") if hub else c.size("linear_head_dim")
     heads = hub.size("num_heads") if hub else c.size("linear_num_heads")
     kernel = hub.size("short_conv_kernel_size") if hub else c.size("linear_conv_kernel_dim")
-    conv, gated = Convolution(kernel=kernel, act=act), GatedNorm(eps=eps, act="sigmoid")
+    conv, gated = Convolution(kernel=kernel, act=c.activation("hidden_act")), GatedNorm(eps=eps, act="sigmoid")
     delta = KimiDelta(heads=heads, head_dim=dim, gate_rank=dim, conv=conv, norm=gated)
-    moe_dim, shared = c.size("moe_intermediate_size"), c.count("num_shared_experts")
-    moe = MoE(
-        router=noaux_tc_router(c),
-        expert=GatedMLP(dim=moe_dim, act=act),
-        shared=GatedMLP(dim=moe_dim * shared, act=act) if shared else None,
-    )
-    dense = GatedMLP(dim=c.size("intermediate_size"), act=act)
+    moe = deepseek_moe(c, noaux_tc_router(c), shared=c.count("num_shared_experts"))
+    dense = GatedMLP(dim=c.size("intermediate_size"), act=c.activation("hidden_act"))
     for key, value in (("mla_use_nope", True), ("moe_router_activation_func", "sigmoid"), ("moe_layer_freq", 1)):
         c.expect(key, None, value)
-    first_dense = ["dense" if i < c.count("first_k_dense_replace") else "sparse" for i in range(count)]
-    sparse = layer_types(c, count, first_dense, ("dense", "sparse"), "mlp_layer_types")
+    sparse = sparse_layers(c, count, [i >= c.count("first_k_dense_replace") for i in range(count)])
     kinds = layer_types(c, count, listed(hub, count), ("linear_attention", "full_attention"))
-
-    def layer(i: int) -> Layer:
-        mixer, mlp = attention if kinds[i] == "full_attention" else delta, moe if sparse[i] == "sparse" else dense
-        return Layer(branches=(Branch(name="mixer", pre=norm, body=mixer), Branch(name="mlp", pre=norm, body=mlp)))
-
-    return Decoder(
-        name="kimi_linear",
-        family="kimi_linear",
-        width=c.size("hidden_size"),
-        context=c.size("model_max_length", "max_position_embeddings"),
-        embedding=Embedding(vocab=c.size("vocab_size"), tied=c.flag("tie_word_embeddings")),
-        layers=tuple(layer(i) for i in range(count)),
-        final_norm=norm,
-        head=Head(vocab=c.size("vocab_size")),
-    )
+    mixers = [full if kind == "full_attention" else delta for kind in kinds]
+    layers = [pre_norm(norm, mixers[i], moe if sparse[i] else dense) for i in range(count)]
+    context = c.size("model_max_length", "max_position_embeddings")
+    return decoder(c, "kimi_linear", layers, norm, context=context)
 
 
 def listed(hub: Config | None, count: int) -> list[str]:
@@ -94,10 +65,7 @@ def listed(hub: Config | None, count: int) -> list[str]:
 
 
 def irregular(decoder: Decoder) -> list[Irregular]:
-    lines = []
-    for name, number in (("gate", 1), ("up", 3), ("down", 2)):
-        theirs = f"model.layers.*.block_sparse_moe.experts.{{}}.w{number}.weight"
-        lines.append(Irregular(f"layers.*.mlp.body.experts.{name}.weight", theirs))
+    lines = numbered("layers.*.mlp.body.experts", "model.layers.*.block_sparse_moe.experts.{}")
     for i, layer in enumerate(decoder.layers):
         ours, theirs, mixer, mlp = f"layers.{i}", f"model.layers.{i}", layer.branches[0].body, layer.branches[1].body
         if isinstance(mlp, MoE):

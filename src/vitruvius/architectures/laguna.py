@@ -6,40 +6,18 @@ Poolside 2026; transformers, models/laguna.
 
 from __future__ import annotations
 
-from ..spec import (
-    Attention,
-    Branch,
-    Config,
-    Decoder,
-    Embedding,
-    Family,
-    GatedMLP,
-    Head,
-    Irregular,
-    KeyValue,
-    Layer,
-    MoE,
-    OutputGate,
-    QKNorm,
-    RMSNorm,
-    Router,
-    Softmax,
-    layer_types,
-    rope,
-    window,
-)
+from ..spec import Config, Decoder, Family, GatedMLP, Irregular, Layer, MoE, OutputGate, QKNorm, RMSNorm, Router
+from .shared import attention, decoder, layer_types, pre_norm, rope, sparse_layers, window
 
 
 def laguna(c: Config) -> Decoder:
     dim, bias, count = c.size("head_dim"), c.flag("attention_bias"), c.depth("num_hidden_layers")
-    norm = RMSNorm(eps=c.number("rms_norm_eps"))
+    norm, kv_heads = RMSNorm(eps=c.number("rms_norm_eps")), c.size("num_key_value_heads")
     kinds = layer_types(c, count, ["full_attention"] * count)
     heads = [c.size("num_attention_heads")] * count
     if c.raw("num_attention_heads_per_layer") is not None:
         heads = c.items("num_attention_heads_per_layer", count)
-    sparse = [i > 0 for i in range(count)]
-    if c.raw("mlp_layer_types") is not None:
-        sparse = [kind == "sparse" for kind in c.items("mlp_layer_types", count)]
+    sparse = sparse_layers(c, count, [i > 0 for i in range(count)])
     gate = OutputGate(act="softplus", over="head" if c.raw("gating") in (True, "per-head") else "channel")
     act = c.activation("hidden_act")
     moe = MoE(
@@ -59,33 +37,21 @@ def laguna(c: Config) -> Decoder:
     dense = GatedMLP(dim=c.size("intermediate_size"), act=act)
 
     def layer(i: int) -> Layer:
-        attention = Attention(
-            heads=heads[i],
-            head_dim=dim,
-            q_bias=bias,
-            o_bias=bias,
-            q_norm=QKNorm(norm=norm),
-            kv=KeyValue(
-                heads=c.size("num_key_value_heads"), head_dim=dim, v_dim=dim, bias=bias, k_norm=QKNorm(norm=norm)
-            ),
+        mixer = attention(
+            c,
+            dim,
             mask=window(c, kinds[i] == "sliding_attention"),
             positions=rope(c, dim, kinds[i]),
-            softmax=Softmax(scale=dim**-0.5),
+            heads=heads[i],
+            kv_heads=kv_heads,
+            bias=bias,
+            o_bias=bias,
+            norm=QKNorm(norm=norm),
             gate=gate,
         )
-        mlp = moe if sparse[i] else dense
-        return Layer(branches=(Branch(name="mixer", pre=norm, body=attention), Branch(name="mlp", pre=norm, body=mlp)))
+        return pre_norm(norm, mixer, moe if sparse[i] else dense)
 
-    return Decoder(
-        name="laguna",
-        family="laguna",
-        width=c.size("hidden_size"),
-        context=c.size("max_position_embeddings"),
-        embedding=Embedding(vocab=c.size("vocab_size"), tied=c.flag("tie_word_embeddings")),
-        layers=tuple(layer(i) for i in range(count)),
-        final_norm=norm,
-        head=Head(vocab=c.size("vocab_size")),
-    )
+    return decoder(c, "laguna", map(layer, range(count)), norm)
 
 
 def irregular(decoder: Decoder) -> list[Irregular]:

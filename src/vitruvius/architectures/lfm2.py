@@ -6,8 +6,6 @@ Liquid AI 2025, arXiv 2511.23404; LiquidAI/LFM2-1.2B, LiquidAI/LFM2-8B-A1B.
 from __future__ import annotations
 
 from ..spec import (
-    Attention,
-    Branch,
     Causal,
     Config,
     Convolution,
@@ -15,59 +13,31 @@ from ..spec import (
     Embedding,
     Family,
     GatedMLP,
-    Head,
     Irregular,
-    KeyValue,
-    Layer,
     MoE,
     QKNorm,
     RMSNorm,
     Router,
     ShortConv,
-    Softmax,
-    head_dim,
-    layer_types,
-    rope,
 )
+from .shared import attention, decoder, head_dim, layer_types, numbered, pre_norm, rope
 
 
 def lfm2(c: Config) -> Decoder:
     dim, heads, width = head_dim(c), c.size("num_attention_heads"), c.size("hidden_size")
     count, norm, bias = c.depth("num_hidden_layers"), RMSNorm(eps=c.number("norm_eps")), c.flag("conv_bias")
-    per_head = QKNorm(norm=norm)
-    attention = Attention(
-        heads=heads,
-        head_dim=dim,
-        q_norm=per_head,
-        kv=KeyValue(heads=c.size_or("num_key_value_heads", heads), head_dim=dim, v_dim=dim, k_norm=per_head),
-        mask=Causal(),
-        positions=rope(c, dim),
-        softmax=Softmax(scale=dim**-0.5),
-    )
+    full = attention(c, dim, mask=Causal(), positions=rope(c, dim), norm=QKNorm(norm=norm))
     conv = ShortConv(dim=width, conv=Convolution(kernel=c.size("conv_L_cache"), bias=bias), bias=bias)
-    full = range(count) if c.raw("full_attn_idxs") is None else c.items("full_attn_idxs")
-    pattern = ["full_attention" if i in full else "conv" for i in range(count)]
+    listed = range(count) if c.raw("full_attn_idxs") is None else c.items("full_attn_idxs")
+    pattern = ["full_attention" if i in listed else "conv" for i in range(count)]
     kinds = layer_types(c, count, pattern, ("conv", "full_attention"))
-    bodies = feedforward(c, count)
     repeated = {"block_dim": width, "conv_dim": width, "conv_dim_out": width, "num_heads": heads}
     for key, value in (repeated | {"block_use_swiglu": True, "use_pos_enc": True}).items():
         c.expect(key, None, value)
-
-    def layer(i: int) -> Layer:
-        mixer = Branch(name="mixer", pre=norm, body=attention if kinds[i] == "full_attention" else conv)
-        return Layer(branches=(mixer, Branch(name="mlp", pre=norm, body=bodies[i])))
-
-    tied = "tie_embedding" if "tie_embedding" in c else "tie_word_embeddings"
-    return Decoder(
-        name="lfm2",
-        family="lfm2",
-        width=width,
-        context=c.size("max_position_embeddings"),
-        embedding=Embedding(vocab=c.size("vocab_size"), tied=c.flag(tied)),
-        layers=tuple(layer(i) for i in range(count)),
-        final_norm=norm,
-        head=Head(vocab=c.size("vocab_size")),
-    )
+    mixers, mlps = [full if kind == "full_attention" else conv for kind in kinds], feedforward(c, count)
+    layers = [pre_norm(norm, mixers[i], mlps[i]) for i in range(count)]
+    tied = c.flag("tie_embedding" if "tie_embedding" in c else "tie_word_embeddings")
+    return decoder(c, "lfm2", layers, norm, embedding=Embedding(vocab=c.size("vocab_size"), tied=tied))
 
 
 def feedforward(c: Config, count: int) -> list[GatedMLP | MoE]:
@@ -100,10 +70,9 @@ def irregular(decoder: Decoder) -> list[Irregular]:
         "mlp.body": "feed_forward",
         "mlp.body.router.selection_bias": "feed_forward.expert_bias",
     }
-    for ours, theirs in (("gate", "w1"), ("up", "w3"), ("down", "w2")):
-        names[f"mlp.body.{ours}.weight"] = f"feed_forward.{theirs}.weight"
-        names[f"mlp.body.experts.{ours}.weight"] = f"feed_forward.experts.{{}}.{theirs}.weight"
     lines = [Irregular(f"layers.*.{ours}", f"model.layers.*.{theirs}") for ours, theirs in names.items()]
+    lines += numbered("layers.*.mlp.body", "model.layers.*.feed_forward")
+    lines += numbered("layers.*.mlp.body.experts", "model.layers.*.feed_forward.experts.{}")
     convs = [i for i, layer in enumerate(decoder.layers) if isinstance(layer.branches[0].body, ShortConv)]
     lines += [Irregular(f"layers.{i}.mixer.body", f"model.layers.{i}.conv") for i in convs]
     return [*lines, Irregular("final_norm", "model.embedding_norm")]

@@ -6,50 +6,15 @@ models/llama3.
 
 from __future__ import annotations
 
-from ..spec import (
-    Attention,
-    Branch,
-    Causal,
-    Config,
-    Decoder,
-    Embedding,
-    Family,
-    GatedMLP,
-    Head,
-    KeyValue,
-    Layer,
-    RMSNorm,
-    Softmax,
-    head_dim,
-    rope,
-)
+from ..spec import Causal, Config, Decoder, Family, GatedMLP, RMSNorm
+from .shared import attention, decoder, head_dim, pre_norm, rope
 
 
 def llama(c: Config) -> Decoder:
-    dim, heads, bias = head_dim(c), c.size("num_attention_heads"), c.flag("attention_bias")
-    norm = RMSNorm(eps=c.number("rms_norm_eps"))
-    attention = Attention(
-        heads=heads,
-        head_dim=dim,
-        q_bias=bias,
-        o_bias=bias,
-        kv=KeyValue(heads=c.size_or("num_key_value_heads", heads), head_dim=dim, v_dim=dim, bias=bias),
-        mask=Causal(),
-        positions=rope(c, dim),
-        softmax=Softmax(scale=dim**-0.5),
-    )
+    dim, bias, norm = head_dim(c), c.flag("attention_bias"), RMSNorm(eps=c.number("rms_norm_eps"))
+    mixer = attention(c, dim, mask=Causal(), positions=rope(c, dim), bias=bias, o_bias=bias)
     mlp = GatedMLP(dim=c.size("intermediate_size"), act=c.activation("hidden_act"), bias=c.flag("mlp_bias"))
-    layer = Layer(branches=(Branch(name="mixer", pre=norm, body=attention), Branch(name="mlp", pre=norm, body=mlp)))
-    return Decoder(
-        name="llama",
-        family="llama",
-        width=c.size("hidden_size"),
-        context=c.size("max_position_embeddings"),
-        embedding=Embedding(vocab=c.size("vocab_size"), tied=c.flag("tie_word_embeddings")),
-        layers=(layer,) * c.depth("num_hidden_layers"),
-        final_norm=norm,
-        head=Head(vocab=c.size("vocab_size")),
-    )
+    return decoder(c, "llama", [pre_norm(norm, mixer, mlp)] * c.depth("num_hidden_layers"), norm)
 
 
 FAMILY = Family(

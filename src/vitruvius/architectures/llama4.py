@@ -9,18 +9,13 @@ before up columns.
 from __future__ import annotations
 
 from ..spec import (
-    Attention,
-    Branch,
     Causal,
     Chunk,
     Config,
     Decoder,
-    Embedding,
     Family,
     GatedMLP,
-    Head,
     Irregular,
-    KeyValue,
     Layer,
     LogTemperature,
     MoE,
@@ -31,15 +26,12 @@ from ..spec import (
     Split,
     Transpose,
     WeightlessNorm,
-    head_dim,
-    no_rope_layers,
-    rope,
 )
+from .shared import attention, decoder, head_dim, no_rope_layers, pre_norm, rope
 
 
 def llama4(c: Config) -> Decoder:
-    dim, heads, bias = head_dim(c), c.size("num_attention_heads"), c.flag("attention_bias")
-    count = c.depth("num_hidden_layers")
+    dim, bias, count = head_dim(c), c.flag("attention_bias"), c.depth("num_hidden_layers")
     norm = RMSNorm(eps=c.number("rms_norm_eps"))
     weightless = QKNorm(norm=WeightlessNorm(eps=norm.eps), when="after_rope") if c.flag("use_qk_norm") else None
     temperature = None
@@ -53,7 +45,6 @@ def llama4(c: Config) -> Decoder:
     sparse = [(i + 1) % step == 0 for i in range(count)]
     if c.raw("moe_layers") is not None:
         sparse = [i in c.items("moe_layers") for i in range(count)]
-
     act = c.activation("hidden_act")
     expert = GatedMLP(dim=c.size("intermediate_size"), act=act)
     dense = GatedMLP(dim=c.size("intermediate_size_mlp"), act=act)
@@ -61,33 +52,19 @@ def llama4(c: Config) -> Decoder:
     moe = MoE(router=router, expert=expert, shared=expert, weigh="input")
 
     def layer(i: int) -> Layer:
-        qk_norm = weightless if rotates[i] else None
-        attention = Attention(
-            heads=heads,
-            head_dim=dim,
-            q_bias=bias,
-            o_bias=bias,
-            q_norm=qk_norm,
-            kv=KeyValue(
-                heads=c.size_or("num_key_value_heads", heads), head_dim=dim, v_dim=dim, bias=bias, k_norm=qk_norm
-            ),
+        mixer = attention(
+            c,
+            dim,
             mask=Chunk(size=c.size("attention_chunk_size")) if chunked[i] else Causal(),
             positions=rope(c, dim, interleaved=True) if rotates[i] else None,
+            bias=bias,
+            o_bias=bias,
+            norm=weightless if rotates[i] else None,
             softmax=Softmax(scale=dim**-0.5, temperature=None if rotates[i] else temperature),
         )
-        mlp = moe if sparse[i] else dense
-        return Layer(branches=(Branch(name="mixer", pre=norm, body=attention), Branch(name="mlp", pre=norm, body=mlp)))
+        return pre_norm(norm, mixer, moe if sparse[i] else dense)
 
-    return Decoder(
-        name="llama4",
-        family="llama4_text",
-        width=c.size("hidden_size"),
-        context=c.size("max_position_embeddings"),
-        embedding=Embedding(vocab=c.size("vocab_size"), tied=c.flag("tie_word_embeddings")),
-        layers=tuple(layer(i) for i in range(count)),
-        final_norm=norm,
-        head=Head(vocab=c.size("vocab_size")),
-    )
+    return decoder(c, "llama4_text", map(layer, range(count)), norm)
 
 
 def irregular(decoder: Decoder) -> list[Irregular]:

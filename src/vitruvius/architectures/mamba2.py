@@ -6,30 +6,13 @@ also when decoding, where transformers forgets it.
 
 from __future__ import annotations
 
-from ..spec import (
-    Branch,
-    Config,
-    Convolution,
-    Decoder,
-    Embedding,
-    Family,
-    GatedNorm,
-    Head,
-    Irregular,
-    Layer,
-    Mamba2,
-    RMSNorm,
-)
+from ..spec import Branch, Config, Convolution, Decoder, Family, GatedNorm, Irregular, Layer, Mamba2, RMSNorm
+from .shared import decoder
 
 
 def mamba2(c: Config) -> Decoder:
-    eps, heads, dim, groups = (
-        c.number("layer_norm_epsilon"),
-        c.size("num_heads"),
-        c.size("head_dim"),
-        c.size("n_groups"),
-    )
-    width, norm = c.size("hidden_size"), RMSNorm(eps=eps)
+    eps, width, groups = c.number("layer_norm_epsilon"), c.size("hidden_size"), c.size("n_groups")
+    norm, heads, dim = RMSNorm(eps=eps), c.size("num_heads"), c.size("head_dim")
     if int(c.number("expand") * width) != heads * dim:
         raise ValueError(
             f"expand {c.raw('expand')} times hidden_size {width} must be num_heads {heads} of head_dim {dim}"
@@ -46,16 +29,7 @@ def mamba2(c: Config) -> Decoder:
         dt_limit=c.limits("time_step_limit"),
     )
     layer = Layer(branches=(Branch(name="mixer", pre=norm, body=mixer),))
-    return Decoder(
-        name="mamba2",
-        family="mamba2",
-        width=width,
-        context=c.size("max_position_embeddings"),
-        embedding=Embedding(vocab=c.size("vocab_size"), tied=c.flag("tie_word_embeddings")),
-        layers=(layer,) * c.depth("num_hidden_layers"),
-        final_norm=norm,
-        head=Head(vocab=c.size("vocab_size")),
-    )
+    return decoder(c, "mamba2", [layer] * c.depth("num_hidden_layers"), norm)
 
 
 def irregular(decoder: Decoder) -> list[Irregular]:

@@ -10,14 +10,11 @@ from __future__ import annotations
 from ..spec import (
     MTP,
     Attention,
-    Branch,
     Causal,
     Config,
     Decoder,
-    Embedding,
     Family,
     GatedMLP,
-    Head,
     Irregular,
     KeyValue,
     Layer,
@@ -25,15 +22,14 @@ from ..spec import (
     RMSNorm,
     Softmax,
     Window,
-    noaux_tc_router,
-    rope,
 )
+from .shared import decoder, mtp_names, noaux_tc_router, pre_norm, rope
 
 
 def mimo_v2_flash(c: Config) -> Decoder:
-    count = c.depth("num_hidden_layers")
+    count, ahead = c.depth("num_hidden_layers"), c.count("num_nextn_predict_layers")
     norm = RMSNorm(eps=c.number("rms_norm_eps" if "rms_norm_eps" in c else "layernorm_epsilon"))
-    ahead = c.count("num_nextn_predict_layers")  # these layers are windowed and dense
+    # the layers that predict ahead are windowed and dense
     full = pattern(c, count, "hybrid_layer_pattern", "layer_types", "full_attention") + [False] * ahead
     dense_layers = pattern(c, count, "moe_layer_freq", "mlp_layer_types", "dense") + [True] * ahead
     heads, bias, dim = c.size("num_attention_heads"), c.flag("attention_bias"), c.size("head_dim")
@@ -46,9 +42,10 @@ def mimo_v2_flash(c: Config) -> Decoder:
     moe = MoE(router=noaux_tc_router(c), expert=GatedMLP(dim=c.size("moe_intermediate_size"), act=act))
     dense = GatedMLP(dim=c.size("intermediate_size"), act=act)
     kv_heads, v_scale = c.size("num_key_value_heads"), c.number_or_none("attention_value_scale")
+    local, everywhere = rope(c, dim, "sliding_attention", theta="swa_rope_theta"), rope(c, dim, "full_attention")
 
     def layer(i: int) -> Layer:
-        attention = Attention(
+        mixer = Attention(
             heads=heads,
             head_dim=dim,
             q_bias=bias,
@@ -60,25 +57,14 @@ def mimo_v2_flash(c: Config) -> Decoder:
                 v_scale=1.0 if v_scale is None else v_scale,
             ),
             mask=Causal() if full[i] else Window(size=window_size(c)),
-            positions=rope(c, dim, "full_attention")
-            if full[i]
-            else rope(c, dim, "sliding_attention", theta="swa_rope_theta"),
+            positions=everywhere if full[i] else local,
             softmax=Softmax(scale=dim**-0.5, sinks=not full[i]),
         )
-        mlp = dense if dense_layers[i] else moe
-        return Layer(branches=(Branch(name="mixer", pre=norm, body=attention), Branch(name="mlp", pre=norm, body=mlp)))
+        return pre_norm(norm, mixer, dense if dense_layers[i] else moe)
 
-    return Decoder(
-        name="mimo_v2_flash",
-        family="mimo_v2_flash",
-        width=c.size("hidden_size"),
-        context=c.size("max_position_embeddings"),
-        embedding=Embedding(vocab=c.size("vocab_size"), tied=c.flag("tie_word_embeddings")),
-        layers=tuple(layer(i) for i in range(count)),
-        final_norm=norm,
-        head=Head(vocab=c.size("vocab_size")),
-        mtp=tuple(MTP(layer=layer(count + k), norm=norm) for k in range(ahead)),
-    )
+    layers = [layer(i) for i in range(count + ahead)]
+    mtp = [MTP(layer=layer, norm=norm) for layer in layers[count:]]
+    return decoder(c, "mimo_v2_flash", layers[:count], norm, mtp=mtp)
 
 
 def pattern(c: Config, count: int, theirs: str, ours: str, kind: str) -> list[bool]:
@@ -101,12 +87,8 @@ def irregular(decoder: Decoder) -> list[Irregular]:
     return [
         Irregular(f"layers.*.{sinks}", "model.layers.*.self_attn.attention_sink_bias"),
         Irregular(f"{ours}.layer.{sinks}", f"{theirs}.self_attn.attention_sink_bias"),
-        Irregular(f"{ours}.layer", theirs),
         Irregular(f"{ours}.layer.mlp.pre", f"{theirs}.pre_mlp_layernorm"),
-        Irregular(f"{ours}.embedding_norm", f"{theirs}.enorm"),
-        Irregular(f"{ours}.hidden_norm", f"{theirs}.hnorm"),
-        Irregular(f"{ours}.join.weight", f"{theirs}.eh_proj.weight"),
-        Irregular(f"{ours}.final_norm", f"{theirs}.final_layernorm"),
+        *mtp_names(ours, theirs, "final_layernorm"),
     ]
 
 

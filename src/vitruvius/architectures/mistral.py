@@ -5,48 +5,15 @@ Jiang et al. 2023, arXiv 2310.06825; mistralai/mistral-inference.
 
 from __future__ import annotations
 
-from ..spec import (
-    Attention,
-    Branch,
-    Config,
-    Decoder,
-    Embedding,
-    Family,
-    GatedMLP,
-    Head,
-    KeyValue,
-    Layer,
-    RMSNorm,
-    Softmax,
-    head_dim,
-    rope,
-    window,
-)
+from ..spec import Config, Decoder, Family, GatedMLP, RMSNorm
+from .shared import attention, decoder, head_dim, pre_norm, rope, window
 
 
 def mistral(c: Config) -> Decoder:
-    dim, heads = head_dim(c), c.size("num_attention_heads")
-    norm = RMSNorm(eps=c.number("rms_norm_eps"))
-    attention = Attention(
-        heads=heads,
-        head_dim=dim,
-        kv=KeyValue(heads=c.size_or("num_key_value_heads", heads), head_dim=dim, v_dim=dim),
-        mask=window(c),
-        positions=rope(c, dim),
-        softmax=Softmax(scale=dim**-0.5),
-    )
+    dim, norm = head_dim(c), RMSNorm(eps=c.number("rms_norm_eps"))
+    mixer = attention(c, dim, mask=window(c), positions=rope(c, dim))
     mlp = GatedMLP(dim=c.size("intermediate_size"), act=c.activation("hidden_act"))
-    layer = Layer(branches=(Branch(name="mixer", pre=norm, body=attention), Branch(name="mlp", pre=norm, body=mlp)))
-    return Decoder(
-        name="mistral",
-        family="mistral",
-        width=c.size("hidden_size"),
-        context=c.size("max_position_embeddings"),
-        embedding=Embedding(vocab=c.size("vocab_size"), tied=c.flag("tie_word_embeddings")),
-        layers=(layer,) * c.depth("num_hidden_layers"),
-        final_norm=norm,
-        head=Head(vocab=c.size("vocab_size")),
-    )
+    return decoder(c, "mistral", [pre_norm(norm, mixer, mlp)] * c.depth("num_hidden_layers"), norm)
 
 
 FAMILY = Family(model_types=("mistral",), spec=mistral)

@@ -15,21 +15,15 @@ from ..spec import (
     Config,
     Convolution,
     Decoder,
-    Embedding,
     Family,
     GatedNorm,
-    Head,
     Irregular,
-    KeyValue,
     Layer,
     Mamba2,
     MoE,
     RMSNorm,
-    Softmax,
-    head_dim,
-    layer_types,
-    noaux_tc_router,
 )
+from .shared import attention, decoder, head_dim, layer_types, noaux_tc_router
 
 LETTERS = {"M": "linear_attention", "*": "full_attention", "E": "moe", "-": "mlp"}
 
@@ -39,16 +33,7 @@ def nemotron_h(c: Config) -> Decoder:
     kinds = layers(c)
     made = {kind: Layer(branches=(Branch(name="mixer", pre=norm, body=body(c, kind)),)) for kind in set(kinds)}
     c.expect("sliding_window", None)
-    return Decoder(
-        name="nemotron_h",
-        family="nemotron_h",
-        width=c.size("hidden_size"),
-        context=c.size("max_position_embeddings"),
-        embedding=Embedding(vocab=c.size("vocab_size"), tied=c.flag("tie_word_embeddings")),
-        layers=tuple(made[kind] for kind in kinds),
-        final_norm=norm,
-        head=Head(vocab=c.size("vocab_size")),
-    )
+    return decoder(c, "nemotron_h", [made[kind] for kind in kinds], norm)
 
 
 def layers(c: Config) -> list[str]:
@@ -79,9 +64,7 @@ def body(c: Config, kind: str) -> Mamba2 | Attention | MoE | MLP:
                 memory_dtype=c.choice("mamba_ssm_cache_dtype", "float32", "bfloat16", "float16"),
             )
         case "full_attention":
-            dim, heads = head_dim(c), c.size("num_attention_heads")
-            kv = KeyValue(heads=c.size_or("num_key_value_heads", heads), head_dim=dim, v_dim=dim)
-            return Attention(heads=heads, head_dim=dim, kv=kv, mask=Causal(), softmax=Softmax(scale=dim**-0.5))
+            return attention(c, head_dim(c), mask=Causal(), positions=None)
         case "moe":
             router = noaux_tc_router(c)
             expert = MLP(dim=c.size("moe_intermediate_size"), act=act)

@@ -7,54 +7,30 @@ Ai2 2026, allenai/Olmo-Hybrid-7B (model card); allenai/OLMo-core.
 from __future__ import annotations
 
 from ..spec import (
-    Attention,
-    Branch,
     Causal,
     Config,
     Convolution,
     Decoder,
-    Embedding,
     Family,
     GatedDeltaNet,
     GatedMLP,
     GatedNorm,
-    Head,
     Irregular,
     Join,
-    KeyValue,
-    Layer,
     QKNorm,
     RMSNorm,
-    Softmax,
-    head_dim,
-    layer_types,
-    rope,
-    rope_settings,
 )
+from .shared import attention, decoder, head_dim, layer_types, periodic, post_norm, pre_norm, rope, rope_settings
 
 
 def olmo_hybrid(c: Config) -> Decoder:
-    dim, heads, bias, count = (
-        head_dim(c),
-        c.size("num_attention_heads"),
-        c.flag("attention_bias"),
-        c.depth("num_hidden_layers"),
-    )
-    width, act, norm = c.size("hidden_size"), c.activation("hidden_act"), RMSNorm(eps=c.number("rms_norm_eps"))
+    dim, bias, count = head_dim(c), c.flag("attention_bias"), c.depth("num_hidden_layers")
+    heads, act, norm = c.size("num_attention_heads"), c.activation("hidden_act"), RMSNorm(eps=c.number("rms_norm_eps"))
+    positions = None if rope_settings(c).raw("rope_theta") is None else rope(c, dim)
     over = QKNorm(norm=norm, over="projection")
-    attention = Attention(
-        heads=heads,
-        head_dim=dim,
-        q_bias=bias,
-        o_bias=bias,
-        q_norm=over,
-        kv=KeyValue(heads=c.size_or("num_key_value_heads", heads), head_dim=dim, v_dim=dim, bias=bias, k_norm=over),
-        mask=Causal(),
-        positions=None if rope_settings(c).raw("rope_theta") is None else rope(c, dim),
-        softmax=Softmax(scale=dim**-0.5),
-    )
+    full = attention(c, dim, mask=Causal(), positions=positions, bias=bias, o_bias=bias, norm=over)
     k_heads = c.size_or("linear_num_key_heads", heads)
-    k_dim = c.size_or("linear_key_head_dim", int(0.75 * width / k_heads))
+    k_dim = c.size_or("linear_key_head_dim", int(0.75 * c.size("hidden_size") / k_heads))
     delta = GatedDeltaNet(
         k_heads=k_heads,
         v_heads=c.size_or("linear_num_value_heads", heads),
@@ -65,43 +41,28 @@ def olmo_hybrid(c: Config) -> Decoder:
         beta_scale=2.0 if c.flag("linear_allow_neg_eigval") else 1.0,
     )
     mlp = GatedMLP(dim=c.size("intermediate_size"), act=act)
-    after = Layer(branches=(Branch(name="mixer", body=attention, post=norm), Branch(name="mlp", body=mlp, post=norm)))
-    before = Layer(branches=(Branch(name="mixer", pre=norm, body=delta), Branch(name="mlp", pre=norm, body=mlp)))
-    pattern = ["linear_attention" if (i + 1) % 4 else "full_attention" for i in range(count)]
+    pattern = periodic(count, 4, "linear_attention")
     if count < 4:  # one layer at least is attention
         pattern[-1] = "full_attention"
     kinds = layer_types(c, count, pattern, ("linear_attention", "full_attention"))
-    return Decoder(
-        name="olmo_hybrid",
-        family="olmo_hybrid",
-        width=width,
-        context=c.size("max_position_embeddings"),
-        embedding=Embedding(vocab=c.size("vocab_size"), tied=c.flag("tie_word_embeddings")),
-        layers=tuple(after if kind == "full_attention" else before for kind in kinds),
-        final_norm=norm,
-        head=Head(vocab=c.size("vocab_size")),
-    )
+    after, before = post_norm(norm, full, mlp), pre_norm(norm, delta, mlp)
+    return decoder(c, "olmo_hybrid", [after if kind == "full_attention" else before for kind in kinds], norm)
 
 
 def irregular(decoder: Decoder) -> list[Irregular]:
     lines = [
         Irregular("layers.*.mixer.pre", "model.layers.*.attention_layer_norm"),
         Irregular("layers.*.mlp.pre", "model.layers.*.feedforward_layer_norm"),
-        Irregular("layers.*.mixer.post", "model.layers.*.post_attention_layernorm"),
-        Irregular("layers.*.mlp.post", "model.layers.*.post_feedforward_layernorm"),
     ]
     for i, layer in enumerate(decoder.layers):
         if isinstance(mixer := layer.branches[0].body, GatedDeltaNet):
             ours, theirs = f"layers.{i}.mixer.body", f"model.layers.{i}.linear_attn"
-            convs, sizes = (
-                tuple(f"{theirs}.{name}_conv1d.weight" for name in "qkv"),
-                tuple(a.size for a in mixer.channels),
-            )
+            convs = tuple(f"{theirs}.{name}_conv1d.weight" for name in "qkv")
             lines += [
                 Irregular(ours, theirs),
                 Irregular(f"{ours}.norm", f"{theirs}.o_norm"),
                 Irregular(f"{ours}.o.weight", f"{theirs}.o_proj.weight"),
-                Irregular(f"{ours}.conv", convs, (Join(sizes),)),
+                Irregular(f"{ours}.conv", convs, (Join(tuple(axis.size for axis in mixer.channels)),)),
             ]
     return lines
 

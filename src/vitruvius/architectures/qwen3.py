@@ -5,71 +5,24 @@ Yang et al. 2025, arXiv 2505.09388, section 2. transformers windows all layers o
 
 from __future__ import annotations
 
-from ..spec import (
-    Attention,
-    Branch,
-    Config,
-    Decoder,
-    Embedding,
-    Family,
-    GatedMLP,
-    Head,
-    KeyValue,
-    Layer,
-    MoE,
-    QKNorm,
-    RMSNorm,
-    Router,
-    Softmax,
-    head_dim,
-    layer_types,
-    rope,
-    window,
-)
+from ..spec import Config, Decoder, Family, GatedMLP, MoE, QKNorm, RMSNorm
+from .shared import attention, decoder, head_dim, layer_types, pre_norm, rope, sparse_steps, topk_router, window
 
 
 def qwen3(c: Config) -> Decoder:
-    dim, heads, bias, count = (
-        head_dim(c),
-        c.size("num_attention_heads"),
-        c.flag("attention_bias"),
-        c.depth("num_hidden_layers"),
-    )
-    norm = RMSNorm(eps=c.number("rms_norm_eps"))
+    dim, bias, norm = head_dim(c), c.flag("attention_bias"), RMSNorm(eps=c.number("rms_norm_eps"))
+    count, per_head, positions = c.depth("num_hidden_layers"), QKNorm(norm=norm), rope(c, dim)
+    mixers = [
+        attention(c, dim, mask=window(c, sliding), positions=positions, bias=bias, o_bias=bias, norm=per_head)
+        for sliding in windowed(c, count)
+    ]
     dense = GatedMLP(dim=c.size("intermediate_size"), act=c.activation("hidden_act"))
-    sliding, experts = windowed(c, count), mixture(c, count)
-
-    def layer(i: int) -> Layer:
-        attention = Attention(
-            heads=heads,
-            head_dim=dim,
-            q_bias=bias,
-            o_bias=bias,
-            q_norm=QKNorm(norm=norm),
-            kv=KeyValue(
-                heads=c.size_or("num_key_value_heads", heads),
-                head_dim=dim,
-                v_dim=dim,
-                bias=bias,
-                k_norm=QKNorm(norm=norm),
-            ),
-            mask=window(c, sliding[i]),
-            positions=rope(c, dim),
-            softmax=Softmax(scale=dim**-0.5),
-        )
-        mlp = experts[i] or dense
-        return Layer(branches=(Branch(name="mixer", pre=norm, body=attention), Branch(name="mlp", pre=norm, body=mlp)))
-
-    return Decoder(
-        name="qwen3",
-        family="qwen3",
-        width=c.size("hidden_size"),
-        context=c.size("max_position_embeddings"),
-        embedding=Embedding(vocab=c.size("vocab_size"), tied=c.flag("tie_word_embeddings")),
-        layers=tuple(layer(i) for i in range(count)),
-        final_norm=norm,
-        head=Head(vocab=c.size("vocab_size")),
-    )
+    mlps: list[GatedMLP | MoE] = [dense] * count
+    if is_mixture(c):
+        expert = GatedMLP(dim=c.size("moe_intermediate_size"), act=c.activation("hidden_act"))
+        moe = MoE(router=topk_router(c), expert=expert)
+        mlps = [moe if sparse else dense for sparse in sparse_steps(c, count)]
+    return decoder(c, "qwen3", [pre_norm(norm, mixers[i], mlps[i]) for i in range(count)], norm)
 
 
 def windowed(c: Config, count: int) -> list[bool]:
@@ -81,20 +34,6 @@ def windowed(c: Config, count: int) -> list[bool]:
     first = c.count("max_window_layers") if on else count
     kinds = ["sliding_attention" if i >= first else "full_attention" for i in range(count)]
     return [on and kind == "sliding_attention" for kind in layer_types(c, count, kinds)]
-
-
-def mixture(c: Config, count: int) -> list[MoE | None]:
-    """The experts of each layer, None where it is dense."""
-    if not is_mixture(c):
-        return [None] * count
-    router = Router(
-        experts=c.size("num_experts", "num_local_experts"),
-        active=c.size("num_experts_per_tok"),
-        norm_topk_eps=0.0 if c.flag("norm_topk_prob") else None,
-    )
-    moe = MoE(router=router, expert=GatedMLP(dim=c.size("moe_intermediate_size"), act=c.activation("hidden_act")))
-    dense, step = c.items("mlp_only_layers"), c.size("decoder_sparse_step")
-    return [None if i in dense or (i + 1) % step else moe for i in range(count)]
 
 
 def is_mixture(c: Config) -> bool:

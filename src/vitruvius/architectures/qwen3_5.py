@@ -9,81 +9,40 @@ from __future__ import annotations
 
 from ..spec import (
     Attention,
-    Branch,
     Causal,
     Config,
     Decoder,
-    Embedding,
     Family,
     GatedDeltaNet,
     GatedMLP,
-    Head,
     Irregular,
-    KeyValue,
-    Layer,
     MoE,
     OutputGate,
     QKNorm,
     RMSNorm,
     Router,
-    ScalarGated,
-    Softmax,
     Split,
-    gated_delta_net,
-    head_dim,
-    layer_types,
-    rope,
 )
+from .shared import attention, decoder, gated_delta_net, head_dim, layer_types, periodic, pre_norm, qwen_moe, rope
 
 
 def qwen3_5(c: Config) -> Decoder:
-    dim, heads, bias = head_dim(c), c.size("num_attention_heads"), c.flag("attention_bias")
-    count, every = c.depth("num_hidden_layers"), c.size("full_attention_interval")
+    dim, bias, count = head_dim(c), c.flag("attention_bias"), c.depth("num_hidden_layers")
     norm = RMSNorm(eps=c.number("rms_norm_eps"), offset=1.0)
-    per_head = QKNorm(norm=norm)
-    attention = Attention(
-        heads=heads,
-        head_dim=dim,
-        q_bias=bias,
-        o_bias=bias,
-        q_norm=per_head,
-        kv=KeyValue(heads=c.size_or("num_key_value_heads", heads), head_dim=dim, v_dim=dim, bias=bias, k_norm=per_head),
-        mask=Causal(),
-        positions=rope(c, dim),
-        softmax=Softmax(scale=dim**-0.5),
-        gate=OutputGate(bias=bias),
-    )
+    gate, per_head = OutputGate(bias=bias), QKNorm(norm=norm)
+    full = attention(c, dim, mask=Causal(), positions=rope(c, dim), bias=bias, o_bias=bias, norm=per_head, gate=gate)
     delta = gated_delta_net(c)
-    pattern = ["linear_attention" if (i + 1) % every else "full_attention" for i in range(count)]
+    pattern = periodic(count, c.size("full_attention_interval"), "linear_attention")
     kinds = layer_types(c, count, pattern, ("linear_attention", "full_attention"))
-    mlp = Branch(name="mlp", pre=norm, body=feedforward(c))
-    c.expect("attn_output_gate", None, True)
-
-    def layer(kind: str) -> Layer:
-        mixer = attention if kind == "full_attention" else delta
-        return Layer(branches=(Branch(name="mixer", pre=norm, body=mixer), mlp))
-
-    return Decoder(
-        name="qwen3_5",
-        family="qwen3_5_text",
-        width=c.size("hidden_size"),
-        context=c.size("max_position_embeddings"),
-        embedding=Embedding(vocab=c.size("vocab_size"), tied=c.flag("tie_word_embeddings")),
-        layers=tuple(map(layer, kinds)),
-        final_norm=norm,
-        head=Head(vocab=c.size("vocab_size")),
-    )
-
-
-def feedforward(c: Config) -> GatedMLP | MoE:
-    act = c.activation("hidden_act")
+    mlp: GatedMLP | MoE
     if c.raw("model_type") == "qwen3_5_text":
-        return GatedMLP(dim=c.size("intermediate_size"), act=act)
-    return MoE(
-        router=Router(experts=c.size("num_experts"), active=c.size("num_experts_per_tok"), norm_topk_eps=0.0),
-        expert=GatedMLP(dim=c.size("moe_intermediate_size"), act=act),
-        shared=ScalarGated(body=GatedMLP(dim=c.size("shared_expert_intermediate_size"), act=act)),
-    )
+        mlp = GatedMLP(dim=c.size("intermediate_size"), act=c.activation("hidden_act"))
+    else:
+        experts, active = c.size("num_experts"), c.size("num_experts_per_tok")
+        mlp = qwen_moe(c, Router(experts=experts, active=active, norm_topk_eps=0.0))
+    c.expect("attn_output_gate", None, True)
+    layers = [pre_norm(norm, full if kind == "full_attention" else delta, mlp) for kind in kinds]
+    return decoder(c, "qwen3_5_text", layers, norm)
 
 
 def irregular(decoder: Decoder) -> list[Irregular]:

@@ -9,81 +9,47 @@ from __future__ import annotations
 from ..spec import (
     MTP,
     Attention,
-    Branch,
     Causal,
     Config,
     Decoder,
-    Embedding,
     Family,
     GatedDeltaNet,
     GatedMLP,
-    Head,
     Irregular,
-    KeyValue,
-    Layer,
-    MoE,
     OutputGate,
     QKNorm,
     RMSNorm,
-    Router,
-    ScalarGated,
-    Softmax,
     Split,
+)
+from .shared import (
+    attention,
+    decoder,
     gated_delta_net,
     head_dim,
     layer_types,
+    periodic,
+    pre_norm,
+    qwen_moe,
     rope,
+    sparse_steps,
+    topk_router,
 )
 
 
 def qwen3_next(c: Config) -> Decoder:
-    dim, heads, bias = head_dim(c), c.size("num_attention_heads"), c.flag("attention_bias")
-    act, count, every = c.activation("hidden_act"), c.depth("num_hidden_layers"), c.size("full_attention_interval")
+    dim, bias, count = head_dim(c), c.flag("attention_bias"), c.depth("num_hidden_layers")
     norm = RMSNorm(eps=c.number("rms_norm_eps"), offset=1.0)
-    per_head = QKNorm(norm=norm)
-    attention = Attention(
-        heads=heads,
-        head_dim=dim,
-        q_bias=bias,
-        o_bias=bias,
-        q_norm=per_head,
-        kv=KeyValue(heads=c.size_or("num_key_value_heads", heads), head_dim=dim, v_dim=dim, bias=bias, k_norm=per_head),
-        mask=Causal(),
-        positions=rope(c, dim),
-        softmax=Softmax(scale=dim**-0.5),
-        gate=OutputGate(bias=bias),
-    )
-    delta = gated_delta_net(c)
-    moe = MoE(
-        router=Router(
-            experts=c.size("num_experts"),
-            active=c.size("num_experts_per_tok"),
-            norm_topk_eps=0.0 if c.flag("norm_topk_prob") else None,
-        ),
-        expert=GatedMLP(dim=c.size("moe_intermediate_size"), act=act),
-        shared=ScalarGated(body=GatedMLP(dim=c.size("shared_expert_intermediate_size"), act=act)),
-    )
-    pattern = ["linear_attention" if (i + 1) % every else "full_attention" for i in range(count)]
+    gate, per_head = OutputGate(bias=bias), QKNorm(norm=norm)
+    full = attention(c, dim, mask=Causal(), positions=rope(c, dim), bias=bias, o_bias=bias, norm=per_head, gate=gate)
+    delta, moe = gated_delta_net(c), qwen_moe(c, topk_router(c))
+    pattern = periodic(count, c.size("full_attention_interval"), "linear_attention")
     kinds = layer_types(c, count, pattern, ("linear_attention", "full_attention"))
-    without, step = c.items("mlp_only_layers"), c.size("decoder_sparse_step")
-
-    def layer(mixer: Attention | GatedDeltaNet, mlp: GatedMLP | MoE) -> Layer:
-        return Layer(branches=(Branch(name="mixer", pre=norm, body=mixer), Branch(name="mlp", pre=norm, body=mlp)))
-
-    mixers = [attention if kind == "full_attention" else delta for kind in kinds]
-    dense = GatedMLP(dim=c.size("intermediate_size"), act=act)
-    mlps = [dense if i in without or (i + 1) % step else moe for i in range(count)]
-    return Decoder(
-        name="qwen3_next",
-        family="qwen3_next",
-        width=c.size("hidden_size"),
-        context=c.size("max_position_embeddings"),
-        embedding=Embedding(vocab=c.size("vocab_size"), tied=c.flag("tie_word_embeddings")),
-        layers=tuple(map(layer, mixers, mlps)),
-        final_norm=norm,
-        head=Head(vocab=c.size("vocab_size")),
-        mtp=(MTP(layer=layer(attention, moe), norm=norm),) * c.count("num_nextn_predict_layers"),
-    )
+    dense = GatedMLP(dim=c.size("intermediate_size"), act=c.activation("hidden_act"))
+    mixers = [full if kind == "full_attention" else delta for kind in kinds]
+    sparse = sparse_steps(c, count)
+    layers = [pre_norm(norm, mixers[i], moe if sparse[i] else dense) for i in range(count)]
+    mtp = [MTP(layer=pre_norm(norm, full, moe), norm=norm)] * c.count("num_nextn_predict_layers")
+    return decoder(c, "qwen3_next", layers, norm, mtp=mtp)
 
 
 def irregular(decoder: Decoder) -> list[Irregular]:

@@ -44,23 +44,7 @@ from .base import (
     width_axis,
 )
 from .blocks import BLOCKS
-from .config import (
-    EVERYDAY,
-    Config,
-    bamba_mixer,
-    gated_delta_net,
-    head_dim,
-    latent_scale,
-    layer_types,
-    no_rope_layers,
-    noaux_tc_router,
-    query_temperature,
-    rope,
-    rope_settings,
-    scaling,
-    sharing_sources,
-    window,
-)
+from .config import EVERYDAY, Config, shown
 from .decoder import MTP, Body, Branch, Decoder, Embedding, Encoder, Head, Layer, Norm, Parallel, Scale
 from .edit import New, edit, from_json, to_json
 from .encoder import EncoderKeyValue, LayerBias, RelativeBias
@@ -87,7 +71,6 @@ from .names import (
     Step,
     Tensors,
     Transpose,
-    following_layers,
     module_names,
     spelled,
 )

@@ -190,19 +190,3 @@ def _spell(
 
 def _join(*names: str) -> str:
     return ".".join(name for name in names if name)
-
-
-def following_layers(decoder: Decoder) -> list[Irregular]:
-    """Layers for multi-token prediction whose names go on counting where the model's layers end, as DeepSeek V3 has
-    them (deepseek-ai/DeepSeek-V3, README_WEIGHTS.md)."""
-    lines = []
-    for k in range(len(decoder.mtp)):
-        ours, theirs = f"mtp.{k}", f"model.layers.{len(decoder.layers) + k}"
-        lines += [
-            Irregular(f"{ours}.layer", theirs),
-            Irregular(f"{ours}.embedding_norm", f"{theirs}.enorm"),
-            Irregular(f"{ours}.hidden_norm", f"{theirs}.hnorm"),
-            Irregular(f"{ours}.join.weight", f"{theirs}.eh_proj.weight"),
-            Irregular(f"{ours}.final_norm", f"{theirs}.shared_head.norm"),
-        ]
-    return lines

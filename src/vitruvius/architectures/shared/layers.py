@@ -1,0 +1,117 @@
+"""Layers with their norms at the usual places, which kind each layer is, and the decoder around them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from ...spec import (
+    MTP,
+    Body,
+    Branch,
+    Config,
+    Decoder,
+    Embedding,
+    Head,
+    Layer,
+    Norm,
+    PerLayerEmbedding,
+    PerLayerTable,
+    RMSNorm,
+    shown,
+)
+
+OLDER = {"mamba": "linear_attention", "attention": "full_attention"}  # kinds of layers, as earlier files name them
+ATTENTION = ("full_attention", "sliding_attention")
+
+
+def pre_norm(norm: Norm, mixer: Body, mlp: Body, scale: float = 1.0) -> Layer:
+    """x + scale · mixer(norm(x)), then so with mlp."""
+    first = Branch(name="mixer", pre=norm, body=mixer, scale=scale)
+    return Layer(branches=(first, Branch(name="mlp", pre=norm, body=mlp, scale=scale)))
+
+
+def post_norm(norm: Norm, mixer: Body, mlp: Body) -> Layer:
+    """x + norm(mixer(x)), then so with mlp (OLMo 2)."""
+    return Layer(branches=(Branch(name="mixer", body=mixer, post=norm), Branch(name="mlp", body=mlp, post=norm)))
+
+
+def sandwich(norm: Norm, mixer: Body, mlp: Body) -> Layer:
+    """x + norm(mixer(norm(x))), then so with mlp (Gemma 2)."""
+    first = Branch(name="mixer", pre=norm, body=mixer, post=norm)
+    return Layer(branches=(first, Branch(name="mlp", pre=norm, body=mlp, post=norm)))
+
+
+def decoder(
+    c: Config,
+    family: str,
+    layers: Iterable[Layer],
+    norm: Norm,
+    *,
+    context: int | None = None,
+    embedding: Embedding | None = None,
+    head: Head | None = None,
+    mtp: Iterable[MTP] = (),
+) -> Decoder:
+    """The model around its layers, `hidden_size` wide.
+
+    Args:
+        norm: the last one.
+        context: by default `max_position_embeddings`.
+        embedding, head: by default plain ones of `vocab_size`, tied as `tie_word_embeddings` says.
+    """
+    return Decoder(
+        name=family,
+        family=family,
+        width=c.size("hidden_size"),
+        context=context or c.size("max_position_embeddings"),
+        embedding=embedding or Embedding(vocab=c.size("vocab_size"), tied=c.flag("tie_word_embeddings")),
+        layers=tuple(layers),
+        final_norm=norm,
+        head=head or Head(vocab=c.size("vocab_size")),
+        mtp=tuple(mtp),
+    )
+
+
+def per_layer_embedding(c: Config, dim: int, norm: RMSNorm) -> PerLayerEmbedding:
+    """An input of `dim` channels for each layer, from a table of `vocab_size_per_layer_input` rows (Gemma 3n)."""
+    rows, count = c.size("vocab_size_per_layer_input"), c.depth("num_hidden_layers")
+    return PerLayerEmbedding(table=PerLayerTable(vocab=rows, layers=count, dim=dim), norm=norm)
+
+
+def periodic(count: int, every: int, others: str = "sliding_attention") -> list[str]:
+    """Kinds of `count` layers: full attention in the last of `every` ones, `others` before it."""
+    return [others if (i + 1) % every else "full_attention" for i in range(count)]
+
+
+def layer_types(
+    c: Config, count: int, otherwise: Iterable[str], allowed: Sequence[str] = ATTENTION, key: str = "layer_types"
+) -> list[str]:
+    """`layer_types` (or what stands under `key`), or where the file leaves it out the family's own pattern."""
+    items = list(otherwise) if c.raw(key) is None else c.items(key, count)
+    kinds = [OLDER.get(kind, kind) if isinstance(kind, str) else kind for kind in items]
+    for kind in kinds:
+        if kind not in allowed:
+            raise ValueError(f"{key}: {shown(kind)} is not supported (only {', '.join(allowed)})")
+    return kinds
+
+
+def sparse_layers(c: Config, count: int, otherwise: Iterable[bool]) -> list[bool]:
+    """Which layers have experts: `mlp_layer_types`, or where the file leaves it out the family's own pattern."""
+    pattern = ["sparse" if sparse else "dense" for sparse in otherwise]
+    return [kind == "sparse" for kind in layer_types(c, count, pattern, ("dense", "sparse"), "mlp_layer_types")]
+
+
+def sparse_steps(c: Config, count: int) -> list[bool]:
+    """Which layers have experts in Qwen's keys: every `decoder_sparse_step`-th, but for those of `mlp_only_layers`."""
+    without, step = c.items("mlp_only_layers"), c.size("decoder_sparse_step")
+    return [i not in without and (i + 1) % step == 0 for i in range(count)]
+
+
+def sharing_sources(c: Config, kinds: Sequence[str]) -> list[int | None]:
+    """For each layer the earlier one whose keys and values it uses, None where it has its own: the last
+    `num_kv_shared_layers` use those of the last layer of their kind before them."""
+    first = len(kinds) - c.count("num_kv_shared_layers")
+    last = {kind: i for i, kind in enumerate(kinds[: max(first, 0)])}
+    if missing := set(kinds[max(first, 0) :]) - set(last):
+        raise ValueError(f"num_kv_shared_layers: no layer before the shared ones is of the kind {missing.pop()}")
+    return [None if i < first else last[kind] for i, kind in enumerate(kinds)]

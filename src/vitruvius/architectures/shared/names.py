@@ -1,0 +1,38 @@
+"""Irregular names that several families have in common."""
+
+from __future__ import annotations
+
+from ...spec import Decoder, Irregular, Split
+
+
+def numbered(ours: str, theirs: str) -> list[Irregular]:
+    """A gated layer's matrices, called w1 (gate), w3 (up) and w2 (down) as in Llama's own code."""
+    names = (("gate", "w1"), ("up", "w3"), ("down", "w2"))
+    return [Irregular(f"{ours}.{part}.weight", f"{theirs}.{name}.weight") for part, name in names]
+
+
+def stacked_experts(ours: str, theirs: str) -> list[Irregular]:
+    """The experts of a layer in one tensor, gate rows before up rows."""
+    both = (f"{ours}.gate.weight", f"{ours}.up.weight")
+    return [
+        Irregular(both, f"{theirs}.gate_up_proj", (Split(axis=1),)),
+        Irregular(f"{ours}.down.weight", f"{theirs}.down_proj"),
+    ]
+
+
+def mtp_names(ours: str, theirs: str, last: str) -> list[Irregular]:
+    """A layer for multi-token prediction, as DeepSeek V3 calls its parts; `last` is the final norm."""
+    return [
+        Irregular(f"{ours}.layer", theirs),
+        Irregular(f"{ours}.embedding_norm", f"{theirs}.enorm"),
+        Irregular(f"{ours}.hidden_norm", f"{theirs}.hnorm"),
+        Irregular(f"{ours}.join.weight", f"{theirs}.eh_proj.weight"),
+        Irregular(f"{ours}.final_norm", f"{theirs}.{last}"),
+    ]
+
+
+def following_layers(decoder: Decoder) -> list[Irregular]:
+    """Layers for multi-token prediction whose names go on counting where the model's layers end, as DeepSeek V3 has
+    them (deepseek-ai/DeepSeek-V3, README_WEIGHTS.md)."""
+    after = [f"model.layers.{len(decoder.layers) + k}" for k in range(len(decoder.mtp))]
+    return [line for k, theirs in enumerate(after) for line in mtp_names(f"mtp.{k}", theirs, "shared_head.norm")]
