@@ -18,8 +18,8 @@ from . import catalog
 from .architectures import text_config
 from .checkpoints import matching
 from .checkpoints.checkpoint import Checkpoint
+from .checkpoints.codecs import FORMAT_KEYS, Unpacked
 from .checkpoints.defaults import Defaults
-from .checkpoints.packed import Unpacked
 from .checkpoints.reading import read
 from .checkpoints.safetensors import INDEX, RAW, Safetensors
 from .checkpoints.sources import Source, architecture, config_of
@@ -201,7 +201,7 @@ def _described(decoder: Spec, origin: Origin | None) -> tuple[Mapping[str, Any],
     if config is None or "tree" in config:
         return {"model_type": "vitruvius", "tree": to_json(decoder)}, matching.canonical(decoder)
     if found and origin and found.path.is_dir():
-        return config, origin.plan.entries
+        return {key: value for key, value in config.items() if key not in FORMAT_KEYS}, origin.plan.entries
     return text_config(config, catalog.implicit), matching.plain(decoder)  # of a wrapper, whose vision is not there
 
 

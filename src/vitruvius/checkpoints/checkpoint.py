@@ -1,6 +1,6 @@
 """A checkpoint as one object: what a folder or a .gguf file says and holds.
 
-Containers (safetensors, GGUF) give tensors by the file's names; codecs (`packed`, `dequantize`) present what is stored
+Containers (safetensors, GGUF) give tensors by the file's names; codecs (`codecs`, `dequantize`) present what is stored
 in a few bits as ordinary tensors; names (`matching`) say which of them become which of the model's. Both executors load
 from here.
 """
@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..spec import Decoder
+from .codecs import Unpacked, refuse_unknown, settings
 from .defaults import Defaults
 from .gguf import GGUF
 from .gguf_names import tensors as gguf_tensors
 from .matching import LoadPlan, match
-from .packed import Unpacked, refuse_quantized
 from .safetensors import Safetensors
 from .sources import described, weights
 
@@ -65,7 +65,9 @@ class Checkpoint:
     @cached_property
     def tensors(self) -> Container:
         """Its tensors by the file's names. Raises InputError where files are missing or damaged."""
-        return gguf_tensors(GGUF.open(self.path)) if self.path.is_file() else Unpacked(Safetensors(self.path))
+        if self.path.is_file():
+            return gguf_tensors(GGUF.open(self.path))
+        return Unpacked(Safetensors(self.path), settings(self.config))
 
     @cached_property
     def tokenizer(self) -> Tokenizer:
@@ -83,5 +85,5 @@ class Checkpoint:
 
         Raises InputError for a format that cannot be loaded, and where names or shapes do not match.
         """
-        refuse_quantized(self.config, self.spec.name)
+        refuse_unknown(self.config, self.spec.name)
         return match(self.spec, self.tensors, self.config, ignore, mtp)

@@ -23,8 +23,8 @@ EVERYDAY = frozenset(
     bad_words_ids begin_suppress_tokens suppress_tokens do_sample early_stopping encoder_no_repeat_ngram_size
     no_repeat_ngram_size exponential_decay_length_penalty forced_bos_token_id forced_eos_token_id
     diversity_penalty length_penalty repetition_penalty max_length min_length num_beams num_beam_groups
-    num_return_sequences output_scores temperature top_k top_p typical_p quantization_config unsloth_version
-    unsloth_fixed _attn_implementation""".split()
+    num_return_sequences output_scores temperature top_k top_p typical_p quantization quantization_config
+    compression_config unsloth_version unsloth_fixed _attn_implementation""".split()
 )
 
 ABSENT = frozenset(("add_cross_attention", "is_encoder_decoder"))  # everyday keys too, as long as they are not set
