@@ -151,7 +151,8 @@ def llm_int8(files: Files) -> Mapping[str, Packing]:
 
 
 def _int8(files: Files, stem: str) -> Stored:
-    return floats(files.raw(f"{stem}.weight") * (files.floats(f"{stem}.SCB")[:, None] / np.float32(127)))
+    values, largest = files.raw(f"{stem}.weight").astype(np.float32), files.floats(f"{stem}.SCB")[:, None]
+    return floats(values * largest * np.float32(1 / 127))  # in bitsandbytes' order, so that the last bit is its own
 
 
 def mlx(files: Files) -> Mapping[str, Packing]:
