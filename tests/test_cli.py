@@ -61,7 +61,7 @@ def test_every_verb_has_a_command_with_help() -> None:
         assert len(text.splitlines()) > 4
 
 
-@pytest.mark.parametrize("verb", ["catalog", "show", "compare", "cost"])
+@pytest.mark.parametrize("verb", ["catalog", "show", "compare", "cost", "shard"])
 def test_verbs_that_report_do_so_as_json_and_into_files(verb: str) -> None:
     text = output(verb, "--help")
     assert "--json" in text

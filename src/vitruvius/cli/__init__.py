@@ -25,6 +25,7 @@ VERBS = {
     "show": "an architecture as text or drawing, with its figures and where they come from",
     "compare": "what differs between architectures, and their costs side by side",
     "cost": "parameters, state, FLOPs and memory at any context, batch and dtype",
+    "shard": "the plan for many devices, without them: placements, memory, communication",
     "explore": "the gallery in the browser, or as static files",
     "plot": "charts of state, work, time, memory, parameters and training, as SVG or PNG",
     "generate": "the text that a model writes after a prompt, streamed",

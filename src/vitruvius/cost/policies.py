@@ -151,6 +151,8 @@ def transformers(layers: Layers, context: int, dtype: str, batch: int, chunk: in
 
 def vllm(layers: Layers, context: int, dtype: str, batch: int, chunk: int) -> int | None:
     """See the module."""
+    if not layers:
+        return 0
     grouped, page = _grouped(layers, dtype)
     if len({(kept.window, kept.kind == "chunk", kept.token == 0) for kept in layers}) == 1:
         # one kind of layer, perhaps of several widths: they are one group, and nothing is padded

@@ -142,8 +142,8 @@ def stage_of(path: str, arch: Decoder, layout: Layout) -> int:
 def _weights(node: Node, stage: int, layout: Layout, zero: Zero | None) -> Iterator[WeightPlacement]:
     for name, weight, shape in node.weights():
         placements = _placements(weight.dimensions, node.copies, layout)
-        if "data" in layout.mesh and zero == 3 and not _spread(node.copies, layout):
-            placements["data"] = Shard(0, ((shape[0], layout.data),))
+        if zero == 3 and (groups := _groups(_spread(node.copies, layout), layout)) > 1:
+            placements["data"] = Shard(0, ((shape[0], groups),))
         held = on_one(weight.dimensions, node.copies, layout)
         yield WeightPlacement(name, shape, placements, held, stage)
 
@@ -154,6 +154,11 @@ def _states(node: Node, stage: int, layout: Layout) -> Iterator[StatePlacement]:
         if "context" in placements and entry.stride is not None:
             placements["context"] = Shard(0, ())  # its tokens
         yield StatePlacement(f"{node.path}.{name}", entry, placements, share(entry.dimensions, layout.tensor), stage)
+
+
+def _groups(spread: bool, layout: Layout) -> int:
+    """How many devices hold the same weights, and so share out what training keeps of them."""
+    return layout.stage // (layout.spread or 1) if spread else layout.data * layout.context
 
 
 def _spread(copies: tuple[Axis, ...], layout: Layout) -> bool:
@@ -222,18 +227,17 @@ def _along_the_sequence(node: Node, layout: Layout, passes: int) -> Iterator[Col
 
 def _of_gradients(weights: tuple[WeightPlacement, ...], layout: Layout, zero: Zero | None) -> Iterator[Collective]:
     """Of weights and gradients, once a step, for each layer and for the rest."""
-    groups = layout.data * layout.context
-    if zero is None or groups == 1:
+    if zero is None:
         return
-    units: dict[str, int] = {}
+    units: dict[str, Fraction] = {}
     for weight in weights:
-        if "expert" in weight.placements and weight.placements["expert"] != Replicate():
-            continue  # what every group holds for itself
+        groups = _groups(isinstance(weight.placements.get("expert"), Shard), layout)
         path = weight.name.split(".")
         unit = ".".join(path[: 2 if path[0] in ("layers", "mtp") else 1])
-        units[unit] = units.get(unit, 0) + weight.elements
-    for unit, elements in units.items():
-        moved = Fraction(elements * (groups - 1), groups)
+        units[unit] = units.get(unit, Fraction(0)) + Fraction(weight.elements * (groups - 1), groups)
+    for unit, moved in units.items():
+        if not moved:
+            continue
         if zero >= 3:
             yield Collective("all_gather", "data", unit, 2 * moved, per="step")  # forward and backward
         if zero >= 2:
