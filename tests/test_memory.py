@@ -462,6 +462,13 @@ def test_the_command_says_what_fits() -> None:
         assert line in result.output
 
 
+def test_the_command_says_what_engines_refuse() -> None:
+    """vllm-project/vllm, issue 11797: 32 query heads among 3 devices."""
+    output = run("gemma-3-27b", "-c", "8k", "--tensor", "3", "--policy", "vllm", "--device", "h100-sxm").output
+    assert "note: engines refuse this layout: 32 heads do not divide among 3 devices" in output
+    assert "engines refuse" not in run("gemma-3-27b", "-c", "8k", "--tensor", "4", "--device", "h100-sxm").output
+
+
 def test_the_commands_options_are_those_of_the_function() -> None:
     options = (
         "-c 4k --device h200 --devices 8 --data 4 --experts spread --weights fp8-block --state-dtype fp8 --policy vllm"

@@ -82,6 +82,7 @@ def command(
     """
     from ..checkpoints.sources import architecture
     from ..cost import cost, fitting
+    from ..sharding import plan
 
     arch = architecture(model)
     run = taken(asked)
@@ -97,7 +98,8 @@ def command(
         further: dict[str, Any] = {"fits": fit and asdict(fit), "training": trained and asdict(trained)}
         further["explained"] = [figure.to_dict() for figure in figures]
         return emit_json(found.to_dict() | {name: value for name, value in further.items() if value}, output)
-    return emit("\n\n".join([*_text(found, arch.context, fit), *_further(trained, figures)]), output)
+    refusals = plan(arch, found.setting.layout).refusals
+    return emit("\n\n".join([*_text(found, arch.context, fit, refusals), *_further(trained, figures)]), output)
 
 
 def _trained(arch: Decoder, found: Cost, run: dict[str, Any]) -> Training:
@@ -119,7 +121,7 @@ def _further(trained: Training | None, figures: list[Figure]) -> list[str]:
     return [text for text in (trained and training_table(trained), explained(figures)) if text]
 
 
-def _text(found: Cost, made_for: int, fit: Any) -> list[str]:
+def _text(found: Cost, made_for: int, fit: Any, refusals: tuple[str, ...]) -> list[str]:
     from ..views.devices import device_table, fits_table
     from ..views.table import cost_table
 
@@ -128,6 +130,7 @@ def _text(found: Cost, made_for: int, fit: Any) -> list[str]:
         parts.append(fits_table(found, fit))
     if found.state.context > made_for:
         parts.append(f"note: {found.model} is made for {made_for:,} tokens")
+    parts += [f"note: engines refuse this layout: {why}" for why in refusals]
     return [part for part in parts if part]
 
 
