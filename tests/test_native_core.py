@@ -13,7 +13,6 @@ from native_plan import SIMD, Engine, Floats, PlanOfTest, random
 from numpy.typing import NDArray
 
 from vitruvius.errors import InputError
-from vitruvius.native import library as native
 
 # ── attention ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -227,20 +226,145 @@ def test_interruption() -> None:
         assert engine.step((sequence, range(30))).shape == (30, 24)
 
 
+def bytes_of(engine: Engine, sequence: ctypes.c_void_p) -> int:
+    return engine.library.get("vt_sequence_bytes", sequence)
+
+
 def test_bytes_of_a_sequence() -> None:
-    """Windowed states keep their window and what a pass needs; the dtypes take what they say."""
-    sizes = {}
-    for window in (0, 64):
+    """Pages of 64 tokens, once something is in them; windows keep what they see and what a pass needs; the dtypes
+    take what they say."""
+    for window, slots in ((0, 320), (64, 128)):
         options = {"mask": "window", "size": 64} if window else {}
-        case = Case(2, heads=4, kv=4, k_dim=64, v_dim=64, **options)
+        case = Case(300, heads=4, kv=4, k_dim=64, v_dim=64, **options)
         with case.plan(max_rows=17).engine(SIMD[0]) as engine:
-            for dtype in native.STATE_DTYPES:
+            for dtype, number in (("f32", 128 * 4), ("f16", 128 * 2), ("q8", 128 * 34 // 32)):
                 sequence = engine.sequence(4096, dtype=dtype)
-                sizes[window, dtype] = engine.library.get("vt_sequence_bytes", sequence)
-    for window, slots in ((0, 4096), (64, 80)):
-        assert sizes[window, "f32"] == slots * 4 * 128 * 4
-        assert sizes[window, "f16"] == slots * 4 * 128 * 2
-        assert sizes[window, "q8"] == slots * 4 * 128 * 34 // 32
+                assert bytes_of(engine, sequence) == 0
+                feed(engine, sequence, [10])
+                assert bytes_of(engine, sequence) == 64 * 4 * number
+                feed_from(engine, sequence, 300)
+                assert bytes_of(engine, sequence) == slots * 4 * number
+                engine.library.call("vt_sequence_rewind", sequence, 0)
+                assert bytes_of(engine, sequence) == 0
+
+
+# ── forks ────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def forked(engine: Engine, sequence: ctypes.c_void_p) -> ctypes.c_void_p:
+    engine.sequences.append(engine.library.make("vt_sequence_fork", sequence))
+    return engine.sequences[-1]
+
+
+def freed(engine: Engine, sequence: ctypes.c_void_p) -> None:
+    engine.sequences.remove(sequence)
+    engine.library.get("vt_sequence_free", sequence)
+
+
+@pytest.mark.parametrize("simd", SIMD)
+@pytest.mark.parametrize("writer", ["the sequence", "its fork"])
+def test_who_writes_disturbs_nobody(writer: str, simd: str) -> None:
+    """Of two that share a prefix one goes on with other tokens, then the other finds its own as it left them."""
+    case = Case(200, **ATTENTION["causal"])
+    other = Case(200, **ATTENTION["causal"])
+    inputs = np.concatenate((case.inputs, np.roll(case.inputs, 1, 0)))  # ids from 200 on are other tokens
+    case.inputs = inputs
+    with case.plan(32).engine(simd, threads=2) as engine:
+        sequence = engine.sequence(200)
+        feed(engine, sequence, [100])
+        fork = forked(engine, sequence)
+        first, second = (sequence, fork) if writer == "the sequence" else (fork, sequence)
+        engine.step((first, range(300, 350)))
+        y = engine.step((second, range(100, 200)))
+        np.testing.assert_allclose(y, other.expected()[100:], 0, 3e-6)
+        engine.library.call("vt_sequence_rewind", first, 100)
+        np.testing.assert_allclose(engine.step((first, range(100, 200))), y, 0, 3e-6)
+
+
+def test_a_shared_prefix_is_there_once() -> None:
+    case = Case(300)
+    page = 64 * 2 * (24 + 16) * 4
+    with case.plan(32).engine(SIMD[0]) as engine:
+        sequence = engine.sequence(300)
+        feed(engine, sequence, [200])  # three pages and a part of the fourth
+        forks = [forked(engine, sequence) for _ in range(3)]
+        everyone = [sequence, *forks]
+        assert [bytes_of(engine, s) for s in everyone] == [4 * page, 0, 0, 0]
+        engine.step((forks[0], [200]))
+        assert [bytes_of(engine, s) for s in everyone] == [4 * page, page, 0, 0], "it has the fourth for itself"
+        engine.step((sequence, range(200, 260)))
+        assert sum(bytes_of(engine, s) for s in everyone) == 3 * page + (1 + 2 + 1) * page
+        freed(engine, sequence)
+        assert sum(bytes_of(engine, s) for s in forks) == 3 * page + 2 * page, "the prefix is still there, once"
+        y = engine.step((forks[1], range(200, 300)))
+        np.testing.assert_allclose(y, case.expected()[200:], 0, 3e-6)
+
+
+def test_pages_that_were_let_go_are_used_again() -> None:
+    case = Case(300)
+    with case.plan(32).engine(SIMD[0]) as engine:
+
+        def turn() -> int:
+            sequence = engine.sequence(300)
+            feed(engine, sequence, [250])
+            fork = forked(engine, sequence)
+            engine.step((fork, range(250, 300)))
+            held = bytes_of(engine, sequence) + bytes_of(engine, fork)
+            freed(engine, sequence)
+            freed(engine, fork)
+            return held
+
+        alone = engine.library.get("vt_engine_bytes", engine.handle)
+        held = turn()
+        after = engine.library.get("vt_engine_bytes", engine.handle)
+        for _ in range(50):
+            assert turn() == held
+            assert engine.library.get("vt_engine_bytes", engine.handle) == after
+        assert alone < after <= alone + 3 * held
+
+
+@pytest.mark.parametrize("slack", [0, 60])
+def test_rings_of_forks(slack: int) -> None:
+    """A window's pages go round: a fork reaches what its sequence does, and neither sees the other's tokens."""
+    case = Case(300, **ATTENTION["window"])
+    expected = case.expected()
+    with case.plan(16).engine(SIMD[0]) as engine:
+        sequence = engine.sequence(300, slack=slack)
+        feed(engine, sequence, [150])
+        fork = forked(engine, sequence)
+        reaches = [[engine.library.get("vt_sequence_reach", s, n) for n in range(150)] for s in (sequence, fork)]
+        assert reaches[0] == reaches[1]
+        back = max(reaches[0][:140])
+        np.testing.assert_allclose(engine.step((sequence, range(150, 300))), expected[150:], 0, 3e-6)
+        engine.library.call("vt_sequence_rewind", fork, back)
+        third = forked(engine, fork)
+        np.testing.assert_allclose(engine.step((fork, range(back, 300))), expected[back:], 0, 3e-6)
+        for end in (back + 1, back + 30, 300):
+            start = engine.library.get("vt_sequence_length", third)
+            np.testing.assert_allclose(feed_from(engine, third, end), expected[start:end], 0, 3e-6)
+
+
+def test_snapshots_of_forks() -> None:
+    """What is recurrent goes with a fork, and its snapshots do; each goes its own way."""
+    x = random(30, 24).astype(np.float64)
+    expected = sum(np.pad(x, ((i, 0), (0, 0)))[:30] for i in range(4))
+    with convolving(30).engine(SIMD[0]) as engine:
+        sequence, library = engine.sequence(), engine.library
+        feed_from(engine, sequence, 10)
+        library.call("vt_sequence_snapshot", sequence, 2)
+        one = bytes_of(engine, sequence)
+        feed_from(engine, sequence, 20)
+        assert bytes_of(engine, sequence) == 2 * one
+        fork = forked(engine, sequence)
+        assert bytes_of(engine, fork) == 0
+        engine.step((fork, [3] * 7))
+        assert bytes_of(engine, fork) == one
+        library.call("vt_sequence_rewind", fork, 10)
+        np.testing.assert_allclose(feed_from(engine, sequence, 30), expected[20:], 0, 1e-5)
+        np.testing.assert_allclose(feed_from(engine, fork, 30), expected[10:], 0, 1e-5)
+        freed(engine, sequence)
+        library.call("vt_sequence_rewind", fork, 10)
+        np.testing.assert_allclose(feed_from(engine, fork, 30), expected[10:], 0, 1e-5)
 
 
 def test_results_that_are_wanted() -> None:

@@ -104,7 +104,7 @@ def use(library: Library, engine: Engine, other: Engine | None, chance: random.R
     """Some calls, of which each may be refused; those that were done."""
     for owner in (engine, engine, other or engine):
         tried(_new_sequence, library, owner, chance)
-    calls = chance.choices(list(CALLS), (6, 1, 1, 1), k=chance.randrange(1, 7))
+    calls = chance.choices(list(CALLS), (6, 1, 1, 1, 2), k=chance.randrange(1, 9))
     return Counter(name for name in calls if tried(CALLS[name], library, engine, other, chance))
 
 
@@ -127,10 +127,10 @@ def _new_sequence(library: Library, engine: Engine, chance: random.Random) -> No
 
 
 def _step(library: Library, engine: Engine, other: Engine | None, chance: random.Random) -> None:
-    """One to three sequences and their tokens; now and then a sequence twice, of another engine, or none, wrong
+    """One to six sequences and their tokens; now and then a sequence twice, of another engine, or none, wrong
     counts and ids, or a result without room. What arrays hold is always as much as is said."""
     own = engine.sequences or [ctypes.c_void_p()]
-    sequences = chance.sample(own, chance.randrange(1, min(3, len(own)) + 1))
+    sequences = chance.sample(own, chance.randrange(1, min(6, len(own)) + 1))
     counts = [chance.randrange(1, ROWS // 3 + 1) for _ in sequences]
     rows = sum(counts)
     ids = np.array([chance.randrange(VOCAB) for _ in range(rows)], np.int32)
@@ -176,7 +176,7 @@ def _rewind(library: Library, engine: Engine, other: Engine | None, chance: rand
     length = chance.choice((chance.randrange(0, 40), *INTS, -(2**63), 2**63 - 1))
     reached = library.get("vt_sequence_reach", sequence, length)
     assert 0 <= reached <= library.get("vt_sequence_length", sequence)
-    assert library.get("vt_sequence_bytes", sequence) > 0
+    assert library.get("vt_sequence_bytes", sequence) >= 0
     library.call("vt_sequence_rewind", sequence, chance.choice((length, reached, reached)))
 
 
@@ -191,4 +191,10 @@ def _free_sequence(library: Library, engine: Engine, other: Engine | None, chanc
     tried(_new_sequence, library, engine, chance)
 
 
-CALLS = {"step": _step, "rewind": _rewind, "snapshot": _snapshot, "free": _free_sequence}
+def _fork(library: Library, engine: Engine, other: Engine | None, chance: random.Random) -> None:
+    """Of a sequence, or of none."""
+    sequence = _sequence_of(engine, chance) if chance.random() < 0.95 else ctypes.c_void_p()
+    engine.sequences.append(library.make("vt_sequence_fork", sequence))
+
+
+CALLS = {"step": _step, "rewind": _rewind, "snapshot": _snapshot, "free": _free_sequence, "fork": _fork}

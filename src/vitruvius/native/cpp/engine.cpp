@@ -21,6 +21,7 @@ struct vt_engine {
     const Plan plan;
     Team team;
     const Block arena, shared, local;  // scratch of all threads together, and of each
+    const std::shared_ptr<Pool> pool = std::make_shared<Pool>();  // of what sequences keep
     std::vector<Part> parts;
     std::vector<int32_t> positions, chosen;
     Pass now{};
@@ -31,7 +32,7 @@ struct vt_engine {
 
 struct vt_sequence : Sequence {
     vt_sequence(vt_engine& engine, int64_t capacity, int64_t slack, Store store)
-        : Sequence(engine.plan.states, engine.plan.max_rows, capacity, slack, store), engine(engine) {}
+        : Sequence(engine.pool, engine.plan.states, engine.plan.max_rows, capacity, slack, store), engine(engine) {}
     vt_engine& engine;
 };
 
@@ -77,6 +78,7 @@ void vt_engine::run(int thread) {
 
 void vt_engine::pass() {
     stop_at.store(UINT32_MAX);
+    for (int i = 0; i < now.n_parts; ++i) parts[i].sequence->prepare(parts[i].rows);
     for (int i = 0; i < now.n_parts; ++i) {
         const auto& [sequence, row0, rows, start] = parts[i];
         for (int r = 0; r < rows; ++r) positions[row0 + r] = start + r;
@@ -142,7 +144,7 @@ int vt_engine_new(const vt_plan* plan, const char* simd, int32_t threads, const 
 void vt_engine_free(vt_engine* engine) { delete engine; }
 
 int64_t vt_engine_bytes(const vt_engine* engine) {
-    return engine->arena.bytes() + engine->shared.bytes() + engine->local.bytes();
+    return engine->arena.bytes() + engine->shared.bytes() + engine->local.bytes() + engine->pool->spare();
 }
 
 int vt_sequence_new(vt_engine* engine, int64_t capacity, int64_t slack, int32_t dtype, vt_sequence** out, char* error,

@@ -2,7 +2,6 @@
 #pragma once
 
 #include <cstdint>
-#include <cstring>
 #include <memory>
 #include <new>
 
@@ -23,11 +22,6 @@ class Block {
     Block() = default;
     explicit Block(int64_t bytes) : memory_(static_cast<uint8_t*>(vt_alloc(bytes)), {bytes}) {
         if (!memory_) throw std::bad_alloc();
-    }
-    Block copy() const {
-        Block made(bytes());
-        std::memcpy(made.data(), data(), bytes());
-        return made;
     }
     uint8_t* data() const { return memory_.get(); }
     int64_t bytes() const { return memory_.get_deleter().bytes; }

@@ -92,17 +92,17 @@ VT_API int vt_read(const void* memory, int64_t bytes, const char* simd, int32_t 
 VT_API int vt_engine_new(const vt_plan* plan, const char* simd, int32_t threads, const int32_t* cpus, vt_engine** out,
                          char* error, int64_t error_size);
 VT_API void vt_engine_free(vt_engine* engine);
-VT_API int64_t vt_engine_bytes(const vt_engine* engine); /* arena and scratch */
+VT_API int64_t vt_engine_bytes(const vt_engine* engine); /* arena, scratch, and pages that no sequence holds */
 
 /* An empty sequence of up to `capacity` tokens; windowed states keep `slack` tokens more, so that rewind reaches them.
  * A sequence belongs to its engine and must be freed before it. */
 VT_API int vt_sequence_new(vt_engine* engine, int64_t capacity, int64_t slack, int32_t dtype, vt_sequence** out,
                            char* error, int64_t error_size);
-/* Another sequence of the same engine with the same tokens. */
+/* Another sequence of the same engine with the same tokens. What both have is there once, until one writes to it. */
 VT_API int vt_sequence_fork(const vt_sequence* sequence, vt_sequence** out, char* error, int64_t error_size);
 VT_API void vt_sequence_free(vt_sequence* sequence);
 /* Numbers of a sequence; −1 while its engine is in use by another thread. */
-VT_API int64_t vt_sequence_bytes(const vt_sequence* sequence);
+VT_API int64_t vt_sequence_bytes(const vt_sequence* sequence); /* without what another sequence counts already */
 VT_API int64_t vt_sequence_length(const vt_sequence* sequence);
 /* Whether an interruption has left what is recurrent between two tokens: then it can only be rewound. */
 VT_API int64_t vt_sequence_torn(const vt_sequence* sequence);

@@ -10,6 +10,7 @@
 //       rows │ weights  │ = softmax of   │ queries  │ × keysᵀ           values +=   │   sum    │ += weights × values
 //            └──────────┘                └──────────┘                               └──────────┘
 //
+// Tiles begin at multiples of 64 (the first, of a window, later), so a row's sums are the same in whatever item it is.
 // Threads share all tiles of all items evenly. Where an item falls to several of them, each has the result of its part, and
 // who had the first tile adds them up. A row of a result, relative to the highest score that it has met:
 //
@@ -119,7 +120,7 @@ struct Attention {
             const int count = between(selection[0], 0, s.width(o.selection) - 1);
             if (count <= position - o.first) chosen = selection + 1, begin = 0, keys = count;  // fewer than there are
         }
-        const int64_t tiles = keys > TILE ? ceil_div(keys, TILE) : 1;
+        const int64_t tiles = keys > 0 ? ceil_div(begin + keys, TILE) - begin / TILE : 1;
         const int rows = tokens * shape.group;
         return {part.sequence, row, head, rows, position, chosen, begin, keys, tiles, rows + 4, before};
     }
@@ -161,7 +162,8 @@ struct Attention {
         const bool fast = FAST_HALVES || item.rows <= MOST_ROWS;
         const bool as_is = !item.chosen && (store == Store::f32 || (store == Store::f16 && fast && !state.shared));
         const bool values_as_is = as_is && state.v_dim && state.v_dim % LANES == 0;
-        const int64_t first = number * TILE, count = between<int64_t>(item.keys - first, 0, TILE);
+        const int64_t before = item.begin % TILE, first = number ? number * TILE - before : 0;  // of the item's keys
+        const int64_t count = between<int64_t>(item.keys - first, 0, number ? TILE : TILE - before);
         Tile tile{item.begin + first, static_cast<int>(count), as_is ? store : Store::f32,
                   values_as_is ? store : Store::f32};
         for (int b = 0; b < TILE / LANES; ++b) {
