@@ -18,8 +18,7 @@ from ..spec import Decoder
 from .codecs import Unpacked, refuse_unknown, settings
 from .defaults import Defaults
 from .gguf import GGUF
-from .gguf_names import tensors as gguf_tensors
-from .matching import LoadPlan, match
+from .matching import LoadPlan, match, match_gguf
 from .safetensors import Safetensors
 from .sources import described, weights
 
@@ -59,14 +58,14 @@ class Checkpoint:
         found = described(path, ignore, name=None if Path(source).exists() else str(source))
         checkpoint = cls(path, found.config, found.spec, Defaults.of(path, found.config))
         if opened:
-            checkpoint.__dict__["tensors"] = gguf_tensors(opened)
+            checkpoint.__dict__["tensors"] = opened
         return checkpoint
 
     @cached_property
     def tensors(self) -> Container:
         """Its tensors by the file's names. Raises InputError where files are missing or damaged."""
         if self.path.is_file():
-            return gguf_tensors(GGUF.open(self.path))
+            return GGUF.open(self.path)
         return Unpacked(Safetensors(self.path), settings(self.config))
 
     @cached_property
@@ -86,4 +85,6 @@ class Checkpoint:
         Raises InputError for a format that cannot be loaded, and where names or shapes do not match.
         """
         refuse_unknown(self.config, self.spec.name)
+        if isinstance(self.tensors, GGUF):
+            return match_gguf(self.spec, self.tensors, ignore, mtp)
         return match(self.spec, self.tensors, self.config, ignore, mtp)

@@ -18,6 +18,7 @@ import numpy as np
 from ..errors import InputError
 from ..spec import BLOCKS
 from .dequantize import DECODERS, dequantize
+from .stored import Stored, element
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -88,6 +89,8 @@ class GGUF:
         InputError: the file is missing, is not GGUF, is damaged, or is of another version or byte order.
     """
 
+    packed: frozenset[str] = frozenset()  # blocks are no scales beside their values
+
     def __init__(self, path: Path, data: NDArray[np.uint8], size: int | None = None) -> None:
         self.path = path
         self._data = data
@@ -131,7 +134,7 @@ class GGUF:
             raise IncompleteError(f"{self.path}: tensor {name!r} lies beyond what was read", info.offset + info.nbytes)
         return self._data[info.offset : info.offset + info.nbytes]
 
-    def packed(self, name: str) -> NDArray[np.uint8]:
+    def rows(self, name: str) -> NDArray[np.uint8]:
         """The bytes of a tensor in rows, (*shape[:-1], bytes of a row) uint8. Blocks never cross rows, so rows can be
         picked and reordered without unpacking them."""
         info = self._info(name)
@@ -144,6 +147,20 @@ class GGUF:
         info = self._info(name)
         self._known(info)
         return dequantize(self.raw(name), info.kind).reshape(info.shape)
+
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Name -> shape of every tensor."""
+        return {name: info.shape for name, info in self.tensors.items()}
+
+    def stored(self, name: str) -> Stored:
+        """A tensor in the blocks that it has on disk, mapped and read-only."""
+        info = self._info(name)
+        self._known(info)
+        return Stored(info.kind, self.rows(name).view(element(info.kind)).reshape(*info.shape[:-1], -1))
+
+    def kind(self, name: str) -> str:
+        """The kind of a tensor, as GGUF calls it."""
+        return self._info(name).kind
 
     def _info(self, name: str) -> TensorInfo:
         if name not in self.tensors:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING, Any
 from ..architectures import family_of
 from ..errors import InputError
 from ..spec import Decoder, Family, Join, Tensors, spelled
+from . import gguf_names
 from .steps import Shape, file_shapes
 
 if TYPE_CHECKING:
+    from .gguf import GGUF
     from .stored import Container
 
 # How files put a text model inside a multimodal one: our name -> theirs.
@@ -38,7 +40,7 @@ def match(
     ignore: Collection[str] = (),
     mtp: bool = False,
 ) -> LoadPlan:
-    """The plan by which the tensors of `container` fill the model of `decoder`.
+    """The plan by which tensors with Hugging Face's names fill the model of `decoder`.
 
     Args:
         config: the config.json beside them: one with a tree has the tree's own names, a wrapper's other parts are no
@@ -52,12 +54,36 @@ def match(
     every = list(canonical(decoder) if "tree" in config else plain(decoder))
     place = _place(every, family, have)
     every = [_as_cut(replace(entry, theirs=tuple(map(place, entry.theirs))), have) for entry in every]
+    _check_tied(decoder, container, place)
+    patterns = [*family.unused, *map(place, family.unused)]
+    if decoder.embedding.tied:
+        patterns.append(place("lm_head.weight"))
+    text = ("language_model.", "model.language_model.", "model.layers.", "lm_head.")
+    beside = {name for name in have if not name.startswith(text)} if "text_config" in config else set()
+    return _planned(decoder, container, every, beside | _like(have, patterns), ignore, mtp)
+
+
+def match_gguf(decoder: Decoder, gguf: GGUF, ignore: Collection[str] = (), mtp: bool = False) -> LoadPlan:
+    """The plan by which the tensors of a GGUF file fill the model of `decoder`; as `match`."""
+    architecture, have = str(gguf.metadata.get("general.architecture")), gguf.shapes()
+    every = gguf_names.entries(architecture, decoder, have)
+    return _planned(decoder, gguf, every, gguf_names.unused(architecture, decoder, have), ignore, mtp)
+
+
+def _planned(
+    decoder: Decoder,
+    container: Container,
+    every: Sequence[Tensors],
+    unused: Collection[str],
+    ignore: Collection[str],
+    mtp: bool,
+) -> LoadPlan:
+    """The plan, if every tensor has its place; those in `unused` need none."""
+    have = container.shapes()
     entries = tuple(entry for entry in every if mtp or not entry.ours[0].startswith("mtp."))
     wanted = {name: shape for entry in entries for name, shape in file_shapes(entry).items()}
     extra = {name for entry in every for name in entry.theirs if name not in wanted} & have.keys()
-    known = _unused(decoder, family, place, "text_config" in config, ignore)
-    extra |= {name for name in have.keys() - wanted.keys() - extra if known(name)}
-    _check_tied(decoder, container, place)
+    extra |= (set(unused) | _like(have, ignore)) - wanted.keys()
     missing, unknown = sorted(wanted.keys() - have.keys()), sorted(have.keys() - wanted.keys() - extra)
     if missing or unknown:
         sides = [_listed(missing, "missing")] * bool(missing) + [_listed(unknown, "unknown")] * bool(unknown)
@@ -66,6 +92,10 @@ def match(
         if have[name] != shape:
             raise InputError(f"{container.path}: {name} has the shape {have[name]}, but {decoder.name} needs {shape}")
     return LoadPlan(entries, tuple(sorted(extra)))
+
+
+def _like(names: Iterable[str], patterns: Collection[str]) -> set[str]:
+    return {name for name in names if any(fnmatchcase(name, pattern) for pattern in patterns)}
 
 
 def _as_cut(entry: Tensors, have: Mapping[str, Shape]) -> Tensors:
@@ -97,19 +127,6 @@ def _place(entries: list[Tensors], family: Family, have: Mapping[str, Shape]) ->
     """How this file places the text model's names."""
     places = (*PLACES, lambda name: name.removeprefix(family.bare))
     return max(places, key=lambda place: sum(place(name) in have for entry in entries for name in entry.theirs))
-
-
-def _unused(
-    decoder: Decoder, family: Family, place: Callable[[str], str], wrapped: bool, ignore: Collection[str]
-) -> Callable[[str], bool]:
-    """Whether a tensor that the model does not need is known for that; those of a wrapper's other parts are."""
-    patterns = [*family.unused, *map(place, family.unused), *ignore]
-    if decoder.embedding.tied:
-        patterns.append(place("lm_head.weight"))
-    text = ("language_model.", "model.language_model.", "model.layers.", "lm_head.")
-    return lambda name: (
-        any(fnmatchcase(name, pattern) for pattern in patterns) or (wrapped and not name.startswith(text))
-    )
 
 
 def _check_tied(decoder: Decoder, container: Container, place: Callable[[str], str]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
-from ..spec import Join, Split, Stack, Step, Tensors, Transpose
+from ..spec import Add, Join, LogDecay, Reorder, Split, Stack, Step, Tensors, Transpose
 from .steps import loaded
 from .stored import PLAIN, Container, Stored
 
@@ -32,18 +32,23 @@ def read(entry: Tensors, container: Container) -> Iterator[tuple[str, int | None
 
 def _may_move(steps: tuple[Step, ...], tensor: Stored) -> bool:
     """Whether the steps keep the elements whole: in blocks, only whole rows may be moved."""
+    if any(isinstance(step, Add | LogDecay) for step in steps):
+        return tensor.kind == "F32"
     return tensor.kind in PLAIN or _moves_rows(steps, tensor.array.ndim)
 
 
 def _moves_rows(steps: tuple[Step, ...], dimensions: int) -> bool:
     last = dimensions - 1
-    return all(isinstance(step, Stack) or (isinstance(step, Split | Join) and step.axis != last) for step in steps)
+    moving = (step for step in steps if not isinstance(step, Stack))
+    return all(isinstance(step, Split | Join | Reorder) and step.axis != last for step in moving)
 
 
 def kind_of(entry: Tensors, container: Container) -> str:
     """The kind that `read` gives for an entry, without reading it; what FP8 is unpacked from counts as FP8."""
     kinds = {container.kind(name) for name in entry.theirs}
     (kind,) = kinds if len(kinds) == 1 else ("F32",)
+    if any(isinstance(step, Add | LogDecay) for step in entry.steps):
+        return "F32"
     steps = entry.steps[1:] if kind == "MXFP4" and entry.steps[:1] == (Transpose(),) else entry.steps
     dimensions = len(entry.shapes[0])
     return kind if kind in PLAIN or kind.startswith("F8") or _moves_rows(steps, dimensions) else "F32"

@@ -199,6 +199,6 @@ def is_path(name: str) -> bool:
 def gguf_config(path: Path, ignore: Collection[str] = ()) -> dict[str, Any]:
     """The config.json that a GGUF file's metadata amount to."""
     from .gguf import GGUF  # with numpy, which `vitruvius cost deepseek-v3` can do without
-    from .gguf_names import config
+    from .gguf_config import config
 
     return config(GGUF.open(path), ignore)

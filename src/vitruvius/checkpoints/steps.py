@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
-from ..spec import Join, Reshape, Split, Stack, Step, Tensors, Transpose
+from ..spec import Add, Join, LogDecay, Reorder, Reshape, Split, Stack, Step, Tensors, Transpose
 
 Shape = tuple[int, ...]
 
@@ -19,8 +20,11 @@ def _shapes_saved(step: Step, shapes: list[Shape]) -> list[Shape]:
     match step:
         case Stack():
             return [shapes[0][1:]] * shapes[0][0]
-        case Transpose():
-            return [(*shape[:-2], shape[-1], shape[-2]) for shape in shapes]
+        case Transpose(only=only):
+            turned = [(*shape[:-2], shape[-1], shape[-2]) for shape in shapes]
+            return [new if only in (None, i) else old for i, (new, old) in enumerate(zip(turned, shapes, strict=True))]
+        case Reorder() | Add() | LogDecay():
+            return shapes
         case Reshape(theirs=theirs):
             return [theirs] * len(shapes)
         case Split(axis=axis):
@@ -40,10 +44,16 @@ def loaded(entry: Tensors, arrays: list[Any]) -> Iterator[tuple[str, Any]]:
         match step:
             case Stack():
                 arrays = [_library(arrays[0]).stack(arrays)]
-            case Transpose():
-                arrays = [array.swapaxes(-1, -2) for array in arrays]
+            case Transpose(only=only):
+                arrays = _each(only, arrays, lambda array: array.swapaxes(-1, -2))
             case Reshape():
                 arrays = [array.reshape(shape) for array, shape in zip(arrays, shapes, strict=True)]
+            case Reorder(rows=rows, columns=columns, only=only):
+                arrays = _each(only, arrays, partial(_reordered, step=step, rows=rows, columns=columns))
+            case Add(value=value):
+                arrays = [array + value for array in arrays]
+            case LogDecay():
+                arrays = [_library(array).log(-array) for array in arrays]
             case Split(axis=axis, groups=groups):
                 arrays = _cut(arrays[0], axis, groups, [shape[axis] for shape in shapes])
             case Join(axis=axis):
@@ -58,10 +68,16 @@ def saved(entry: Tensors, arrays: list[Any]) -> Iterator[tuple[str, Any]]:
         match step:
             case Stack():
                 arrays = list(arrays[0])
-            case Transpose():
-                arrays = [array.swapaxes(-1, -2) for array in arrays]
+            case Transpose(only=only):
+                arrays = _each(only, arrays, lambda array: array.swapaxes(-1, -2))
             case Reshape():
                 arrays = [array.reshape(shape) for array, shape in zip(arrays, shapes, strict=True)]
+            case Reorder(rows=rows, columns=columns, only=only):
+                arrays = _each(only, arrays, partial(_reordered, step=step, rows=columns, columns=rows))
+            case Add(value=value):
+                arrays = [array - value for array in arrays]
+            case LogDecay():
+                arrays = [-_library(array).exp(array) for array in arrays]
             case Split(axis=axis, groups=groups):
                 arrays = [_interleave(arrays, axis, groups)]
             case Join(axis=axis, sizes=sizes):
@@ -75,6 +91,17 @@ def _stages(entry: Tensors) -> list[list[Shape]]:
     for step in reversed(entry.steps):
         stages.insert(0, _shapes_saved(step, stages[0]))
     return stages
+
+
+def _each(only: int | None, arrays: list[Any], change: Callable[[Any], Any]) -> list[Any]:
+    return [change(array) if only in (None, i) else array for i, array in enumerate(arrays)]
+
+
+def _reordered(array: Any, step: Reorder, rows: int, columns: int) -> Any:
+    """`array` with what stands in rows along the step's axis put in columns."""
+    shape, axis = tuple(array.shape), step.axis
+    wide = array.reshape(*shape[:axis], step.groups, rows, columns, step.unit, *shape[axis + 1 :])
+    return wide.swapaxes(axis + 1, axis + 2).reshape(shape)
 
 
 def _cut(array: Any, axis: int, groups: int, sizes: list[int]) -> list[Any]:

@@ -17,8 +17,8 @@ from typing import Any
 from .. import catalog
 from ..architectures import UnreadKeysError, read
 from ..checkpoints.gguf import GGUF, MAGIC
-from ..checkpoints.gguf_names import config as gguf_config
-from ..checkpoints.gguf_names import names as gguf_tensor_names
+from ..checkpoints.gguf_config import config as gguf_config
+from ..checkpoints.matching import match_gguf
 from ..errors import InputError, UnknownKeysError
 from ..spec import Decoder
 from .data import page
@@ -162,16 +162,15 @@ def _gguf(body: bytes, name: str, size: int, ignore: Collection[str]) -> dict[st
         del gguf.tensors[ROPE_TABLE]
         undetermined.append(f"the scaling of RoPE: its table {ROPE_TABLE} lies beyond what is read of the file")
     config = gguf_config(gguf, ignore)
-    gguf_tensor_names(gguf)
     kinds: dict[str, list[int]] = {}
     for info in gguf.tensors.values():
         found = kinds.setdefault(info.kind, [0, 0, 0])
         for i, more in enumerate((1, prod(info.shape), info.nbytes)):
             found[i] += more
     weights = {kind: dict(zip(("tensors", "elements", "bytes"), found, strict=True)) for kind, found in kinds.items()}
-    return (
-        page(_read(config, name, ()), config=config) | _told(name, sorted(ignore), undetermined) | {"weights": weights}
-    )
+    arch = _read(config, name, ())
+    match_gguf(arch, gguf, ignore)
+    return page(arch, config=config) | _told(name, sorted(ignore), undetermined) | {"weights": weights}
 
 
 def _safetensors(body: bytes, name: str, size: int) -> dict[str, Any]:

@@ -63,8 +63,11 @@ from .feedforward import (
 from .indexer import Indexer, LayerIndexer
 from .matformer import nested
 from .names import (
+    Add,
     Irregular,
     Join,
+    LogDecay,
+    Reorder,
     Reshape,
     Split,
     Stack,

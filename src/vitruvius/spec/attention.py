@@ -132,6 +132,7 @@ class QKNorm(Spec):
     when: Literal["before_rope", "after_rope"] = "before_rope"
 
     spelling: ClassVar[Mapping[str, str]] = {"norm": ""}
+    gguf_spelling: ClassVar[Mapping[str, str]] = {"norm": ""}
 
     def parts(self, width: int) -> dict[str, Part]:
         return slots(width, norm=self.norm)
@@ -159,6 +160,7 @@ class KeyValue(Spec):
 
     spelling: ClassVar[Mapping[str, str]] = {"k": "k_proj", "v": "v_proj"}
     quantized: ClassVar[Mapping[str, str | None]] = {"k": "k", "v": "v"}
+    gguf_spelling: ClassVar[Mapping[str, str]] = {"k": "attn_k", "v": "attn_v", "k_norm": "attn_k_norm"}
 
     def parts(self, width: int) -> dict[str, Part]:
         parts = {}
@@ -186,6 +188,7 @@ class UnifiedKeyValue(Spec):
 
     spelling: ClassVar[Mapping[str, str]] = {"k": "k_proj", "norm": "k_norm"}
     quantized: ClassVar[Mapping[str, str | None]] = {"k": "k"}
+    gguf_spelling: ClassVar[Mapping[str, str]] = {"k": "attn_k", "norm": "attn_k_norm"}
 
     @property
     def v_dim(self) -> int:
@@ -248,6 +251,14 @@ class Attention(Spec):
         "softmax": "",
     }
     quantized: ClassVar[Mapping[str, str | None]] = {"q": "q", "o": "o"}
+    gguf_spelling: ClassVar[Mapping[str, str]] = {
+        "q": "attn_q",
+        "kv": "",
+        "o": "attn_output",
+        "gate": "attn_gate",
+        "q_norm": "attn_q_norm",
+        "softmax.sinks": "attn_sinks.weight",
+    }
 
     def check(self) -> None:
         if self.heads % self.kv.heads:
@@ -373,6 +384,18 @@ class LatentAttention(Spec):
         "softmax": "",
     }
     quantized: ClassVar[Mapping[str, str | None]] = {"kv_b": "kv_b", "o": "o"}
+    gguf_spelling: ClassVar[Mapping[str, str]] = {
+        "q": "attn_q",
+        "q_a": "attn_q_a",
+        "q_norm": "attn_q_a_norm",
+        "q_b": "attn_q_b",
+        "kv_a": "attn_kv_a_mqa",
+        "kv_norm": "attn_kv_a_norm",
+        "kv_b": "attn_kv_b",
+        "o": "attn_output",
+        "mask": "indexer",
+        "softmax": "",
+    }
 
     def check(self) -> None:
         if self.positions and self.positions.dim != self.rope_dim:

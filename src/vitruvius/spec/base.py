@@ -243,6 +243,7 @@ class Spec:
     unpacked: ClassVar[bool] = False  # whether packed formats leave its own matrices alone
     quantized: ClassVar[Mapping[str, str | None]] = {}  # own matrix -> what llama.cpp's rules call it; None: float32
     rerun: ClassVar[bool] = False  # whether activation checkpointing keeps its input and runs it again as a whole
+    gguf_spelling: ClassVar[Mapping[str, str]] = {}  # the same in GGUF (ggml-org/llama.cpp, gguf-py/gguf/constants.py)
 
     def parts(self, width: int) -> dict[str, Part]:
         """slot -> child."""

@@ -78,6 +78,15 @@ class Layer(Spec):
         "mlp.body": "mlp",
         "mlp.post": "post_feedforward_layernorm",
     }
+    gguf_spelling: ClassVar[Mapping[str, str]] = {
+        "mixer.pre": "attn_norm",
+        "mixer.body": "",
+        "mixer.post": "post_attention_norm",
+        "mlp.pre": "ffn_norm",
+        "mlp.body": "",
+        "mlp.post": "post_ffw_norm",
+        "around": "",
+    }
 
     def parts(self, width: int) -> dict[str, Part]:
         return slots(width, **{branch.name: branch for branch in self.branches}, around=self.around)
@@ -202,6 +211,14 @@ class Decoder(Spec):
         "final_norm": "model.norm",
         "head": "lm_head",
         "ends": "model",
+    }
+    gguf_spelling: ClassVar[Mapping[str, str]] = {
+        "embedding": "token_embd",
+        "positions": "position_embd",
+        "layers": "blk",
+        "final_norm": "output_norm",
+        "head": "output",
+        "ends": "",
     }
 
     def check(self) -> None:

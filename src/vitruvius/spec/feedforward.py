@@ -23,6 +23,7 @@ class MLP(Spec):
     part: ClassVar[str] = "feed-forward"
     spelling: ClassVar[Mapping[str, str]] = {"up": "up_proj", "down": "down_proj"}
     quantized: ClassVar[Mapping[str, str | None]] = {"up": "up", "down": "down"}
+    gguf_spelling: ClassVar[Mapping[str, str]] = {"up": "ffn_up", "down": "ffn_down"}
 
     def weights(self, width: int) -> dict[str, Weight]:
         stream, hidden = width_axis(width), (Axis("hidden", self.dim, cut="hidden"),)
@@ -68,6 +69,7 @@ class GatedMLP(Spec):
     part: ClassVar[str] = "feed-forward"
     spelling: ClassVar[Mapping[str, str]] = {"gate": "gate_proj", "up": "up_proj", "down": "down_proj"}
     quantized: ClassVar[Mapping[str, str | None]] = {"gate": "gate", "up": "up", "down": "down"}
+    gguf_spelling: ClassVar[Mapping[str, str]] = {"gate": "ffn_gate", "up": "ffn_up", "down": "ffn_down"}
 
     def weights(self, width: int) -> dict[str, Weight]:
         stream, hidden = width_axis(width), (Axis("hidden", self.dim, cut="hidden"),)
@@ -85,6 +87,11 @@ class ScalarGated(Spec):
     body: MLP | GatedMLP
 
     spelling: ClassVar[Mapping[str, str]] = {"body": ""}
+    gguf_spelling: ClassVar[Mapping[str, str]] = {
+        "body.gate": "ffn_gate_shexp",
+        "body.up": "ffn_up_shexp",
+        "body.down": "ffn_down_shexp",
+    }
 
     def parts(self, width: int) -> dict[str, Part]:
         return slots(width, body=self.body)
@@ -193,6 +200,19 @@ class MoE(Spec):
     part: ClassVar[str] = "experts"
     headings: ClassVar[Mapping[str, str]] = {"experts": "experts", "shared": "shared experts"}
     spelling: ClassVar[Mapping[str, str]] = {"router": "gate", "experts": "experts.{}", "shared": "shared_experts"}
+    gguf_spelling: ClassVar[Mapping[str, str]] = {
+        "router.weight": "ffn_gate_inp.weight",
+        "router.bias": "ffn_gate_inp.bias",
+        "router.selection_bias": "exp_probs_b.bias",
+        "experts.gate": "ffn_gate_exps",
+        "experts.up": "ffn_up_exps",
+        "experts.down": "ffn_down_exps",
+        "latent_down": "ffn_latent_down",
+        "latent_up": "ffn_latent_up",
+        "shared.gate": "ffn_gate_shexp",
+        "shared.up": "ffn_up_shexp",
+        "shared.down": "ffn_down_shexp",
+    }
 
     def parts(self, width: int) -> dict[str, Part]:
         router, inner = self.router, self.latent or width

@@ -29,6 +29,12 @@ class Indexer(Spec):
     part: ClassVar[str] = "indexer"
     window: ClassVar[int | None] = None
     spelling: ClassVar[Mapping[str, str]] = {"q": "wq_b", "k": "wk", "norm": "k_norm", "head_weights": "weights_proj"}
+    gguf_spelling: ClassVar[Mapping[str, str]] = {
+        "q": "attn_q_b",
+        "k": "attn_k",
+        "norm": "k_norm",
+        "head_weights": "proj",
+    }
 
     def parts(self, width: int) -> dict[str, Part]:
         return slots(self.dim, norm=self.norm)

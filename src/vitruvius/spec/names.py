@@ -16,7 +16,10 @@ from .decoder import Decoder
 
 @dataclass(frozen=True)
 class Transpose:
-    """The file stores (…, in, out) where a linear layer has (…, out, in)."""
+    """The file stores (…, in, out) where a linear layer has (…, out, in); of several tensors only the one at `only`, if
+    given."""
+
+    only: int | None = None
 
 
 @dataclass(frozen=True)
@@ -51,8 +54,33 @@ class Stack:
     """The file has one tensor for each copy (expert); ours are stacked along a new leading axis."""
 
 
+@dataclass(frozen=True)
+class Reorder:
+    """Along `axis` the file has `groups` × `rows` × `columns` × `unit` channels, and ours `groups` × `columns` ×
+    `rows` × `unit`. Of several tensors only the one at `only`, if given."""
+
+    groups: int
+    rows: int
+    columns: int
+    unit: int = 1
+    axis: int = 0
+    only: int | None = None
+
+
+@dataclass(frozen=True)
+class Add:
+    """The file's numbers lack `value`."""
+
+    value: float
+
+
+@dataclass(frozen=True)
+class LogDecay:
+    """The file has −exp(x) where ours is x."""
+
+
 Shape = tuple[int, ...]
-Step = Transpose | Split | Join | Reshape | Stack
+Step = Transpose | Split | Join | Reshape | Stack | Reorder | Add | LogDecay
 
 
 @dataclass(frozen=True)
@@ -101,14 +129,14 @@ def fill(pattern: str, path: str, template: str) -> str | None:
     return template
 
 
-def spelled(decoder: Decoder, irregular: Sequence[Irregular]) -> list[Tensors]:
-    """Every tensor of the model with its name in the file. Names of the model are complete: each weight is in one
-    entry."""
+def spelled(decoder: Decoder, irregular: Sequence[Irregular], gguf: bool = False) -> list[Tensors]:
+    """Every tensor of the model with its name in the file, in Hugging Face's spelling or GGUF's. Names of the model are
+    complete: each weight is in one entry."""
     plain, fused = _sorted(irregular)
     entries: list[Tensors] = []
     waiting: dict[tuple[str, ...], dict[str, tuple[str, Shape]]] = {}  # the file's names -> pattern -> what has come
     modules: dict[str, str] = {}
-    for ours, name, shape in _spell(decoder, decoder.width, "", "", {}, plain, modules):
+    for ours, name, shape in _spell(decoder, decoder.width, "", "", {}, plain, modules, gguf=gguf):
         theirs = f"{modules['embedding']}.weight" if ours == "head.weight" and decoder.embedding.tied else name
         found = next(((line, p, names) for line, p in fused if (names := line.filled(p, ours))), None)
         if found is None:
@@ -158,12 +186,13 @@ def _spell(
     plain: Sequence[Irregular],
     modules: dict[str, str],
     copies: tuple[int, ...] = (),
+    gguf: bool = False,
 ) -> Iterator[tuple[str, str, tuple[int, ...]]]:
     """(our name, their name, shape) of every weight below `spec`, which the file calls `theirs`.
 
     `inherited` are spellings that the parts above gave to slots below ("mixer.pre" by the layer).
     """
-    spelling = {**spec.spelling, **inherited}
+    spelling = {**(spec.gguf_spelling if gguf else spec.spelling), **inherited}
 
     def name(slot: str) -> tuple[str, str]:
         path = _join(ours, slot)
@@ -185,7 +214,7 @@ def _spell(
         modules[path] = filled
         below = {key[len(slot) + 1 :]: word for key, word in spelling.items() if key.startswith(f"{slot}.")}
         stacked = copies if part.copies is None else (*copies, part.copies.size)
-        yield from _spell(part.spec, part.width, path, filled, below, plain, modules, stacked)
+        yield from _spell(part.spec, part.width, path, filled, below, plain, modules, stacked, gguf)
 
 
 def _join(*names: str) -> str:

@@ -102,6 +102,17 @@ class GatedDeltaNet(Spec):
         "conv_bias": "conv1d.bias",
         "o": "out_proj",
     }
+    gguf_spelling: ClassVar[Mapping[str, str]] = {
+        "conv": "ssm_conv1d.weight",
+        "conv_bias": "ssm_conv1d.bias",
+        "gate": "attn_gate",
+        "beta": "ssm_beta",
+        "decay": "ssm_alpha",
+        "A_log": "ssm_a",
+        "dt_bias": "ssm_dt.bias",
+        "norm": "ssm_norm",
+        "o": "ssm_out",
+    }
 
     def check(self) -> None:
         if self.v_heads % self.k_heads:
@@ -174,6 +185,20 @@ class KimiDelta(Spec):
         "norm": "o_norm",
         "o": "o_proj",
     }
+    gguf_spelling: ClassVar[Mapping[str, str]] = {
+        "q": "attn_q",
+        "k": "attn_k",
+        "v": "attn_v",
+        "decay_a": "ssm_f_a",
+        "decay_b": "ssm_f_b",
+        "beta": "ssm_beta",
+        "gate_a": "ssm_g_a",
+        "gate_b": "ssm_g_b",
+        "A_log": "ssm_a",
+        "dt_bias": "ssm_dt.bias",
+        "norm": "ssm_norm",
+        "o": "attn_output",
+    }
 
     @property
     def channels(self) -> Dimension:
@@ -239,6 +264,16 @@ class Mamba2(Spec):
     part: ClassVar[str] = "recurrence"
     mixes: ClassVar[bool] = True
     spelling: ClassVar[Mapping[str, str]] = {"conv": "conv1d.weight", "conv_bias": "conv1d.bias"}
+    gguf_spelling: ClassVar[Mapping[str, str]] = {
+        "in_proj": "ssm_in",
+        "conv": "ssm_conv1d.weight",
+        "conv_bias": "ssm_conv1d.bias",
+        "A_log": "ssm_a",
+        "dt_bias": "ssm_dt.bias",
+        "norm": "ssm_norm",
+        "D": "ssm_d",
+        "out_proj": "ssm_out",
+    }
 
     def check(self) -> None:
         if self.heads % self.groups:
@@ -289,6 +324,12 @@ class ShortConv(Spec):
     part: ClassVar[str] = "recurrence"
     mixes: ClassVar[bool] = True
     spelling: ClassVar[Mapping[str, str]] = {"conv": "conv.weight", "conv_bias": "conv.bias"}
+    gguf_spelling: ClassVar[Mapping[str, str]] = {
+        "in_proj": "shortconv.in_proj",
+        "conv": "shortconv.conv.weight",
+        "conv_bias": "shortconv.conv.bias",
+        "out_proj": "shortconv.out_proj",
+    }
 
     @property
     def channels(self) -> Dimension:

@@ -70,6 +70,7 @@ class PerLayerInput(Spec):
         "projection": "per_layer_projection",
         "norm": "post_per_layer_input_norm",
     }
+    gguf_spelling: ClassVar[Mapping[str, str]] = {"gate": "inp_gate", "projection": "proj", "norm": "post_norm"}
 
     def parts(self, width: int) -> dict[str, Part]:
         return slots(width, norm=self.norm)
@@ -93,6 +94,7 @@ class Laurel(Spec):
         "right": "linear_right",
         "norm": "post_laurel_norm",
     }
+    gguf_spelling: ClassVar[Mapping[str, str]] = {"left": "laurel_l", "right": "laurel_r", "norm": "laurel_post_norm"}
 
     def parts(self, width: int) -> dict[str, Part]:
         return slots(width, norm=self.norm)
@@ -128,6 +130,14 @@ class AltUp(Spec):
         "predict": "prediction_coefs",
         "correct": "correction_coefs",
         "scale": "correct_output_scale",
+    }
+    gguf_spelling: ClassVar[Mapping[str, str]] = {
+        "norm": "altup_router_norm",
+        "router": "altup_router",
+        "predict": "altup_predict_coef",
+        "correct": "altup_correct_coef",
+        "scale": "altup_correct_scale.weight",
+        "inject": "",
     }
 
     def check(self) -> None:
@@ -166,6 +176,7 @@ class LayerScalar(Spec):
     """The whole stream times one stored number, at the end of the layer (Gemma 4, which does not count it)."""
 
     spelling: ClassVar[Mapping[str, str]] = {"scalar": "layer_scalar"}
+    gguf_spelling: ClassVar[Mapping[str, str]] = {"scalar": "layer_output_scale.weight"}
 
     def weights(self, width: int) -> dict[str, Weight]:
         return {"scalar": Weight(((Axis("scalar", 1, cut="replicated"),),), role="constant", initial=1.0)}
