@@ -198,6 +198,37 @@ def test_right_imports_are_not_found() -> None:
     assert against_arrows(file) + foreign(file) + both_engines(file) + siblings(file) == []
 
 
+def circles(files: list[File]) -> list[list[str]]:
+    """Modules that import each other in a circle, when they are loaded or inside a function."""
+    names = {".".join([*file.package, *Path(file.path).stem.replace("__init__", "").split()]): file for file in files}
+
+    def module(name: str) -> str:
+        while name not in names and "." in name:
+            name = name.rpartition(".")[0]
+        return name
+
+    arrows = {
+        name: {module(each.name) for each in imports(file) if each.when != "checking"} & names.keys() - {name}
+        for name, file in names.items()
+    }
+    while free := {name for name, others in arrows.items() if not others & arrows.keys()}:
+        arrows = {name: others for name, others in arrows.items() if name not in free}
+    while free := arrows.keys() - set().union(*arrows.values()):  # what imports a circle without being part of one
+        arrows = {name: others for name, others in arrows.items() if name not in free}
+    return [sorted(arrows)] * bool(arrows)
+
+
+def test_no_modules_import_each_other_in_a_circle() -> None:
+    assert circles([file for file in FILES if file.unit]) == []
+
+
+def test_a_circle_is_found() -> None:
+    a, b = File("nn/a.py", "from .b import f"), File("nn/b.py", "def f():\n    from .a import g")
+    outside = [File("nn/c.py", "from .a import x"), File("nn/d.py", "")]
+    assert circles([a, b, *outside]) == [["vitruvius.nn.a", "vitruvius.nn.b"]]
+    assert circles([a, File("nn/b.py", "if TYPE_CHECKING:\n    from .a import g"), *outside]) == []
+
+
 def run(code: str) -> str:
     return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip()
 
