@@ -13,6 +13,7 @@ import numpy as np
 
 from ..errors import InputError
 from ..spec import BLOCKS
+from . import dequantize_lattice as lattice
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -181,9 +182,8 @@ def _q6_k(blocks: Bytes, out: Floats) -> None:
     grouped *= (_half(blocks, 208) * blocks[:, 192:208].view(np.int8))[:, :, None]
 
 
-# The values that four bits stand for: IQ4's uneven steps, and twice those of the 4-bit float E2M1.
+# The values that four bits stand for in IQ4.
 IQ4 = np.array([-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113], dtype=np.float32)
-E2M1 = np.array([0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12], dtype=np.float32)
 
 
 def _iq4_nl(blocks: Bytes, out: Floats) -> None:
@@ -206,7 +206,7 @@ def _mxfp4(blocks: Bytes, out: Floats) -> None:
     # Half of 2^(e − 127), because E2M1 is doubled; for e < 2 that is a subnormal number, whose bits are written out.
     exponent = blocks[:, :1].astype(np.uint32)
     bits = np.where(exponent < 2, np.uint32(0x00200000) << np.minimum(exponent, 1), (exponent - 1) << 23)
-    out[:] = E2M1[_nibbles(blocks[:, 1:]).reshape(-1, 32)]
+    out[:] = lattice.E2M1[_nibbles(blocks[:, 1:]).reshape(-1, 32)]
     out *= bits.astype(np.uint32).view(np.float32)
 
 
@@ -228,4 +228,5 @@ DECODERS: dict[str, Callable[[Bytes, Floats], None]] = {
     "IQ4_NL": _iq4_nl,
     "IQ4_XS": _iq4_xs,
     "MXFP4": _mxfp4,
+    **lattice.DECODERS,
 }
