@@ -173,12 +173,12 @@ def test_every_number_type(tmp_path: Path) -> None:
 
 
 def test_unknown_kinds_are_refused_only_when_read(tmp_path: Path) -> None:
-    row = np.zeros((2, 66), dtype=np.uint8)
-    path = write(tmp_path / "a.gguf", "test", {}, {"grid": (Kind.IQ2_XXS, row), "w": np.ones(3)})
+    row = np.zeros((2, 292), dtype=np.uint8)
+    path = write(tmp_path / "a.gguf", "test", {}, {"grid": (Kind.Q8_K, row), "w": np.ones(3)})
     opened = GGUF.open(path)
-    assert opened.tensors["grid"].kind == "IQ2_XXS"
-    assert opened.raw("grid").size == 132
-    with pytest.raises(InputError, match=r"'grid' is IQ2_XXS, which is not supported"):
+    assert opened.tensors["grid"].kind == "Q8_K"
+    assert opened.raw("grid").size == 584
+    with pytest.raises(InputError, match=r"'grid' is Q8_K, which is not supported"):
         opened.array("grid")
     data = bytearray(path.read_bytes())
     at = data.index(b"grid") + 4 + 4 + 16
