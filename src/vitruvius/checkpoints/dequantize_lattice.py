@@ -58,7 +58,7 @@ def nibbles(packed: Bytes) -> Bytes:
 def high_bits(packed: Bytes, shifts: range) -> NDArray[np.uint16]:
     """(blocks, n) -> (blocks, n · shifts): each byte shifted, as the upper half of a 16-bit index."""
     apart = packed[..., None].astype(np.uint16) >> np.arange(shifts.start, shifts.stop, shifts.step, dtype=np.uint16)
-    return (apart << 8).reshape(len(packed), -1)
+    return np.left_shift(apart, np.uint16(8)).reshape(len(packed), -1)
 
 
 def _write(out: Floats, scale: Floats, points: Floats) -> None:
