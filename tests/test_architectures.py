@@ -37,7 +37,7 @@ from vitruvius.nn.attention import Indexer as IndexerModule
 from vitruvius.nn.feedforward import Router
 from vitruvius.nn.model import assign, skeleton, weights_of
 from vitruvius.nn.ops import naive
-from vitruvius.nn.state import State
+from vitruvius.nn.state import Batch
 from vitruvius.spec import (
     Attention,
     Chunk,
@@ -189,7 +189,7 @@ def test_the_tiny_model_has_the_names_and_shapes_of_its_spec(case: str) -> None:
 # ------------------------------------------------------------------ 3. bytes of the state
 
 
-def held(state: State) -> int:
+def held(state: Batch) -> int:
     return sum(tensor.untyped_storage().nbytes() for tensor in state.tensors)
 
 
@@ -411,7 +411,9 @@ def test_any_chunking_with_any_rewinding_equals_one_forward(case: str, seed: int
         # A window keeps itself and the slack, and of the window one place is the next query's own; a recurrence keeps
         # what it was when a snapshot was taken.
         kept = [
-            n for n in range(min(at, max(0, farthest - slack - 1)), at + 1) if not state.fixed or n in (*snapshots, at)
+            n
+            for n in range(min(at, max(0, farthest - slack - 1)), at + 1)
+            if not state.recurrent or n in (*snapshots, at)
         ]
         near = choose.choice(kept)
         assert state.reach(near) == near

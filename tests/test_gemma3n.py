@@ -249,7 +249,7 @@ def test_sharing_needs_a_layer_of_the_same_kind_before() -> None:
 
 def test_layers_that_share_hold_no_state() -> None:
     model = vt.build(cases.TEXT["gemma3n"])
-    held = sorted(model.new_state(1, 20).tokens)
+    held = sorted(model.sequence(20).store.parts)
     assert held == [f"layers.{i}.mixer.body.attention.body" for i in range(4)]
 
 
@@ -286,7 +286,7 @@ def test_where_keys_are_made_of_values_only_the_values_are_kept() -> None:
     assert all(part.state().keys() == {"v"} for part in full)
     assert cost(arch, dtype="bf16").state.bytes_per_token == 2 * 107_520
     model = vt.build(cases.TEXT["gemma4_experts"])
-    assert [list(part.tensors) for part in model.new_state(1, 9).tokens.values()] == [["k", "v"], ["k", "v"], ["v"]] * 2
+    assert [list(part) for part in model.sequence(9).store.parts.values()] == [["k", "v"], ["k", "v"], ["v"]] * 2
 
 
 @pytest.mark.parametrize(

@@ -31,6 +31,7 @@ from vitruvius.errors import InputError
 from vitruvius.inference import generation, torch_runner, verify
 from vitruvius.inference.sampling import Sampler, penalize
 from vitruvius.inference.streaming import StopStrings, Timing
+from vitruvius.nn.call import Needs
 from vitruvius.spec import RMSNorm, Window
 
 LOGITS = np.random.default_rng(0).normal(size=(20, 300)).astype(np.float32) * 3
@@ -212,11 +213,11 @@ def test_batches_of_different_lengths_in_any_chunks(model: Any, chunk: int, monk
 
 def test_prefill_goes_in_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     model, sizes = model_of("gemma3"), []
-    hidden = model.hidden
-    monkeypatch.setattr(model, "hidden", lambda ids, *rest: sizes.append(ids.shape[1]) or hidden(ids, *rest))
+    step = model.step
+    monkeypatch.setattr(model, "step", lambda entries: sizes.append(len(entries[0][1])) or step(entries))
     monkeypatch.setattr(torch_runner, "CHUNK", 5)
     vt.generate(model, PROMPTS[:1], max_new_tokens=3)
-    assert sizes == [4, 4, 5, 1, 1]
+    assert sizes == [5, 5, 3, 1, 1]
 
 
 def test_a_row_stops_at_eos_and_is_filled_with_it(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -343,7 +344,7 @@ def test_a_session_reads_only_what_is_new(name: str, monkeypatch: pytest.MonkeyP
     assert third.timing.reused == len(longer)
     assert fed.counts == [3, 1, 1, 1]
     fed.counts.clear()
-    recurrent = bool(model.new_state().fixed)  # which can only go back to the end of a prompt
+    recurrent = model.new_state().recurrent  # which can only go back to the end of a prompt
     other = [*longer[:15], 30, 31]  # an earlier turn was changed
     assert list(session.stream(other, 3)) == greedy(model, other, 3)
     assert fed.counts == [17 if recurrent else 2, 1, 1]
@@ -541,6 +542,7 @@ def test_a_wrong_window_shows_between_the_values_and_the_output(tmp_path: Path) 
     for layer in model.layers:
         attention = layer.get_submodule("mixer.body")
         attention.spec = replace(attention.spec, mask=Window(size=9))
+    model.needs = Needs.of(attention.spec, attention.width)
     found = verify.first_difference(model, tmp_path, made.input_ids)
     assert found is not None
     assert (found.module, found.token) == ("layers.0.mixer.body.o", 8), "where the window of 8 first hides a token"

@@ -21,14 +21,14 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 import vitruvius as vt
 from vitruvius import spec
-from vitruvius.nn.call import Call, new_positions
+from vitruvius.nn.call import Entry, Needs, call_of, whole_call
 from vitruvius.nn.decoder import Decoder
 from vitruvius.nn.ops import naive
 from vitruvius.nn.ops.chunks import CHUNK, chunk_size, kept_between
 from vitruvius.nn.ops.conv import fast_causal_conv, naive_causal_conv
 from vitruvius.nn.ops.delta import fast_delta_rule, naive_delta_rule
 from vitruvius.nn.ops.ssm import fast_state_space, naive_state_space
-from vitruvius.nn.state import FixedState, State
+from vitruvius.nn.state import Batch, Sequence, Store
 from vitruvius.nn.twin import Twin, make
 from vitruvius.spec import Convolution, GatedDeltaNet, GatedNorm, KimiDelta, Mamba2, ShortConv
 
@@ -245,13 +245,18 @@ def mixer(name: str) -> Twin[Any]:
     return module.eval()
 
 
-def empty_state(module: Twin[Any], batch: int, dtype: torch.dtype = torch.float32) -> State:
-    fixed = {"mixer": FixedState(module.spec.state(), batch, dtype, torch.device("cpu"))}
-    return State({}, fixed, batch, 1000)
+def empty_state(module: Twin[Any], batch: int, dtype: torch.dtype = torch.float32) -> Batch:
+    store = Store({"mixer": module.spec.state()}, batch, 1000, 0, 1000, dtype, torch.device("cpu"))
+    return Batch(Sequence(store, row) for row in range(batch))
 
 
-def run(module: Twin[Any], x: Tensor, state: State | None = None, lengths: list[int] | None = None) -> Tensor:
-    call = Call(new_positions(x.shape[1], None, x.device), state, lengths)
+NEEDS = Needs((), (), ())  # no attention is here
+
+
+def run(module: Twin[Any], x: Tensor, state: Batch | None = None) -> Tensor:
+    call = whole_call(NEEDS, x, x.dtype)
+    if state is not None:
+        call = call_of(NEEDS, [Entry(x.shape[1], s) for s in state.sequences], x.device, x.dtype)
     with torch.no_grad():
         y: Tensor = module(x, call)
     return y
@@ -272,21 +277,21 @@ def test_a_layer_is_the_same_at_once_in_chunks_and_by_step(name: str, tokens: in
 
 
 @BY_MIXER
-def test_padding_leaves_no_trace(name: str) -> None:
+def test_sequences_side_by_side_do_not_meet(name: str) -> None:
     """Rows of different lengths, twice, then a token for all: each row, and its state, is as it would be alone."""
     module = mixer(name)
-    rounds = ([40, 3, 17], [1, 35, 2], [1, 1, 1])
+    rounds = ([40, 3, 17], [1, 35, 35], [1, 1, 1])
     together, alone = empty_state(module, 3), [empty_state(module, 1) for _ in range(3)]
     for i, lengths in enumerate(rounds):
-        x = 100 * noise(3, max(lengths) + 2, WIDTH, seed=i)  # padding that would show
-        for row, length in enumerate(lengths):
-            x[row, :length] /= 100
-        y = run(module, x, together, lengths)
-        for row, length in enumerate(lengths):
-            own = run(module, x[row : row + 1, :length], alone[row])
-            assert_close((y[row : row + 1, :length],), (own,), 2e-5)
-            for part, kept in together.fixed["mixer"].tensors.items():
-                assert_close((kept[row : row + 1],), (alone[row].fixed["mixer"].tensors[part],), 2e-5)
+        parts = [noise(1, length, WIDTH, seed=3 * i + row) for row, length in enumerate(lengths)]
+        entries = [Entry(n, s) for n, s in zip(lengths, together.sequences, strict=True)]
+        call = call_of(NEEDS, entries, torch.device("cpu"), torch.float32)
+        with torch.no_grad():
+            y = module(call.laid(torch.cat(parts, 1)[0]), call).flatten(0, 1).split(lengths)
+        for row, part in enumerate(parts):
+            assert_close((y[row],), (run(module, part, alone[row])[0],), 2e-5)
+            for entry, kept in together.sequences[0].store.parts["mixer"].items():
+                assert_close((kept[row],), (alone[row].sequences[0].store.parts["mixer"][entry][0],), 2e-5)
 
 
 @BY_MIXER
@@ -298,7 +303,7 @@ def test_the_state_has_the_bytes_that_the_spec_declares(name: str) -> None:
             part: 3 * entry.elements(7) * (4 if entry.dtype == "float32" else size)
             for part, entry in module.spec.state().items()
         }
-        held = {part: x.untyped_storage().nbytes() for part, x in state.fixed["mixer"].tensors.items()}
+        held = {part: x.untyped_storage().nbytes() for part, x in state.sequences[0].store.parts["mixer"].items()}
         assert held == expected
         assert state.nbytes == sum(expected.values())
 
@@ -414,7 +419,7 @@ def test_branches_side_by_side_see_one_input_and_add_up() -> None:
         for i, parameter in enumerate(module.parameters()):
             parameter.copy_(noise(*parameter.shape, seed=i))
     x = noise(2, 9, WIDTH)
-    call = Call(new_positions(9, None, x.device), None, None)
+    call = whole_call(NEEDS, x, x.dtype)
     with torch.no_grad():
         first = 0.5 * module.one.body(3.0 * x, call)
         mlp = module.two.body
@@ -575,13 +580,13 @@ def grown(module: nn.Module) -> Iterator[tuple[str, float]]:
 def test_every_weight_of_a_layer_learns(name: str) -> None:
     module = mixer(name).train()
     x = noise(2, CHUNK + 9, WIDTH).requires_grad_()
-    module(x, Call(new_positions(x.shape[1], None, x.device), None, None)).square().sum().backward()
+    module(x, whole_call(NEEDS, x, x.dtype)).square().sum().backward()
     assert all(largest > 0 for _, largest in grown(module))
     fast = dict(grown(module)), x.grad
     module.zero_grad()
     x.grad = None
     with naive():
-        module(x, Call(new_positions(x.shape[1], None, x.device), None, None)).square().sum().backward()
+        module(x, whole_call(NEEDS, x, x.dtype)).square().sum().backward()
     for (_, a), (_, b) in zip(sorted(fast[0].items()), sorted(grown(module)), strict=True):
         assert a == pytest.approx(b, rel=1e-3)
     assert_close((fast[1],), (x.grad,), 1e-4)

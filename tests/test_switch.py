@@ -26,6 +26,7 @@ from vitruvius import catalog
 from vitruvius.architectures import KINDS, family_of
 from vitruvius.inference.generation import Session
 from vitruvius.nn import Decoder
+from vitruvius.nn.call import Needs, whole_call
 from vitruvius.nn.feedforward import Router, taken
 from vitruvius.nn.model import skeleton, weights_of
 from vitruvius.nn.ops import naive
@@ -144,7 +145,7 @@ def test_logits_and_every_hidden_state_equal_those_of_transformers(case: str, ou
     expected = reference(case)(input_ids=read, decoder_input_ids=written, use_cache=False, output_hidden_states=True)
     assert 0.3 < float(expected.logits.std()) < 30, "the comparison must mean something"
     encoded = model.encode(read)
-    assert_close(encoded.x, expected.encoder_last_hidden_state, TOLERANCE, "the encoder")
+    assert_close(encoded.parts[0], expected.encoder_last_hidden_state, TOLERANCE, "the encoder")
     hidden = model.hidden_states(written, encoded)
     assert len(hidden) == len(expected.decoder_hidden_states)
     for i, (got, wanted) in enumerate(zip(hidden, expected.decoder_hidden_states, strict=True)):
@@ -259,8 +260,7 @@ def test_rows_of_different_lengths_equal_each_on_its_own(case: str, ours: Any) -
             done[row] += size
         begun = True
     assert state.lengths == done
-    assert state.encoder is not None
-    assert state.encoder.lengths == lengths
+    assert [sequence.encoded for sequence in state.sequences] == lengths
 
 
 @BY_CASE
@@ -409,7 +409,11 @@ def test_a_token_that_is_turned_away_gets_nothing_and_others_what_they_got() -> 
         return made
 
     x = torch.randn(2, 11, 6, generator=torch.Generator().manual_seed(8))
-    free, tight = moe(None)(x), moe(2)(x)
+
+    def run(moe: Any, x: Tensor) -> Tensor:
+        return moe(x, whole_call(Needs((), (), ()), x, x.dtype))
+
+    free, tight = run(moe(None), x), run(moe(2), x)
     _, chosen = moe(None).router(x.flatten(0, 1))
     dropped = 0
     for row, experts in enumerate(chosen.view(2, 11).tolist()):
@@ -420,7 +424,7 @@ def test_a_token_that_is_turned_away_gets_nothing_and_others_what_they_got() -> 
                 dropped += 1
                 assert not tight[row, t].any()
     assert dropped > 5
-    assert_close(torch.cat([moe(2)(x[:, t : t + 1]) for t in range(11)], 1), free, 1e-5, "a token in each call")
+    assert_close(torch.cat([run(moe(2), x[:, t : t + 1]) for t in range(11)], 1), free, 1e-5, "a token in each call")
 
 
 # ------------------------------------------------------------------ names, trees

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import ceil
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,7 +11,7 @@ from numpy.typing import NDArray
 from ..errors import InputError
 
 if TYPE_CHECKING:
-    from ..nn import Decoder, State
+    from ..nn import Batch, Decoder
     from ..spec import Decoder as Spec
 
 CHUNK = 512  # tokens of a prompt that go through the model together: enough to be fast, and memory stays bounded
@@ -36,30 +35,22 @@ class TorchRunner:
 
     def new_state(
         self, batch: int = 1, capacity: int | None = None, slack: int = 0, encoder_capacity: int | None = None
-    ) -> State:
+    ) -> Batch:
         """See `nn.Decoder.new_state`."""
         return self.model.new_state(batch, capacity, slack, encoder_capacity)
 
     def feed(self, rows: Sequence[Sequence[int]], state: Any) -> NDArray[np.float32]:
         """Adds new tokens to the state of each row, a chunk at a time; only the last goes through the head."""
-        import torch
-
-        model = self.model
-        lengths = np.array([len(row) for row in rows])
-        # every row takes part in every chunk, so that all end with the last one
-        chunks = min(ceil(lengths.max() / CHUNK), lengths.min())
-        device = model.head.weight.device
-        with torch.inference_mode():
-            for i in range(chunks):
-                begins, ends = lengths * i // chunks, lengths * (i + 1) // chunks
-                counts = ends - begins
-                ids = np.zeros((len(rows), counts.max()), np.int64)
-                for row, tokens in enumerate(rows):
-                    ids[row, : counts[row]] = tokens[begins[row] : ends[row]]
-                even = bool((counts == counts[0]).all())
-                x = model.hidden(torch.from_numpy(ids).to(device), state, None if even else torch.from_numpy(counts))
-            last = x[torch.arange(len(rows)), torch.from_numpy(counts - 1)]
-            logits: NDArray[np.float32] = model.head(last).float().cpu().numpy()
+        logits = np.empty((len(rows), self.model.spec.head.vocab), np.float32)
+        for at in range(0, max(map(len, rows)), CHUNK):
+            going = [i for i, row in enumerate(rows) if at < len(row)]
+            wanted = ["last" if len(rows[i]) <= at + CHUNK else "none" for i in going]
+            parts = [
+                (state.sequences[i], rows[i][at : at + CHUNK], want) for i, want in zip(going, wanted, strict=True)
+            ]
+            for i, out in zip(going, self.model.step(parts), strict=True):
+                if out is not None:
+                    logits[i] = out[0].float().cpu().numpy()
         return logits
 
     def encode(self, prompts: Sequence[Sequence[int]], state: Any) -> list[list[int]]:

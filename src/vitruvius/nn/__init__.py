@@ -2,6 +2,6 @@
 
 from .decoder import Decoder
 from .model import build, skeleton
-from .state import State
+from .state import Batch, Sequence
 
-__all__ = ["Decoder", "State", "build", "skeleton"]
+__all__ = ["Batch", "Decoder", "Sequence", "build", "skeleton"]

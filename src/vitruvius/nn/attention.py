@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .. import spec
-from .call import Call, layer_of, visible
+from .call import Call, Group, visible
 from .encoder import EncoderKeyValue, RelativeBias
 from .norm import RMSNorm
 from .ops import Mask, Scores, attention
 from .state import Keys
 from .twin import Twin, twin
+
+Lent = tuple[tuple[Tensor, Tensor], Keys]  # what a group of sequences has of keys and values, and where they stand
 
 
 def split_heads(x: Tensor, heads: int) -> Tensor:
@@ -88,10 +92,10 @@ class UnifiedKeyValue(Twin[spec.UnifiedKeyValue]):
         v = split_heads(self.k(x), self.spec.heads)
         return F.rms_norm(v.float(), v.shape[-1:], None, self.spec.norm.eps).to(v.dtype)
 
-    def keys(self, v: Tensor, rope: spec.RoPE | None, where: Keys, call: Call) -> Tensor:
-        """RoPE(w · v), for values v (B, G, S, D) that stand `where` it says."""
+    def keys(self, v: Tensor, rope: spec.RoPE | None, keys: Keys, group: Group) -> Tensor:
+        """RoPE(w · v), for values v (n, G, S, D) that stand where `keys` says."""
         k = v * (self.spec.norm.offset + self.norm.weight)
-        return call.rotate_kept(rope, k, where) if rope else k
+        return group.rotate_kept(rope, k, keys) if rope else k
 
 
 @twin(spec.Attention)
@@ -106,8 +110,10 @@ class Attention(Twin[spec.Attention]):
     q_norm: QKNorm
     softmax: Softmax
 
+    takes_call: ClassVar[bool] = True
+
     def forward(self, x: Tensor, call: Call) -> Tensor:
-        """x (B, T, W) -> (B, T, W); keys and values are kept in the call's state, if it has one."""
+        """x (B, T, W) -> (B, T, W); keys and values are kept in the call's states, if it has any."""
         s = self.spec
         rope = s.positions if isinstance(s.positions, spec.RoPE) else None
         q = self.q_norm(self.q(x), s.heads) if s.q_norm else split_heads(self.q(x), s.heads)
@@ -115,33 +121,61 @@ class Attention(Twin[spec.Attention]):
             q = call.rotate(rope, q)
         if s.q_norm:
             q = self.q_norm.after_rope(q)
-        q, how = call.scores(s.softmax, q, self.softmax.sinks if s.softmax.sinks else None)
-        match s.kv:
-            case spec.KeyValue():
-                k, v = self.kv(x, rope, call)
-                (k, v), keys = call.remember(self.path, k=k, v=v)
-            case spec.UnifiedKeyValue():
-                assert isinstance(self.kv, UnifiedKeyValue)
-                (v,), keys = call.remember(self.path, v=self.kv.values(x))
-                k = self.kv.keys(v, rope, keys, call)
-                call.lend(self.path, (k, v), keys)
-            case spec.LayerKeyValue(layer=layer):
-                (k, v), keys = call.kept_by(layer)
-            case spec.EncoderKeyValue():
-                (k, v), keys = call.encoder(self.path, self.kv)
-        if (bias := self.relative(keys, call)) is not None:
-            how = replace(how, bias=bias)
-        y = merge_heads(attention(q, k, v, call.mask(s.mask, keys), how))
+        q = call.temper(s.softmax, q)
+        outputs: list[Tensor] = []
+        lent: list[Lent] = []
+        biases: list[Tensor] = []
+        for group, (queries, *new) in call.split(call.groups, q, *self.new(x, rope, call)):
+            (k, v), keys = self.seen(new, group, call)
+            how = group.scores(s.softmax, q.dtype, self.softmax.sinks if s.softmax.sinks else None)
+            if isinstance(s.positions, spec.RelativeBias | spec.LayerBias):
+                biases.append(self.bias(s.positions, keys, group, call))
+                how = replace(how, bias=biases[-1])
+            outputs.append(attention(queries, k, v, mask_of(s.mask, keys, group, call), how))
+            lent.append(((k, v), keys))
+        if not isinstance(s.kv, spec.EncoderKeyValue):
+            call.give("key_values", lent)
+        if isinstance(s.positions, spec.RelativeBias):
+            call.give("bias", biases)
+        y = merge_heads(call.join(outputs))
         return self.o(self.gated(x, y, s.gate) if s.gate else y)
 
-    def relative(self, keys: Keys, call: Call) -> Tensor | None:
-        """What relative positions add to the scores, (B or 1, H, T, S)."""
-        match self.spec.positions:
-            case spec.RelativeBias():
-                return call.relative(layer_of(self.path), keys, self.positions)
-            case spec.LayerBias(layer=layer):
-                return call.relative(layer, keys)
-        return None
+    def new(self, x: Tensor, rope: spec.RoPE | None, call: Call) -> tuple[Tensor, ...]:
+        """What is kept of the new tokens, (B, G, T, channels) each: keys and values, or the values alone."""
+        match self.spec.kv:
+            case spec.KeyValue():
+                k, v = self.kv(x, rope, call)
+                return k, v
+            case spec.UnifiedKeyValue():
+                assert isinstance(self.kv, UnifiedKeyValue)
+                return (self.kv.values(x),)
+        return ()
+
+    def seen(self, new: Sequence[Tensor], group: Group, call: Call) -> Lent:
+        """The keys and values (n, G, S, channels) that a group's queries may see, and where they stand."""
+        s = self.spec
+        match s.kv:
+            case spec.KeyValue():
+                (k, v), keys = group.remember(self.path, s.mask.window, k=new[0], v=new[1])
+                return (k, v), keys
+            case spec.UnifiedKeyValue():
+                assert isinstance(self.kv, UnifiedKeyValue)
+                (v,), keys = group.remember(self.path, s.mask.window, v=new[0])
+                rope = s.positions if isinstance(s.positions, spec.RoPE) else None
+                return (self.kv.keys(v, rope, keys, group), v), keys
+            case spec.LayerKeyValue(layer=layer):
+                lent: Lent = call.given[spec.Edge("key_values", layer)][group.index]
+                return lent
+        k, v = group.encoder(self.path) if call.encoded is None else self.kv(call.encoded[group.index])
+        return (k, v), group.keys[None]
+
+    def bias(self, positions: spec.RelativeBias | spec.LayerBias, keys: Keys, group: Group, call: Call) -> Tensor:
+        """What relative positions add to the scores, (n or 1, H, T, S)."""
+        if isinstance(positions, spec.RelativeBias):
+            own: Tensor = self.positions(group.positions, keys.positions)
+            return own
+        lent: Tensor = call.given[spec.Edge("bias", positions.layer)][group.index]
+        return lent
 
     def gated(self, x: Tensor, y: Tensor, gate: spec.OutputGate) -> Tensor:
         """y (B, T, H · Dᵥ), each channel or head times its gate."""
@@ -149,9 +183,17 @@ class Attention(Twin[spec.Attention]):
         return y * g if gate.over == "channel" else y * g.repeat_interleave(self.spec.kv.v_dim, -1)
 
 
+def mask_of(mask: spec.Mask, keys: Keys, group: Group, call: Call) -> Mask:
+    """What a group's queries see of `keys`: as positions say, or as an earlier layer's indexer has selected."""
+    if isinstance(mask, spec.LayerIndexer):
+        lent: Mask = call.given[spec.Edge("selection", mask.layer)][group.index]
+        return lent
+    return group.mask(mask, keys)
+
+
 @twin(spec.Indexer)
 class Indexer(Twin[spec.Indexer]):
-    """Chooses the keys that each query sees: the best of Σₕ wₕ · relu(qₕ · k)."""
+    """Selects the keys that each query sees: the best of Σₕ wₕ · relu(qₕ · k)."""
 
     q: nn.Linear
     k: nn.Linear
@@ -159,21 +201,28 @@ class Indexer(Twin[spec.Indexer]):
     head_weights: nn.Linear
 
     @torch.no_grad()
-    def forward(self, x: Tensor, q_latent: Tensor, call: Call) -> Mask:
-        """x (B, T, W) and the attention's latent queries (B, T, R) -> what is seen; its keys are kept in the state."""
+    def forward(self, x: Tensor, q_latent: Tensor, call: Call) -> list[Mask]:
+        """x (B, T, W) and the attention's latent queries (B, T, R) -> what each group's queries see; its keys are kept
+        in the call's states."""
         s = self.spec
         q, k = split_heads(self.q(q_latent), s.heads), self.norm(self.k(x))
         if s.positions:
             q, k = call.rotate(s.positions, q), call.rotate(s.positions, k[:, None])[:, 0]
-        (k,), keys = call.remember(self.path, key=k)
-        scores = (q.float() @ k.float()[:, None].transpose(-1, -2)).relu() * s.dim**-0.5  # (B, H, T, S)
         weights = self.head_weights(x).float() * s.heads**-0.5
+        selection = [self.select(group, *parts) for group, parts in call.split(call.groups, q, k, weights)]
+        call.give("selection", selection)
+        return selection
+
+    def select(self, group: Group, q: Tensor, k: Tensor, weights: Tensor) -> Mask:
+        """Queries (n, H, T, D), new keys (n, T, D), weights of the heads (n, T, H) -> the best keys of each query."""
+        s = self.spec
+        (k,), keys = group.remember(self.path, s.window, key=k)
+        scores = (q.float() @ k.float()[:, None].transpose(-1, -2)).relu() * s.dim**-0.5  # (n, H, T, S)
         scores = (weights[:, :, None] @ scores.transpose(1, 2))[:, :, 0]
-        causal = visible(spec.Causal(), call.positions, keys.positions)
-        scores = scores.masked_fill(~causal, -torch.inf)
+        before = visible(spec.Causal(), group.positions, keys.positions)
+        scores = scores.masked_fill(~before, -torch.inf)
         best = scores.topk(min(s.topk, scores.shape[-1]), -1).indices
-        chosen = torch.zeros_like(scores, dtype=torch.bool).scatter(-1, best, True) & causal
-        return call.choose(self.path, Mask(chosen[:, None]))
+        return Mask((torch.zeros_like(scores, dtype=torch.bool).scatter(-1, best, True) & before)[:, None])
 
 
 @twin(spec.LatentAttention)
@@ -191,8 +240,10 @@ class LatentAttention(Twin[spec.LatentAttention]):
     softmax: Softmax
     mask: Indexer
 
+    takes_call: ClassVar[bool] = True
+
     def forward(self, x: Tensor, call: Call) -> Tensor:
-        """x (B, T, W) -> (B, T, W); the latents and rotary keys are kept in the call's state, if it has one."""
+        """x (B, T, W) -> (B, T, W); the latents and rotary keys are kept in the call's states, if it has any."""
         s = self.spec
         q_latent = self.q_norm(self.q_a(x)) if s.q else x
         q = split_heads(self.q_b(q_latent) if s.q else self.q(x), s.heads)
@@ -201,12 +252,16 @@ class LatentAttention(Twin[spec.LatentAttention]):
         latent = self.kv_norm(latent)
         if s.positions:
             q_rope, key = call.rotate(s.positions, q_rope), call.rotate(s.positions, key[:, None])[:, 0]
-        (latent, key), keys = call.remember(self.path, latent=latent, key=key)
-        q = torch.cat((q_nope, q_rope), -1)
-        q, how = call.scores(s.softmax, q, self.softmax.sinks if s.softmax.sinks else None)
-        form = self.expanded if s.form(x.shape[1]) == "expanded" else self.absorbed
-        mask = self.mask(x, q_latent, call) if isinstance(s.mask, spec.Indexer) else call.mask(s.mask, keys)
-        return self.o(merge_heads(form(q, latent, key, mask, how)))
+        q = call.temper(s.softmax, torch.cat((q_nope, q_rope), -1))
+        selection = self.mask(x, q_latent, call) if isinstance(s.mask, spec.Indexer) else None
+        outputs = []
+        for group, (queries, new, new_key) in call.split(call.groups, q, latent, key):
+            (c, k), keys = group.remember(self.path, s.mask.window, latent=new, key=new_key)
+            mask = mask_of(s.mask, keys, group, call) if selection is None else selection[group.index]
+            how = group.scores(s.softmax, q.dtype, self.softmax.sinks if s.softmax.sinks else None)
+            absorbed = s.form(group.tokens) == "absorbed" and is_plain(self.kv_b)
+            outputs.append((self.absorbed if absorbed else self.expanded)(queries, c, k, mask, how))
+        return self.o(merge_heads(call.join(outputs)))
 
     def expanded(self, q: Tensor, latent: Tensor, key: Tensor, mask: Mask, how: Scores) -> Tensor:
         """Every head's own keys and values, made from the latents."""
@@ -223,3 +278,8 @@ class LatentAttention(Twin[spec.LatentAttention]):
         q = torch.cat((q_nope @ w_k, q_rope), -1)
         k = torch.cat((latent, key), -1)[:, None]
         return attention(q, k, latent[:, None], mask, how) @ w_v.transpose(-1, -2)
+
+
+def is_plain(layer: nn.Module) -> bool:
+    """Whether a linear layer is its weight and nothing more: no adapter, quantisation or hook stands around it."""
+    return type(layer) is nn.Linear and not layer._forward_hooks and not layer._forward_pre_hooks

@@ -1,163 +1,330 @@
-"""What one call of a model shares among its layers: positions, rotary tables, masks, and the state."""
+"""What one forward pass shares among its layers: where its tokens stand, rotary tables, masks, states. Nothing in it
+changes while it runs; what a layer leaves for others goes through the model's hands.
+
+Tokens of several sequences lie side by side in one row, (1, N, …), and nothing is padded: only where tokens meet is it
+split into groups of sequences that stand alike. Where they all do, they lie as a batch, (B, T, …).
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import replace
-from functools import cached_property
+from collections.abc import Iterator, Mapping
+from collections.abc import Sequence as Several
+from dataclasses import dataclass, field, replace
+from itertools import groupby
 from math import log
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from .. import spec
+from ..spec import Edge
 from .ops import Mask, Scores
 from .position import rotate, rotation
-from .state import FixedState, Keys, State
+from .state import Keys, Rows, Sequence
+
+Table = tuple[Tensor, Tensor]
+B = TypeVar("B", bound="Block")
 
 
-class Encoded:
-    """What an encoder has given.
+@dataclass(frozen=True)
+class Needs:
+    """What the parts of a model ask of every pass.
 
     Args:
-        lengths: how many tokens of each row are not padding.
-        x: (B, S, W), S the longest of them; None where the decoder's state has kept what it needs of it.
-        device: where the decoder runs.
+        ropes: the kinds of rotary positions.
+        masks: what queries see, with the window of the keys.
+        kept: the kinds of rotary positions of what is kept unrotated, with its window.
     """
 
-    def __init__(self, lengths: list[int], x: Tensor | None, device: torch.device) -> None:
-        self.lengths, self.x = lengths, x
-        positions = torch.arange(max(lengths), device=device)[None]
-        even = len(set(lengths)) == 1
-        real = None if even else positions < torch.tensor(lengths, device=device)[:, None]
-        self.keys = Keys(lambda: positions, (0, max(lengths)), real=real)
+    ropes: tuple[spec.RoPE, ...]
+    masks: tuple[tuple[spec.Mask, int | None], ...]
+    kept: tuple[tuple[spec.RoPE, int | None], ...]
+
+    @staticmethod
+    def of(part: spec.Spec, width: int) -> Needs:
+        """The needs of a part and all within it."""
+        ropes: list[spec.RoPE | None] = []
+        masks: list[tuple[spec.Mask, int | None]] = []
+        kept: list[tuple[spec.RoPE, int | None]] = []
+        for node in spec.walk(part, width):
+            match node.spec:
+                case spec.Attention(positions=positions, mask=mask, kv=kv):
+                    masks.append((_rule(mask), mask.window))
+                    rope = positions if isinstance(positions, spec.RoPE) else None
+                    ropes.append(rope)
+                    if rope and isinstance(kv, spec.UnifiedKeyValue):
+                        kept.append((rope, mask.window))
+                case spec.LatentAttention(positions=rope, mask=mask):
+                    masks.append((_rule(mask), mask.window))
+                    ropes.append(rope)
+                case spec.Indexer(positions=rope):
+                    ropes.append(rope)
+        distinct = dict.fromkeys(rope for rope in ropes if rope)
+        return Needs(tuple(distinct), tuple(dict.fromkeys(masks)), tuple(dict.fromkeys(kept)))
 
 
+def _rule(mask: spec.Mask) -> spec.Mask:
+    """What positions alone say: an indexer selects among all keys before."""
+    return spec.Causal() if isinstance(mask, spec.Indexer | spec.LayerIndexer) else mask
+
+
+@dataclass(frozen=True)
+class Block:
+    """Sequences that lie side by side in a pass, with as many new tokens each.
+
+    Args:
+        index: which block (or group) of the pass it is.
+        start: where its tokens begin in the pass's row: `count` sequences of `tokens` each.
+        rows: their states, None in a pass without.
+    """
+
+    index: int
+    start: int
+    count: int
+    tokens: int
+    rows: Rows | None
+
+
+@dataclass(frozen=True)
+class Group(Block):
+    """Those of a block that also have as many old tokens, in neighbouring rows of one store: to attention they are a
+    batch.
+
+    Args:
+        positions: (n or 1, T), absolute.
+        encoded: how many tokens an encoder has read of each.
+        keys: window -> where the keys stand that its queries see.
+        masks: which of these they see.
+        kept_tables: rotary tables of keys that are kept unrotated.
+    """
+
+    positions: Tensor
+    encoded: int
+    keys: Mapping[int | None, Keys]
+    masks: Mapping[tuple[spec.Mask, int | None], Mask]
+    kept_tables: Mapping[tuple[spec.RoPE, int | None], Table]
+
+    def remember(self, path: str, window: int | None, **new: Tensor) -> tuple[tuple[Tensor, ...], Keys]:
+        """Adds the new tokens' entries (n, …, T, channels) to the states of the part at `path`; returns all that may be
+        seen, in the same order, and where it stands."""
+        keys = self.keys[window]
+        if self.rows is None:
+            return tuple(new.values()), keys
+        start = self.rows.sequences[0].length
+        return self.rows.store.append(self.rows.rows, path, start, window, new), keys
+
+    def rotate_kept(self, rope: spec.RoPE, x: Tensor, keys: Keys) -> Tensor:
+        """Rotary positions on what is kept, x (n, heads, S, D)."""
+        return rotate(rope, x, self.kept_tables[rope, keys.window])
+
+    def mask(self, mask: spec.Mask, keys: Keys) -> Mask:
+        """What each new token sees of `keys`, as far as positions say."""
+        return self.masks[mask, keys.window]
+
+    def scores(self, softmax: spec.Softmax, dtype: torch.dtype, sinks: Tensor | None) -> Scores:
+        """How the scores of its queries become weights."""
+        how = Scores(softmax.scale, softmax.softcap, sinks=sinks)
+        if not isinstance(temperature := softmax.temperature, spec.LengthTemperature):
+            return how
+        ratio = torch.log(self.positions.clamp(min=1).float()) / log(temperature.length)
+        sharpen = torch.where(self.positions > temperature.length, ratio, 1.0)
+        return replace(how, sharpen=sharpen[:, None, :, None].to(dtype))
+
+    def encoder(self, path: str) -> tuple[Tensor, ...]:
+        """What the part at `path` has kept of an encoder's output."""
+        assert self.rows is not None
+        names = self.rows.store.parts[path]
+        return tuple(self.rows.read(path, name)[..., : self.encoded, :] for name in names)
+
+
+@dataclass(frozen=True)
 class Call:
-    """One forward pass over `tokens` new tokens of each sequence.
+    """One forward pass over new tokens.
 
     Args:
         positions: (B or 1, T), the absolute position of each new token.
-        state: what is remembered of earlier calls, or None.
-        lengths: how many of each row's tokens are not padding, or None for all.
-        encoded: what the encoder has given, in models that have one.
+        groups: of sequences, for attention; `blocks` for recurrences, which do not mind how long a sequence is.
+        tables: of rotary positions.
+        documents: (B, T), the number of each token's document in its row, where rows are packed.
+        encoded: what an encoder has given, (n, S, W) for each group.
+        given: what this layer reads of earlier ones, and `layer_input` (B, T, channels) its own input, where layers
+            have one.
+        wanted: what others want of this layer.
+        gives: what it leaves for them.
     """
 
-    def __init__(
-        self, positions: Tensor, state: State | None, lengths: list[int] | None, encoded: Encoded | None = None
-    ) -> None:
-        self.positions, self.state, self.lengths, self.encoded = positions, state, lengths, encoded
-        self._relative: dict[int, Callable[[Tensor, Tensor], Tensor]] = {}
-        self._biases: dict[tuple[int, object], Tensor] = {}
-        self._tables: dict[tuple[spec.RoPE, torch.dtype], tuple[Tensor, Tensor]] = {}
-        self._kept_tables: dict[tuple[spec.RoPE, object], tuple[Tensor, Tensor]] = {}
-        self._masks: dict[tuple[spec.Mask, object], Mask] = {}
-        self.layer_inputs: Tensor | None = None  # (B, T, layers, channels), each layer's own input where there are such
-        self._kept: dict[int, tuple[tuple[Tensor, ...], Keys]] = {}
-        self._chosen: dict[int, Mask] = {}
+    positions: Tensor
+    groups: tuple[Group, ...]
+    blocks: tuple[Block, ...]
+    tables: Mapping[spec.RoPE, Table]
+    documents: Tensor | None = None
+    encoded: tuple[Tensor, ...] | None = None
+    given: Mapping[Edge, Any] = field(default_factory=dict)
+    layer_input: Tensor | None = None
+    wanted: frozenset[str] = frozenset()
+    gives: dict[str, Any] = field(default_factory=dict)
+
+    def give(self, kind: str, value: Any) -> None:
+        """Leaves something for later layers, if one of them wants it."""
+        if kind in self.wanted:
+            self.gives[kind] = value
 
     def rotate(self, rope: spec.RoPE, x: Tensor) -> Tensor:
         """Rotary positions on x (B, heads, T, D)."""
-        if (rope, x.dtype) not in self._tables:
-            self._tables[rope, x.dtype] = rotation(rope, self.positions, x.dtype)
-        return rotate(rope, x, self._tables[rope, x.dtype])
+        cos, sin = self.tables[rope]
+        return rotate(rope, x, (cos.to(x.dtype), sin.to(x.dtype)))
 
-    def remember(self, path: str, **new: Tensor) -> tuple[tuple[Tensor, ...], Keys]:
-        """Adds the new tokens' entries (…, T, channels) to the state of the part at `path`; returns all that may be
-        seen, in the same order, and where it stands."""
-        if self.state is None:
-            kept = tuple(new.values()), Keys(lambda: self.positions, (0, self.positions.shape[1]), real=self.real)
+    def temper(self, softmax: spec.Softmax, q: Tensor) -> Tensor:
+        """The queries (B, H, T, D) at the temperature of their positions."""
+        if not isinstance(temperature := softmax.temperature, spec.LogTemperature):
+            return q
+        steps = torch.floor((self.positions + temperature.shift).float() / temperature.floor)
+        return q * (1 + temperature.scale * torch.log1p(steps))[:, None, :, None].to(q.dtype)
+
+    def split(self, blocks: Several[B], *tensors: Tensor) -> list[tuple[B, Several[Tensor]]]:
+        """Each group or block of the pass with its parts (n, …, T, channels) of tensors (B or 1, …, T, channels)."""
+        if len(self.groups) == 1:
+            return [(blocks[0], tensors)]
+        return [(block, [_part(x, block) for x in tensors]) for block in blocks]
+
+    def laid(self, new: Tensor) -> Tensor:
+        """Something of each new token, (N, …), as the tokens lie: (B, T, …), or (1, N, …)."""
+        return new.unflatten(0, (self.groups[0].count, -1) if len(self.groups) == 1 else (1, -1))
+
+    def join(self, parts: Several[Tensor]) -> Tensor:
+        """What parts (n, …, T, channels) are together, (B or 1, …, T, channels)."""
+        if len(self.groups) == 1:
+            return parts[0]
+        return torch.cat([x if len(x) == 1 else x.movedim(0, -3).flatten(-3, -2)[None] for x in parts], -2)
+
+
+def _part(x: Tensor, block: Block) -> Tensor:
+    part = x[..., block.start : block.start + block.count * block.tokens, :]
+    return part if block.count == 1 else part.unflatten(-2, (block.count, -1)).movedim(-3, 0)[:, 0]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One sequence of a pass.
+
+    Args:
+        tokens: how many are new.
+        sequence: what it remembers, None in a pass without states.
+        encoded: how many tokens an encoder has read of it.
+    """
+
+    tokens: int
+    sequence: Sequence | None = None
+    encoded: int = 0
+
+
+def call_of(
+    needs: Needs,
+    entries: Several[Entry],
+    device: torch.device,
+    dtype: torch.dtype,
+    encoded: tuple[Tensor, ...] | None = None,
+) -> Call:
+    """A pass over sequences that lie in this order, of a model in `dtype`."""
+    blocks: list[Block] = []
+    groups: list[Group] = []
+    start = 0
+    for tokens, alike in groupby(entries, lambda entry: entry.tokens):
+        block = list(alike)
+        blocks.append(Block(len(blocks), start, len(block), tokens, _rows(block)))
+        for some in _neighbours(block):
+            rows, begin = _rows(some), some[0].sequence.length if some[0].sequence else 0
+            positions = torch.arange(begin, begin + tokens, device=device)[None]
+            here = Block(len(groups), start, len(some), tokens, rows)
+            groups.append(_group(needs, here, positions, begin, None, dtype, some[0].encoded))
+            start += len(some) * tokens
+    if len(groups) == 1:
+        positions = groups[0].positions
+    else:
+        positions = torch.cat([group.positions.expand(group.count, -1).reshape(1, -1) for group in groups], 1)
+    tables = {rope: rotation(rope, positions, dtype) for rope in needs.ropes}
+    return Call(positions, tuple(groups), tuple(blocks), tables, None, encoded)
+
+
+def whole_call(needs: Needs, new: Tensor, dtype: torch.dtype, start: int = 0, documents: Tensor | None = None) -> Call:
+    """A pass over rows (B, T, …) that nothing came before.
+
+    Args:
+        start: the position of their first tokens.
+        documents: (B, T), the document of each token. Those of different documents do not see each other, and
+            positions begin anew with each.
+    """
+    batch, tokens = new.shape[:2]
+    block = Block(0, 0, batch, tokens, None)
+    if documents is None:
+        runs, positions = None, torch.arange(start, start + tokens, device=new.device)[None]
+    else:
+        runs = F.pad((documents[:, 1:] != documents[:, :-1]).long().cumsum(1), (1, 0))
+        steps = torch.arange(tokens, device=new.device)
+        begins = F.pad(runs[:, 1:] != runs[:, :-1], (1, 0), value=True)
+        positions = steps - torch.where(begins, steps, 0).cummax(1).values
+    group = _group(needs, block, positions, start, runs, dtype)
+    tables = {rope: rotation(rope, positions, dtype) for rope in needs.ropes}
+    return Call(positions, (group,), (block,), tables, runs)
+
+
+def _rows(entries: Several[Entry]) -> Rows | None:
+    sequences = [entry.sequence for entry in entries if entry.sequence is not None]
+    return Rows(sequences) if sequences else None
+
+
+def _neighbours(entries: Several[Entry]) -> Iterator[list[Entry]]:
+    """Cuts them where they do not stand alike."""
+    some: list[Entry] = []
+    for entry in entries:
+        if some and not _alike(some[-1], entry):
+            yield some
+            some = []
+        some.append(entry)
+    yield some
+
+
+def _alike(entry: Entry, following: Entry) -> bool:
+    a, b = entry.sequence, following.sequence
+    if entry.encoded != following.encoded or a is None or b is None:
+        return entry.encoded == following.encoded
+    return a.length == b.length and a.store is b.store and a.row + 1 == b.row
+
+
+def _group(
+    needs: Needs,
+    block: Block,
+    positions: Tensor,
+    start: int,
+    runs: Tensor | None,
+    dtype: torch.dtype,
+    encoded: int = 0,
+) -> Group:
+    """A block of sequences that stand alike, after `start` tokens each, with all that they share."""
+    keys = {}
+    for window in {window for _, window in needs.masks}:
+        if block.rows is None or window not in block.rows.store.slots:
+            keys[window] = Keys(positions, start, start + block.tokens, window)
         else:
-            kept = self.state.tokens[path].append(new, self.state.lengths, self.lengths)
-        if "v" in new:
-            self.lend(path, *kept)
-        return kept
+            keys[window] = block.rows.store.keys(window, start, block.tokens)
+    masks = {(mask, window): _mask(mask, positions, keys[window], runs) for mask, window in needs.masks}
+    kept = {(rope, window): rotation(rope, keys[window].positions, dtype) for rope, window in needs.kept}
+    return Group(block.index, block.start, block.count, block.tokens, block.rows, positions, encoded, keys, masks, kept)
 
-    def rotate_kept(self, rope: spec.RoPE, x: Tensor, where: Keys) -> Tensor:
-        """Rotary positions on what is kept, x (B, heads, S, D)."""
-        place = (rope, where.geometry)
-        if place not in self._kept_tables:
-            self._kept_tables[place] = rotation(rope, where.positions, x.dtype)
-        return rotate(rope, x, self._kept_tables[place])
 
-    def choose(self, path: str, mask: Mask) -> Mask:
-        """What the indexer at `path` has chosen, for its own layer and for later ones."""
-        self._chosen[layer_of(path)] = mask
-        return mask
-
-    def lend(self, path: str, kept: tuple[Tensor, ...], keys: Keys) -> None:
-        """What later layers get that use the keys and values of the part at `path`."""
-        self._kept[layer_of(path)] = kept, keys
-
-    def kept_by(self, layer: int) -> tuple[tuple[Tensor, ...], Keys]:
-        """What the attention of an earlier layer has remembered in this call."""
-        return self._kept[layer]
-
-    def encoder(self, path: str, make: Callable[[Tensor], tuple[Tensor, Tensor]]) -> tuple[tuple[Tensor, ...], Keys]:
-        """The keys and values of the encoder's tokens for the part at `path`: as the state has kept them, or else
-        made of its output."""
-        assert self.encoded is not None, "checked by the model"
-        if self.encoded.x is not None:
-            return make(self.encoded.x), self.encoded.keys
-        assert self.state is not None
-        assert self.state.encoder is not None
-        return self.state.encoder.kept(path), self.encoded.keys
-
-    def relative(self, layer: int, keys: Keys, bias: Callable[[Tensor, Tensor], Tensor] | None = None) -> Tensor:
-        """What the relative positions of `layer` add to the scores of `keys`, (B or 1, H, T, S). The layer itself gives
-        its `bias`, a function of the positions of queries and keys; later layers that use it too do not."""
-        if bias is not None:
-            self._relative[layer] = bias
-        geometry = (layer, keys.geometry)
-        if geometry not in self._biases:
-            self._biases[geometry] = self._relative[layer](self.positions, keys.positions)
-        return self._biases[geometry]
-
-    def fixed(self, path: str) -> FixedState | None:
-        """The recurrent state of the part at `path`, None where the call has no state."""
-        return None if self.state is None else self.state.fixed[path]
-
-    @cached_property
-    def real(self) -> Tensor | None:
-        """(B, T): which of the new tokens are not padding; None if all are. Recurrences must pass over the others."""
-        if self.lengths is None:
-            return None
-        counts = torch.tensor(self.lengths, device=self.positions.device)
-        return torch.arange(self.positions.shape[1], device=counts.device) < counts[:, None]
-
-    def scores(self, softmax: spec.Softmax, q: Tensor, sinks: Tensor | None) -> tuple[Tensor, Scores]:
-        """The queries (B, H, T, D) at their temperature, and how their scores become weights."""
-        how = Scores(softmax.scale, softmax.softcap, sinks=sinks)
-        match softmax.temperature:
-            case None:
-                return q, how
-            case spec.LogTemperature(scale=scale, floor=floor, shift=shift):
-                steps = torch.floor((self.positions + shift).float() / floor)
-                return q * (1 + scale * torch.log1p(steps))[:, None, :, None].to(q.dtype), how
-            case spec.LengthTemperature(length=length):
-                ratio = torch.log(self.positions.clamp(min=1).float()) / log(length)
-                sharpen = torch.where(self.positions > length, ratio, 1.0)
-                return q, replace(how, sharpen=sharpen[:, None, :, None].to(q.dtype))
-
-    def mask(self, mask: spec.Mask, keys: Keys) -> Mask:
-        """What each new token sees of `keys`."""
-        if isinstance(mask, spec.LayerIndexer):
-            return self._chosen[mask.layer]
-        geometry = (mask, keys.geometry)
-        if geometry not in self._masks:
-            self._masks[geometry] = self._mask(mask, keys)
-        return self._masks[geometry]
-
-    def _mask(self, mask: spec.Mask, keys: Keys) -> Mask:
-        if isinstance(mask, spec.Everything):
-            return Mask() if keys.real is None else Mask(keys.real[:, None, None])
-        if keys.span and _plain(mask, *keys.span):  # every row sees the same, and simple rules serve
-            first, last = keys.span
-            if self.positions.shape[1] == 1:
-                return Mask()
-            if last - first == self.positions.shape[1]:
-                return Mask(causal=True)
-        return Mask(visible(mask, self.positions, keys.positions)[:, None])
+def _mask(mask: spec.Mask, positions: Tensor, keys: Keys, runs: Tensor | None) -> Mask:
+    if isinstance(mask, spec.Everything):
+        return Mask()
+    if runs is not None:
+        return Mask((visible(mask, positions, keys.positions) & (runs[:, :, None] == runs[:, None]))[:, None])
+    if _plain(mask, keys.first, keys.last):  # nothing but the order of positions hides a key: simple rules serve
+        if positions.shape[1] == 1:
+            return Mask()
+        if keys.last - keys.first == positions.shape[1]:
+            return Mask(causal=True)
+    return Mask(visible(mask, positions, keys.positions)[:, None])
 
 
 def _plain(mask: spec.Mask, first: int, last: int) -> bool:
@@ -181,19 +348,3 @@ def visible(mask: spec.Mask, queries: Tensor, keys: Tensor) -> Tensor:
         case spec.Chunk(size=size):
             return seen & (q // size == k // size)
     return seen
-
-
-def layer_of(path: str) -> int:
-    """The number in "layers.7.mixer.body" and in "encoder.layers.7.mixer.body"; −1 elsewhere."""
-    group, _, rest = path.removeprefix("encoder.").partition(".")
-    return int(rest.partition(".")[0]) if group == "layers" else -1
-
-
-def new_positions(tokens: int, state: State | None, device: torch.device) -> Tensor:
-    """The absolute positions (B or 1, T) of `tokens` new tokens of each row."""
-    steps = torch.arange(tokens, device=device)[None]
-    if state is None:
-        return steps
-    if len(set(state.lengths)) == 1:
-        return steps + state.lengths[0]
-    return steps + torch.tensor(state.lengths, device=device)[:, None]

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from itertools import accumulate
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -11,9 +13,9 @@ from torch.nn import functional as F
 
 from .. import spec
 from ..errors import InputError
-from .call import Call, Encoded, new_positions
+from .call import Call, Entry, Needs, call_of, whole_call
 from .position import LearnedPositions
-from .state import EncoderState, FixedState, State, TokenState
+from .state import Batch, Sequence, Store
 from .stream import AltUpEnds, PerLayerEmbedding
 from .twin import Twin, twin
 
@@ -32,7 +34,7 @@ class Branch(Twin[spec.Branch]):
     """x ← skip · x + scale · post(body(pre(x)))."""
 
     pre: nn.Module
-    body: nn.Module
+    body: Twin[Any]
     post: nn.Module
 
     def forward(self, x: Tensor, call: Call) -> Tensor:
@@ -43,7 +45,7 @@ class Branch(Twin[spec.Branch]):
         """What the branch adds to its stream: scale · post(body(pre(x)))."""
         s = self.spec
         y = self.pre(x) if s.pre else x
-        y = self.body(y, call) if s.body.mixes else self.body(y)
+        y = self.body(y, call) if self.body.takes_call else self.body(y)
         y = self.post(y) if s.post else y
         return _times(y, s.scale)
 
@@ -55,6 +57,8 @@ def _times(x: Tensor, factor: float) -> Tensor:
 @twin(spec.Parallel)
 class Parallel(Twin[spec.Parallel]):
     """Σ scale · post(body(pre(x)))."""
+
+    takes_call: ClassVar[bool] = True
 
     def forward(self, x: Tensor, call: Call) -> Tensor:
         """(B, T, W) -> (B, T, W)."""
@@ -71,9 +75,24 @@ class Layer(Twin[spec.Layer]):
 
     around: nn.Module
 
-    def forward(self, x: Tensor, call: Call) -> Tensor:
-        """(B, T, W), or several such streams (n, B, T, W) -> the same."""
-        return self.around(x, call, self.inside) if self.spec.around else self.inside(x, call)
+    def forward(
+        self,
+        x: Tensor,
+        call: Call,
+        given: Mapping[spec.Edge, Any] | None = None,
+        wanted: frozenset[str] = frozenset(),
+        layer_input: Tensor | None = None,
+    ) -> tuple[Tensor, dict[str, Any]]:
+        """x (B, T, W), or several such streams (n, B, T, W) -> the same, and what later layers want of it.
+
+        Args:
+            given: what it reads of earlier layers.
+            wanted: the kinds of results that later layers read of it.
+            layer_input: (B, T, channels), where layers have an input of their own.
+        """
+        call = replace(call, given=given or {}, wanted=wanted, layer_input=layer_input, gives={})
+        x = self.around(x, call, self.inside) if self.spec.around else self.inside(x, call)
+        return x, call.gives
 
     def inside(self, x: Tensor, call: Call) -> Tensor:
         """The branches: (B, T, W) -> (B, T, W)."""
@@ -95,7 +114,7 @@ class MTP(Twin[spec.MTP]):
     def forward(self, embedded: Tensor, hidden: Tensor, call: Call) -> Tensor:
         """The next tokens' embeddings and the hidden states before them (B, T, W) -> hidden states one token ahead."""
         x = self.join(torch.cat((self.embedding_norm(embedded), self.hidden_norm(hidden)), -1))
-        return self.final_norm(self.layer(x, call))
+        return self.final_norm(self.layer(x, call)[0])
 
 
 @twin(spec.Embedding)
@@ -125,6 +144,74 @@ class Head(Twin[spec.Head]):
         return logits if cap is None else cap * torch.tanh(logits / cap)
 
 
+@dataclass(frozen=True)
+class Edges:
+    """What the layers of a stack read of each other.
+
+    Args:
+        read: by each layer.
+        wanted: of each layer, the kinds of results.
+        over: after each layer, what no later one reads.
+    """
+
+    read: tuple[tuple[spec.Edge, ...], ...]
+    wanted: tuple[frozenset[str], ...]
+    over: tuple[tuple[spec.Edge, ...], ...]
+
+    @staticmethod
+    def of(layers: tuple[spec.Layer, ...], width: int) -> Edges:
+        """Those that the layers declare."""
+        read = tuple(tuple(edge for node in spec.walk(layer, width) for edge in node.spec.edges()) for layer in layers)
+        last = {edge: i for i, edges in enumerate(read) for edge in edges}
+        return Edges(
+            read,
+            tuple(frozenset(edge.kind for edge in last if edge.layer == i) for i in range(len(layers))),
+            tuple(tuple(edge for edge, reader in last.items() if reader == i) for i in range(len(layers))),
+        )
+
+    def run(
+        self,
+        layers: Iterable[nn.Module],
+        x: Tensor,
+        call: Call,
+        layer_inputs: Tensor | None = None,
+        seen: list[Tensor] | None = None,
+    ) -> Tensor:
+        """x (B, T, W), or several streams, through the layers. Each is handed what it reads, and what nobody reads any
+        more is let go.
+
+        Args:
+            layer_inputs: (B, T, layers, channels), where layers have an input of their own.
+            seen: gets the stream before the first layer and after each.
+        """
+        left: dict[spec.Edge, Any] = {}
+        for i, layer in enumerate(layers):
+            if seen is not None:
+                seen.append(x)
+            given = {edge: left[edge] for edge in self.read[i]}
+            own = None if layer_inputs is None else layer_inputs[..., i, :]
+            x, gives = layer(x, call, given, self.wanted[i], own)
+            left |= {spec.Edge(kind, i): value for kind, value in gives.items()}
+            for edge in self.over[i]:
+                del left[edge]
+        if seen is not None:
+            seen.append(x)
+        return x
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """What an encoder has made of texts.
+
+    Args:
+        lengths: how many tokens each has.
+        parts: (n, S, W), of neighbouring texts of one length.
+    """
+
+    lengths: list[int]
+    parts: tuple[Tensor, ...]
+
+
 @twin(spec.Encoder)
 class Encoder(Twin[spec.Encoder]):
     """Reads a whole text at once."""
@@ -133,16 +220,13 @@ class Encoder(Twin[spec.Encoder]):
     layers: nn.ModuleList
     final_norm: nn.Module
 
-    def forward(self, ids: Tensor, lengths: list[int], head: Tensor) -> Encoded:
-        """ids (B, S), how many of each row are not padding, the head's matrix (V, W) for a tied embedding -> what the
-        decoder may look at."""
-        ids = ids[:, : max(lengths)]
-        even = min(lengths) == ids.shape[1]
-        call = Call(new_positions(ids.shape[1], None, ids.device), None, None if even else lengths)
-        x = self.embedding(ids, head)
-        for layer in self.layers:
-            x = layer(x, call)
-        return Encoded(lengths, self.final_norm(x), ids.device)
+    def __init__(self, spec: spec.Encoder, width: int, copies: tuple[int, ...] = ()) -> None:
+        super().__init__(spec, width, copies)
+        self.edges = Edges.of(spec.layers, width)
+
+    def forward(self, ids: Tensor, call: Call, head: Tensor) -> Tensor:
+        """ids (B, S), the head's matrix (V, W) for a tied embedding -> (B, S, W)."""
+        return self.final_norm(self.edges.run(self.layers, self.embedding(ids, head), call))
 
 
 @twin(spec.Decoder)
@@ -170,17 +254,21 @@ class Decoder(Twin[spec.Decoder]):
         self.eos: frozenset[int] = frozenset()
         self.decoder_start: int | None = None
         self.origin: Any = None
+        self.needs, self.edges = Needs.of(spec, width), Edges.of(spec.layers, width)
         for path, module in self.named_modules():
             if isinstance(module, Twin):
                 module.path = path
+        self.states = states_of(self)
 
     def forward(
         self,
         input_ids: Tensor | None = None,
-        state: State | None = None,
+        state: Batch | None = None,
         lengths: Tensor | None = None,
         decoder_input_ids: Tensor | None = None,
         decoder_lengths: Tensor | None = None,
+        documents: Tensor | None = None,
+        inputs_embeds: Tensor | None = None,
     ) -> Tensor:
         """Logits for the token after each.
 
@@ -191,48 +279,124 @@ class Decoder(Twin[spec.Decoder]):
             decoder_input_ids, decoder_lengths: the same for the decoder of a model that has an encoder. There
                 `input_ids` and `lengths` are what the encoder reads; a state remembers it, so the calls after the first
                 give the decoder's tokens only.
+            documents: (B, T), integers that say which document each token of a packed row belongs to, without a state:
+                tokens of different documents do not see each other, and positions begin anew with each.
+            inputs_embeds: (B, T, W), embeddings in the place of `input_ids`.
 
         Returns (B, T, V). Raises InputError for ids out of range, or more tokens than the state has room for.
         """
         if self.spec.encoder is None:
-            if input_ids is None or decoder_input_ids is not None:
+            if decoder_input_ids is not None:
                 raise InputError(f"{self.spec.name} has no encoder: give its tokens as input_ids")
-            return self.head(self.hidden(input_ids, state, lengths))
+            return self.head(self.hidden(input_ids, state, lengths, None, documents, inputs_embeds))
         if decoder_input_ids is None:
             raise InputError(f"{self.spec.name} reads input_ids and writes after decoder_input_ids: give both")
         encoded = None if input_ids is None else self.encode(input_ids, lengths, state)
-        return self.head(self.hidden(decoder_input_ids, state, decoder_lengths, encoded))
+        return self.head(self.hidden(decoder_input_ids, state, decoder_lengths, encoded, documents))
 
-    def encode(self, input_ids: Tensor, lengths: Tensor | None = None, state: State | None = None) -> Encoded:
+    def encode(self, input_ids: Tensor, lengths: Tensor | None = None, state: Batch | None = None) -> Encoded:
         """What the encoder makes of input_ids (B, S). A state keeps the keys and values that the decoder's layers make
         of it, in the place of those that it had."""
         assert self.spec.encoder is not None
-        counts = self._counts(input_ids, None, lengths, self.spec.encoder.embedding.vocab)
-        kept = None if state is None else state.encoder
-        if state is not None and kept is not None:
-            if len(state.lengths) != len(counts) or state.length:
+        counts = self._counts(input_ids, lengths, self.spec.encoder.embedding.vocab)
+        if state is not None:
+            if len(state.sequences) != len(counts) or state.length:
                 raise InputError(f"the encoder reads {len(counts)} texts: give a new state for as many sequences")
-            kept.room(max(counts))
-        encoded: Encoded = self.encoder(input_ids, counts, self.head.weight)
-        if kept is not None and encoded.x is not None:
-            for path in kept.parts:
-                k, v = self.get_submodule(f"{path}.kv")(encoded.x)
-                kept.fill(path, k=k, v=v)
-            kept.lengths = counts
-        return encoded
+            for sequence in state.sequences:
+                sequence.encoder_room(max(counts))
+        call = call_of(self.needs, [Entry(count) for count in counts], input_ids.device, self.dtype)
+        x = self.encoder(call.laid(meant(input_ids, counts)), call, self.head.weight)
+        parts = [part for _, (part,) in call.split(call.groups, x)]
+        if state is not None:
+            self._keep(parts, state.sequences)
+        return Encoded(counts, tuple(parts))
+
+    def _keep(self, parts: list[Tensor], sequences: list[Sequence]) -> None:
+        """Keeps the keys and values that the decoder's layers make of encoded texts."""
+        for path, declared in self.states.items():
+            if any(isinstance(entry, spec.Static) for entry in declared.values()):
+                pairs = [pair for part in parts for pair in zip(*self.get_submodule(f"{path}.kv")(part), strict=True)]
+                for sequence, (k, v) in zip(sequences, pairs, strict=True):
+                    sequence.keep_encoded(path, {"k": k, "v": v})
+        texts = [text for part in parts for text in part]
+        for sequence, text in zip(sequences, texts, strict=True):
+            sequence.encoded = len(text)
 
     def hidden(
         self,
-        input_ids: Tensor,
-        state: State | None = None,
+        input_ids: Tensor | None,
+        state: Batch | None = None,
         lengths: Tensor | None = None,
         encoded: Encoded | None = None,
+        documents: Tensor | None = None,
+        inputs_embeds: Tensor | None = None,
+        seen: list[Tensor] | None = None,
     ) -> Tensor:
         """As `forward`, up to the head: (B, T, W). The ids are the decoder's, `encoded` what its encoder has made of
-        another text; a state has kept that."""
-        for x in self.stream(input_ids, state, lengths, encoded):
-            final = x
-        return final
+        another text; a state has kept that. `seen` gets the stream before the first layer and after each."""
+        new = input_ids if inputs_embeds is None else inputs_embeds
+        if new is None or (input_ids is not None and inputs_embeds is not None):
+            raise InputError("give the new tokens as input_ids, or their embeddings as inputs_embeds")
+        counts = self._counts(new, lengths, self.spec.embedding.vocab)
+        if documents is not None and (state is not None or self.spec.encoder or documents.shape != new.shape[:2]):
+            raise InputError("documents are given for every token of packed rows (B, T), to a decoder without a state")
+        if state is not None:
+            if len(state.sequences) != len(new):
+                raise InputError(f"the state is for {len(state.sequences)} sequences, got {len(new)}")
+            return padded(self._advance(state.sequences, counts, meant(new, counts)), counts, new.shape[1])
+        self._learned(max(counts))
+        if self.spec.encoder is None:
+            return self._run(new, whole_call(self.needs, new, self.dtype, documents=documents), seen)
+        if encoded is None:
+            raise InputError(f"the encoder of {self.spec.name} has read nothing yet: give input_ids too")
+        if len(encoded.lengths) != len(new):
+            raise InputError(f"the encoder has read {len(encoded.lengths)} texts, and the decoder has {len(new)} rows")
+        entries = [Entry(new.shape[1], None, length) for length in encoded.lengths]
+        call = call_of(self.needs, entries, new.device, self.dtype, encoded.parts)
+        return self._run(call.laid(new.flatten(0, 1)), call, seen).view(*new.shape[:2], -1)
+
+    def step(self, entries: Iterable[tuple[Sequence, Any, str]]) -> list[Tensor | None]:
+        """Adds new tokens to any number of sequences, in one pass in which nothing is padded.
+
+        Args:
+            entries: (sequence, its new token ids, what is wanted of it): "last" for the logits after the last of them,
+                "all" for those after each, "none".
+
+        Returns for each (1, V), (T, V) or None. Raises InputError, before anything is done, for ids out of range, a
+        sequence without room, given twice, or of another model.
+        """
+        entries = [(s, torch.as_tensor(tokens, device=self.device), wanted) for s, tokens, wanted in entries]
+        self._check_step(entries)
+        if not entries:
+            return []
+        order = sorted(range(len(entries)), key=lambda i: len(entries[i][1]))  # those with as many tokens side by side
+        sequences, rows, wanted = map(list, zip(*(entries[i] for i in order), strict=True))
+        counts = [len(row) for row in rows]
+        with torch.inference_mode():
+            x = self._advance(sequences, counts, torch.cat(rows))
+            ends = list(accumulate(counts))
+            asked = [
+                range(end - {"all": count, "last": 1, "none": 0}[want], end)
+                for count, end, want in zip(counts, ends, wanted, strict=True)
+            ]
+            index = torch.tensor([place for places in asked for place in places], dtype=torch.long, device=self.device)
+            logits = self.head(x[index]).split([len(places) for places in asked])
+        outputs: list[Tensor | None] = [None] * len(entries)
+        for i, part in zip(order, logits, strict=True):
+            outputs[i] = part if len(part) else None
+        return outputs
+
+    def _check_step(self, entries: list[tuple[Sequence, Tensor, str]]) -> None:
+        if len({id(s) for s, _, _ in entries}) < len(entries):
+            raise InputError("a step takes each sequence once")
+        for s, tokens, wanted in entries:
+            if s.store.declared is not self.states:
+                raise InputError(f"a sequence belongs to the model that made it, not to this {self.spec.name}")
+            if wanted not in ("last", "all", "none"):
+                raise InputError(f"what is wanted of a sequence is last, all or none, not {wanted!r}")
+            if tokens.ndim != 1 or len(tokens) == 0:
+                raise InputError(f"new tokens are a list of at least one id, got the shape {tuple(tokens.shape)}")
+            check_ids(tokens, self.spec.embedding.vocab)
 
     def ahead(self, input_ids: Tensor) -> list[Tensor]:
         """What the layers for multi-token prediction say: logits (B, T − 1 − k, V) of module k, whose entry t is for
@@ -240,8 +404,8 @@ class Decoder(Twin[spec.Decoder]):
         hidden, logits = self.hidden(input_ids), []
         for k, module in enumerate(self.mtp if self.spec.mtp else ()):
             ids, hidden = input_ids[:, k + 1 :], hidden[:, :-1]
-            positions = torch.arange(k + 1, input_ids.shape[1], device=ids.device)[None]
-            hidden = module(self.embedding(ids, self.head.weight), hidden, Call(positions, None, None))
+            call = whole_call(self.needs, ids, self.dtype, start=k + 1)
+            hidden = module(self.embedding(ids, self.head.weight), hidden, call)
             logits.append(self.head(hidden))
         return logits
 
@@ -249,99 +413,119 @@ class Decoder(Twin[spec.Decoder]):
     def hidden_states(self, input_ids: Tensor, encoded: Encoded | None = None) -> list[Tensor]:
         """The residual stream (B, T, W) after the embedding and after each layer, the last one normed; several streams
         (n, B, T, W) are left as they are."""
-        *before, raw, last = self.stream(input_ids, encoded=encoded)
-        return [*before, raw if self.spec.ends else last]
+        seen: list[Tensor] = []
+        last = self.hidden(input_ids, encoded=encoded, seen=seen)
+        return seen if self.spec.ends else [*seen[:-1], last]
 
-    def stream(
-        self,
-        input_ids: Tensor,
-        state: State | None = None,
-        lengths: Tensor | None = None,
-        encoded: Encoded | None = None,
-    ) -> Iterator[Tensor]:
-        """The residual stream (B, T, W) after the embedding, after each layer, and after the final norm; where layers
-        have several streams, all of them (n, B, T, W) but at the end."""
-        counts = self._counts(input_ids, state, lengths, self.spec.embedding.vocab)
-        encoded = self._heard(encoded, state, input_ids)
-        positions = new_positions(input_ids.shape[1], state, input_ids.device)
-        call = Call(positions, state, counts if lengths is not None else None, encoded)
-        x = self.embedding(input_ids, self.head.weight)
+    def _run(self, new: Tensor, call: Call, seen: list[Tensor] | None = None) -> Tensor:
+        """New tokens (B, T), or their embeddings (B, T, W), as they lie in the pass -> the stream after the final norm,
+        (B, T, W)."""
+        x = new if new.is_floating_point() else self.embedding(new, self.head.weight)
+        inputs = None
         if self.spec.embedding.per_layer:
-            call.layer_inputs = self.embedding.per_layer(input_ids, x)
+            if new.is_floating_point():
+                raise InputError(f"the layers of {self.spec.name} read token ids: give input_ids")
+            inputs = self.embedding.per_layer(new, x)
         if self.spec.positions:
-            self._within(counts, state)
-            x = x + self.positions(positions)
+            x = x + self.positions(call.positions)
         x = self.ends.widen(x) if self.spec.ends else x
-        yield x
-        for layer in self.layers:
-            x = layer(x, call)
-            yield x
-        yield self.final_norm(self.ends.narrow(x) if self.spec.ends else x)
-        if state is not None:
-            state.advance(counts)
+        x = self.edges.run(self.layers, x, call, inputs, seen)
+        return self.final_norm(self.ends.narrow(x) if self.spec.ends else x)
 
-    def new_state(
-        self, batch: int = 1, capacity: int | None = None, slack: int = 0, encoder_capacity: int | None = None
-    ) -> State:
-        """An empty state for `batch` sequences of up to `capacity` tokens (the model's context, if None).
+    def _advance(self, sequences: list[Sequence], counts: list[int], tokens: Tensor) -> Tensor:
+        """Adds so many tokens to each sequence: ids (N,) or embeddings (N, W), one sequence after the other. Returns
+        the stream after the final norm, (N, W)."""
+        for sequence, count in zip(sequences, counts, strict=True):
+            sequence.room(count)
+            self._learned(sequence.length + count)
+            if self.spec.encoder and not sequence.encoded:
+                raise InputError(f"the encoder of {self.spec.name} has read nothing yet: give input_ids too")
+        entries = [Entry(count, s, s.encoded) for s, count in zip(sequences, counts, strict=True)]
+        call = call_of(self.needs, entries, self.device, self.dtype)
+        for sequence, count in zip(sequences, counts, strict=True):
+            sequence.begin(count)
+        x = self._run(call.laid(tokens), call)
+        for sequence, count in zip(sequences, counts, strict=True):
+            sequence.finish(count)
+        return x.flatten(0, 1)
+
+    def sequence(self, capacity: int | None = None, slack: int = 0, encoder_capacity: int | None = None) -> Sequence:
+        """An empty sequence of up to `capacity` tokens (the model's context, if None).
 
         `slack` is how many tokens windowed layers keep beyond their window, so that `rewind` can go back that far;
         `encoder_capacity` how many tokens an encoder may read (as many as `capacity`, if None).
         """
+        return self.new_state(1, capacity, slack, encoder_capacity).sequences[0]
+
+    def new_state(
+        self, batch: int = 1, capacity: int | None = None, slack: int = 0, encoder_capacity: int | None = None
+    ) -> Batch:
+        """`batch` empty sequences that go on together, and each as `sequence` makes it."""
         capacity = self.spec.context if capacity is None else capacity
         encoder_capacity = capacity if encoder_capacity is None else encoder_capacity
         if batch < 1 or min(capacity, encoder_capacity) < 1 or slack < 0:
             raise InputError(f"a state needs a batch and a capacity of at least 1, got {batch} and {capacity}")
-        dtype, device = self.head.weight.dtype, self.head.weight.device
-        tokens: dict[str, TokenState] = {}
-        fixed: dict[str, FixedState] = {}
-        static: dict[str, dict[str, spec.Static]] = {}
-        for module in self.modules():
-            if not isinstance(module, Twin) or module.path.startswith("mtp."):
-                continue
-            declared = module.spec.state()
-            growing = {name: entry for name, entry in declared.items() if isinstance(entry, spec.PerToken)}
-            constant = {name: entry for name, entry in declared.items() if isinstance(entry, spec.Fixed)}
-            if growing:
-                tokens[module.path] = TokenState(growing, batch, capacity, slack, dtype, device)
-            if constant:
-                fixed[module.path] = FixedState(constant, batch, dtype, device)
-            if entries := {name: entry for name, entry in declared.items() if isinstance(entry, spec.Static)}:
-                static[module.path] = entries
-        encoder = EncoderState(static, batch, encoder_capacity, dtype, device) if self.spec.encoder else None
-        return State(tokens, fixed, batch, capacity, encoder)
+        store = Store(self.states, batch, capacity, slack, encoder_capacity, self.dtype, self.device)
+        return Batch(Sequence(store, row) for row in range(batch))
 
-    def _heard(self, encoded: Encoded | None, state: State | None, ids: Tensor) -> Encoded | None:
-        """What the encoder has given, in this call or in an earlier one, after all has been checked."""
-        if self.spec.encoder is None:
-            return None
-        if state is not None and state.encoder is not None:
-            encoded = Encoded(state.encoder.lengths, None, ids.device) if any(state.encoder.lengths) else None
-        if encoded is None:
-            raise InputError(f"the encoder of {self.spec.name} has read nothing yet: give input_ids too")
-        if len(encoded.lengths) != len(ids):
-            raise InputError(f"the encoder has read {len(encoded.lengths)} texts, and the decoder has {len(ids)} rows")
-        return encoded
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of the weights, where the architecture does not fix another."""
+        return self.head.weight.dtype
 
-    def _counts(self, ids: Tensor, state: State | None, lengths: Tensor | None, vocab: int) -> list[int]:
+    @property
+    def device(self) -> torch.device:
+        """Where it runs."""
+        return self.head.weight.device
+
+    def _counts(self, new: Tensor, lengths: Tensor | None, vocab: int) -> list[int]:
         """How many of each row's tokens are meant, after all has been checked."""
-        if ids.ndim != 2 or ids.shape[1] == 0 or ids.dtype not in (torch.int64, torch.int32):
-            raise InputError(f"input_ids must be integers (B, T) with T ≥ 1, got {ids.dtype} {tuple(ids.shape)}")
-        batch, tokens = ids.shape
-        if ids.device.type == "cpu" and not 0 <= int(ids.min()) <= int(ids.max()) < vocab:
-            raise InputError(f"token ids run from 0 to {vocab - 1}, got {int(ids.min())} to {int(ids.max())}")
-        counts = [tokens] * batch if lengths is None else [int(n) for n in lengths.tolist()]
-        if len(counts) != batch or not all(1 <= n <= tokens for n in counts):
-            raise InputError(f"lengths must be {batch} numbers from 1 to {tokens}, got {counts}")
-        if state is not None:
-            if len(state.lengths) != batch:
-                raise InputError(f"the state is for {len(state.lengths)} sequences, got {batch}")
-            state.room(counts)
+        if new.ndim == 3 and new.is_floating_point() and new.shape[1] and new.shape[2] == self.width:
+            pass
+        elif new.ndim != 2 or new.shape[1] == 0 or new.dtype not in (torch.int64, torch.int32):
+            raise InputError(f"input_ids must be integers (B, T) with T ≥ 1, got {new.dtype} {tuple(new.shape)}")
+        batch, tokens = new.shape[:2]
+        counts = [tokens] * batch
+        if torch.compiler.is_compiling():  # what follows depends on data
+            return counts
+        check_ids(new, vocab)
+        if lengths is not None:
+            counts = [int(n) for n in lengths.tolist()]
+            if len(counts) != batch or not all(1 <= n <= tokens for n in counts):
+                raise InputError(f"lengths must be {batch} numbers from 1 to {tokens}, got {counts}")
         return counts
 
-    def _within(self, counts: Sequence[int], state: State | None) -> None:
-        """Learned positions end somewhere."""
-        starts = state.lengths if state else [0] * len(counts)
-        longest = max(start + count for start, count in zip(starts, counts, strict=True))
-        if longest > self.spec.context:
-            raise InputError(f"{longest} tokens, but the model has learned {self.spec.context} positions only")
+    def _learned(self, tokens: int) -> None:
+        """Raises InputError where learned positions end before."""
+        if self.spec.positions and tokens > self.spec.context:
+            raise InputError(f"{tokens} tokens, but the model has learned {self.spec.context} positions only")
+
+
+def states_of(model: nn.Module) -> dict[str, dict[str, spec.StateEntry]]:
+    """Canonical path -> what that part keeps."""
+    parts = {part.path: part.spec.state() for part in model.modules() if isinstance(part, Twin)}
+    return {path: declared for path, declared in parts.items() if declared and not path.startswith("mtp.")}
+
+
+def check_ids(ids: Tensor, vocab: int) -> None:
+    """Raises InputError for ids out of range. On other devices than the CPU it would have to wait for them."""
+    if ids.device.type == "cpu" and not ids.is_floating_point() and not 0 <= int(ids.min()) <= int(ids.max()) < vocab:
+        raise InputError(f"token ids run from 0 to {vocab - 1}, got {int(ids.min())} to {int(ids.max())}")
+
+
+def meant(x: Tensor, counts: list[int]) -> Tensor:
+    """x (B, T, …) without the padding at the ends of its rows, (N, …)."""
+    return x.flatten(0, 1) if min(counts) == x.shape[1] else x[_real(counts, x.shape[1], x.device)]
+
+
+def padded(x: Tensor, counts: list[int], tokens: int) -> Tensor:
+    """The other way round, (N, W) -> (B, tokens, W), with zeros as padding."""
+    if min(counts) == tokens:
+        return x.unflatten(0, (-1, tokens))
+    out = x.new_zeros(len(counts), tokens, x.shape[-1])
+    out[_real(counts, tokens, x.device)] = x
+    return out
+
+
+def _real(counts: list[int], tokens: int, device: torch.device) -> Tensor:
+    return torch.arange(tokens, device=device) < torch.tensor(counts, device=device)[:, None]

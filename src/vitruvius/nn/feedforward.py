@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from statistics import NormalDist
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .. import spec
+from .call import Call
 from .ops import Groups
 from .twin import GroupedLinear, Twin, twin
 
@@ -140,13 +142,16 @@ class MoE(Twin[spec.MoE]):
     latent_up: nn.Linear
     norm: nn.Module
 
-    def forward(self, x: Tensor) -> Tensor:
-        """(…, W) -> (…, W)."""
+    takes_call: ClassVar[bool] = True
+
+    def forward(self, x: Tensor, call: Call) -> Tensor:
+        """(B, T, W) -> (B, T, W)."""
         s, rows = self.spec, x.flatten(0, -2)
         weights, chosen = self.router(rows)
-        if s.router.capacity is not None:
-            room = taken(chosen.unflatten(0, x.shape[:-1]), s.router.experts, s.router.capacity)
-            weights = weights * room.flatten(0, -2)
+        if s.router.capacity is not None:  # which counts the tokens of each sequence
+            parts = call.split(call.blocks, chosen.unflatten(0, x.shape[:-1]))
+            room = [taken(part, s.router.experts, s.router.capacity) for _, (part,) in parts]
+            weights = weights * call.join(room).flatten(0, -2)
         rows = self.norm(rows) if s.norm else rows
         inner = self.latent_down(rows) if s.latent else rows
         experts, order = chosen.flatten().sort(stable=True)  # the chosen (token, expert) pairs, grouped by expert

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TypeVar
+from typing import ClassVar, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from .. import spec
 from .attention import merge_heads, split_heads
-from .call import Call
+from .call import Block, Call
 from .feedforward import ACTIVATIONS
 from .norm import GatedNorm
 from .ops import causal_conv, delta_rule, state_space
@@ -25,43 +25,39 @@ class Recurrent(Twin[S]):
     conv: Tensor
     conv_bias: Tensor
 
-    def convolved(self, x: Tensor, call: Call) -> Tensor:
-        """x (B, T, channels) through the convolution; the inputs that come next need are kept in the call's state."""
-        s, state = self.spec.conv, call.fixed(self.path)
-        count = s.kernel - 1
-        before = x.new_zeros(x.shape[0], count, x.shape[2]) if state is None else state.tensors["conv"]
+    takes_call: ClassVar[bool] = True
+
+    def convolved(self, x: Tensor, block: Block, call: Call) -> Tensor:
+        """x (n, T, channels) through the convolution; the inputs that come next need are kept in the block's states."""
+        s, count = self.spec.conv, self.spec.conv.kernel - 1
+        before = x.new_zeros(len(x), count, x.shape[2]) if block.rows is None else block.rows.read(self.path, "conv")
         inputs = torch.cat((before, x), 1)
-        y = causal_conv(inputs, self.conv, self.conv_bias if s.bias else None)
-        if state is not None:
-            state.replace(conv=last(inputs, count, call))
+        reach = None if call.documents is None else call.positions
+        y = causal_conv(inputs, self.conv, self.conv_bias if s.bias else None, reach)
+        if block.rows is not None:
+            block.rows.replace(self.path, conv=inputs[:, inputs.shape[1] - count :])
         return ACTIVATIONS[s.act](y) if s.act else y
 
-    def memory(self, x: Tensor, call: Call) -> Tensor:
-        """The memory (B, H, K, V) that the call's state holds, or an empty one."""
-        state, declared = call.fixed(self.path), self.spec.state()["memory"]
+    def memory(self, x: Tensor, block: Block) -> Tensor:
+        """The memory (n, H, K, V) that the block's states hold, or an empty one."""
+        if block.rows is not None:
+            return block.rows.read(self.path, "memory").float()
+        declared = self.spec.state()["memory"]
         assert isinstance(declared, spec.Fixed)
-        empty = torch.zeros(1, device=x.device).expand(x.shape[0], *declared.shape)
-        return empty if state is None else state.tensors["memory"].float()
+        return torch.zeros(1, device=x.device).expand(len(x), *declared.shape)
 
-    def remember(self, memory: Tensor, call: Call) -> None:
-        """Keeps the memory in the call's state, if it has one."""
-        if (state := call.fixed(self.path)) is not None:
-            state.replace(memory=memory)
-
-
-def last(inputs: Tensor, count: int, call: Call) -> Tensor:
-    """The last `count` of each row's inputs (B, count + T, channels) that are not padding."""
-    if call.lengths is None:
-        return inputs[:, inputs.shape[1] - count :]
-    ends = torch.tensor(call.lengths, device=inputs.device)[:, None] + torch.arange(count, device=inputs.device)
-    return inputs.gather(1, ends[..., None].expand(-1, -1, inputs.shape[2]))
+    def remember(self, memory: Tensor, block: Block) -> None:
+        """Keeps the memory in the block's states, if it has any."""
+        if block.rows is not None:
+            block.rows.replace(self.path, memory=memory)
 
 
-def real(x: Tensor, call: Call) -> Tensor:
-    """x (B, H, T, …) with zeros where there is padding, which a memory then passes over."""
-    if call.real is None:
-        return x
-    return x.masked_fill(~call.real.unflatten(1, (1, -1, *[1] * (x.ndim - 3))), 0)
+def forgetting(decay: Tensor, call: Call) -> Tensor:
+    """Log decays (B, H, T, …), such that nothing is left of the memory where a document begins."""
+    if call.documents is None:
+        return decay
+    begins = (call.positions == 0).unflatten(1, (1, -1, *[1] * (decay.ndim - 3)))
+    return decay.masked_fill(begins, -1e4)  # exp of it is 0, and sums with others stay finite
 
 
 def unit(x: Tensor) -> Tensor:
@@ -93,18 +89,22 @@ class GatedDeltaNet(Recurrent[spec.GatedDeltaNet]):
 
     def forward(self, x: Tensor, call: Call) -> Tensor:
         """x (B, T, W) -> (B, T, W)."""
+        new = torch.cat((self.q(x), self.k(x), self.v(x)), -1), self.decay(x), self.beta(x)
+        y = call.join([self.mixed(block, call, *parts) for block, parts in call.split(call.blocks, *new)])
+        y, z = (part.unflatten(-1, (self.spec.v_heads, -1)) for part in (y.to(x.dtype), self.gate(x)))
+        return self.o(self.norm(y, z).flatten(-2))
+
+    def mixed(self, block: Block, call: Call, qkv: Tensor, decay: Tensor, beta: Tensor) -> Tensor:
+        """The recurrence itself: (n, T, channels) of queries, keys and values, (n, T, H) each of the others -> (n, T,
+        H · V)."""
         s = self.spec
-        mixed = self.convolved(torch.cat((self.q(x), self.k(x), self.v(x)), -1), call)
-        q, k, v = mixed.float().split([axis.size for axis in s.channels], -1)
+        q, k, v = self.convolved(qkv, block, call).float().split([axis.size for axis in s.channels], -1)
         q, k = unit(split_heads(q, s.k_heads)) * s.k_dim**-0.5, unit(split_heads(k, s.k_heads))
-        decay = log_decay(self.decay(x), self.A_log, self.dt_bias)[..., 0]
-        beta = s.beta_scale * self.beta(x).float().sigmoid().mT
-        y, memory = delta_rule(
-            q, k, split_heads(v, s.v_heads), real(decay, call), real(beta, call), self.memory(x, call)
-        )
-        self.remember(memory, call)
-        y = self.norm(y.transpose(1, 2).to(x.dtype), self.gate(x).unflatten(-1, (s.v_heads, -1)))
-        return self.o(y.flatten(-2))
+        decay = forgetting(log_decay(decay, self.A_log, self.dt_bias)[..., 0], call)
+        beta = s.beta_scale * beta.float().sigmoid().mT
+        y, memory = delta_rule(q, k, split_heads(v, s.v_heads), decay, beta, self.memory(qkv, block))
+        self.remember(memory, block)
+        return merge_heads(y)
 
 
 @twin(spec.KimiDelta)
@@ -126,17 +126,21 @@ class KimiDelta(Recurrent[spec.KimiDelta]):
 
     def forward(self, x: Tensor, call: Call) -> Tensor:
         """x (B, T, W) -> (B, T, W)."""
+        new = torch.cat((self.q(x), self.k(x), self.v(x)), -1), self.decay_b(self.decay_a(x)), self.beta(x)
+        y = call.join([self.mixed(block, call, *parts) for block, parts in call.split(call.blocks, *new)])
+        y, z = (part.unflatten(-1, (self.spec.heads, -1)) for part in (y.to(x.dtype), self.gate_b(self.gate_a(x))))
+        return self.o(self.norm(y, z).flatten(-2))
+
+    def mixed(self, block: Block, call: Call, qkv: Tensor, decay: Tensor, beta: Tensor) -> Tensor:
+        """The recurrence itself: (n, T, 3 · H · D) of queries, keys and values, (n, T, H · D) of decays and (n, T, H)
+        -> (n, T, H · D)."""
         s = self.spec
-        mixed = self.convolved(torch.cat((self.q(x), self.k(x), self.v(x)), -1), call)
-        q, k, v = (split_heads(y, s.heads) for y in mixed.float().chunk(3, -1))
-        decay = log_decay(self.decay_b(self.decay_a(x)), self.A_log, self.dt_bias)
-        beta = self.beta(x).float().sigmoid().mT
-        y, memory = delta_rule(
-            unit(q) * s.head_dim**-0.5, unit(k), v, real(decay, call), real(beta, call), self.memory(x, call)
-        )
-        self.remember(memory, call)
-        y = self.norm(y.transpose(1, 2).to(x.dtype), self.gate_b(self.gate_a(x)).unflatten(-1, (s.heads, -1)))
-        return self.o(y.flatten(-2))
+        q, k, v = (split_heads(y, s.heads) for y in self.convolved(qkv, block, call).float().chunk(3, -1))
+        decay = forgetting(log_decay(decay, self.A_log, self.dt_bias), call)
+        beta = beta.float().sigmoid().mT
+        y, memory = delta_rule(unit(q) * s.head_dim**-0.5, unit(k), v, decay, beta, self.memory(qkv, block))
+        self.remember(memory, block)
+        return merge_heads(y)
 
 
 @twin(spec.Mamba2)
@@ -155,15 +159,21 @@ class Mamba2(Recurrent[spec.Mamba2]):
         s = self.spec
         inner, group, _ = (axis.size for axis in s.channels)
         projected = self.scaled(self.in_proj(x), [inner, inner, group, group, s.heads])
-        gate, mixed, dt = projected.split([inner, inner + 2 * group, s.heads], -1)
-        values, b, c = self.convolved(mixed, call).float().split([inner, group, group], -1)
-        values, b, c = split_heads(values, s.heads), split_heads(b, s.groups), split_heads(c, s.groups)
-        dt = real(F.softplus(dt.float() + self.dt_bias.float()).clamp(*s.dt_limit).mT, call)
-        decay = -self.A_log.float().exp()[:, None] * dt
-        y, memory = state_space(c, b, values * dt[..., None], decay, self.memory(x, call))
-        self.remember(memory, call)
-        y = merge_heads(torch.addcmul(y, self.D.float()[:, None, None], values)).to(x.dtype)
+        gate, new, dt = projected.split([inner, inner + 2 * group, s.heads], -1)
+        y = call.join([self.mixed(block, call, *parts) for block, parts in call.split(call.blocks, new, dt)])
+        y = y.to(x.dtype)
         return self.out_proj(self.norm(y, gate) if s.norm else y * F.silu(gate))
+
+    def mixed(self, block: Block, call: Call, new: Tensor, dt: Tensor) -> Tensor:
+        """The recurrence itself: (n, T, channels) of x, b and c, time steps (n, T, H) -> (n, T, H · P)."""
+        s = self.spec
+        x, b, c = self.convolved(new, block, call).float().split([axis.size for axis in s.channels], -1)
+        x, b, c = split_heads(x, s.heads), split_heads(b, s.groups), split_heads(c, s.groups)
+        dt = F.softplus(dt.float() + self.dt_bias.float()).clamp(*s.dt_limit).mT
+        decay = forgetting(-self.A_log.float().exp()[:, None] * dt, call)
+        y, memory = state_space(c, b, x * dt[..., None], decay, self.memory(new, block))
+        self.remember(memory, block)
+        return merge_heads(torch.addcmul(y, self.D.float()[:, None, None], x))
 
     def scaled(self, projected: Tensor, sizes: list[int]) -> Tensor:
         """Each of the five segments times its multiplier."""
@@ -183,4 +193,5 @@ class ShortConv(Recurrent[spec.ShortConv]):
     def forward(self, x: Tensor, call: Call) -> Tensor:
         """x (B, T, W) -> (B, T, W)."""
         b, c, values = self.in_proj(x).chunk(3, -1)
-        return self.out_proj(c * self.convolved(b * values, call))
+        y = [self.convolved(part, block, call) for block, (part,) in call.split(call.blocks, b * values)]
+        return self.out_proj(c * call.join(y))

@@ -1,4 +1,4 @@
-"""What generation remembers: keys and values, latents, for each part that keeps any.
+"""What generation remembers of a sequence: keys and values, latents, memories, for each part that keeps any.
 
 Everything is preallocated from the spec's own `state()`. A part that sees a window keeps a ring of that many tokens
 (and `slack` more, for those who want to go back); the others keep the whole sequence. Callers only see absolute
@@ -7,334 +7,329 @@ positions.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
+from collections.abc import Sequence as Several
 from dataclasses import dataclass
-from functools import cached_property, partial
 
 import torch
 from torch import Tensor
 
 from .. import spec
 from ..errors import InputError
+from ..spec import SNAPSHOTS
 
-NOWHERE = 2**62  # the position of an entry that holds nothing: after every query, so no query sees it
+Entries = Mapping[str, Tensor]
 
 
-@dataclass(eq=False)
+@dataclass(frozen=True)
 class Keys:
-    """Where the entries stand that a call may see.
+    """Where the entries stand that some queries see: at the positions first … last − 1.
 
     Args:
-        place: makes `positions`, the absolute position of each, (B or 1, S). In the common case nobody asks.
-        span: (first, last + 1) where every row holds exactly these positions, in order (in any order for one query).
-        slots: with `span`, tells the geometries of one call apart.
-        real: (B, S), which are not padding, None if all are: for queries that see later keys too. From others padding
-            on the right is hidden in any case.
+        positions: of each entry, (B or 1, S); in their order, but for a single query.
+        window: how many tokens back their part keeps them, None for all.
     """
 
-    place: Callable[[], Tensor]
-    span: tuple[int, int] | None
-    slots: int = 0
-    real: Tensor | None = None
-
-    @cached_property
-    def positions(self) -> Tensor:
-        """(B or 1, S)."""
-        return self.place()
-
-    @property
-    def geometry(self) -> tuple[object, ...]:
-        """Equal for keys that stand alike within one call."""
-        return (self.span, self.slots)
+    positions: Tensor
+    first: int
+    last: int
+    window: int | None
 
 
-class TokenState:
-    """What a part keeps for each token: tensors (B, …, slots, channels)."""
+class Store:
+    """The memory of `rows` sequences of one model, row by row in the same tensors.
+
+    Args:
+        declared: canonical path of a part -> name -> what it keeps.
+        rows: how many sequences.
+        capacity: the most tokens that a sequence may have; `encoder_capacity` the most that an encoder may read.
+        slack: how many tokens windowed parts keep beyond their window.
+    """
 
     def __init__(
         self,
-        declared: Mapping[str, spec.PerToken],
-        batch: int,
+        declared: Mapping[str, Mapping[str, spec.StateEntry]],
+        rows: int,
         capacity: int,
         slack: int,
+        encoder_capacity: int,
         dtype: torch.dtype,
         device: torch.device,
     ) -> None:
-        windows = {entry.window for entry in declared.values()}
-        assert len(windows) == 1, "the entries of one part belong to the same tokens"
-        self.window: int | None = windows.pop()
-        self.slots = capacity if self.window is None else min(capacity, self.window + slack)
-        self.oldest = [0] * batch  # the first position of each row that has not been overwritten
-        self.tensors: dict[str, Tensor] = {}
-        for name, entry in declared.items():
-            *groups, channels = entry.shape
-            shape = (batch, *groups, self.slots, channels)
-            kind = getattr(torch, entry.dtype) if entry.dtype else dtype
-            self.tensors[name] = torch.zeros(shape, dtype=kind, device=device)
+        self.declared, self.capacity, self.slack, self.encoder_capacity = declared, capacity, slack, encoder_capacity
+        self.dtype, self.device, self.rows = dtype, device, rows
+        self.slots: dict[int | None, int] = {}  # window -> how many tokens are kept
+        self.parts: dict[str, dict[str, Tensor]] = {path: {} for path in declared}
+        self.fixed: dict[str, dict[str, Tensor]] = {}  # those whose size does not depend on the length
+        for path, entries in declared.items():
+            windows = {entry.window for entry in entries.values() if isinstance(entry, spec.PerToken)}
+            assert len(windows) <= 1, "the entries of one part belong to the same tokens"
+            for window in windows:
+                self.slots[window] = capacity if window is None else min(capacity, window + slack)
+            for name, entry in entries.items():
+                kind = getattr(torch, entry.dtype) if entry.dtype else dtype
+                self.parts[path][name] = torch.zeros(rows, *self._shape(entry), dtype=kind, device=device)
+                if isinstance(entry, spec.Fixed):
+                    self.fixed.setdefault(path, {})[name] = self.parts[path][name]
 
-    def append(
-        self, new: Mapping[str, Tensor], lengths: Sequence[int], valid: Sequence[int] | None
-    ) -> tuple[tuple[Tensor, ...], Keys]:
-        """Keeps the new entries (B, …, T, channels) after the `lengths` that are there.
+    def _shape(self, entry: spec.StateEntry) -> tuple[int, ...]:
+        if isinstance(entry, spec.Fixed):
+            return entry.shape
+        *groups, channels = entry.shape
+        tokens = self.slots[entry.window] if isinstance(entry, spec.PerToken) else self.encoder_capacity
+        return (*groups, tokens, channels)
 
-        Args:
-            valid: how many of each row's new entries are not padding; all, if None.
+    def alone(self) -> Store:
+        """An empty one like it, for one sequence."""
+        return Store(self.declared, 1, self.capacity, self.slack, self.encoder_capacity, self.dtype, self.device)
 
-        Returns everything that the new tokens may see, in the order of `new`, and where it stands.
-        """
+    @property
+    def tensors(self) -> list[Tensor]:
+        """All that it keeps, (rows, …)."""
+        return [tensor for part in self.parts.values() for tensor in part.values()]
+
+    def keys(self, window: int | None, start: int, tokens: int) -> Keys:
+        """Where the entries stand that `append` returns."""
+        end, slots = start + tokens, self.slots[window]
+        if end <= slots or tokens == 1:
+            filled = min(end, slots)
+            slot = torch.arange(filled, device=self.device)
+            positions = slot if end <= slots else end - 1 - (end - 1 - slot) % slots
+            return Keys(positions[None], end - filled, end, window)
+        assert window is not None, "room is checked before"
+        first = max(0, start - window + 1)
+        return Keys(torch.arange(first, end, device=self.device)[None], first, end, window)
+
+    def append(self, rows: slice, path: str, start: int, window: int | None, new: Entries) -> tuple[Tensor, ...]:
+        """Keeps new entries (n, …, T, channels) of some rows after the `start` that are there; returns everything that
+        the new tokens may see, in the order of `new`."""
         tokens = next(iter(new.values())).shape[-2]
-        if self.window is not None:  # said before it is done: an interruption must not leave a ring that `reach` trusts
-            ends = [length + (valid[row] if valid else tokens) for row, length in enumerate(lengths)]
-            self.oldest = [max(old, end - self.slots) for old, end in zip(self.oldest, ends, strict=True)]
-        if valid is None and len(set(lengths)) == 1:
-            return self._append_even(new, lengths[0], tokens)
-        return self._append_ragged(new, lengths, valid or [tokens] * len(lengths), tokens)
-
-    def _append_even(self, new: Mapping[str, Tensor], start: int, tokens: int) -> tuple[tuple[Tensor, ...], Keys]:
-        """All rows have the same length."""
-        end, slots = start + tokens, self.slots
-        device = next(iter(new.values())).device
+        end, slots = start + tokens, self.slots[window]
+        part = {name: self.parts[path][name][rows] for name in new}
         if end <= slots or tokens == 1:  # nothing in reach of the new tokens is overwritten
             slot = start % slots
             for name, entries in new.items():
-                self.tensors[name][..., slot : slot + tokens, :] = entries
-            filled = min(end, slots)
-            kept = tuple(self.tensors[name][..., :filled, :] for name in new)
-            where = partial(self._positions, [end], filled, device)
-            return kept, Keys(where, (end - filled, end), self.slots)
-        assert self.window is not None, "capacity is checked by the model"
-        first = max(0, start - self.window + 1)
-        before = torch.arange(first, start, device=device) % slots
-        after = torch.arange(max(start, end - slots), end, device=device)
+                part[name][..., slot : slot + tokens, :] = entries
+            return tuple(tensor[..., : min(end, slots), :] for tensor in part.values())
+        assert window is not None, "room is checked before"
+        before = torch.arange(max(0, start - window + 1), start, device=self.device) % slots
+        kept = min(tokens, slots)
+        after = torch.arange(end - kept, end, device=self.device) % slots
         seen = []
         for name, entries in new.items():
-            tensor = self.tensors[name]
-            seen.append(torch.cat((tensor[..., before, :], entries), -2))
-            tensor[..., after % slots, :] = entries[..., after - start, :]
-        return tuple(seen), Keys(lambda: torch.arange(first, end, device=device)[None], (first, end), self.slots)
-
-    def _append_ragged(
-        self, new: Mapping[str, Tensor], lengths: Sequence[int], valid: Sequence[int], tokens: int
-    ) -> tuple[tuple[Tensor, ...], Keys]:
-        """Rows of different lengths, or with padding at their ends."""
-        device = next(iter(new.values())).device
-        starts = torch.tensor(lengths, device=device)[:, None]
-        counts = torch.tensor(valid, device=device)[:, None]
-        steps = torch.arange(tokens, device=device)[None]
-        kept = (steps < counts) & (steps >= counts - self.slots)
-        rows, columns = kept.nonzero(as_tuple=True)
-        slots = ((starts + steps) % self.slots)[rows, columns]
-        longest = max(length + count for length, count in zip(lengths, valid, strict=True))
-        old = self._positions(lengths, self.slots, device)
-        seen = []
-        for name, entries in new.items():
-            tensor = self.tensors[name]
-            if self.window is not None:  # the ring as it was, then the new entries
-                seen.append(torch.cat((tensor, entries), -2))
-            by_slot = tensor.movedim(-2, 1)
-            by_slot[rows, slots] = entries.movedim(-2, 1)[rows, columns]
-            if self.window is None:
-                seen.append(tensor[..., :longest, :])
-        if self.window is None:
-            return tuple(seen), Keys(lambda: torch.arange(longest, device=device)[None], None, self.slots)
-        return tuple(seen), Keys(lambda: torch.cat((old, starts + steps), 1), None, self.slots)
-
-    def _positions(self, ends: Sequence[int], slots: int, device: torch.device) -> Tensor:
-        """(rows, slots): the position that each slot holds once a row has `ends` tokens, NOWHERE if none."""
-        last = torch.tensor(ends, device=device)[:, None] - 1
-        position = last - (last - torch.arange(slots, device=device)[None]) % self.slots
-        return torch.where((position >= 0) & (last >= 0), position, NOWHERE)
-
-    def reach(self, row: int, length: int) -> int:
-        """The longest prefix, of at most `length` tokens, that the row can return to: the tokens that its next query
-        would see must still be there."""
-        needed = 0 if self.window is None else max(0, length - self.window + 1)
-        return length if self.oldest[row] <= needed else 0
-
-    def rewind(self, row: int, length: int) -> None:
-        """Forgets what comes after `length`, which `reach` allows."""
-        if length == 0:
-            self.oldest[row] = 0
+            seen.append(torch.cat((part[name][..., before, :], entries), -2))
+            part[name][..., after, :] = entries[..., tokens - kept :, :]
+        return tuple(seen)
 
 
-class FixedState:
-    """What a part keeps whatever the length: tensors (B, …) that each call replaces."""
-
-    def __init__(
-        self, declared: Mapping[str, spec.Fixed], batch: int, dtype: torch.dtype, device: torch.device
-    ) -> None:
-        self.tensors = {
-            name: torch.zeros(
-                batch, *entry.shape, dtype=getattr(torch, entry.dtype) if entry.dtype else dtype, device=device
-            )
-            for name, entry in declared.items()
-        }
-        self.snapshots: dict[int, dict[str, Tensor]] = {}
-
-    def replace(self, **new: Tensor) -> None:
-        """What is remembered from now on."""
-        for name, value in new.items():
-            self.tensors[name].copy_(value)
-
-    def snapshot(self, length: int) -> None:
-        """Keeps a copy, to which `rewind` can return."""
-        self.snapshots[length] = {name: tensor.clone() for name, tensor in self.tensors.items()}
-
-    def reach(self, current: int, length: int) -> int:
-        """The longest prefix, of at most `length` tokens, that can be returned to."""
-        if length >= current:
-            return current
-        return max((kept for kept in self.snapshots if kept <= length), default=0)
-
-    def rewind(self, current: int, length: int) -> None:
-        """Returns to a snapshot, or to nothing."""
-        if length == current:
-            return
-        for name, tensor in self.tensors.items():
-            if length == 0:
-                tensor.zero_()
-            else:
-                tensor.copy_(self.snapshots[length][name])
-        self.snapshots = {kept: value for kept, value in self.snapshots.items() if kept <= length}
-
-
-class EncoderState:
-    """What the parts of a decoder keep of the encoder's output: tensors (B, …, capacity, channels), filled when it has
-    read a text, and then only looked at.
+class Sequence:
+    """What a model remembers of one sequence.
 
     Args:
-        declared: canonical path -> name -> entry.
-        capacity: the most tokens that the encoder may read of a sequence.
+        store: where it is kept, and in which `row`.
 
-    `lengths` is how many it has read of each.
+    `length` is how many tokens are remembered, `encoded` how many an encoder has read.
     """
 
-    def __init__(
-        self,
-        declared: Mapping[str, Mapping[str, spec.Static]],
-        batch: int,
-        capacity: int,
-        dtype: torch.dtype,
-        device: torch.device,
-    ) -> None:
-        self.capacity, self.lengths = capacity, [0] * batch
-        self.parts: dict[str, dict[str, Tensor]] = {path: {} for path in declared}
-        for path, entries in declared.items():
-            for name, entry in entries.items():
-                *groups, channels = entry.shape
-                kind = getattr(torch, entry.dtype) if entry.dtype else dtype
-                self.parts[path][name] = torch.zeros((batch, *groups, capacity, channels), dtype=kind, device=device)
-
-    def room(self, tokens: int) -> None:
-        """Raises InputError if that many tokens would not fit."""
-        if tokens > self.capacity:
-            raise InputError(
-                f"the state holds {self.capacity} tokens of the encoder, and {tokens} are needed: "
-                f"ask for more with new_state(encoder_capacity={tokens})"
-            )
-
-    def fill(self, path: str, **new: Tensor) -> None:
-        """Keeps the entries (B, …, S, channels) of the part at `path`."""
-        for name, entries in new.items():
-            self.parts[path][name][..., : entries.shape[-2], :] = entries
-
-    def kept(self, path: str) -> tuple[Tensor, ...]:
-        """What the part at `path` has kept."""
-        return tuple(tensor[..., : max(self.lengths), :] for tensor in self.parts[path].values())
-
-
-class State:
-    """What a model remembers of a batch of sequences.
-
-    Args:
-        tokens: canonical path -> what that part keeps for each token.
-        fixed: canonical path -> what that part keeps whatever the length.
-        batch: number of sequences.
-        capacity: the most tokens that a sequence may have.
-        encoder: what is kept of an encoder's output, for models that have one.
-    """
-
-    def __init__(
-        self,
-        tokens: dict[str, TokenState],
-        fixed: dict[str, FixedState],
-        batch: int,
-        capacity: int,
-        encoder: EncoderState | None = None,
-    ) -> None:
-        self.tokens, self.fixed, self.capacity, self.encoder = tokens, fixed, capacity, encoder
-        self.lengths = [0] * batch
+    def __init__(self, store: Store, row: int) -> None:
+        self.store, self.row = store, row
+        self.length = self.encoded = 0
+        self._farthest = 0  # as many tokens may have been written since it was empty: what that overwrote is gone
+        self._torn = False  # whether recurrent states may be those of no length: a step was not finished
+        self._snapshots: dict[int, dict[str, dict[str, Tensor]]] = {}  # the oldest first
 
     @property
-    def length(self) -> int:
-        """Tokens remembered, of the longest sequence."""
-        return max(self.lengths)
+    def capacity(self) -> int:
+        """The most tokens that it may have."""
+        return self.store.capacity
 
     @property
     def recurrent(self) -> bool:
         """Whether it can only return to snapshots and to the beginning."""
-        return bool(self.fixed)
+        return bool(self.store.fixed)
 
-    def advance(self, counts: Sequence[int]) -> None:
-        """Counts the tokens that all parts have kept."""
-        self.lengths = [length + count for length, count in zip(self.lengths, counts, strict=True)]
+    @property
+    def nbytes(self) -> int:
+        """Bytes that are kept, snapshots included."""
+        return sum(tensor[self.row].nbytes for tensor in self.store.tensors) + sum(x.nbytes for x in self.copies)
 
-    def room(self, counts: Sequence[int]) -> None:
-        """Raises InputError if the sequences would not fit after `counts` more tokens."""
-        for length, count in zip(self.lengths, counts, strict=True):
-            if length + count > self.capacity:
-                raise InputError(
-                    f"the state holds {self.capacity} tokens, and {length} + {count} are needed: "
-                    f"ask for more with new_state(capacity={length + count})"
-                )
+    @property
+    def copies(self) -> list[Tensor]:
+        """The tensors of its snapshots."""
+        return [x for copy in self._snapshots.values() for part in copy.values() for x in part.values()]
+
+    def room(self, count: int) -> None:
+        """Raises InputError if `count` more tokens cannot follow."""
+        if self.length + count > self.capacity:
+            raise InputError(
+                f"the state holds {self.capacity} tokens, and {self.length} + {count} are needed: "
+                f"ask for more with capacity={self.length + count}"
+            )
+        if (self._torn and self.recurrent) or self.reach(self.length) != self.length:
+            raise InputError(
+                f"a step was interrupted after {self.length} tokens of the sequence: rewind it, at most to "
+                f"{self.reach(self.length)}"
+            )
+
+    def begin(self, count: int) -> None:
+        """Says that `count` tokens are about to be written. An interruption must not leave anything that `reach`
+        trusts, so this is said before, and `finish` after."""
+        self._torn, self._farthest = True, max(self._farthest, self.length + count)
+
+    def finish(self, count: int) -> None:
+        """Says that all parts have kept the tokens."""
+        self.length += count
+        self._torn = False
 
     def snapshot(self) -> None:
-        """Keeps a copy of what is recurrent, so that `rewind` can return here. All sequences must have the same
-        length."""
-        if len(set(self.lengths)) > 1:
-            raise InputError(f"a snapshot needs sequences of one length, got {self.lengths}")
-        for part in self.fixed.values():
-            part.snapshot(self.length)
+        """Keeps a copy of what is recurrent, so that `rewind` can return here. The oldest copies beyond SNAPSHOTS are
+        dropped."""
+        self.room(0)
+        if self.length and self.recurrent:
+            self._snapshots.pop(self.length, None)
+            self._snapshots[self.length] = {
+                path: {name: tensor[self.row].clone() for name, tensor in part.items()}
+                for path, part in self.store.fixed.items()
+            }
+            while len(self._snapshots) > SNAPSHOTS:
+                del self._snapshots[next(iter(self._snapshots))]
+
+    def reach(self, length: int) -> int:
+        """The longest prefix, of at most `length` tokens, that it can return to."""
+        target = max(0, min(length, self.length))
+        if self.recurrent and (self._torn or target < self.length):
+            target = max((kept for kept in self._snapshots if kept <= target), default=0)
+        # the tokens that the next query would see must still be there; a shorter prefix would need older ones
+        gone = (max(0, self._farthest - slots) > max(0, target - w + 1) for w, slots in self.store.slots.items() if w)
+        return 0 if any(gone) else target
+
+    def rewind(self, length: int) -> None:
+        """Forgets all but the first `length` tokens. Raises InputError where that cannot be returned to."""
+        if not 0 <= length <= self.length or self.reach(length) != length:
+            raise InputError(f"cannot return to {length} tokens; the nearest is {self.reach(length)}")
+        if self.recurrent and (self._torn or length < self.length):
+            self._torn = True
+            for path, part in self.store.fixed.items():
+                for name, tensor in part.items():
+                    if length:
+                        tensor[self.row].copy_(self._snapshots[length][path][name])
+                    else:
+                        tensor[self.row].zero_()
+        self._snapshots = {kept: copy for kept, copy in self._snapshots.items() if kept <= length}
+        self.length, self._torn = length, False
+        if length == 0:
+            self._farthest = 0
+
+    def fork(self) -> Sequence:
+        """An independent sequence with the same tokens. What they share is copied, but for snapshots, which nobody
+        writes to."""
+        self.room(0)
+        other = Sequence(self.store.alone(), 0)
+        for path, part in self.store.parts.items():
+            for name, tensor in part.items():
+                match self.store.declared[path][name]:
+                    case spec.PerToken(window=window):
+                        used = min(self._farthest, self.store.slots[window])
+                    case spec.Static():
+                        used = self.encoded
+                    case spec.Fixed():
+                        used = tensor.shape[-2]
+                other.store.parts[path][name][0][..., :used, :] = tensor[self.row][..., :used, :]
+        other.length, other.encoded, other._farthest = self.length, self.encoded, self._farthest
+        other._snapshots = dict(self._snapshots)
+        return other
+
+    def keep_encoded(self, path: str, entries: Entries) -> None:
+        """Keeps what the part at `path` makes of an encoder's output: (…, S, channels)."""
+        for name, value in entries.items():
+            self.store.parts[path][name][self.row][..., : value.shape[-2], :] = value
+
+    def encoder_room(self, tokens: int) -> None:
+        """Raises InputError if an encoder cannot read `tokens` tokens for it."""
+        if tokens > self.store.encoder_capacity:
+            raise InputError(
+                f"the state holds {self.store.encoder_capacity} tokens of the encoder, and {tokens} are needed: "
+                f"ask for more with new_state(encoder_capacity={tokens})"
+            )
+
+
+class Rows:
+    """Several sequences as one batch."""
+
+    def __init__(self, sequences: Several[Sequence]) -> None:
+        self.sequences, first = sequences, sequences[0]
+        self.store, self.rows = first.store, slice(first.row, first.row + len(sequences))
+        self.together = all(s.store is self.store and s.row == first.row + i for i, s in enumerate(sequences))
+
+    def read(self, path: str, name: str) -> Tensor:
+        """What the part at `path` keeps under `name`, (n, …)."""
+        if self.together:
+            return self.store.parts[path][name][self.rows]
+        return torch.stack([s.store.parts[path][name][s.row] for s in self.sequences])
+
+    def replace(self, path: str, **new: Tensor) -> None:
+        """What is kept from now on, (n, …) each."""
+        for name, value in new.items():
+            if self.together:
+                self.store.parts[path][name][self.rows].copy_(value)
+            else:
+                for s, row in zip(self.sequences, value, strict=True):
+                    s.store.parts[path][name][s.row].copy_(row)
+
+
+class Batch:
+    """Sequences that go on together: `model(input_ids, state)`."""
+
+    def __init__(self, sequences: Iterable[Sequence]) -> None:
+        self.sequences = list(sequences)
+
+    @property
+    def lengths(self) -> list[int]:
+        """Tokens remembered of each."""
+        return [s.length for s in self.sequences]
+
+    @property
+    def length(self) -> int:
+        """Tokens remembered, of the longest."""
+        return max(self.lengths)
+
+    @property
+    def capacity(self) -> int:
+        """The most tokens that each may have."""
+        return min(s.capacity for s in self.sequences)
+
+    @property
+    def recurrent(self) -> bool:
+        """Whether they can only return to snapshots and to the beginning."""
+        return self.sequences[0].recurrent
+
+    def snapshot(self) -> None:
+        """See `Sequence.snapshot`."""
+        for s in self.sequences:
+            s.snapshot()
 
     def reach(self, length: int) -> int:
         """The longest prefix, of at most `length` tokens, that every sequence can return to."""
-        target = min(length, *self.lengths)
-        while True:
-            agreed = min(
-                (part.reach(row, target) for part in self.tokens.values() for row in self._rows), default=target
-            )
-            agreed = min(
-                (part.reach(now, agreed) for part in self.fixed.values() for now in self.lengths), default=agreed
-            )
-            if agreed == target:
-                return target
-            target = agreed
+        while (agreed := min(s.reach(length) for s in self.sequences)) != length:
+            length = agreed
+        return length
 
     def rewind(self, length: int) -> None:
         """Forgets all but the first `length` tokens of every sequence. Raises InputError where that cannot be returned
         to."""
         if not 0 <= length <= min(self.lengths) or self.reach(length) != length:
             raise InputError(f"cannot return to {length} tokens; the nearest is {self.reach(length)}")
-        for part in self.tokens.values():
-            for row in self._rows:
-                part.rewind(row, length)
-        for recurrent in self.fixed.values():
-            recurrent.rewind(self.length, length)
-        self.lengths = [length] * len(self.lengths)
-
-    @property
-    def _rows(self) -> range:
-        return range(len(self.lengths))
+        for s in self.sequences:
+            s.rewind(length)
 
     @property
     def tensors(self) -> list[Tensor]:
-        """Every tensor that is held."""
-        held = [part.tensors for part in self.tokens.values()] + [part.tensors for part in self.fixed.values()]
-        held += [copy for part in self.fixed.values() for copy in part.snapshots.values()]
-        held += self.encoder.parts.values() if self.encoder else []
-        return [tensor for tensors in held for tensor in tensors.values()]
+        """Every tensor that is kept."""
+        stores = {id(s.store): s.store for s in self.sequences}
+        kept = [tensor for store in stores.values() for tensor in store.tensors]
+        return kept + [copy for s in self.sequences for copy in s.copies]
 
     @property
     def nbytes(self) -> int:
-        """Bytes that are held."""
-        return sum(tensor.untyped_storage().nbytes() for tensor in self.tensors)
+        """Bytes that are kept."""
+        return sum(s.nbytes for s in self.sequences)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .. import spec
-from .call import Call, layer_of
+from .call import Call
 from .feedforward import ACTIVATIONS
 from .twin import Twin, twin
 
@@ -51,10 +52,12 @@ class PerLayerInput(Twin[spec.PerLayerInput]):
     projection: nn.Linear
     norm: nn.Module
 
+    takes_call: ClassVar[bool] = True
+
     def forward(self, x: Tensor, call: Call) -> Tensor:
         """(B, T, W) -> (B, T, W)."""
-        assert call.layer_inputs is not None, "the model's embedding gives them"
-        e = call.layer_inputs[..., layer_of(self.path), :]
+        assert call.layer_input is not None, "the model's embedding gives one to every layer"
+        e = call.layer_input
         return self.norm(self.projection(ACTIVATIONS[self.spec.act](self.gate(x)) * e))
 
 

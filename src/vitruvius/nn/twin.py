@@ -7,7 +7,7 @@ left for a twin to write is its equation: `forward`.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Generic, TypeVar
+from typing import Any, ClassVar, Generic, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -59,6 +59,7 @@ class Twin(nn.Module, Generic[S]):
     """
 
     path: str
+    takes_call: ClassVar[bool] = False  # whether its forward takes the pass too: where tokens meet, or more is yielded
 
     def __init__(self, spec: S, width: int, copies: tuple[int, ...] = ()) -> None:
         super().__init__()

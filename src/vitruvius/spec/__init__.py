@@ -27,6 +27,7 @@ from .base import (
     SNAPSHOTS,
     Axis,
     Cut,
+    Edge,
     Exchange,
     Fixed,
     Node,

@@ -10,6 +10,7 @@ from typing import ClassVar, Literal
 from .base import (
     Axis,
     Dimension,
+    Edge,
     Exchange,
     Part,
     PerToken,
@@ -84,6 +85,10 @@ class Everything(Spec):
 
 
 Mask = Causal | Window | Chunk | Everything | Indexer | LayerIndexer
+
+
+def _selection(mask: Mask) -> tuple[Edge, ...]:
+    return (Edge("selection", mask.layer),) if isinstance(mask, LayerIndexer) else ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -308,6 +313,11 @@ class Attention(Spec):
             name: PerToken(_per_head("kv_heads", kv.heads, size), window, kind=kind) for name, size in widths.items()
         }
 
+    def edges(self) -> tuple[Edge, ...]:
+        kv = (Edge("key_values", self.kv.layer),) if isinstance(self.kv, LayerKeyValue) else ()
+        bias = (Edge("bias", self.positions.layer),) if isinstance(self.positions, LayerBias) else ()
+        return kv + bias + _selection(self.mask)
+
     def flops(self, context: int, tokens: int = 1, form: str | None = None) -> int:
         pairs = self.mask.pairs(context) - self.mask.pairs(context - tokens)
         if isinstance(self.kv, EncoderKeyValue):
@@ -430,6 +440,9 @@ class LatentAttention(Spec):
         window = self.mask.window
         sizes = {"latent": self.kv.rank, "key": self.rope_dim}
         return {name: PerToken(((Axis(name, 1, size, cut="replicated"),),), window) for name, size in sizes.items()}
+
+    def edges(self) -> tuple[Edge, ...]:
+        return _selection(self.mask)
 
     def flops(self, context: int, tokens: int = 1, form: str | None = None) -> int:
         """`form` is "expanded" or "absorbed"; by default the first for several tokens, the second for one."""

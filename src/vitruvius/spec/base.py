@@ -220,6 +220,15 @@ class Exchange:
 
 
 @dataclass(frozen=True)
+class Edge:
+    """What a part reads of an earlier layer: its keys and values, which keys its indexer has selected, or its bias for
+    relative positions."""
+
+    kind: Literal["key_values", "selection", "bias"]
+    layer: int
+
+
+@dataclass(frozen=True)
 class Part:
     """A child in its slot: the width it works on, and the leading axis along which its copies are stacked (experts)."""
 
@@ -256,6 +265,10 @@ class Spec:
     def state(self) -> dict[str, StateEntry]:
         """name -> what generation must remember, for one sequence."""
         return {}
+
+    def edges(self) -> tuple[Edge, ...]:
+        """What it reads of earlier layers, besides the stream."""
+        return ()
 
     def flops(self, context: int, tokens: int = 1, form: str | None = None) -> int:
         """The work that no weight explains (attention scores, recurrences), for the `tokens` tokens that end at
