@@ -28,9 +28,13 @@ from transformers.generation.logits_process import (
 
 import vitruvius as vt
 from vitruvius.errors import InputError
-from vitruvius.inference import generation, torch_runner, verify
+from vitruvius.inference import generation, scheduler, verify
+from vitruvius.inference.torch_runner import TorchRunner
 from vitruvius.inference.sampling import Sampler, penalize
-from vitruvius.inference.streaming import StopStrings, Timing
+from vitruvius.inference.request import Request, Timing
+from vitruvius.inference.runner import Runner
+from vitruvius.inference.scheduler import Scheduler
+from vitruvius.inference.text import StopStrings
 from vitruvius.nn.call import Needs
 from vitruvius.spec import RMSNorm, Window
 
@@ -112,7 +116,8 @@ def test_ties_are_treated_as_in_transformers(options: dict[str, float]) -> None:
 def test_draws_follow_the_distribution() -> None:
     sampler = Sampler(temperature=0.8, top_k=5, seed=3)
     wanted = distribution(sampler, LOGITS)[0]
-    drawn = [int(sampler.choose(LOGITS[:1], [[]])[0]) for _ in range(4000)]
+    random = sampler.generator()
+    drawn = [sampler.choose(LOGITS[0], [], 0, random) for _ in range(4000)]
     counts = np.bincount(drawn, minlength=300)
     kept = wanted > 0
     assert counts[~kept].sum() == 0
@@ -120,24 +125,33 @@ def test_draws_follow_the_distribution() -> None:
     assert chi2 < 18.5, "χ² with 4 degrees of freedom exceeds this once in a thousand; the seed is fixed"
 
 
+def chosen(sampler: Sampler, logits: NDArray[np.float32], ids: Sequence[int] = (), new: int = 0) -> int:
+    return sampler.choose(logits, ids, new, sampler.generator())
+
+
 def test_greedy_takes_the_largest_after_the_penalty() -> None:
-    np.testing.assert_array_equal(Sampler().choose(LOGITS, HISTORY), LOGITS.argmax(-1))
+    assert [chosen(Sampler(), row) for row in LOGITS] == LOGITS.argmax(-1).tolist()
     logits = np.array([[2.0, 1.9, -1.0], [-2.0, -1.9, -5.0]], np.float32)
-    np.testing.assert_array_equal(Sampler(repetition_penalty=1.1).choose(logits, [[0], [1, 1]]), [1, 0])
+    sampler = Sampler(repetition_penalty=1.1)
+    assert [chosen(sampler, row, ids) for row, ids in zip(logits, [[0], [1, 1]], strict=True)] == [1, 0]
 
 
-def test_a_seed_repeats_and_rows_are_independent() -> None:
-    def draws(rows: int, seed: int | None) -> NDArray[np.int64]:
-        sampler = Sampler(temperature=1.5, seed=seed)
-        return np.stack([sampler.choose(LOGITS[:rows], HISTORY[:rows]) for _ in range(8)])
+def test_presence_and_frequency_count_only_what_was_written() -> None:
+    logits = np.array([1.0, 2.0, 3.0, 4.0], np.float32)
+    sampler = Sampler(presence_penalty=0.5, frequency_penalty=0.25)
+    ids = [0, 3, 3, 3, 1, 3, 1]  # the first three are the prompt's
+    np.testing.assert_array_equal(sampler.adjusted(logits, ids, 4), [1, 2 - 0.5 - 2 * 0.25, 3, 4 - 0.5 - 2 * 0.25])
+    np.testing.assert_array_equal(sampler.adjusted(logits, ids, 0), logits)
+    assert sampler.adjusted(logits, ids, 4).dtype == np.float32
 
-    np.testing.assert_array_equal(draws(3, 7), draws(3, 7))
-    np.testing.assert_array_equal(draws(3, 7)[:, :1], draws(1, 7))
-    assert (draws(3, 7) != draws(3, 8)).any()
-    same = Sampler(temperature=1.5, seed=1)
-    assert len({tuple(same.choose(LOGITS[[0, 0, 0]], [[], [], []])) for _ in range(8)}) > 1
-    columns = np.stack([same.choose(LOGITS[[0, 0]], [[], []]) for _ in range(20)])
-    assert (columns[:, 0] != columns[:, 1]).any(), "two rows with equal logits do not draw alike"
+
+def test_the_bias_comes_before_the_penalties() -> None:
+    logits = np.array([1.0, -2.0, 3.0], np.float32)
+    sampler = Sampler(logit_bias={1: 4.0, 2: -5.0}, repetition_penalty=2.0)
+    np.testing.assert_array_equal(sampler.adjusted(logits, [1, 2], 0), [1.0, 1.0, -4.0])
+    np.testing.assert_array_equal(logits, [1.0, -2.0, 3.0])
+    with pytest.raises(InputError, match="logit_bias names the token 3, and ids run from 0 to 2"):
+        Sampler(logit_bias={3: 1.0}).adjusted(logits, [], 0)
 
 
 @pytest.mark.parametrize(
@@ -151,6 +165,9 @@ def test_a_seed_repeats_and_rows_are_independent() -> None:
         ({"top_p": 1.1}, "top_p must be above 0 and at most 1, got 1.1"),
         ({"min_p": -0.5}, "min_p must be from 0 to 1, got -0.5"),
         ({"repetition_penalty": 0}, "repetition_penalty must be above 0, got 0"),
+        ({"presence_penalty": float("inf")}, "presence_penalty must be a number, got inf"),
+        ({"frequency_penalty": "1"}, "frequency_penalty must be a number, got '1'"),
+        ({"logit_bias": {-1: 2.0}}, "logit_bias must be token ids with a number for each, got {-1: 2.0}"),
         ({"seed": -1}, "seed must be a whole number of at least 0, got -1"),
     ],
     ids=str,
@@ -166,7 +183,9 @@ def test_logits_that_are_not_numbers() -> None:
     logits[0, 9] = np.nan
     for sampler in (Sampler(), Sampler(temperature=1.0)):
         with pytest.raises(InputError, match="NaN"):
-            sampler.choose(logits, [[]])
+            chosen(sampler, logits[0])
+    with pytest.raises(InputError, match="no token is left to choose from: every logit is -inf"):
+        chosen(Sampler(), np.full(5, -np.inf, np.float32))
 
 
 MODELS = ["gpt2", "mistral_window", "gemma3", "deepseek_v3", "qwen3_moe_window", "qwen3_next", "nemotron_h"]
@@ -201,23 +220,12 @@ def test_generate_is_greedy_decoding(model: Any) -> None:
     assert new.tolist() == [greedy(model, PROMPTS[0], 12)]
 
 
-@pytest.mark.parametrize("chunk", [torch_runner.CHUNK, 4, 1])
-def test_batches_of_different_lengths_in_any_chunks(model: Any, chunk: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch_runner, "CHUNK", chunk)
+@pytest.mark.parametrize("tokens", [scheduler.STEP, 4, 1])
+def test_batches_of_different_lengths_in_any_chunks(model: Any, tokens: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scheduler, "STEP", tokens)
     wanted = [greedy(model, prompt, 10) for prompt in PROMPTS]
     assert vt.generate(model, PROMPTS, max_new_tokens=10).tolist() == wanted
-    longer = PROMPTS[::2]  # without the prompt of one token, which forbids to divide the others
-    assert vt.generate(model, longer, max_new_tokens=10).tolist() == wanted[::2]
     assert [list(generation.stream(model, prompt, 10)) for prompt in PROMPTS] == wanted
-
-
-def test_prefill_goes_in_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
-    model, sizes = model_of("gemma3"), []
-    step = model.step
-    monkeypatch.setattr(model, "step", lambda entries: sizes.append(len(entries[0][1])) or step(entries))
-    monkeypatch.setattr(torch_runner, "CHUNK", 5)
-    vt.generate(model, PROMPTS[:1], max_new_tokens=3)
-    assert sizes == [5, 5, 3, 1, 1]
 
 
 def test_a_row_stops_at_eos_and_is_filled_with_it(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -260,6 +268,8 @@ def test_sampling_follows_the_seed_whatever_the_batch() -> None:
     batch = vt.generate(model, PROMPTS, **options)
     assert batch.tolist() == vt.generate(model, PROMPTS, **options).tolist()
     assert batch[:1].tolist() == vt.generate(model, PROMPTS[:1], **options).tolist()
+    for row, prompt in enumerate(PROMPTS):
+        assert vt.generate(model, [prompt], **options | {"seed": 5 + row}).tolist() == batch[row : row + 1].tolist()
     assert batch.tolist() != vt.generate(model, PROMPTS, **options | {"seed": 6}).tolist()
     sampler = Sampler(temperature=2.0, top_p=0.95, seed=5)
     assert list(generation.stream(model, PROMPTS[0], 12, sampler)) == batch[0].tolist()
@@ -311,50 +321,49 @@ def test_a_model_can_be_trained_after_it_has_generated() -> None:
 
 
 class Fed:
-    """Notes how many tokens each call of the model reads."""
+    """Notes what each step of a runner reads."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.counts: list[int] = []
-        feed = torch_runner.TorchRunner.feed
+        self.counts: list[int] = []  # tokens of the first sequence
+        self.steps: list[list[tuple[int, str]]] = []  # of each sequence how many, and which logits are wanted
+        step = TorchRunner.step
 
-        def noted(runner: Any, rows: Any, state: Any) -> Any:
-            self.counts.append(len(rows[0]))
-            return feed(runner, rows, state)
+        def noted(runner: Any, parts: Any) -> Any:
+            self.counts.append(len(parts[0][1]))
+            self.steps.append([(len(ids), wanted) for _, ids, wanted in parts])
+            return step(runner, parts)
 
-        monkeypatch.setattr(torch_runner.TorchRunner, "feed", noted)
+        monkeypatch.setattr(TorchRunner, "step", noted)
 
 
 @pytest.mark.parametrize("name", MODELS)
 def test_a_session_reads_only_what_is_new(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     model, prompt = model_of(name), PROMPTS[0]
-    monkeypatch.setattr(generation, "ROOM", 20)
+    monkeypatch.setattr(scheduler, "ROOM", 20)
     session, fed = generation.Session(model), Fed(monkeypatch)
-    first = session.stream(prompt, 6)
-    answer = list(first)
-    assert (first.timing.prompt, first.timing.reused, first.timing.tokens) == (13, 0, 6)
-    assert fed.counts == [13, 1, 1, 1, 1, 1]
+    recurrent = TorchRunner(model).sequence(1).recurrent  # such a model can only return to snapshots
 
-    longer = [*prompt, *answer, 20, 21]
-    second = session.stream(longer, 4)
-    assert list(second) == greedy(model, longer, 4)
-    assert second.timing.reused == 0, "the first state had no room for it"
-    fed.counts.clear()
-    third = session.stream([*longer, 9, 10, 11], 4)
-    assert list(third) == greedy(model, [*longer, 9, 10, 11], 4)
-    assert third.timing.reused == len(longer)
-    assert fed.counts == [3, 1, 1, 1]
-    fed.counts.clear()
-    recurrent = model.new_state().recurrent  # which can only go back to the end of a prompt
-    other = [*longer[:15], 30, 31]  # an earlier turn was changed
-    assert list(session.stream(other, 3)) == greedy(model, other, 3)
-    assert fed.counts == [17 if recurrent else 2, 1, 1]
-    fed.counts.clear()
-    assert list(session.stream(other, 3)) == greedy(model, other, 3), "the same again reads its last token"
-    assert fed.counts == [17 if recurrent else 1, 1, 1]
-    fed.counts.clear()
-    without = [*other, 40, 41, 42]  # as templates leave out what a model has thought
-    assert list(session.stream(without, 2)) == greedy(model, without, 2)
-    assert fed.counts == [3, 1]
+    def asked(ids: list[int], count: int, reused: int, *reads: int) -> list[int]:
+        fed.counts.clear()
+        stream = session.stream(ids, count)
+        answer = list(stream)
+        assert answer == greedy(model, ids, count)
+        assert (stream.timing.prompt, stream.timing.reused, stream.timing.tokens) == (len(ids), reused, count)
+        assert fed.counts == [*reads, *[1] * (count - 1)]
+        return answer
+
+    first = [*prompt, *asked(prompt, 6, 0, 13)]
+    longer = [*first, 20, 21]
+    second = [*longer, *asked(longer, 4, 18, 3)]
+    more = [*second, *range(12)]
+    asked(more, 4, 0, len(more))  # there was room for twice what the first needed
+    asked([*more, 9, 10, 11], 4, len(more), 3)
+    other = [*more[:35], 30, 31]  # an earlier turn was changed
+    asked(other, 3, *((0, 35, 2) if recurrent else (35, 2)))
+    other[-1] = 32
+    asked(other, 3, *((35, 1, 1) if recurrent else (36, 1)))  # where they began to differ is remembered
+    asked(other, 3, 36, 1)  # the same again reads its last token
+    asked([*other, 40, 41, 42], 2, 37, 3)  # as templates leave out what a model has thought
 
 
 def test_a_session_without_slack_goes_back_further_than_it_could() -> None:
@@ -375,9 +384,9 @@ def test_an_interrupted_session_does_not_rely_on_its_state(monkeypatch: pytest.M
     with monkeypatch.context() as patch:
         patch.setattr(model.layers[-1], "forward", lambda *args: (_ for _ in ()).throw(KeyboardInterrupt))
         interrupted = session.stream(longer, 4)
-        assert interrupted.timing.reused == len(prompt)
         with pytest.raises(KeyboardInterrupt):
             list(interrupted)
+        assert interrupted.timing.reused == len(prompt)
     stream = session.stream(longer, 4)
     assert list(stream) == greedy(model, longer, 4), "the windows of some layers had gone on"
     assert stream.timing.reused == 0

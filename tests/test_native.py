@@ -29,7 +29,7 @@ from vitruvius import nn
 from vitruvius.checkpoints.matching import canonical
 from vitruvius.checkpoints.stored import Stored
 from vitruvius.errors import NotLoweredError
-from vitruvius.inference.native import Engine
+from vitruvius.inference.native import NativeEngine as Engine
 from vitruvius.native import library as native
 from vitruvius.native import loading
 from vitruvius.native.engine import Parts

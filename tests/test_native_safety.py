@@ -20,7 +20,7 @@ from hostile import files
 
 import vitruvius as vt
 from vitruvius.errors import InputError
-from vitruvius.inference.native import Engine
+from vitruvius.inference.native import NativeEngine as Engine
 from vitruvius.native import library as native
 
 pytestmark = pytest.mark.skipif(native.library() is None, reason="python -m vitruvius.native.build")

@@ -63,6 +63,9 @@ class Letters:
     def push(self, token: int) -> str:
         return f"<{token}>"
 
+    def finish(self) -> str:
+        return ""
+
 
 # ------------------------------------------------------------------ inside a forward pass
 

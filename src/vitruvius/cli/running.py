@@ -17,7 +17,7 @@ from ..errors import InputError
 if TYPE_CHECKING:
     from ..checkpoints.tokenizer import Tokenizer
     from ..inference.runner import Runner
-    from ..inference.streaming import Answer
+    from ..inference.generation import Answer
 
 F = TypeVar("F", bound=Callable[..., Any])
 

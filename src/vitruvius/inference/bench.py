@@ -27,7 +27,9 @@ from .. import __version__
 from ..errors import InputError
 from ..native.library import processors
 from .peers import LlamaCpp, Transformers, has_llama_cpp, quantized
+from .request import Request
 from .runner import Runner
+from .scheduler import STEP, Scheduler
 
 Kind = Literal["prefill", "decode", "batch"]
 
@@ -36,7 +38,7 @@ SAME: Mapping[str, tuple[str, ...]] = {"f32": ("F32",), "bf16": ("BF16",), "q8":
 DTYPES = {"f32": "float32", "bf16": "bfloat16"}  # our weight formats -> PyTorch's
 
 
-class Engine(Protocol):
+class Contender(Protocol):
     """Something that reads a prompt and then one token at a time, and says which comes next."""
 
     name: str
@@ -51,29 +53,29 @@ class Engine(Protocol):
 
 
 class Ours:
-    """A model of this package, native or of torch."""
+    """A model of this package, native or of torch, as requests run on it."""
 
     def __init__(self, name: str, runner: Runner) -> None:
         self.name, self.runner = name, runner
 
     def prefill(self, prompt: Sequence[int], new: int) -> int:
-        """See `Engine`."""
+        """See `Contender`."""
         return self.prefill_rows([prompt], new)[0]
 
     def decode(self, token: int) -> int:
-        """See `Engine`."""
-        return self.decode_rows([token])[0]
+        """See `Contender`; what it has chosen itself comes before."""
+        return self.decode_rows()[0]
 
     def prefill_rows(self, prompts: Sequence[Sequence[int]], new: int) -> list[int]:
         """The same for several prompts at once."""
-        self._state = self.runner.new_state(len(prompts), max(map(len, prompts)) + new)
-        best: list[int] = self.runner.feed(prompts, self._state).argmax(-1).tolist()
-        return best
+        self._scheduler = Scheduler(self.runner, step_tokens=max(STEP, sum(map(len, prompts))))
+        self._rows = [self._scheduler.add(Request(ids=ids, max_new_tokens=new + 1, eos=())) for ids in prompts]
+        return self.decode_rows()
 
-    def decode_rows(self, tokens: Sequence[int]) -> list[int]:
+    def decode_rows(self) -> list[int]:
         """The same for several sequences at once."""
-        best: list[int] = self.runner.feed([[token] for token in tokens], self._state).argmax(-1).tolist()
-        return best
+        self._scheduler.step()
+        return [completion.tokens[-1].id for completion in self._rows]
 
 
 @dataclass(frozen=True)
@@ -202,7 +204,7 @@ def bench(
             progress(f"turn {turn} of {turns}" if turn else "warming up")
             if (probe := getattr(ours.runner, "bandwidth", None)) and turn:
                 bandwidths.append(probe())
-            everyone: list[Engine] = [ours, *peers]
+            everyone: list[Contender] = [ours, *peers]
             for each in everyone if turn % 2 else reversed(everyone):
                 tokens = written[each.name] = []
                 for measure, rate in _turn(each, ids, lengths, tokens):
@@ -266,7 +268,7 @@ def _peers(
     against: Sequence[str] | None,
     ignore: Sequence[str],
     stack: ExitStack,
-) -> list[Engine]:
+) -> list[Contender]:
     """The engines to be measured beside ours."""
     from ..checkpoints.sources import weights as place
 
@@ -279,7 +281,7 @@ def _peers(
             "llama.cpp": path.is_file() and has_llama_cpp(),
         }
         against = [name for name, can in possible.items() if can]
-    peers: list[Engine] = []
+    peers: list[Contender] = []
     for name in against:
         if name == "torch":
             peers.append(_torch(source, weights, threads, ignore))
@@ -319,7 +321,7 @@ def _llama_cpp(path: Path, weights: str, lengths: Lengths, threads: int, stack: 
         yield peer
 
 
-def _turn(engine: Engine, ids: Sequence[int], lengths: Lengths, written: list[int]) -> Iterator[tuple[Measure, float]]:
+def _turn(engine: Contender, ids: Sequence[int], lengths: Lengths, written: list[int]) -> Iterator[tuple[Measure, float]]:
     """Tokens per second of everything that is measured, once; the tokens it writes go to `written`."""
     for length in sorted({*lengths.prompts, *lengths.contexts}):
         started = perf_counter()
@@ -335,10 +337,10 @@ def _turn(engine: Engine, ids: Sequence[int], lengths: Lengths, written: list[in
             yield Measure("decode", length), lengths.new / (perf_counter() - started)
     if lengths.batch > 1 and isinstance(engine, Ours):
         length = min(lengths.contexts)
-        tokens = engine.prefill_rows([ids[:length]] * lengths.batch, lengths.new)
+        engine.prefill_rows([ids[:length]] * lengths.batch, lengths.new)
         started = perf_counter()
         for _ in range(lengths.new):
-            tokens = engine.decode_rows(tokens)
+            engine.decode_rows()
         rate = lengths.batch * lengths.new / (perf_counter() - started)
         yield Measure("batch", length, lengths.batch), rate
 

@@ -9,14 +9,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..native import engine as base
+from ..native.engine import Engine
 from ..native.loading import load
 from ..native.packing import Progress
 from .generation import write
-from .sampling import Sampler
+from .interim import Interim
+from .sampling import Processor, Sampler
 
 
-class Engine(base.Engine):
+class NativeEngine(Interim, Engine):
     """A decoder on the processor, without torch: numpy in and out."""
 
     def generate(
@@ -24,23 +25,14 @@ class Engine(base.Engine):
         input_ids: NDArray[np.integer] | Sequence[Sequence[int]],
         max_new_tokens: int = 16,
         temperature: float = 0.0,
-        top_k: int | None = None,
-        top_p: float | None = None,
-        min_p: float | None = None,
-        repetition_penalty: float = 1.0,
         seed: int | None = None,
         ignore_eos: bool = False,
+        processors: Sequence[Processor] = (),
+        **sampling: Any,
     ) -> NDArray[np.int64]:
         """What the model writes after each prompt, (B, new tokens): see `vitruvius.generate`."""
-        sampler = Sampler(
-            temperature=temperature,
-            top_k=top_k,
-            top_p=top_p,
-            min_p=min_p,
-            repetition_penalty=repetition_penalty,
-            seed=seed,
-        )
-        return write(self, input_ids, max_new_tokens, sampler, ignore_eos)
+        sampler = Sampler(temperature=temperature, seed=seed, **sampling)
+        return write(self, input_ids, max_new_tokens, sampler, ignore_eos, processors)
 
 
 def engine(
@@ -53,7 +45,7 @@ def engine(
     simd: str | None = None,
     progress: Progress[Any] = lambda items, count: items,
     cpus: Sequence[int] | None = None,
-) -> Engine:
+) -> NativeEngine:
     """The native CPU engine with the weights of a checkpoint: `engine(input_ids)` gives logits, `engine.generate` text.
 
     Args:
@@ -71,4 +63,4 @@ def engine(
     Raises InputError, in one line: for what cannot be found or does not match, for a part of the architecture that has
     no native form, and where the library is not built.
     """
-    return Engine(load(source, weights, threads, state, ignore, mtp, simd, progress, cpus))
+    return NativeEngine(load(source, weights, threads, state, ignore, mtp, simd, progress, cpus))

@@ -1,22 +1,35 @@
-"""What generation asks of whatever runs a model: the torch modules and the native engine answer alike."""
+"""What inference asks of whatever runs a model: the torch modules and the native engine answer alike."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, Protocol, runtime_checkable
+from collections import abc
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..spec import Decoder
 
+Wanted = Literal["last", "all", "none"]  # of the new tokens of a sequence: whose logits are wanted
+Logits = NDArray[np.float32]
 
-class Memory(Protocol):
-    """What a runner remembers of a batch of sequences."""
+
+class Sequence(Protocol):
+    """What a model remembers of one text."""
 
     @property
     def capacity(self) -> int:
-        """The most tokens that a sequence may have."""
+        """The most tokens that it may have."""
+        ...
+
+    @property
+    def length(self) -> int:
+        """The tokens that it has."""
+        ...
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that are held."""
         ...
 
     @property
@@ -25,15 +38,19 @@ class Memory(Protocol):
         ...
 
     def reach(self, length: int) -> int:
-        """The longest prefix, of at most `length` tokens, that every sequence can return to."""
+        """The longest prefix, of at most `length` tokens, that it can return to."""
         ...
 
     def rewind(self, length: int) -> None:
-        """Forgets all but the first `length` tokens of every sequence, which `reach` allows."""
+        """Forgets all but the first `length` tokens, which `reach` allows."""
         ...
 
     def snapshot(self) -> None:
         """Keeps a copy of what is recurrent, so that `rewind` can return here."""
+        ...
+
+    def fork(self) -> Any:
+        """Another sequence with the same tokens; what both share is kept once."""
         ...
 
 
@@ -51,17 +68,21 @@ class Runner(Protocol):
         """The token ids that end a text."""
         ...
 
-    def new_state(
-        self, batch: int = 1, capacity: int | None = None, slack: int = 0, encoder_capacity: int | None = None
-    ) -> Memory:
-        """An empty memory: see `nn.Decoder.new_state`."""
+    def sequence(self, capacity: int | None = None, slack: int = 0) -> Any:
+        """An empty `Sequence` of at most `capacity` tokens (the model's context, if None); `slack` is how many tokens
+        windowed layers keep beyond their window, so that `rewind` can go back that far."""
         ...
 
-    def feed(self, rows: Sequence[Sequence[int]], state: Any) -> NDArray[np.float32]:
-        """Adds new tokens, at least one for each row, to the memory; returns the logits after the last of each, (B,
-        V)."""
+    def sequence_bytes(self, capacity: int, slack: int = 0) -> int:
+        """The most bytes that such a sequence can hold, snapshots included."""
         ...
 
-    def encode(self, prompts: Sequence[Sequence[int]], state: Any) -> list[list[int]]:
-        """Gives the prompts to the encoder of a model that has one; returns what the decoder goes on from."""
+    def step(self, parts: abc.Sequence[tuple[Any, abc.Sequence[int], Wanted]]) -> abc.Sequence[Logits | None]:
+        """Adds new tokens to sequences of its own, any number to each; returns the logits that are wanted of each: (1,
+        V) after the last of them, (T, V) after all, or None."""
+        ...
+
+    def encode(self, prompt: abc.Sequence[int], capacity: int) -> tuple[Any, list[int]]:
+        """For models with an encoder: a sequence, of at most `capacity` tokens, that remembers what the encoder has
+        made of the prompt, and the ids that the decoder begins with."""
         ...

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import InputError
+from .interim import Interim, InterimSequence
 
 if TYPE_CHECKING:
     from ..nn import Batch, Decoder
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 CHUNK = 512  # tokens of a prompt that go through the model together: enough to be fast, and memory stays bounded
 
 
-class TorchRunner:
+class TorchRunner(Interim):
     """See `Runner`."""
 
     def __init__(self, model: Decoder) -> None:
@@ -53,18 +54,15 @@ class TorchRunner:
                     logits[i] = out[0].float().cpu().numpy()
         return logits
 
-    def encode(self, prompts: Sequence[Sequence[int]], state: Any) -> list[list[int]]:
-        """Gives the prompts to the encoder; returns what the decoder goes on from, its first token in every row."""
+    def encode(self, prompt: Sequence[int], capacity: int) -> tuple[Any, list[int]]:
+        """See `Runner`."""
         import torch
 
         spec = self.model.spec
         start, vocab = self.model.decoder_start, spec.embedding.vocab
         if start is None or not 0 <= start < vocab:
             raise InputError(f"decoder_start_token_id says what the decoder of {spec.name} begins with, got {start}")
-        lengths = torch.tensor([len(prompt) for prompt in prompts])
-        ids = torch.zeros(len(prompts), int(lengths.max()), dtype=torch.long)
-        for row, prompt in enumerate(prompts):
-            ids[row, : len(prompt)] = torch.tensor(prompt)
+        sequence = InterimSequence(self, capacity, 0, len(prompt))
         with torch.inference_mode():
-            self.model.encode(ids.to(self.model.head.weight.device), lengths, state)
-        return [[start] for _ in prompts]
+            self.model.encode(torch.tensor([prompt], device=self.model.head.weight.device), None, sequence.state)
+        return sequence, [start]

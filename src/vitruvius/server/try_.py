@@ -14,10 +14,10 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
+from math import exp
 from time import perf_counter
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -27,6 +27,9 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from ..errors import InputError
 from .local import Loaded, LocalModels
+
+if TYPE_CHECKING:
+    from ..inference.sampling import Sampler
 
 LONGEST_PROMPT = 8_000  # characters
 MOST_NEW, MOST_SHOWN = 512, 256  # tokens written; tokens of a text whose inside is shown
@@ -119,35 +122,35 @@ def _prepared(loaded: Loaded, asked: Mapping[str, Any]) -> Iterator[dict[str, An
     return _tokens(loaded, ids, min(most, room), sampler)
 
 
-def _tokens(loaded: Loaded, ids: list[int], most: int, sampler: Any) -> Iterator[dict[str, Any]]:
+def _tokens(loaded: Loaded, ids: list[int], most: int, sampler: Sampler) -> Iterator[dict[str, Any]]:
     """Each new token with its probability before any sampling option, and the likeliest ones beside it."""
-    runner, text = loaded.runner, loaded.tokenizer.stream()
-    for token in ids[-4:]:
-        text.push(token)  # whether a space follows depends on them
-    state, history = runner.new_state(1, len(ids) + most), list(ids)
-    logits = runner.feed([ids], state)
-    for _ in range(most):
-        probabilities = _softmax(logits[0])
-        (token,) = sampler.choose(logits, [history]).tolist()
-        best = np.argsort(-probabilities)[:ALTERNATIVES].tolist()
+    from ..inference.generation import TokenStream
+    from ..inference.request import Request
+    from ..inference.scheduler import Scheduler
+
+    tokenizer = loaded.tokenizer
+    request = Request(
+        ids=ids,
+        max_new_tokens=most,
+        sampler=sampler,
+        eos={*loaded.runner.eos, *tokenizer.eos_ids},
+        tokenizer=tokenizer,
+        logprobs=ALTERNATIVES,
+    )
+    for token in TokenStream(Scheduler(loaded.runner), request).tokens():
         yield {
-            "id": token,
-            "text": text.push(token),
-            "probability": round(float(probabilities[token]), 6),
+            "id": token.id,
+            "text": token.text,
+            "probability": _probability(token.logprob),
             "top": [
-                {"id": i, "text": loaded.tokenizer.decode([i]), "probability": round(float(probabilities[i]), 6)}
-                for i in best
+                {"id": i, "text": tokenizer.decode([i]), "probability": _probability(logprob)}
+                for i, logprob in token.top
             ],
         }
-        if token in {*runner.eos, *loaded.tokenizer.eos_ids}:
-            return
-        history.append(token)
-        logits = runner.feed([[token]], state)
 
 
-def _softmax(logits: Any) -> Any:
-    scaled = np.exp(logits.astype(np.float64) - logits.max())
-    return scaled / scaled.sum()
+def _probability(logprob: float | None) -> float | None:
+    return None if logprob is None else round(exp(logprob), 6)
 
 
 async def _events(tokens: Iterator[dict[str, Any]]) -> AsyncIterator[bytes]:

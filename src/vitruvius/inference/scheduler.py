@@ -1,0 +1,454 @@
+"""The one loop that writes tokens.
+
+Requests join and leave between steps. Each step gives every sequence that writes its next token, and prompts that are
+being read their next chunk, as far as a step's tokens go: a long prompt does not stall the others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+
+from ..errors import InputError
+from .lookup import Lookup
+from .request import Completion, Finish, Request, Timing, Token, checked_ids, room
+from .runner import Logits, Runner, Wanted
+from .sampling import log_softmax
+from .text import StopStrings, TextDecoder
+
+STEP = 512  # tokens of one step: enough to be fast, and memory and the wait for the others stay bounded
+ALL = 64  # tokens of a prompt whose logits are wanted at once: they are as wide as the vocabulary
+ROOM = 1024  # tokens that a sequence has room for at least, where the next request may go on from it
+BEFORE = 4  # tokens of the prompt that a decoder has seen: whether a space follows it depends on them
+
+
+@dataclass(frozen=True)
+class Event:
+    """One more token of a request; `token` is None where it ended without one."""
+
+    completion: Completion
+    token: Token | None
+
+
+@dataclass(eq=False)
+class _Prefix:
+    """The sequence of a request that has ended, and the tokens that it holds."""
+
+    ids: list[int]
+    sequence: Any
+    bytes: int
+    slack: int
+
+    @property
+    def read(self) -> int:
+        return len(self.ids)
+
+
+@dataclass(eq=False)
+class _Job:
+    """A request at work: `sequence` holds the first `read` of its `ids`, of which `begun` were there before it wrote."""
+
+    completion: Completion
+    number: int
+    prompt: list[int]
+    ids: list[int]
+    begun: int
+    slack: int
+    limit: tuple[int, Finish]
+    eos: frozenset[int]
+    random: np.random.Generator
+    decoder: TextDecoder | None
+    stop: StopStrings
+    lookup: Lookup = field(default_factory=Lookup)
+    sequence: Any = None
+    bytes: int = 0
+    read: int = 0
+    branch: int = 0  # where another text began to differ: a place for a snapshot
+    torn: bool = False  # a step was begun and not finished
+    clock: float = 0.0  # seconds since its last token
+
+    @property
+    def request(self) -> Request:
+        return self.completion.request
+
+    @property
+    def new(self) -> int:
+        return len(self.ids) - self.begun
+
+    @property
+    def order(self) -> tuple[int, int]:
+        return self.request.priority, self.number
+
+
+class Scheduler:
+    """Runs requests beside each other on one model. One thread at a time may use it.
+
+    Args:
+        runner: the model.
+        memory: bytes that sequences may have, in all; no limit, if None. Requests wait until theirs fits; those of a
+            lower priority give way and read their text again later.
+        max_running: how many requests are at work at once.
+        step_tokens: about how many tokens are read in a step; `STEP`, if None.
+        prefixes: how many sequences of finished requests are remembered, so that a request that begins like one of them
+            reads only the rest.
+        slack: tokens beyond their window that windowed layers remember, to go back to.
+    """
+
+    def __init__(
+        self,
+        runner: Runner,
+        *,
+        memory: int | None = None,
+        max_running: int | None = None,
+        step_tokens: int | None = None,
+        prefixes: int = 0,
+        slack: int = 0,
+    ) -> None:
+        self.runner, self.memory, self.max_running = runner, memory, max_running
+        self.step_tokens, self.prefixes, self.slack = step_tokens or STEP, prefixes, slack
+        self._waiting: list[_Job] = []
+        self._running: list[_Job] = []
+        self._finished: list[_Prefix] = []  # the one that was used last is the last
+        self._events: list[Event] = []
+        self._count = 0
+
+    # ------------------------------------------------------------------ what clients call
+
+    def add(self, request: Request) -> Completion:
+        """Lets a request wait for its turn. Raises InputError for a prompt or options that cannot be."""
+        spec = self.runner.spec
+        ids = checked_ids(spec, request.ids)
+        least = 1 if request.prompt_logprobs is None else 0
+        count = room(spec, len(ids), request.max_new_tokens, least)
+        if spec.encoder and request.prompt_logprobs is not None:
+            raise InputError(f"{spec.name} has an encoder: its prompt has no log-probabilities")
+        if request.stop and not request.tokenizer:
+            raise InputError("stop strings need a tokenizer, which makes text of the tokens")
+        decoder = request.tokenizer.stream() if request.tokenizer else None
+        for token in ids[-BEFORE:] if decoder and not spec.encoder else ():
+            decoder.push(token)
+        job = _Job(
+            completion=Completion(request, Timing(len(ids))),
+            number=self._count,
+            prompt=ids,
+            ids=[] if spec.encoder else list(ids),
+            begun=0 if spec.encoder else len(ids),
+            slack=max(self.slack, request.lookup),
+            limit=(count, "length" if count == request.max_new_tokens else "context"),
+            eos=self.runner.eos if request.eos is None else frozenset(request.eos),
+            random=request.sampler.generator(),
+            decoder=decoder,
+            stop=StopStrings(request.stop),
+        )
+        if self.memory is not None and (needed := self._price(job)) > self.memory:
+            raise InputError(f"the request needs {needed:,} bytes of memory, and there are {self.memory:,}: shorten it")
+        self._count += 1
+        self._waiting.append(job)
+        return job.completion
+
+    def cancel(self, completion: Completion) -> None:
+        """Ends a request that has not ended yet."""
+        for job in [*self._waiting, *self._running]:
+            if job.completion is completion:
+                self._end(job, "cancelled")
+                self._events.append(Event(completion, None))
+
+    @property
+    def idle(self) -> bool:
+        """Whether there is nothing to do."""
+        return not self._waiting and not self._running
+
+    @property
+    def running(self) -> int:
+        """How many requests are at work; `waiting` are the others."""
+        return len(self._running)
+
+    @property
+    def waiting(self) -> int:
+        """How many requests wait for their turn."""
+        return len(self._waiting)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that sequences hold."""
+        return sum(each.sequence.nbytes for each in [*self._running, *self._finished])
+
+    def step(self) -> list[Event]:
+        """One step of all requests; returns what came of it. An interruption (KeyboardInterrupt) leaves everything so
+        that the next step goes on."""
+        begun = perf_counter()
+        for job in list(self._running):
+            if not self._settle(job, len(job.ids) - 1):
+                self._preempt(job)
+        self._admit()
+        if parts := self._parts():
+            for job, *_ in parts:
+                job.torn = True
+            outputs = self.runner.step([(job.sequence, [*ids, *guess], wanted) for job, ids, guess, wanted in parts])
+            for (job, ids, guess, _), logits in zip(parts, outputs, strict=True):
+                self._receive(job, ids, guess, logits, begun)
+        seconds = perf_counter() - begun
+        for job in [*self._waiting, *self._running]:
+            job.clock += seconds
+        events, self._events = self._events, []
+        return events
+
+    def run(self) -> Iterator[Event]:
+        """Steps until all requests have ended; what comes of them."""
+        while not self.idle:
+            yield from self.step()
+
+    def follow(self, completion: Completion) -> Iterator[Token]:
+        """The tokens of one request as they come, with steps of all until it has ended. It is cancelled if the iterator
+        is closed before. Raises the InputError that the request ended with."""
+        told = 0
+        try:
+            while True:
+                while told < len(completion.tokens):
+                    told += 1
+                    yield completion.tokens[told - 1]
+                if completion.error:
+                    raise completion.error
+                if completion.finish:
+                    return
+                self.step()
+        finally:
+            self.cancel(completion)
+
+    # ------------------------------------------------------------------ who is at work
+
+    def _admit(self) -> None:
+        """Starts the requests that wait, in their order, as far as there is room."""
+        for job in sorted(self._waiting, key=lambda job: job.order):
+            if not self._place(job):
+                return
+
+    def _place(self, job: _Job) -> bool:
+        """Gives a job its sequence, with as much of its text in it as another one has; False where there is no room."""
+        if self.max_running is not None and len(self._running) >= self.max_running:
+            last = self._running_last_first()[0]
+            if last.request.priority <= job.request.priority:
+                return False
+            self._preempt(last)
+        source, length = self._source(job)
+        alone = isinstance(source, _Prefix) and (length == source.read or len(self._finished) >= self.prefixes)
+        if source and not alone and self._free(source.bytes, job, source):
+            sequence, price = source.sequence.fork(), source.bytes
+        elif isinstance(source, _Prefix):  # nobody else will need it, or there is no room for two
+            self._finished.remove(source)
+            sequence, price = source.sequence, source.bytes
+        else:
+            length, price = 0, self._price(job)
+            if not self._free(price, job):
+                return False
+            sequence = self._new(job)
+        sequence.rewind(length)
+        job.sequence, job.bytes, job.read, job.torn = sequence, price, length, False
+        job.completion.timing.reused = job.completion.timing.reused or min(length, job.begun)
+        self._waiting.remove(job)
+        self._running.append(job)
+        return True
+
+    def _new(self, job: _Job) -> Any:
+        """An empty sequence; where the model has an encoder, one that remembers the prompt."""
+        capacity, slack = self._size(job)
+        if not self.runner.spec.encoder:
+            return self.runner.sequence(capacity, slack)
+        sequence, start = self.runner.encode(job.prompt, capacity)
+        job.ids, job.begun = [*start, *job.ids[job.begun :]], len(start)
+        return sequence
+
+    def _size(self, job: _Job) -> tuple[int, int]:
+        """Capacity and slack of its sequence. Where others may go on from it there is as much again."""
+        needed = max(job.begun + job.limit[0] - 1, job.begun, 1)
+        if self.prefixes:
+            needed = min(max(2 * needed, ROOM), self.runner.spec.context)
+        return needed, job.slack
+
+    def _price(self, job: _Job) -> int:
+        """The most bytes that its sequence may hold."""
+        return 0 if self.memory is None else self.runner.sequence_bytes(*self._size(job))
+
+    def _source(self, job: _Job) -> tuple[_Prefix | _Job | None, int]:
+        """The sequence that can give a job the longest beginning of its text, and how long that is."""
+        best: tuple[_Prefix | _Job | None, int] = (None, 0)
+        if self.runner.spec.encoder or not self.prefixes or job.request.prompt_logprobs is not None:
+            return best
+        capacity = max(job.begun + job.limit[0] - 1, job.begun)
+        for source in [*self._running, *self._finished]:
+            same = shared(source.ids[: source.read], job.ids[:-1])  # the last token is read for its logits
+            length = source.sequence.reach(same)
+            if source.sequence.capacity >= capacity and source.slack >= job.slack and length > best[1]:
+                best = source, length
+            if same < source.read:
+                job.branch = max(job.branch, same)
+        return best
+
+    def _free(self, needed: int, job: _Job, spare: _Prefix | _Job | None = None) -> bool:
+        """Makes room for `needed` bytes: forgets finished sequences, then preempts requests of lower priority. Where
+        that is not enough, nothing is changed."""
+        if self.memory is None:
+            return True
+        lower = [other for other in self._running_last_first() if other.request.priority > job.request.priority]
+        victims = [each for each in [*self._finished, *lower] if each is not spare]
+        held = sum(each.bytes for each in [*self._running, *self._finished])
+        if held - sum(each.bytes for each in victims) + needed > self.memory:
+            return False
+        for victim in victims:
+            if held + needed <= self.memory:
+                break
+            held -= victim.bytes
+            if isinstance(victim, _Job):
+                self._preempt(victim)
+            else:
+                self._finished.remove(victim)
+        return True
+
+    def _running_last_first(self) -> list[_Job]:
+        return sorted(self._running, key=lambda job: job.order, reverse=True)
+
+    def _preempt(self, job: _Job) -> None:
+        """Lets a job wait again; it will read its text anew."""
+        self._running.remove(job)
+        self._waiting.append(job)
+        job.sequence, job.bytes, job.read = None, 0, 0
+
+    def _end(self, job: _Job, finish: Finish) -> None:
+        """Ends a job, and remembers its sequence for others."""
+        job.completion.finish = finish
+        if job in self._waiting:
+            self._waiting.remove(job)
+            return
+        self._running.remove(job)
+        if self.prefixes and not self.runner.spec.encoder and self._settle(job, job.read) and job.read:
+            self._finished.append(_Prefix(job.ids[: job.read], job.sequence, job.bytes, job.slack))
+            del self._finished[: -self.prefixes]
+        job.sequence = None
+
+    def _settle(self, job: _Job, most: int) -> bool:
+        """Makes a sequence hold a beginning of its job's text of at most so many tokens, whatever came between; False
+        where it cannot be relied on, since an interruption has left recurrent layers between two tokens."""
+        if job.torn and job.sequence.recurrent:
+            return False
+        length = min(job.read, most, job.sequence.length)
+        if job.torn or job.sequence.length != length:
+            job.sequence.rewind(length := job.sequence.reach(length))
+        job.read, job.torn = length, False
+        return True
+
+    # ------------------------------------------------------------------ what a step does
+
+    def _parts(self) -> list[tuple[_Job, list[int], list[int], Wanted]]:
+        """What this step reads of each job: tokens of its text, guesses of what follows, whose logits are wanted."""
+        parts: list[tuple[_Job, list[int], list[int], Wanted]] = []
+        left = self.step_tokens
+        for job in sorted(self._running, key=lambda job: (len(job.ids) - job.read > 1, job.order)):
+            rest = len(job.ids) - job.read
+            told = job.request.prompt_logprobs is not None and job.read < job.begun
+            count = min(rest, max(left, 1) if rest == 1 else left, ALL if told else rest)
+            if self._snapshots(job) and job.read < job.branch:
+                count = min(count, job.branch - job.read)
+            if count < 1:
+                continue
+            ids = job.ids[job.read : job.read + count]
+            guess = self._guess(job) if count == rest else []
+            if guess and job.sequence.recurrent:
+                job.sequence.snapshot()
+            wanted: Wanted = "all" if told or guess else "last" if count == rest else "none"
+            parts.append((job, ids, guess, wanted))
+            left -= count + len(guess)
+        return parts
+
+    def _snapshots(self, job: _Job) -> bool:
+        """Whether others may want to return to a place inside what a job reads."""
+        return bool(self.prefixes) and job.sequence.recurrent and job.read < job.begun
+
+    def _guess(self, job: _Job) -> list[int]:
+        """Tokens that may follow a job's text."""
+        count = min(job.request.lookup, job.limit[0] - job.new - 1)
+        guess = job.lookup.guess(job.ids, count) if count > 0 else []
+        job.completion.timing.guessed += len(guess)
+        return guess
+
+    def _receive(self, job: _Job, ids: list[int], guess: list[int], logits: Logits | None, begun: float) -> None:
+        """What a step has made of a job's tokens."""
+        if job.request.prompt_logprobs is not None and logits is not None:
+            self._read(job, logits)
+        snapshots = self._snapshots(job)
+        job.read, job.torn = job.read + len(ids), False
+        if snapshots:
+            job.sequence.snapshot()
+        if job.read < len(job.ids):
+            return
+        if job.limit[0] == 0:
+            self._events.append(Event(job.completion, None))
+            return self._end(job, job.limit[1])
+        assert logits is not None
+        for i, row in enumerate(logits[-1 - len(guess) :]):
+            try:
+                changed = row
+                for process in job.request.processors:
+                    changed = process(job.ids, changed)
+                token = job.request.sampler.choose(changed, job.ids, job.new, job.random)
+            except InputError as error:
+                job.completion.error = error
+                self._events.append(Event(job.completion, None))
+                return self._end(job, "error")
+            right = i < len(guess) and guess[i] == token
+            if finish := self._write(job, token, row, begun):
+                return self._end(job, finish)
+            if not right:
+                return
+            job.read += 1
+            job.completion.timing.accepted += 1
+
+    def _read(self, job: _Job, logits: Logits) -> None:
+        """Tells the tokens of the prompt that were read, with the probabilities that those before them gave."""
+        prompt, most = job.completion.prompt, job.request.prompt_logprobs or 0
+        if not prompt:
+            prompt.append(Token(job.ids[0], None))
+        for place, row in enumerate(logits, job.read + 1):
+            if place == len(prompt) < job.begun:
+                prompt.append(Token(job.ids[place], *_logprobs(row, job.ids[place], most)))
+
+    def _write(self, job: _Job, token: int, logits: Logits, begun: float) -> Finish | None:
+        """Adds a token to a job's text; why it ends with that, if it does."""
+        count, reached = job.limit
+        finish: Finish | None = "eos" if token in job.eos else reached if job.new + 1 == count else None
+        text = ""
+        if job.decoder:
+            text = "" if finish == "eos" else job.stop.push(job.decoder.push(token))
+            if finish and not job.stop.found:
+                text += job.stop.push(job.decoder.finish()) + job.stop.rest()
+            finish = "stop" if job.stop.found else finish
+        most = job.request.logprobs
+        logprob, top = (None, ()) if most is None else _logprobs(logits, token, most)
+        written = Token(token, logprob, top, text)
+        now = perf_counter()
+        job.completion.timing.count(job.clock + now - begun)
+        job.clock = begun - now
+        job.completion.tokens.append(written)
+        job.ids.append(token)
+        self._events.append(Event(job.completion, written))
+        return finish
+
+
+def _logprobs(logits: Logits, token: int, most: int) -> tuple[float, tuple[tuple[int, float], ...]]:
+    """The log-probability of a token, and the `most` largest ones with their tokens, from logits (V,)."""
+    values = log_softmax(logits)
+    best = np.argpartition(-values, min(most, len(values) - 1))[:most] if most else np.empty(0, np.int64)
+    best = best[np.lexsort((best, -values[best]))]  # the smaller id first where two are equal
+    return float(values[token]), tuple((int(i), float(values[i])) for i in best)
+
+
+def shared(a: Sequence[int], b: Sequence[int]) -> int:
+    """How many tokens two texts have in common at their beginning."""
+    low, high = 0, min(len(a), len(b))
+    while low < high:
+        middle = (low + high + 1) // 2
+        low, high = (middle, high) if a[low:middle] == b[low:middle] else (low, middle - 1)
+    return low

@@ -1,0 +1,54 @@
+"""Text from tokens as they come, up to a stop string."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from ..errors import InputError
+
+
+class TextDecoder(Protocol):
+    """Text from token ids that come one at a time (what a tokenizer's `stream` gives)."""
+
+    def push(self, i: int) -> str:
+        """The text that one more id completes, often empty."""
+        ...
+
+    def finish(self) -> str:
+        """What is left when no id follows."""
+        ...
+
+
+class StopStrings:
+    """Passes text on until one of the `stop` strings is found."""
+
+    def __init__(self, stop: Sequence[str]) -> None:
+        if not all(stop):
+            raise InputError("a stop string must not be empty")
+        self._stop = tuple(stop)
+        self._pending = ""  # text that may be the beginning of a stop string
+        self.found = False
+
+    def push(self, text: str) -> str:
+        """What can be given out after this text."""
+        self._pending += text
+        ends = [place for place in map(self._pending.find, self._stop) if place >= 0]
+        if ends:
+            self.found = True
+            self._pending = self._pending[: min(ends)]
+            return self.rest()
+        keep = max((self._beginning(stop) for stop in self._stop), default=0)
+        clear = self._pending[: len(self._pending) - keep]
+        self._pending = self._pending[len(clear) :]
+        return clear
+
+    def rest(self) -> str:
+        """What was held back, at the end."""
+        rest, self._pending = self._pending, ""
+        return rest
+
+    def _beginning(self, stop: str) -> int:
+        """How many of the last pending characters are the beginning of `stop`."""
+        longest = min(len(stop) - 1, len(self._pending))
+        return next((n for n in range(longest, 0, -1) if self._pending.endswith(stop[:n])), 0)
