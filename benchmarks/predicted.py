@@ -64,9 +64,9 @@ def compare(name: str, threads: int, rounds: int) -> None:
 def run(runner: Runner, prompt: int, steps: int = 8) -> tuple[float, float]:
     """Seconds of a prefill, and of the median of the tokens after it."""
     ids = random.Random(0).choices(range(1000, 20_000), k=prompt)
-    state = runner.new_state(1, prompt + steps)
-    first = timed(lambda: runner.feed([ids], state))
-    return first, statistics.median(timed(lambda: runner.feed([ids[:1]], state)) for _ in range(steps))
+    sequence = runner.sequence(prompt + steps)
+    first = timed(lambda: runner.step([(sequence, ids, "last")]))
+    return first, statistics.median(timed(lambda: runner.step([(sequence, ids[:1], "last")])) for _ in range(steps))
 
 
 def timed(call: Callable[[], object]) -> float:

@@ -29,13 +29,10 @@ from transformers.generation.logits_process import (
 import vitruvius as vt
 from vitruvius.errors import InputError
 from vitruvius.inference import generation, scheduler, verify
-from vitruvius.inference.torch_runner import TorchRunner
+from vitruvius.inference.request import Timing
 from vitruvius.inference.sampling import Sampler, penalize
-from vitruvius.inference.request import Request, Timing
-from vitruvius.inference.runner import Runner
-from vitruvius.inference.scheduler import Scheduler
 from vitruvius.inference.text import StopStrings
-from vitruvius.nn.call import Needs
+from vitruvius.inference.torch_runner import TorchRunner
 from vitruvius.spec import RMSNorm, Window
 
 LOGITS = np.random.default_rng(0).normal(size=(20, 300)).astype(np.float32) * 3

@@ -16,8 +16,8 @@ from ..errors import InputError
 
 if TYPE_CHECKING:
     from ..checkpoints.tokenizer import Tokenizer
-    from ..inference.runner import Runner
     from ..inference.generation import Answer
+    from ..inference.runner import Runner
 
 F = TypeVar("F", bound=Callable[..., Any])
 

@@ -321,7 +321,9 @@ def _llama_cpp(path: Path, weights: str, lengths: Lengths, threads: int, stack: 
         yield peer
 
 
-def _turn(engine: Contender, ids: Sequence[int], lengths: Lengths, written: list[int]) -> Iterator[tuple[Measure, float]]:
+def _turn(
+    engine: Contender, ids: Sequence[int], lengths: Lengths, written: list[int]
+) -> Iterator[tuple[Measure, float]]:
     """Tokens per second of everything that is measured, once; the tokens it writes go to `written`."""
     for length in sorted({*lengths.prompts, *lengths.contexts}):
         started = perf_counter()

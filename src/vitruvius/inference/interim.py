@@ -45,14 +45,14 @@ class Interim:
     def sequence(self, capacity: int | None = None, slack: int = 0) -> Any:
         return InterimSequence(self, capacity or self.spec.context, slack)
 
-    def sequence_bytes(self, capacity: int, slack: int = 0) -> int:
+    def sequence_bytes(self, capacity: int, slack: int, snapshots: int) -> int:
         state = self.new_state(1, capacity, slack)
         before = state.nbytes
         if not state.recurrent:
             return before
         self.feed([[1]], state)
         state.snapshot()
-        return before + 8 * (state.nbytes - before)
+        return before + snapshots * (state.nbytes - before)
 
     def step(self, parts: abc.Sequence[Any]) -> Any:
         outs = []

@@ -13,11 +13,10 @@ from ..native.engine import Engine
 from ..native.loading import load
 from ..native.packing import Progress
 from .generation import write
-from .interim import Interim
 from .sampling import Processor, Sampler
 
 
-class NativeEngine(Interim, Engine):
+class NativeEngine(Engine):
     """A decoder on the processor, without torch: numpy in and out."""
 
     def generate(

@@ -73,8 +73,8 @@ class Runner(Protocol):
         windowed layers keep beyond their window, so that `rewind` can go back that far."""
         ...
 
-    def sequence_bytes(self, capacity: int, slack: int = 0) -> int:
-        """The most bytes that such a sequence can hold, snapshots included."""
+    def sequence_bytes(self, capacity: int, slack: int, snapshots: int) -> int:
+        """The most bytes that such a sequence can hold, with so many snapshots."""
         ...
 
     def step(self, parts: abc.Sequence[tuple[Any, abc.Sequence[int], Wanted]]) -> abc.Sequence[Logits | None]:

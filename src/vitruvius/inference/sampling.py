@@ -19,7 +19,7 @@ from ..errors import InputError
 Logits = NDArray[np.floating]
 Floats = NDArray[np.float64]
 Processor = Callable[[Sequence[int], Logits], Logits]
-"""The ids of a sequence so far and the logits (V,) of what comes next -> these logits, changed; -inf forbids a token."""
+"""The ids of a sequence so far and the logits (V,) of what comes next -> changed logits; -inf forbids a token."""
 
 
 @dataclass(frozen=True, kw_only=True)

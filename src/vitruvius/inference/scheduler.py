@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import InputError
+from ..spec import SNAPSHOTS
 from .lookup import Lookup
 from .request import Completion, Finish, Request, Timing, Token, checked_ids, room
 from .runner import Logits, Runner, Wanted
@@ -50,7 +51,7 @@ class _Prefix:
 
 @dataclass(eq=False)
 class _Job:
-    """A request at work: `sequence` holds the first `read` of its `ids`, of which `begun` were there before it wrote."""
+    """A request at work. `sequence` holds the first `read` of its `ids`, the first `begun` of which it has not written."""
 
     completion: Completion
     number: int
@@ -129,8 +130,9 @@ class Scheduler:
         if request.stop and not request.tokenizer:
             raise InputError("stop strings need a tokenizer, which makes text of the tokens")
         decoder = request.tokenizer.stream() if request.tokenizer else None
-        for token in ids[-BEFORE:] if decoder and not spec.encoder else ():
-            decoder.push(token)
+        if decoder and not spec.encoder:
+            for token in ids[-BEFORE:]:
+                decoder.push(token)
         job = _Job(
             completion=Completion(request, Timing(len(ids))),
             number=self._count,
@@ -175,7 +177,12 @@ class Scheduler:
     @property
     def nbytes(self) -> int:
         """Bytes that sequences hold."""
-        return sum(each.sequence.nbytes for each in [*self._running, *self._finished])
+        return sum(source.sequence.nbytes for source in self._sources)
+
+    @property
+    def _sources(self) -> list[_Prefix | _Job]:
+        """All that has a sequence."""
+        return [*self._running, *self._finished]
 
     def step(self) -> list[Event]:
         """One step of all requests; returns what came of it. An interruption (KeyboardInterrupt) leaves everything so
@@ -267,11 +274,12 @@ class Scheduler:
         needed = max(job.begun + job.limit[0] - 1, job.begun, 1)
         if self.prefixes:
             needed = min(max(2 * needed, ROOM), self.runner.spec.context)
-        return needed, job.slack
+        return needed, min(job.slack, needed)
 
     def _price(self, job: _Job) -> int:
         """The most bytes that its sequence may hold."""
-        return 0 if self.memory is None else self.runner.sequence_bytes(*self._size(job))
+        snapshots = SNAPSHOTS if self.prefixes or job.request.lookup else 0
+        return 0 if self.memory is None else self.runner.sequence_bytes(*self._size(job), snapshots)
 
     def _source(self, job: _Job) -> tuple[_Prefix | _Job | None, int]:
         """The sequence that can give a job the longest beginning of its text, and how long that is."""
@@ -279,7 +287,7 @@ class Scheduler:
         if self.runner.spec.encoder or not self.prefixes or job.request.prompt_logprobs is not None:
             return best
         capacity = max(job.begun + job.limit[0] - 1, job.begun)
-        for source in [*self._running, *self._finished]:
+        for source in self._sources:
             same = shared(source.ids[: source.read], job.ids[:-1])  # the last token is read for its logits
             length = source.sequence.reach(same)
             if source.sequence.capacity >= capacity and source.slack >= job.slack and length > best[1]:
@@ -294,14 +302,15 @@ class Scheduler:
         if self.memory is None:
             return True
         lower = [other for other in self._running_last_first() if other.request.priority > job.request.priority]
-        victims = [each for each in [*self._finished, *lower] if each is not spare]
-        held = sum(each.bytes for each in [*self._running, *self._finished])
-        if held - sum(each.bytes for each in victims) + needed > self.memory:
+        victims: list[_Prefix | _Job] = [*self._finished, *lower]
+        victims = [victim for victim in victims if victim is not spare]
+        total = needed + sum(source.bytes for source in self._sources)
+        if total - sum(victim.bytes for victim in victims) > self.memory:
             return False
         for victim in victims:
-            if held + needed <= self.memory:
+            if total <= self.memory:
                 break
-            held -= victim.bytes
+            total -= victim.bytes
             if isinstance(victim, _Job):
                 self._preempt(victim)
             else:

@@ -140,7 +140,11 @@ class Engine:
             raise InputError(f"a state needs a batch of at least 1, got {batch}")
         return Batch([self.sequence(capacity, slack) for _ in range(batch)])
 
-    def encode(self, prompts: abc.Sequence[abc.Sequence[int]], state: Batch) -> list[list[int]]:
+    def sequence_bytes(self, capacity: int, slack: int, snapshots: int) -> int:
+        """The most bytes that a sequence can hold, with so many snapshots."""
+        return self.sequence(capacity, slack).nbytes + snapshots * self._running.snapshot_bytes
+
+    def encode(self, prompt: abc.Sequence[int], capacity: int) -> tuple[Sequence, list[int]]:
         """Raises NotLoweredError: models with an encoder have no native form."""
         raise NotLoweredError(f"{self.spec.name}: encoders have no native form yet")
 
