@@ -249,7 +249,9 @@ def test_pasted_lines_are_one_message(paste: bytes) -> None:
 
 
 def start(*args: str) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-c", "from vitruvius.cli import main; main()", *args]
+    # what started the tests may ignore the signal (nohup, a job in the background), and children inherit that
+    heard = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
+    command = [sys.executable, "-c", f"{heard}; from vitruvius.cli import main; main()", *args]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
 
