@@ -219,7 +219,7 @@ def test_a_request_can_be_cancelled_at_any_time() -> None:
 @pytest.mark.parametrize("name", ["gemma3", "nemotron_h"])
 def test_memory_is_never_exceeded_and_all_are_served(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     runner = TorchRunner(model_of(name))
-    price = runner.sequence_bytes(24, 3, 8)
+    price = runner.sequence_bytes(24, 3, 0)
     budget, choose = int(3.5 * price), Random(0)
     one = Scheduler(runner, memory=budget, slack=3)
     step, most = TorchRunner.step, [0]
@@ -230,14 +230,14 @@ def test_memory_is_never_exceeded_and_all_are_served(name: str, monkeypatch: pyt
         return out
 
     monkeypatch.setattr(TorchRunner, "step", measured)
-    asked = [replace(r, ids=r.ids[:12], priority=choose.choice([0, 0, 1])) for r in requests(12)]
+    asked = [replace(r, ids=r.ids[:12], priority=choose.choice([0, 0, 1]), lookup=0) for r in requests(12)]
     got: list[Completion] = []
     while len(got) < 12 or not one.idle:
         if len(got) < 12:
             got.append(one.add(asked[len(got)]))
         one.step()
         assert one.nbytes <= budget
-    assert budget / 3 < most[0] <= budget, "it is used"
+    assert budget / 2 < most[0] <= budget, "it is used"
     for request, completion in zip(asked, got, strict=True):
         assert completion.ids == alone(name, request).ids
     with pytest.raises(InputError, match=r"the request needs [\d,]+ bytes of memory, and there are"):
