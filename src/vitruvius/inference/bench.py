@@ -29,7 +29,7 @@ from ..native.library import processors
 from .peers import LlamaCpp, Transformers, has_llama_cpp, quantized
 from .request import Request
 from .runner import Runner
-from .scheduler import STEP, Scheduler
+from .scheduler import Scheduler
 
 Kind = Literal["prefill", "decode", "batch"]
 
@@ -68,9 +68,12 @@ class Ours:
 
     def prefill_rows(self, prompts: Sequence[Sequence[int]], new: int) -> list[int]:
         """The same for several prompts at once."""
-        self._scheduler = Scheduler(self.runner, step_tokens=max(STEP, sum(map(len, prompts))))
-        self._rows = [self._scheduler.add(Request(ids=ids, max_new_tokens=new + 1, eos=())) for ids in prompts]
-        return self.decode_rows()
+        self._scheduler = Scheduler(self.runner)
+        most = new + len(prompts)  # those that are read first write while the others are read
+        self._rows = [self._scheduler.add(Request(ids=ids, max_new_tokens=most, eos=())) for ids in prompts]
+        while not all(completion.tokens for completion in self._rows):
+            self._scheduler.step()
+        return [completion.tokens[0].id for completion in self._rows]
 
     def decode_rows(self) -> list[int]:
         """The same for several sequences at once."""
