@@ -419,5 +419,5 @@ def test_the_native_engines_memory_is_never_exceeded(engine: Any) -> None:
     while not several.idle:
         several.step()
         assert several.nbytes <= several.memory
-    assert all(completion.finish == "length" for completion in got)
+    assert all(completion.finish in ("eos", "length") for completion in got)
     assert several.nbytes > price // 2

@@ -11,7 +11,6 @@ import pytest
 from limited import outcome
 from transformers.utils.chat_template_utils import render_jinja_template
 
-from vitruvius.checkpoints import templates
 from vitruvius.checkpoints.templates import ChatTemplate, render
 from vitruvius.errors import InputError, InputWarning
 

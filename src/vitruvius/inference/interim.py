@@ -1,4 +1,4 @@
-"""Sequences and steps made of states of one row: until both executors have their own."""
+"""Sequences and steps made of torch states of one row, until the torch models have their own."""
 
 from __future__ import annotations
 
@@ -9,30 +9,42 @@ import numpy as np
 
 
 class InterimSequence:
-    def __init__(self, owner: Any, capacity: int, slack: int, encoder_capacity: int | None = None) -> None:
-        self.owner, self.capacity, self.slack, self.ids = owner, capacity, slack, []
-        self.state = owner.new_state(1, capacity, slack, encoder_capacity)
-        self.recurrent = self.state.recurrent
+    """A state of one row."""
 
-    length = property(lambda self: self.state.length)
-    nbytes = property(lambda self: self.state.nbytes)
+    def __init__(self, owner: Any, capacity: int, slack: int, encoder_capacity: int | None = None) -> None:
+        self.owner, self.capacity, self.slack = owner, capacity, slack
+        self.ids: list[int] = []
+        self.state = owner.new_state(1, capacity, slack, encoder_capacity)
+        self.recurrent: bool = self.state.recurrent
+
+    @property
+    def length(self) -> int:
+        """Tokens remembered."""
+        return int(self.state.length)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that are held."""
+        return int(self.state.nbytes)
 
     def reach(self, length: int) -> int:
-        return self.state.reach(min(length, self.length))
+        """See `Sequence`."""
+        return int(self.state.reach(min(length, self.length)))
 
     def rewind(self, length: int) -> None:
+        """See `Sequence`."""
         self.state.rewind(length)
         self.ids = self.ids[:length]
 
     def snapshot(self) -> None:
+        """See `Sequence`."""
         self.state.snapshot()
 
-    def fork(self) -> Any:
-        copy = InterimSequence(self.owner, self.capacity, self.slack)
-        at = 0
-        fixed = getattr(self.state, "fixed", None)
-        marks = {len(self.ids), *(next(iter(fixed.values())).snapshots if fixed else ())}
-        for mark in sorted(marks):
+    def fork(self) -> InterimSequence:
+        """Reads the text again, with snapshots where this one has them."""
+        copy, at = InterimSequence(self.owner, self.capacity, self.slack), 0
+        kept = [part.snapshots for part in self.state.fixed.values()]
+        for mark in sorted({len(self.ids), *(kept[0] if kept else ())}):
             if self.ids[at:mark]:
                 self.owner.feed([self.ids[at:mark]], copy.state)
                 copy.snapshot()
@@ -41,27 +53,23 @@ class InterimSequence:
         return copy
 
 
-class Interim:
-    def sequence(self, capacity: int | None = None, slack: int = 0) -> Any:
-        return InterimSequence(self, capacity or self.spec.context, slack)
+def step(owner: Any, parts: abc.Sequence[Any]) -> list[Any]:
+    """See `Runner.step`."""
+    outs = []
+    for sequence, ids, wanted in parts:
+        before = sequence.length
+        rows = [[i] for i in ids] if wanted == "all" else [ids]
+        out = np.concatenate([owner.feed([row], sequence.state) for row in rows])
+        sequence.ids = [*sequence.ids[:before], *ids]
+        outs.append(None if wanted == "none" else out)
+    return outs
 
-    def sequence_bytes(self, capacity: int, slack: int, snapshots: int) -> int:
-        state = self.new_state(1, capacity, slack)
-        before = state.nbytes
-        if not state.recurrent:
-            return before
-        self.feed([[1]], state)
+
+def sequence_bytes(owner: Any, capacity: int, slack: int, snapshots: int) -> int:
+    """See `Runner.sequence_bytes`."""
+    state = owner.new_state(1, capacity, slack)
+    before = int(state.nbytes)
+    if state.recurrent:
+        owner.feed([[1]], state)
         state.snapshot()
-        return before + snapshots * (state.nbytes - before)
-
-    def step(self, parts: abc.Sequence[Any]) -> Any:
-        outs = []
-        for s, ids, wanted in parts:
-            before = s.length
-            if wanted == "all":
-                out = np.concatenate([self.feed([[i]], s.state) for i in ids])
-            else:
-                out = self.feed([ids], s.state)
-            s.ids = [*s.ids[:before], *ids]
-            outs.append(None if wanted == "none" else out)
-        return outs
+    return before + snapshots * (int(state.nbytes) - before)

@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import InputError
-from .interim import Interim, InterimSequence
+from . import interim
+from .interim import InterimSequence
 
 if TYPE_CHECKING:
     from ..nn import Batch, Decoder
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 CHUNK = 512  # tokens of a prompt that go through the model together: enough to be fast, and memory stays bounded
 
 
-class TorchRunner(Interim):
+class TorchRunner:
     """See `Runner`."""
 
     def __init__(self, model: Decoder) -> None:
@@ -39,6 +40,18 @@ class TorchRunner(Interim):
     ) -> Batch:
         """See `nn.Decoder.new_state`."""
         return self.model.new_state(batch, capacity, slack, encoder_capacity)
+
+    def sequence(self, capacity: int | None = None, slack: int = 0) -> InterimSequence:
+        """See `Runner`."""
+        return InterimSequence(self, capacity or self.spec.context, slack)
+
+    def step(self, parts: Sequence[Any]) -> list[Any]:
+        """See `Runner`."""
+        return interim.step(self, parts)
+
+    def sequence_bytes(self, capacity: int, slack: int, snapshots: int) -> int:
+        """See `Runner`."""
+        return interim.sequence_bytes(self, capacity, slack, snapshots)
 
     def feed(self, rows: Sequence[Sequence[int]], state: Any) -> NDArray[np.float32]:
         """Adds new tokens to the state of each row, a chunk at a time; only the last goes through the head."""
