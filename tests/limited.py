@@ -1,4 +1,4 @@
-"""A template rendered in a process of its own, which may only use so much memory: what goes wrong there ends only it."""
+"""A template rendered in a process of its own that may only use so much memory: what goes wrong there ends only it."""
 
 from __future__ import annotations
 

@@ -51,7 +51,7 @@ class _Prefix:
 
 @dataclass(eq=False)
 class _Job:
-    """A request at work. `sequence` holds the first `read` of its `ids`, the first `begun` of which it has not written."""
+    """A request at work. `sequence` holds the first `read` of its `ids`; the first `begun` of them are the prompt."""
 
     completion: Completion
     number: int
