@@ -33,6 +33,7 @@ from vitruvius.inference.request import Timing
 from vitruvius.inference.sampling import Sampler, penalize
 from vitruvius.inference.text import StopStrings
 from vitruvius.inference.torch_runner import TorchRunner
+from vitruvius.nn.call import Needs
 from vitruvius.spec import RMSNorm, Window
 
 LOGITS = np.random.default_rng(0).normal(size=(20, 300)).astype(np.float32) * 3
@@ -223,6 +224,13 @@ def test_batches_of_different_lengths_in_any_chunks(model: Any, tokens: int, mon
     wanted = [greedy(model, prompt, 10) for prompt in PROMPTS]
     assert vt.generate(model, PROMPTS, max_new_tokens=10).tolist() == wanted
     assert [list(generation.stream(model, prompt, 10)) for prompt in PROMPTS] == wanted
+
+
+def test_prefill_goes_in_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
+    fed = Fed(monkeypatch)
+    monkeypatch.setattr(scheduler, "STEP", 5)
+    vt.generate(model_of("gemma3"), PROMPTS[:1], max_new_tokens=3)
+    assert fed.steps == [[(5, "none")], [(5, "none")], [(3, "last")], [(1, "last")], [(1, "last")]]
 
 
 def test_a_row_stops_at_eos_and_is_filled_with_it(monkeypatch: pytest.MonkeyPatch) -> None:

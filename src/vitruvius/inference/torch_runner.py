@@ -1,22 +1,16 @@
-"""Generation's view of the torch models: the prompt in chunks, then one token at a time, with the state."""
+"""The torch models as inference sees them: ids in, logits out as numpy arrays."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
-
-import numpy as np
-from numpy.typing import NDArray
+from collections import abc
+from typing import TYPE_CHECKING
 
 from ..errors import InputError
-from . import interim
-from .interim import InterimSequence
+from .runner import Logits, Wanted
 
 if TYPE_CHECKING:
-    from ..nn import Batch, Decoder
+    from ..nn import Decoder, Sequence
     from ..spec import Decoder as Spec
-
-CHUNK = 512  # tokens of a prompt that go through the model together: enough to be fast, and memory stays bounded
 
 
 class TorchRunner:
@@ -35,47 +29,33 @@ class TorchRunner:
         """The token ids that end a text."""
         return self.model.eos
 
-    def new_state(
-        self, batch: int = 1, capacity: int | None = None, slack: int = 0, encoder_capacity: int | None = None
-    ) -> Batch:
-        """See `nn.Decoder.new_state`."""
-        return self.model.new_state(batch, capacity, slack, encoder_capacity)
-
-    def sequence(self, capacity: int | None = None, slack: int = 0) -> InterimSequence:
-        """See `Runner`."""
-        return InterimSequence(self, capacity or self.spec.context, slack)
-
-    def step(self, parts: Sequence[Any]) -> list[Any]:
-        """See `Runner`."""
-        return interim.step(self, parts)
+    def sequence(self, capacity: int | None = None, slack: int = 0) -> Sequence:
+        """See `nn.Decoder.sequence`."""
+        return self.model.sequence(capacity, slack)
 
     def sequence_bytes(self, capacity: int, slack: int, snapshots: int) -> int:
         """See `Runner`."""
-        return interim.sequence_bytes(self, capacity, slack, snapshots)
+        import torch
 
-    def feed(self, rows: Sequence[Sequence[int]], state: Any) -> NDArray[np.float32]:
-        """Adds new tokens to the state of each row, a chunk at a time; only the last goes through the head."""
-        logits = np.empty((len(rows), self.model.spec.head.vocab), np.float32)
-        for at in range(0, max(map(len, rows)), CHUNK):
-            going = [i for i, row in enumerate(rows) if at < len(row)]
-            wanted = ["last" if len(rows[i]) <= at + CHUNK else "none" for i in going]
-            parts = [
-                (state.sequences[i], rows[i][at : at + CHUNK], want) for i, want in zip(going, wanted, strict=True)
-            ]
-            for i, out in zip(going, self.model.step(parts), strict=True):
-                if out is not None:
-                    logits[i] = out[0].float().cpu().numpy()
-        return logits
+        from ..nn.state import Store
 
-    def encode(self, prompt: Sequence[int], capacity: int) -> tuple[Any, list[int]]:
+        model = self.model
+        store = Store(model.states, 1, capacity, slack, capacity, model.dtype, torch.device("meta"))
+        fixed = sum(tensor.nbytes for part in store.fixed.values() for tensor in part.values())
+        return sum(tensor.nbytes for tensor in store.tensors) + snapshots * fixed
+
+    def step(self, parts: abc.Sequence[tuple[Sequence, abc.Sequence[int], Wanted]]) -> list[Logits | None]:
+        """See `nn.Decoder.step`."""
+        return [None if out is None else out.float().cpu().numpy() for out in self.model.step(parts)]
+
+    def encode(self, prompt: abc.Sequence[int], capacity: int) -> tuple[Sequence, list[int]]:
         """See `Runner`."""
         import torch
 
-        spec = self.model.spec
-        start, vocab = self.model.decoder_start, spec.embedding.vocab
-        if start is None or not 0 <= start < vocab:
+        spec, start = self.model.spec, self.model.decoder_start
+        if start is None or not 0 <= start < spec.embedding.vocab:
             raise InputError(f"decoder_start_token_id says what the decoder of {spec.name} begins with, got {start}")
-        sequence = InterimSequence(self, capacity, 0, len(prompt))
+        state = self.model.new_state(1, capacity, encoder_capacity=len(prompt))
         with torch.inference_mode():
-            self.model.encode(torch.tensor([prompt], device=self.model.head.weight.device), None, sequence.state)
-        return sequence, [start]
+            self.model.encode(torch.tensor([prompt], device=self.model.device), state=state)
+        return state.sequences[0], [start]

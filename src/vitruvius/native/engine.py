@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from .. import spec
 from ..errors import InputError, NotLoweredError
-from .reading import bandwidth, bytes_per_token
+from .reading import bandwidth, bytes_per_token, sequence_bytes
 from .running import Ids, Logits, Running
 from .sequence import Batch, Sequence
 
@@ -142,7 +142,7 @@ class Engine:
 
     def sequence_bytes(self, capacity: int, slack: int, snapshots: int) -> int:
         """The most bytes that a sequence can hold, with so many snapshots."""
-        return self.sequence(capacity, slack).nbytes + snapshots * self._running.snapshot_bytes
+        return sequence_bytes(self._running.plan, capacity, slack, snapshots, self.state_dtype)
 
     def encode(self, prompt: abc.Sequence[int], capacity: int) -> tuple[Sequence, list[int]]:
         """Raises NotLoweredError: models with an encoder have no native form."""

@@ -13,6 +13,7 @@ from .packing import Packed
 from .plan import Plan
 
 ENTRY_BYTES = {"f32": 4.0, "f16": 2.0, "q8": 1.0 + 2 / 32}  # of a number of a key or value
+LANES, PAGE = 16, 64  # slots of a block and of a page
 PROBE = 1 << 29  # bytes, far beyond any cache
 TURNS = 3  # reads, of which the fastest counts
 
@@ -56,6 +57,29 @@ def _state_bytes(state: Any, context: int, dtype: str, most: int | None) -> floa
     if most is not None:
         seen = min(seen, most)
     return seen * heads * (k_dim + v_dim) * ENTRY_BYTES[dtype]
+
+
+def sequence_bytes(plan: Plan, capacity: int, slack: int, snapshots: int, dtype: str) -> int:
+    """Bytes of a sequence that is full, with so many snapshots: see `Sequence` in state.cpp."""
+    tokens = fixed = 0
+    for heads, k_dim, v_dim, _, window, floats in plan.states.tolist():
+        fixed += _up(4 * floats, 64)
+        slots = min(capacity, window + max(slack, plan.max_rows - 1)) if window else capacity
+        blocks = _up(slots, PAGE if slots > PAGE else LANES) // LANES
+        pages = -(-blocks // (PAGE // LANES))
+        head = blocks // pages * (_block_bytes(k_dim, dtype) + _block_bytes(v_dim, dtype))
+        tokens += pages * _up(heads * head, 64)
+    return tokens + (1 + snapshots) * fixed
+
+
+def _block_bytes(channels: int, dtype: str) -> int:
+    """Of 16 slots with that many channels."""
+    scales = 2 * LANES * -(-channels // 32) if dtype == "q8" else 0
+    return _up(LANES * channels * {"f32": 4, "f16": 2, "q8": 1}[dtype] + scales, 64)
+
+
+def _up(number: int, unit: int) -> int:
+    return -(-number // unit) * unit
 
 
 def bandwidth(library: Library, simd: str | None, threads: int) -> float:

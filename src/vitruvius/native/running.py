@@ -76,11 +76,6 @@ class Running:
         """Whether its sequences can only return to snapshots and to their beginning."""
         return bool(self.plan.states[:, -1].any())
 
-    @property
-    def snapshot_bytes(self) -> int:
-        """Bytes of a copy of what is recurrent."""
-        return sum(-(-4 * int(floats) // 64) * 64 for floats in self.plan.states[:, -1])
-
     def step(
         self, sequences: Sequence[Handle], counts: Sequence[int], ids: Ids, wanted: NDArray[np.uint8], out: Logits
     ) -> None:
