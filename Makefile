@@ -7,7 +7,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 # A CPU build is enough here, and a pinned version keeps pip from fetching gigabytes of GPU libraries.
 TORCH := torch==2.13.0
 
-.PHONY: demo test test-slow test-browser test-neon fuzz lint format clean
+.PHONY: demo test test-slow test-browser test-neon fuzz mutants lint format clean
 
 demo: .venv/demo
 	@mkdir -p out
@@ -31,6 +31,12 @@ test-neon: .venv/dev
 # The native engine with 100,000 hostile inputs, under the sanitizers of GCC: see docs/native_safety.md.
 fuzz: .venv/dev
 	$(BIN)/python tests/fuzz.py --inputs 100000
+
+# Changes the code of cost, sharding, checkpoints and inference in one place at a time, and looks for a test that fails:
+# many hours. MUTANTS names some of them: make mutants MUTANTS="vitruvius.sharding.*". See CONTRIBUTING.md.
+mutants: .venv/mutants
+	OMP_NUM_THREADS=1 $(BIN)/mutmut run $(MUTANTS)
+	$(BIN)/mutmut results
 
 lint: .venv/dev
 	$(BIN)/ruff format --check --quiet .
@@ -56,5 +62,9 @@ format: .venv/dev
 	$(PIP) --editable ".[torch,dev]"
 	@touch $@
 
+.venv/mutants: .venv/dev
+	$(PIP) --editable ".[torch,dev,mutants]"
+	@touch $@
+
 clean:
-	rm -rf .venv out .mypy_cache .ruff_cache .pytest_cache
+	rm -rf .venv out mutants .mypy_cache .ruff_cache .pytest_cache

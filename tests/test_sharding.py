@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from fractions import Fraction
 from functools import cache
 from math import prod
@@ -20,7 +21,7 @@ from vitruvius.cost.setting import Attained
 from vitruvius.cost.training import training
 from vitruvius.cost.work import cut, work
 from vitruvius.errors import InputError
-from vitruvius.sharding import RULES, Layout, Replicate, Shard, plan, sent, share, stage_of
+from vitruvius.sharding import RULES, Layout, Replicate, Shard, parts, plan, sent, share, stage_of
 from vitruvius.spec import CUTS, Axis, Decoder, Exchange, Indexer, walk
 
 
@@ -213,8 +214,37 @@ def test_gradients_and_weights_of_a_step() -> None:
 def test_a_cut_sequence_sends_its_keys_round_and_its_memory_on() -> None:
     found = {(c.module, c.kind): c for c in plan(arch("nemotron-3-nano-30b-a3b"), Layout(context=4)).collectives}
     keys, memory = found["layers.5.mixer.body", "all_gather"], found["layers.0.mixer.body", "send"]
-    assert (keys.elements, keys.per) == (2 * 2 * 128 * 3 / 4, "token")
-    assert (memory.elements, memory.per) == (64 * 64 * 128 + 3 * 6144, "sequence")
+    assert (keys.elements, keys.per, keys.over) == (2 * 2 * 128 * 3 / 4, "token", "context")
+    assert (memory.elements, memory.per, memory.over) == (64 * 64 * 128 + 3 * 6144, "sequence", "context")
+    assert len(found) == 23 + 6
+    trained = plan(arch("nemotron-3-nano-30b-a3b"), Layout(2, context=4), 0).collectives
+    half = {c.module: c for c in trained if c.over == "context"}
+    both = 2  # forward and backward
+    assert half["layers.5.mixer.body"].elements == both * 2 * 128 * 3 / 4
+    assert half["layers.0.mixer.body"].elements == both * (64 * 64 * 128 + 3 * 6144) / 2
+
+
+def test_a_cut_sequence_sends_an_entry_for_each_stride(monkeypatch: pytest.MonkeyPatch) -> None:
+    tree = arch("gpt2")
+    spec: Any = type(tree.layers[0].branches[0].body)
+    plain = spec.state
+    monkeypatch.setattr(
+        spec, "state", lambda self: {name: replace(each, stride=4) for name, each in plain(self).items()}
+    )
+    assert {c.elements for c in plan(tree, Layout(context=2)).collectives} == {2 * 768 / 4 / 2}
+
+
+def test_only_equal_blocks_are_plain() -> None:
+    assert Shard(0, ((64, 8),)).plain(8)
+    assert not Shard(0, ((60, 8),)).plain(8)  # torch.chunk gives 8, 8, … and 4
+    assert not Shard(0, ((64, 8),)).plain(4)
+    assert not Shard(0, ((64, 8), (64, 8))).plain(8)
+
+
+def test_parts() -> None:
+    assert parts(Axis("heads", 12, 64, cut="heads"), 8) == 8
+    assert parts(Axis("kv_heads", 2, 64, cut="kv_heads"), 8) == 2
+    assert parts(Axis("width", 768, cut="replicated"), 8) == 1
 
 
 # ------------------------------------------------------------------ cost prices this plan

@@ -156,13 +156,15 @@ def _states(node: Node, stage: int, layout: Layout) -> Iterator[StatePlacement]:
         yield StatePlacement(f"{node.path}.{name}", entry, placements, share(entry.dimensions, layout.tensor), stage)
 
 
-def _groups(spread: bool, layout: Layout) -> int:
-    """How many devices hold the same weights, and so share out what training keeps of them."""
-    return layout.stage // (layout.spread or 1) if spread else layout.data * layout.context
+def _groups(spread: int | None, layout: Layout) -> int:
+    """How many devices hold the same weights, whole experts of `spread` devices or not, and so share out what training
+    keeps of them."""
+    return layout.stage // spread if spread else layout.data * layout.context
 
 
-def _spread(copies: tuple[Axis, ...], layout: Layout) -> bool:
-    return layout.spread is not None and any(axis.cut == "experts" for axis in copies)
+def _spread(copies: tuple[Axis, ...], layout: Layout) -> int | None:
+    """The devices that these copies are spread over, if they are whole experts."""
+    return layout.spread if any(axis.cut == "experts" for axis in copies) else None
 
 
 def _placements(
@@ -216,11 +218,15 @@ def _between_tokens(arch: Decoder, layout: Layout, training: bool) -> Iterator[C
 def _along_the_sequence(node: Node, layout: Layout, passes: int) -> Iterator[Collective]:
     """Keys and values of every token go round the ring; a recurrence's memory goes to the next device."""
     c = layout.context
-    held = [(entry, share(entry.dimensions, layout.tensor)) for entry in node.spec.state().values()]
-    grown = sum((prod(entry.shape) * some / (entry.stride or 1) for entry, some in held if entry.stride), Fraction(0))
-    fixed = sum((prod(entry.shape) * some for entry, some in held if entry.stride is None), Fraction(0))
-    if grown:
-        yield Collective("all_gather", "context", node.path, passes * grown * Fraction(c - 1, c))
+    tokens, fixed = Fraction(0), Fraction(0)
+    for entry in node.spec.state().values():
+        elements = prod(entry.shape) * share(entry.dimensions, layout.tensor)
+        if entry.stride is None:
+            fixed += elements
+        else:
+            tokens += elements / entry.stride
+    if tokens:
+        yield Collective("all_gather", "context", node.path, passes * tokens * Fraction(c - 1, c))
     if fixed:
         yield Collective("send", "context", node.path, passes * fixed, per="sequence")
 
@@ -231,7 +237,7 @@ def _of_gradients(weights: tuple[WeightPlacement, ...], layout: Layout, zero: Ze
         return
     units: dict[str, Fraction] = {}
     for weight in weights:
-        groups = _groups(isinstance(weight.placements.get("expert"), Shard), layout)
+        groups = _groups(layout.spread if isinstance(weight.placements.get("expert"), Shard) else None, layout)
         path = weight.name.split(".")
         unit = ".".join(path[: 2 if path[0] in ("layers", "mtp") else 1])
         units[unit] = units.get(unit, Fraction(0)) + Fraction(weight.elements * (groups - 1), groups)
