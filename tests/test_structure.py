@@ -37,10 +37,11 @@ ARROWS = {
     "nn": "errors spec",
     "checkpoints": "errors spec architectures catalog",
     "models": "errors spec architectures catalog checkpoints nn",
+    "saving": "errors spec architectures catalog checkpoints models nn",
     "edit": "errors spec checkpoints",
     "slicing": "errors spec checkpoints models nn",
     "native": "errors spec checkpoints",
-    "inference": "errors spec architectures checkpoints models nn native __version__",
+    "inference": "errors spec architectures checkpoints models saving nn native __version__",
     "training": "errors spec architectures checkpoints models nn sharding",
     "lab": "errors spec cost training",
     "server": "*",
@@ -48,7 +49,7 @@ ARROWS = {
 }
 STANDARD_ONLY = ("spec", "architectures")
 NEVER_TORCH = ("spec", "architectures", "catalog", "sharding", "cost", "views", "native", "errors")
-TORCH_INSIDE_FUNCTIONS = ("checkpoints", "inference", "cli", "models", "edit", "")
+TORCH_INSIDE_FUNCTIONS = ("checkpoints", "inference", "cli", "models", "saving", "edit", "")
 HEAVY = {"torch", "transformers", "huggingface_hub", "tokenizers", "jinja2", "rich", "fontTools", "safetensors"}
 MEDIAN_ARCHITECTURE, LONGEST_ARCHITECTURE, LONGEST_FUNCTION = 45, 80, 60  # lines of code, see `code_lines`
 MOST_FIELDS = 12

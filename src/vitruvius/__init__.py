@@ -24,7 +24,7 @@ _PUBLIC = {
     "generate": "inference.generation",
     "load": "models",
     "replace": "edit",
-    "save": "models",
+    "save": "saving",
     "slice": "slicing",
     "tokenizer": "checkpoints.tokenizer",
 }
@@ -56,7 +56,7 @@ if TYPE_CHECKING:
     from .inference.native import engine as engine
     from .models import build as build
     from .models import load as load
-    from .models import save as save
+    from .saving import save as save
     from .slicing import slice as slice  # noqa: A004
     from .views import compare as compare
     from .views import draw as draw

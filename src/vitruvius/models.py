@@ -1,33 +1,25 @@
-"""Loading, building and saving models: where specs, checkpoints and modules meet."""
+"""Loading and building models: where specs, checkpoints and modules meet."""
 
 from __future__ import annotations
 
-import json
 import os
-import shutil
-import tempfile
 import warnings
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
-from . import catalog
-from .architectures import text_config
 from .checkpoints import matching
 from .checkpoints.checkpoint import Checkpoint
-from .checkpoints.codecs import FORMAT_KEYS, Unpacked
 from .checkpoints.defaults import Defaults
 from .checkpoints.reading import read
-from .checkpoints.safetensors import INDEX, RAW, Safetensors
+from .checkpoints.safetensors import RAW
 from .checkpoints.sources import Source, architecture, config_of
-from .checkpoints.steps import file_shapes, saved
 from .checkpoints.stored import PLAIN, Stored
 from .errors import InputError
-from .spec import Decoder as Spec
-from .spec import Tensors, to_json
+from .spec import Tensors
 
 if TYPE_CHECKING:
     import torch
@@ -37,18 +29,6 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 Progress = Callable[[Iterable[T], int], Iterable[T]]  # (items, how many) -> the same items, shown as they pass
-
-# What else a folder holds that belongs to the model: its tokenizer and its defaults for generation.
-COMPANIONS = (
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "tokenizer.model",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "chat_template.jinja",
-    "chat_template.json",
-    "generation_config.json",
-)
 
 
 @dataclass(frozen=True)
@@ -161,85 +141,3 @@ def build(
     defaults = Defaults.of(Path("config.json"), config_of(decoder) or {})
     model.decoder_start = defaults.decoder_start
     return model
-
-
-def save(model: Decoder, folder: str | os.PathLike[str], max_shard_size: str = "5GB") -> list[str]:
-    """Writes a Hugging Face folder: config.json, safetensors, and the tokenizer of the checkpoint that the model came
-    from.
-
-    An edited model, which no config.json of a known family describes, is written with its tree and canonical names.
-    What the checkpoint held besides the model (vision, layers for multi-token prediction) is carried through where it
-    is still at hand. Returns the names that were left out because it is not. Files are written beside their targets and
-    renamed.
-    """
-    decoder, origin = model.spec, model.origin
-    config, entries = _described(decoder, origin)
-    target, source = Path(folder), origin and origin.checkpoint.path
-    target.mkdir(parents=True, exist_ok=True)
-    carried = Unpacked(Safetensors(source)) if source and source.is_dir() else None
-    unused = origin.plan.unused if origin else ()
-    with tempfile.TemporaryDirectory(dir=target, prefix=".saving-") as temporary:
-        _write_tensors(model, entries, carried, unused, Path(temporary), max_shard_size)
-        (Path(temporary) / "config.json").write_text(json.dumps(config, indent=2) + "\n", "utf-8")
-        if source and source.is_dir():
-            for name in COMPANIONS:
-                if (source / name).exists():
-                    shutil.copyfile(source / name, Path(temporary) / name)
-        written = sorted(file.name for file in Path(temporary).iterdir())
-        for stale in target.glob("model*.safetensors*"):
-            if stale.name not in written:
-                stale.unlink()
-        for name in written:
-            os.replace(Path(temporary) / name, target / name)
-    return [] if carried else list(unused)
-
-
-def _described(decoder: Spec, origin: Origin | None) -> tuple[Mapping[str, Any], tuple[Tensors, ...]]:
-    """The config.json that describes a tree, and the names that go with it."""
-    found = origin.checkpoint if origin and replace(origin.checkpoint.spec, mtp=decoder.mtp) == decoder else None
-    config = found.config if found else config_of(decoder)
-    if config is None or "tree" in config:
-        return {"model_type": "vitruvius", "tree": to_json(decoder)}, matching.canonical(decoder)
-    if found and origin and found.path.is_dir():
-        return {key: value for key, value in config.items() if key not in FORMAT_KEYS}, origin.plan.entries
-    return text_config(config, catalog.implicit), matching.plain(decoder)  # of a wrapper, whose vision is not there
-
-
-def _write_tensors(
-    model: Decoder,
-    entries: tuple[Tensors, ...],
-    carried: Container | None,
-    unused: Collection[str],
-    folder: Path,
-    max_shard_size: str,
-) -> None:
-    """model.safetensors, or several with an index; only one shard is in memory at a time."""
-    import torch
-    from huggingface_hub import split_torch_state_dict_into_shards
-    from safetensors.torch import save_file
-
-    ours = dict(model.named_parameters()) | dict(model.named_buffers())
-    sources = {name: entry for entry in entries for name in entry.theirs}
-    planned = {
-        name: torch.empty(shape, dtype=ours[entry.ours[0]].dtype, device="meta")
-        for entry in entries
-        for name, shape in file_shapes(entry).items()
-    }
-    if carried:
-        planned |= {name: shared(carried.stored(name)).to("meta") for name in unused}
-    shards = split_torch_state_dict_into_shards(planned, max_shard_size=max_shard_size)
-    for file, names in shards.filename_to_tensors.items():
-        tensors: dict[str, torch.Tensor] = {}
-        for name in names:
-            if name in tensors:
-                continue
-            if name in sources:
-                entry = sources[name]
-                made = saved(entry, [ours[path].detach() for path in entry.ours])
-                tensors |= {key: value.cpu().contiguous().clone() for key, value in made if key in names}
-            elif carried:
-                tensors[name] = shared(carried.stored(name))
-        save_file(tensors, str(folder / file), metadata={"format": "pt"})
-    if shards.is_sharded:
-        index = {"metadata": shards.metadata, "weight_map": shards.tensor_to_filename}
-        (folder / INDEX).write_text(json.dumps(index, indent=2) + "\n", "utf-8")

@@ -129,6 +129,17 @@ class Tokenizer:
                 raise InputError(f"token id {i} is not in the vocabulary of {self.vocab_size:,} tokens")
         return str(self._backend.decode(ids, skip_special_tokens=skip_special_tokens))
 
+    def save(self, folder: str | PathLike[str]) -> None:
+        """Writes the files of a Hugging Face folder: tokenizer.json, tokenizer_config.json and the chat templates."""
+        path, extra = Path(fspath(folder)), {name: text for name, text in self.templates.items() if name != "default"}
+        self._backend.save(str(path / "tokenizer.json"))
+        settings: dict[str, Any] = {"tokenizer_class": "PreTrainedTokenizerFast", **self.specials}
+        if "default" in self.templates:
+            (path / "chat_template.jinja").write_text(self.templates["default"], "utf-8")
+        if extra:
+            settings["chat_template"] = [{"name": name, "template": text} for name, text in self.templates.items()]
+        (path / "tokenizer_config.json").write_text(json.dumps(settings, indent=2) + "\n", "utf-8")
+
     def render(self, messages: list[dict[str, Any]], **variables: Any) -> str:
         """The prompt that the model's chat template makes of a conversation.
 

@@ -30,6 +30,7 @@ VERBS = {
     "plot": "charts of state, work, time, memory, parameters and training, as SVG or PNG",
     "generate": "the text that a model writes after a prompt, streamed",
     "chat": "a conversation with a model in the terminal",
+    "export": "a Hugging Face folder of a model, which other programs load",
     "verify": "whether a model gives the same logits as in transformers",
     "bench": "how fast a model runs, as a ratio to transformers",
 }

@@ -263,7 +263,7 @@ def _installed() -> str:
 @contextmanager
 def reference_folder(source: str | os.PathLike[str], model: Callable[[], Decoder]) -> Iterator[Path]:
     """A folder that transformers can load: the source itself, or our weights written into one that is temporary."""
-    from ..models import save
+    from ..saving import save
 
     path = weights(source)
     if path.is_dir():

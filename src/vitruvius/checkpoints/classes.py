@@ -1,0 +1,24 @@
+"""What transformers calls the class that runs a model: `architectures` in config.json, by which other programs
+choose."""
+
+from __future__ import annotations
+
+# where the name does not follow from the model_type
+IRREGULAR = {
+    "gpt2": "GPT2LMHeadModel",
+    "granitemoehybrid": "GraniteMoeHybridForCausalLM",
+    "grok": "Grok1ForCausalLM",
+    "kimi_k2": "DeepseekV3ForCausalLM",
+    "mimo_v2_flash": "MiMoV2FlashForCausalLM",
+    "minimax_m2": "MiniMaxM2ForCausalLM",
+    "qwen3_5_text": "Qwen3_5ForCausalLM",
+    "qwen3_5_moe_text": "Qwen3_5MoeForCausalLM",
+    "smollm3": "SmolLM3ForCausalLM",
+    "switch_transformers": "SwitchTransformersForConditionalGeneration",
+}
+
+
+def class_of(model_type: str) -> str:
+    """The class of a text model: "Gemma3nForCausalLM" for gemma3n_text."""
+    words = model_type.removesuffix("_text").split("_")
+    return IRREGULAR.get(model_type) or "".join(word[:1].upper() + word[1:] for word in words) + "ForCausalLM"
