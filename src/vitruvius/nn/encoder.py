@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from math import log
+from functools import lru_cache
 
 import torch
 from torch import Tensor, nn
@@ -10,6 +10,12 @@ from torch.nn import functional as F
 
 from .. import spec
 from .twin import Twin, twin
+
+
+@lru_cache(maxsize=64)
+def rows(s: spec.RelativeBias, device: torch.device) -> Tensor:
+    """The row of each distance from 0 to `max_distance`."""
+    return torch.tensor(s.rows(), device=device)
 
 
 @twin(spec.RelativeBias)
@@ -24,13 +30,10 @@ class RelativeBias(Twin[spec.RelativeBias]):
 
     def bucket(self, distance: Tensor) -> Tensor:
         """The row for each distance, positive where the key comes after the query."""
-        s, exact = self.spec, self.spec.exact
-        rows = s.buckets // 2 if s.bidirectional else s.buckets  # of one direction
-        later = (distance > 0).long() * rows if s.bidirectional else 0
+        s = self.spec
+        later = (distance > 0).long() * (s.buckets // 2) if s.bidirectional else 0
         far = distance.abs() if s.bidirectional else -distance.clamp(max=0)
-        # in float32 and in this order, as T5 has it: another rounding would move distances to the next row
-        steps = torch.log(far.clamp(min=exact).float() / exact) / log(s.max_distance / exact) * (rows - exact)
-        return later + torch.where(far < exact, far, (exact + steps.long()).clamp(max=rows - 1))
+        return later + rows(s, distance.device)[far.clamp(max=s.max_distance)]
 
 
 @twin(spec.EncoderKeyValue)

@@ -4,9 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from math import log
+from struct import pack, unpack
 from typing import ClassVar
 
 from .base import Axis, Size, Spec, Weight, linear, width_axis
+
+
+def single(x: float) -> float:
+    """The nearest float32."""
+    (nearest,) = unpack("f", pack("f", x))
+    return float(nearest)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,6 +39,20 @@ class RelativeBias(Spec):
     def exact(self) -> int:
         """The distances from 0 on, in one direction, that have a row of their own."""
         return self.buckets // (4 if self.bidirectional else 2)
+
+    def rows(self) -> tuple[int, ...]:
+        """The row of each distance in one direction, from 0 to `max_distance`; all beyond have the last.
+
+        In float32 and in this order, as T5 has it: another rounding would move distances to the next row.
+        """
+        count = self.buckets // 2 if self.bidirectional else self.buckets
+        whole = single(log(self.max_distance / self.exact))
+
+        def row(far: int) -> int:
+            share = single(single(log(single(far / self.exact))) / whole)
+            return min(self.exact + int(single(share * (count - self.exact))), count - 1)
+
+        return tuple(far if far < self.exact else row(far) for far in range(self.max_distance + 1))
 
     def check(self) -> None:
         if not 1 <= self.exact < self.max_distance:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from math import log
+from math import ceil, floor, log, pi
 from typing import ClassVar
 
 from .base import Axis, Size, Spec, Weight, width_axis
+
+Frequencies = tuple[float, ...]  # radians per position of each pair of channels
 
 
 def _between(spec: Spec, least: float, *names: str) -> None:
@@ -39,6 +41,10 @@ class LinearScaling(Spec):
     def check(self) -> None:
         _between(self, 0, "factor")
 
+    def scaled(self, plain: Frequencies, rope: RoPE) -> Frequencies:
+        """The frequencies that it makes of those without it."""
+        return tuple(f / self.factor for f in plain)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Llama3Scaling(Spec):
@@ -51,6 +57,19 @@ class Llama3Scaling(Spec):
 
     def check(self) -> None:
         _between(self, 0, "factor")
+
+    def scaled(self, plain: Frequencies, rope: RoPE) -> Frequencies:
+        """See `LinearScaling.scaled`."""
+        low, high = self.low_freq_factor, self.high_freq_factor
+
+        def mixed(f: float) -> float:
+            turns = self.original_context * f / (2 * pi)  # rotations within the original context
+            if not low < turns < high:
+                return f if turns >= high else f / self.factor
+            smooth = (turns - low) / (high - low)
+            return (1 - smooth) * f / self.factor + smooth * f
+
+        return tuple(map(mixed, plain))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,6 +90,25 @@ class YaRN(Spec):
         _between(self, 0, "factor")
         _between(self, 1e-6, "beta_fast", "beta_slow")  # rotations
 
+    def scaled(self, plain: Frequencies, rope: RoPE) -> Frequencies:
+        """See `LinearScaling.scaled`."""
+        low, high = self.pairs(rope)
+        ramp = (min(max((pair - low) / (high - low), 0.0), 1.0) for pair in range(len(plain)))
+        return tuple(f / self.factor * r + f * (1 - r) for f, r in zip(plain, ramp, strict=True))
+
+    def pairs(self, rope: RoPE) -> tuple[float, float]:
+        """The pairs of channels between which it goes from keeping a frequency to interpolating it."""
+
+        def pair(rotations: float) -> float:
+            """The pair that makes this many rotations within the original context."""
+            return rope.dim * log(self.original_context / (rotations * 2 * pi)) / (2 * log(rope.theta))
+
+        low, high = pair(self.beta_fast), pair(self.beta_slow)
+        if self.truncate:
+            low, high = floor(low), ceil(high)
+        low, high = max(low, 0), min(high, rope.dim - 1)
+        return low, high if high != low else high + 0.001
+
 
 def yarn_mscale(factor: float, mscale: float = 1.0) -> float:
     """0.1 · mscale · ln(factor) + 1: how YaRN keeps the scores' entropy (arXiv 2309.00071, section 3.4)."""
@@ -87,6 +125,11 @@ class Proportional(Spec):
 
     def check(self) -> None:
         _between(self, 0, "factor")
+
+    def scaled(self, plain: Frequencies, rope: RoPE) -> Frequencies:
+        """See `LinearScaling.scaled`."""
+        turning = int(self.share * rope.dim // 2)
+        return tuple(f / self.factor if pair < turning else 0.0 for pair, f in enumerate(plain))
 
 
 Scaling = LinearScaling | Llama3Scaling | YaRN | Proportional
@@ -114,3 +157,13 @@ class RoPE(Spec):
             raise ValueError(
                 "RoPE.theta must not be 1, as all frequencies are then the same, and YaRN tells them apart"
             )
+
+    def frequencies(self) -> Frequencies:
+        """Radians per position of each of the `dim` / 2 pairs of channels, θ^(−2i / dim) as they are scaled."""
+        plain = tuple(self.theta ** (-2 * pair / self.dim) for pair in range(self.dim // 2))
+        return self.scaling.scaled(plain, self) if self.scaling else plain
+
+    @property
+    def attention_factor(self) -> float:
+        """What cosines and sines are multiplied by."""
+        return self.scaling.attention_factor if isinstance(self.scaling, YaRN) else 1.0

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import log
 from typing import Any
 
 import numpy as np
@@ -162,15 +161,8 @@ def _bias(b: Builder, s: spec.Attention, path: str) -> int | None:
 
 
 def by_distance(s: spec.RelativeBias, table: Floats) -> Floats:
-    """The table (buckets, heads) spread out: (heads, distances from 0 to max_distance), the last for all beyond.
-
-    In float32 and in this order, as T5 has it: another rounding would move distances to the next row.
-    """
-    far, exact, rows = np.arange(s.max_distance + 1), s.exact, s.buckets // 2 if s.bidirectional else s.buckets
-    ratio = np.log(far.clip(min=exact).astype(np.float32) / np.float32(exact))
-    steps = ratio / np.float32(log(s.max_distance / exact)) * np.float32(rows - exact)
-    row = np.where(far < exact, far, (exact + steps.astype(np.int64)).clip(max=rows - 1))
-    return np.ascontiguousarray(table[row].T).ravel()
+    """The table (buckets, heads) spread out: (heads, distances from 0 to max_distance), the last for all beyond."""
+    return np.ascontiguousarray(table[list(s.rows())].T).ravel()
 
 
 @lowers(spec.LatentAttention)
