@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+from vitruvius.views.words import phrase, title
+
 from vitruvius import catalog
 from vitruvius.catalog import Entry
 from vitruvius.checkpoints.sources import architecture
@@ -36,7 +38,6 @@ from vitruvius.spec.attention import Mask
 from vitruvius.views import Difference, compare, draw, tree
 from vitruvius.views.claims import Architecture, Check, Claim, claims, topics
 from vitruvius.views.origins import as_precise
-from vitruvius.views.words import phrase, title
 
 HERE = Path(__file__).parent
 GENERATED = "<!-- Written by docs/generate.py: change the data, not this page. -->"

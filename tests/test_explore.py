@@ -25,7 +25,7 @@ from vitruvius.server.files import explorer
 from vitruvius.server.guard import POLICY, Guard
 from vitruvius.spec import walk
 from vitruvius.views import compare
-from vitruvius.views.diff import describe
+from vitruvius.views.diff import properties
 
 SVG = "{http://www.w3.org/2000/svg}"
 SOME = ("gemma-3-27b", "deepseek-v3", "nemotron-3-nano-30b-a3b", "gemma-3n-e4b", "switch-base-8")
@@ -130,7 +130,7 @@ def test_the_strip_tells_every_layer_once(name: str) -> None:
 @pytest.mark.parametrize(("a", "b"), [("gemma-3-27b", "mistral-small-3.1-24b"), ("deepseek-v3", "kimi-k2")])
 def test_what_is_alike_in_two_descriptions_is_no_change(a: str, b: str) -> None:
     """The page compares descriptions by itself; it must find what `compare` finds."""
-    mine, theirs = ({(r.label, r.role): r.value for r in describe(architecture(n))} for n in (a, b))
+    mine, theirs = ({(r.label, r.role): r.value for r in properties(architecture(n))} for n in (a, b))
     differing = {
         label for label, role in mine.keys() | theirs.keys() if mine.get((label, role)) != theirs.get((label, role))
     }

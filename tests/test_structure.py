@@ -389,6 +389,116 @@ def test_guessing_and_swallowing_are_found() -> None:
         assert broad(File("nn/a.py", f"try:\n    pass\n{handler}\n    pass")) == []
 
 
+# ------------------------------------------------------------------ nouns are described where they live
+
+NOUNS = {
+    name for name, kind in vars(spec).items() if isinstance(kind, type) and issubclass(kind, spec.Spec)
+} - {"Spec"}
+
+
+def type_tests(file: File) -> list[str]:
+    """In views and server, outside the room of the descriptions: questions of which noun something is. What a view
+    needs to know of a noun, its description says."""
+    if file.unit not in ("views", "server") or file.path.startswith("views/nouns/"):
+        return []
+    found = []
+    for node in ast.walk(file.tree):
+        asked: list[ast.expr] = []
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in ("isinstance", "issubclass"):
+            asked = node.args[1:]
+        elif isinstance(node, ast.MatchClass):
+            asked = [node.cls]
+        elif isinstance(node, ast.Compare) and any(map(_is_a_type, (node.left, *node.comparators))):
+            asked = [node.left, *node.comparators]
+        elif isinstance(node, ast.Dict):  # a table of nouns
+            asked = [key for key in node.keys if key]
+        names = {
+            name.attr if isinstance(name, ast.Attribute) else name.id
+            for each in asked
+            for name in ast.walk(each)
+            if isinstance(name, ast.Attribute | ast.Name)
+        }
+        found += [f"line {node.lineno}: {name}" for name in sorted(names & NOUNS)]
+    return found
+
+
+def _is_a_type(node: ast.expr) -> bool:
+    return isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "type"
+
+
+@BY_FILE
+def test_views_and_server_do_not_ask_which_noun_something_is(file: File) -> None:
+    assert type_tests(file) == []
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "isinstance(part, Attention)",
+        "isinstance(part, s.Attention)",
+        "isinstance(part, (MLP, s.GatedMLP))",
+        "isinstance(part, MLP | str)",
+        "issubclass(kind, MoE)",
+        "match part:\n    case s.Window(size=size): pass",
+        "match part:\n    case (Window() | Chunk()): pass",
+        "x = type(part) is RoPE",
+        "x = type(part) in (RoPE, s.YaRN)",
+        "NAMES = {s.RoPE: 'RoPE'}",
+    ],
+)
+def test_type_tests_are_found(text: str) -> None:
+    assert type_tests(File("views/a.py", text))
+    assert type_tests(File("server/a.py", text))
+    assert not type_tests(File("views/nouns/a.py", text))
+
+
+def test_other_questions_are_no_type_tests() -> None:
+    text = "isinstance(x, Spec)\nisinstance(x, (int, str))\nx = type(a) is type(b)\nx = {'MoE': 1}\ny: s.MoE = f(MoE)"
+    assert type_tests(File("views/a.py", text)) == []
+    assert len(NOUNS) > 40
+
+
+# ------------------------------------------------------------------ one word, one class
+
+# A noun and its twin are one idea, as are the sequences and batches of the two executors.
+SHARED_NAMES = {"Sequence", "Batch"}
+# TODO-LIST
+NOT_YET: set[str] = set()
+
+
+def class_names(files: list[File]) -> dict[str, set[str]]:
+    """The name of a public class -> the files that define one."""
+    found: dict[str, set[str]] = {}
+    for file in files:
+        for node in file.tree.body:
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                found.setdefault(node.name, set()).add(file.path)
+    return found
+
+
+def doubled(files: list[File]) -> list[str]:
+    """Names that classes for different ideas have."""
+    found = []
+    for name, paths in class_names(files).items():
+        twins = {path for path in paths if name in NOUNS and path.startswith(("spec/", "nn/"))}
+        if len(paths - twins) + bool(twins) > 1 and name not in SHARED_NAMES:
+            found.append(f"{name}: {', '.join(sorted(paths))}")
+    return found
+
+
+def test_one_word_means_one_thing() -> None:
+    assert {found.partition(":")[0] for found in doubled(FILES)} == NOT_YET
+
+
+def test_a_second_meaning_is_found() -> None:
+    one, other = File("cost/a.py", "class Piece: pass"), File("native/a.py", "class Piece: pass")
+    assert doubled([one, other]) == ["Piece: cost/a.py, native/a.py"]
+    twins = [File("spec/norm.py", "class RMSNorm: pass"), File("nn/norm.py", "class RMSNorm: pass")]
+    assert doubled(twins) == []
+    assert doubled([*twins, File("native/a.py", "class RMSNorm: pass")])
+    assert doubled([one, File("native/b.py", "class _Piece: pass")]) == []
+
+
 def test_the_library_reads_nothing_from_elsewhere() -> None:
     """The checkout is all there is: no path leads out of it."""
     for file in [*FILES, *(File(path.name, path.read_text("utf-8")) for path in (ROOT / "tests").glob("*.py"))]:

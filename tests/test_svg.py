@@ -26,7 +26,7 @@ from vitruvius.views.drawing.feedforward import choice
 from vitruvius.views.drawing.figure import SHOWN
 from vitruvius.views.drawing.font import measure, wrap
 from vitruvius.views.drawing.kinds import kinds
-from vitruvius.views.drawing.scene import Line, Part, Point, Rect, Text
+from vitruvius.views.drawing.scene import Line, Point, Rect, Region, Text
 from vitruvius.views.drawing.stream import MANY
 from vitruvius.views.svg import NIGHT, Box, Drawing, draw, draw_side_by_side
 
@@ -184,14 +184,14 @@ def ancestors(box: Box, by_name: dict[str, Box]) -> set[str]:
     return found
 
 
-def find(root: Part, name: str) -> Part:
+def find(root: Region, name: str) -> Region:
     return next(part for part, _ in root.walk() if part.name == name)
 
 
-def swapped(drawn: Drawing, old: Part, new: Part) -> Drawing:
+def swapped(drawn: Drawing, old: Region, new: Region) -> Drawing:
     """The same drawing with one part in another's place."""
 
-    def change(part: Part) -> Part:
+    def change(part: Region) -> Region:
         return new if part is old else replace(part, parts=tuple(map(change, part.parts)))
 
     return replace(drawn, root=change(drawn.root))
@@ -214,7 +214,7 @@ def spoil(drawn: Drawing, case: Spoilt) -> Drawing:
         "moved out of the drawing": part.moved(0, -5000),
         "too narrow for its label": replace(part, rect=Rect(x - 20, rect.y, 40, rect.height)),
         "crossed by a line": replace(part, lines=(Line(((rect.x - 9, y), (rect.right + 9, y))),)),
-        "another's text on it": replace(part, parts=(Part("x", rect, texts=(Text("Text", x - 40, y + 4),)),)),
+        "another's text on it": replace(part, parts=(Region("x", rect, texts=(Text("Text", x - 40, y + 4),)),)),
     }[case.what]
     return swapped(drawn, part, new)
 

@@ -14,9 +14,9 @@ import vitruvius as vt
 from vitruvius.inference.torch_runner import TorchRunner
 from vitruvius.nn import Decoder
 from vitruvius.server import local, try_
+from vitruvius.server.attention_maps import attention_weights, heads, router_choice, routers
 from vitruvius.server.explore import application
 from vitruvius.server.local import Loaded, LocalModels
-from vitruvius.server.patterns import attention_weights, heads, router_choice, routers
 
 TEXT = "abcdefghij"
 

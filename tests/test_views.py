@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -28,11 +29,12 @@ from vitruvius.spec import (
     edit,
 )
 from vitruvius.views import Difference, compare, tree
-from vitruvius.views.aspects import NAMES, aspects
+from vitruvius.views.aspects import aspects
+from vitruvius.views.description import _DESCRIBED
+from vitruvius.views.layer_periods import Stretch, grouped, kinds, stretches
+from vitruvius.views.nouns import describe, facts, phrase, title
 from vitruvius.views.origins import as_precise, origins
-from vitruvius.views.pattern import Stretch, grouped, kinds, stretches
 from vitruvius.views.table import fitted, table
-from vitruvius.views.words import facts, phrase, title
 
 GOLDEN = Path(__file__).parent / "golden"
 ENTRIES = catalog.entries()
@@ -183,11 +185,45 @@ def test_a_noun_without_words_describes_itself() -> None:
     assert "ranks 4,096" in drawn
 
 
-@pytest.mark.parametrize(
-    "cls", sorted((c for c in vars(spec).values() if isinstance(c, type) and issubclass(c, Spec)), key=str)
+def everything() -> dict[Spec, str]:
+    """Every distinct part of every known model, records too, with a model that has it."""
+    found: dict[Spec, str] = {}
+
+    def collect(value: Any, name: str) -> None:
+        if isinstance(value, tuple):
+            for item in value:
+                collect(item, name)
+        elif isinstance(value, Spec) and value not in found:
+            found[value] = name
+            for field in fields(value):
+                collect(getattr(value, field.name), name)
+
+    for entry in ENTRIES:
+        collect(arch(entry.id), entry.id)
+    return found
+
+
+NOUNS = sorted(
+    (c for c in vars(spec).values() if isinstance(c, type) and issubclass(c, Spec)), key=lambda c: c.__name__
 )
-def test_names_are_those_of_fields(cls: type[Spec]) -> None:
-    assert set(NAMES.get(cls, ())) <= {f.name for f in fields(cls)}
+
+
+@pytest.mark.parametrize("noun", [noun for noun in NOUNS if noun is not Spec], ids=lambda noun: noun.__name__)
+def test_every_noun_is_described_in_the_file_of_its_own(noun: type[Spec]) -> None:
+    """views/nouns/ mirrors spec/."""
+    described = _DESCRIBED[noun].__module__
+    assert described.rpartition(".")[2] == noun.__module__.rpartition(".")[2]
+
+
+def test_names_are_those_of_fields_and_no_field_is_dumped() -> None:
+    found = everything()
+    assert len({type(part) for part in found}) > 35
+    for part, name in found.items():
+        own = describe(part)
+        assert set(own.names) <= {f.name for f in fields(part)}, name
+        for fact in own.facts:
+            assert not re.search(r"gelu_tanh|relu2|before_rope|after_rope|top2_sum|\w_\w", fact), (name, fact)
+            assert not re.match(r"(act|dim|k heads|v heads|kernel|alpha|groups|active|topk) ", fact), (name, fact)
 
 
 # ------------------------------------------------------------------ differences

@@ -21,25 +21,24 @@ from ..cost import Cost, cost
 from ..cost.devices import devices
 from ..cost.quantity import number
 from ..cost.sliders import sliders
-from ..spec import Branch, Decoder, walk
+from ..spec import Decoder, walk
 from ..views import draw, tree
 from ..views.charts import charts
-from ..views.diff import Change, changes, describe
+from ..views.diff import Change, changes, properties
 from ..views.drawing.document import stylesheet
 from ..views.drawing.font import FILES
-from ..views.drawing.kinds import kinds, stretches
-from ..views.drawing.sketch import drawn_for
+from ..views.drawing.kinds import drawn_for, kinds, stretches
 from ..views.drawing.thumbnail import thumbnail
+from ..views.nouns import phrase
 from ..views.origins import figures
-from ..views.parts import about, told_parts
+from ..views.parts import drawn_parts, node_kind
 from ..views.svg import NIGHT, PAPER, Drawing
 from ..views.table import cost_table
-from ..views.words import phrase
 from .keyfacts import card, runs
 from .known import known
 
-HOVERED_AT = 8192  # tokens of context at which a part's FLOPs are told, or the model's own if that is shorter
-SPOKEN = 3  # changes that stand on an edge of the lineage
+HOVERED_AT = 8192  # tokens of context at which a part's FLOPs are given, or the model's own if that is shorter
+SHOWN = 3  # changes that stand on an edge of the lineage
 ROOM = 96  # characters there for what their values are now
 
 
@@ -62,14 +61,14 @@ def page(arch: Decoder, entry: Entry | None = None, config: Mapping[str, Any] | 
     """Everything that the page of one architecture shows; without an entry, of one from elsewhere, with its config."""
     at = min(HOVERED_AT, arch.context)
     drawing = draw(arch, theme=None)
-    parts = told_parts(arch, (path for path in _paths(drawing) if path), at)
+    parts = drawn_parts(arch, (path for path in _paths(drawing) if path), at)
     c = cost(arch)
     return {
         **card(arch, entry),
         "drawing": {"svg": drawing.svg, "width": drawing.rect.width, "height": drawing.rect.height},
         "parts": {path: asdict(part) for path, part in parts.items()},
         "parts_context": at,
-        "kinds": _told_kinds({part.kind for part in parts.values()} - {""}),
+        "kinds": _node_kinds({part.kind for part in parts.values()} - {""}),
         "layers_in_order": _strip(arch),
         "aspects": _aspects(arch),
         "cost": c.to_dict(),
@@ -85,9 +84,9 @@ def _paths(drawing: Drawing) -> list[str]:
     return [part.path for part, _ in drawing.root.walk()]
 
 
-def _told_kinds(names: set[str]) -> dict[str, Any]:
+def _node_kinds(names: set[str]) -> dict[str, Any]:
     """class name -> what is read about it beside the parts that are of it."""
-    return {name: asdict(about(KINDS[name])) for name in sorted(names)}
+    return {name: asdict(node_kind(KINDS[name])) for name in sorted(names)}
 
 
 def _strip(arch: Decoder) -> dict[str, Any]:
@@ -111,7 +110,7 @@ def _strip(arch: Decoder) -> dict[str, Any]:
 def _aspects(arch: Decoder) -> list[dict[str, Any]]:
     """Every comparable property; `paths` are places of the drawing."""
     rows, drawn, norms = [], drawn_for(arch), _norms(arch)
-    for row in describe(arch):
+    for row in properties(arch):
         paths = row.paths or (norms.get(row.role, ()) if row.label == "norms" else ())
         rows.append(
             {
@@ -129,9 +128,10 @@ def _norms(arch: Decoder) -> dict[str, list[str]]:
     """Role of a branch -> its norms, of which "before and after" is no field that could be pointed at."""
     found: dict[str, list[str]] = {}
     for node in walk(arch, arch.width):
-        above = node.above[-1] if node.above else None
-        if isinstance(above, Branch) and node.path.rpartition(".")[2] in ("pre", "post"):
-            found.setdefault("feed-forward" if above.name == "mlp" else above.name, []).append(node.path)
+        branch, _, slot = node.path.rpartition(".")
+        if slot in ("pre", "post"):
+            name = branch.rpartition(".")[2]
+            found.setdefault("feed-forward" if name == "mlp" else name, []).append(node.path)
     return found
 
 
@@ -198,12 +198,12 @@ def _label(nouns: Sequence[Change], resized: bool) -> str:
     """A few words for an edge: what is another noun, and which if there is room, or that only numbers are others."""
     if not nouns:
         return "other sizes" if resized else "the same architecture"
-    more = f" and {len(nouns) - SPOKEN} more" if len(nouns) > SPOKEN else ""
-    told = nouns[:SPOKEN]
-    return "; ".join(_spoken(change, ROOM // len(told)) for change in told) + more
+    more = f" and {len(nouns) - SHOWN} more" if len(nouns) > SHOWN else ""
+    first = nouns[:SHOWN]
+    return "; ".join(_in_words(change, ROOM // len(first)) for change in first) + more
 
 
-def _spoken(change: Change, room: int) -> str:
+def _in_words(change: Change, room: int) -> str:
     now = change.b if isinstance(change.b, str) else number(change.b)
     if now == "none":
         return f"no {change.what}"

@@ -186,7 +186,7 @@ def _looked(
 
 
 def _places(loaded: Loaded, ids: list[int], asked: Mapping[str, Any]) -> dict[str, Any]:
-    from .patterns import heads, routers
+    from .attention_maps import heads, routers
 
     return {
         "attentions": [{"path": path, "heads": count} for path, count in heads(loaded.model).items()],
@@ -195,14 +195,14 @@ def _places(loaded: Loaded, ids: list[int], asked: Mapping[str, Any]) -> dict[st
 
 
 def _attention(loaded: Loaded, ids: list[int], asked: Mapping[str, Any]) -> dict[str, Any]:
-    from .patterns import attention_weights
+    from .attention_maps import attention_weights
 
     path, head = _text(asked, "path", 200), _whole(asked, "head", 0, 65_536, 0)
     return {"weights": _rounded(attention_weights(loaded.model, ids, path, head))}
 
 
 def _router(loaded: Loaded, ids: list[int], asked: Mapping[str, Any]) -> dict[str, Any]:
-    from .patterns import router_choice
+    from .attention_maps import router_choice
 
     experts, weights = router_choice(loaded.model, ids, _text(asked, "path", 200))
     return {"experts": experts.tolist(), "weights": _rounded(weights)}

@@ -4,7 +4,7 @@ The claims are data, `catalog/claims.json`. What is to be computed is data too, 
 
 - a number;
 - `{"model": NAME, "read": PATH}`: what stands at a path of the definition ("layers.0.mixer.body.heads"), the same at
-  every place that the path names. A part is told by its title, a branch by its equation;
+  every place that the path names. A part is read as its title, a branch as its equation;
 - `{"model": NAME, "count": PATH, "is": CLASS}`: at how many of the places stands a part of this class
   ("none": nothing);
 - `{"model": NAME, "cost": FIGURE}`: a figure of `vitruvius.cost` ("state.bytes"), with `context` and `dtype` if given;
@@ -24,8 +24,9 @@ from typing import Any, Literal, get_args
 from .. import catalog
 from ..cost import cost
 from ..cost.quantity import number
-from ..spec import Branch, Decoder, Spec, edit
-from .words import equation, shown, title
+from ..spec import Decoder, Spec, edit
+from .description import shown
+from .nouns import describe, title
 
 Architecture = Callable[[str], Decoder]  # name -> definition
 Value = int | float | str
@@ -139,17 +140,16 @@ def _places(arch: Decoder, path: str) -> list[Any]:
 
 
 def _read(arch: Decoder, path: str) -> Value:
-    told = set(map(_told, _places(arch, path)))
-    if len(told) > 1:
-        raise ValueError(f"{arch.name} holds several values at {path!r}: {', '.join(sorted(map(str, told)))}")
-    return told.pop()
+    values = set(map(_as_value, _places(arch, path)))
+    if len(values) > 1:
+        raise ValueError(f"{arch.name} holds several values at {path!r}: {', '.join(sorted(map(str, values)))}")
+    return values.pop()
 
 
-def _told(value: Any) -> Value:
-    if isinstance(value, Branch):
-        return equation(value)
+def _as_value(value: Any) -> Value:
     if isinstance(value, Spec):
-        return title(value)
+        frame = describe(value).picture.frame
+        return (describe(value).equation if frame else None) or title(value)
     return value if type(value) in (int, float) else shown(value)
 
 

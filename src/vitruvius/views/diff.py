@@ -1,6 +1,6 @@
 """What differs between two architectures: the nouns, then the numbers, then the costs.
 
-Layers are not paired. Each property is read off all layers of either side and told as a pattern ("5 × window 1,024,
+Layers are not paired. Each property is read off all layers of either side and given as a pattern ("5 × window 1,024,
 1 × full attention, …"), so that models of different depth compare, and equal layers make no noise.
 """
 
@@ -13,10 +13,11 @@ from typing import Any, TypeVar
 from ..cost import Cost, cost
 from ..cost.quantity import number
 from ..spec import Decoder, Layer, Spec
-from .aspects import Aspect, aspects
-from .pattern import grouped
+from .aspects import aspects
+from .description import Aspect, shown
+from .layer_periods import grouped
+from .nouns import facts, phrase, title
 from .table import costs_table, table
-from .words import facts, phrase, shown, title
 
 T = TypeVar("T", bound=Spec)
 FIRST = ("layers", "width", "context", "vocabulary")  # of the numbers
@@ -73,8 +74,8 @@ class Difference:
         if self.same:
             return f"{self.a} and {self.b} are the same architecture"
         gap = [()] if self.nouns and self.numbers else []
-        told = [[(change.what, *_texts(change)) for change in some] for some in (self.nouns, self.numbers)]
-        return table([("", self.a, self.b), *told[0], *gap, *told[1]])
+        nouns, numbers = ([(x.what, *_texts(x)) for x in some] for some in (self.nouns, self.numbers))
+        return table([("", self.a, self.b), *nouns, *gap, *numbers])
 
     def __str__(self) -> str:
         return f"{self.changes()}\n\n{costs_table(self.costs)}"
@@ -105,14 +106,14 @@ def changes(a: Decoder, b: Decoder) -> tuple[tuple[Change, ...], tuple[Change, .
 
 
 def _sorted(seen: Iterable[Pair]) -> tuple[tuple[Change, ...], tuple[Change, ...]]:
-    told = [(pair.numeric, change) for pair, change in _named(seen)]
-    numbers = [change for numeric, change in told if numeric]
+    found = [(pair.numeric, change) for pair, change in _named(seen)]
+    numbers = [change for numeric, change in found if numeric]
     numbers.sort(key=lambda change: FIRST.index(change.what) if change.what in FIRST else len(FIRST))
-    return tuple(change for numeric, change in told if not numeric), tuple(numbers)
+    return tuple(change for numeric, change in found if not numeric), tuple(numbers)
 
 
 @dataclass(frozen=True)
-class Described:
+class Property:
     """One property of an architecture: what it is called and, where several parts have it, whose it is ("query"); its
     value over all layers; and the places that hold it."""
 
@@ -122,14 +123,14 @@ class Described:
     paths: tuple[str, ...]
 
 
-def describe(arch: Decoder) -> list[Described]:
+def properties(arch: Decoder) -> list[Property]:
     """Every property that `compare` looks at, in its order and words. Two architectures that hold all in common differ
-    in nothing that a comparison would tell."""
+    in nothing that a comparison would show."""
     found: dict[tuple[str, str, str | float], list[str]] = {}
     for pair in _decoders(arch, arch):
         if pair.label and pair.a != "none":
             found.setdefault((pair.label, pair.role, pair.a), []).extend(pair.places)
-    return [Described(*key, tuple(dict.fromkeys(paths))) for key, paths in found.items()]
+    return [Property(*key, tuple(dict.fromkeys(paths))) for key, paths in found.items()]
 
 
 @dataclass(frozen=True)
@@ -167,9 +168,9 @@ def _decoders(a: Decoder, b: Decoder) -> Iterator[Pair]:
         sides = (_paths("encoder.layers", arch.encoder.layers) for arch in (a, b) if arch.encoder)
         yield from (replace(pair, label=pair.label and f"encoder {pair.label}") for pair in _layers(*sides))
     if a.mtp and b.mtp:
-        told = {(pair.label, pair.a, pair.b) for pair in main}
+        known = {(pair.label, pair.a, pair.b) for pair in main}
         extra = _parts(_paths("mtp", a.mtp), _paths("mtp", b.mtp))
-        new = (pair for pair in extra if pair.a != pair.b and (pair.label, pair.a, pair.b) not in told)
+        new = (pair for pair in extra if pair.a != pair.b and (pair.label, pair.a, pair.b) not in known)
         yield from (replace(pair, label=pair.label and f"MTP {pair.label}") for pair in new)
 
 
@@ -186,17 +187,18 @@ def _layers(a: list[tuple[str, Layer]], b: list[tuple[str, Layer]]) -> Iterator[
 
 
 def _parts(
-    a: Sequence[tuple[str, Spec]], b: Sequence[tuple[str, Spec]], role: str = "", told: frozenset[str] = frozenset()
+    a: Sequence[tuple[str, Spec]], b: Sequence[tuple[str, Spec]], role: str = "", done: frozenset[str] = frozenset()
 ) -> Iterator[Pair]:
-    """The aspects of parts of one class, each over all of them, but for what their owner has `told`."""
+    """The aspects of parts of one class, each over all of them, but for the fields that are `done` by their owner's."""
     columns: dict[tuple[str, tuple[str, ...]], tuple[list[Place], list[Place]]] = {}
     for side, parts in enumerate((a, b)):
         for path, part in parts:
             for aspect in aspects(part, role):
-                if not told.intersection(aspect.fields):
+                if not done.intersection(aspect.fields):
                     columns.setdefault((aspect.label, aspect.fields), ([], []))[side].append(Place(path, aspect))
     for mine, theirs in columns.values():
-        yield from _column(mine, theirs)
+        if (mine and theirs) or not (mine or theirs)[0].aspect.mutual:
+            yield from _column(mine, theirs)
 
 
 def _column(a: list[Place], b: list[Place]) -> Iterator[Pair]:
@@ -207,28 +209,28 @@ def _column(a: list[Place], b: list[Place]) -> Iterator[Pair]:
         if mine and theirs:
             aspect = mine[0].aspect
             parts_a, parts_b = ([(p.fields[0], p.aspect.value) for p in side] for side in (mine, theirs))
-            yield from _parts(parts_a, parts_b, aspect.role, aspect.told)
+            yield from _parts(parts_a, parts_b, aspect.role, aspect.done)
 
 
 def _pair(a: list[Place], b: list[Place]) -> Pair:
     aspect = (a or b)[0].aspect
     words = _words(a, b)
     sides = [[(place, _key(place.aspect.value)) for place in side] for side in (a, b)]
-    told_a, told_b = (_arrangement([words[key] for _, key in side]) for side in sides)
+    text_a, text_b = (_arrangement([words[key] for _, key in side]) for side in sides)
     keys_a, keys_b = ({key for _, key in side} for side in sides)
     numeric = all(type(key) in (int, float) for key in keys_a | keys_b)
     places = tuple(path for place in a for path in place.fields)
-    if told_a == told_b:
-        return Pair(aspect.label, aspect.role, told_a, told_b, numeric, places)
-    told_a += _details(a, b)
-    told_b += _details(b, a)
+    if text_a == text_b:
+        return Pair(aspect.label, aspect.role, text_a, text_b, numeric, places)
+    text_a += _details(a, b)
+    text_b += _details(b, a)
     if keys_a == keys_b:
-        return Pair(aspect.label, aspect.role, told_a, told_b, numeric, places, ("layers",), ("layers",))
+        return Pair(aspect.label, aspect.role, text_a, text_b, numeric, places, ("layers",), ("layers",))
     paths_a, paths_b = (
         tuple(path for place, key in side if {key} != others for path in place.fields)
         for side, others in zip(sides, (keys_b, keys_a), strict=True)
     )
-    return Pair(aspect.label, aspect.role, _plain(a, told_a), _plain(b, told_b), numeric, places, paths_a, paths_b)
+    return Pair(aspect.label, aspect.role, _plain(a, text_a), _plain(b, text_b), numeric, places, paths_a, paths_b)
 
 
 def _key(value: Any) -> Any:
@@ -274,7 +276,7 @@ def _details(side: list[Place], other: list[Place]) -> str:
             found[title(value)] = "; ".join(facts(value))
     if len(found) == 1 and len({_key(place.aspect.value) for place in side}) == 1:
         return f": {next(iter(found.values()))}"
-    return "".join(f"\n{name}: {said}" for name, said in found.items())
+    return "".join(f"\n{name}: {details}" for name, details in found.items())
 
 
 def _arrangement(words: list[str]) -> str:
@@ -286,17 +288,17 @@ def _arrangement(words: list[str]) -> str:
     first, *rest = grouped(words)
     if first.times > 1 and all(word == words[i % first.period] for i, word in enumerate(words)):
         return f"{', '.join(f'{count} × {word}' for count, word in first.unit)}, …"
-    told = [str(stretch) for stretch in (first, *rest)]
+    parts = [str(stretch) for stretch in (first, *rest)]
     if len(grouped(words)[-1].unit) == 1:
-        told[-1] = words[-1]
-    return ", then ".join(told)
+        parts[-1] = words[-1]
+    return ", then ".join(parts)
 
 
-def _plain(places: list[Place], told: str) -> str | float:
+def _plain(places: list[Place], text: str) -> str | float:
     """The number itself where all places hold the same, and no words are better."""
     values = {place.aspect.value for place in places}
     value = values.pop() if len(values) == 1 else None
-    return value if type(value) in (int, float) and places[0].aspect.show is shown else told  # type: ignore[return-value]
+    return value if type(value) in (int, float) and places[0].aspect.show is shown else text  # type: ignore[return-value]
 
 
 def _named(pairs: Iterable[Pair]) -> Iterator[tuple[Pair, Change]]:
@@ -306,10 +308,10 @@ def _named(pairs: Iterable[Pair]) -> Iterator[tuple[Pair, Change]]:
     for pair in pairs:
         if pair.label and (pair.a, pair.b) != ("none", "none"):
             by_label.setdefault(pair.label, {}).setdefault((pair.a, pair.b), []).append(pair)
-    for label, told in by_label.items():
-        for (a, b), alike in told.items():
+    for label, by_sides in by_label.items():
+        for (a, b), alike in by_sides.items():
             if a != b:
-                roles = list(dict.fromkeys(pair.role for pair in alike)) if len(told) > 1 else []
+                roles = list(dict.fromkeys(pair.role for pair in alike)) if len(by_sides) > 1 else []
                 whose = " and ".join(filter(None, (", ".join(roles[:-1]), *roles[-1:])))
                 yield alike[0], Change(f"{whose} {label}".strip(), a, b)
 

@@ -6,65 +6,24 @@ one such layer, shares of all of them.
 
 from __future__ import annotations
 
-import inspect
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from math import prod
 from typing import Any
 
 from ..cost.part import MTP
-from ..spec import Branch, Decoder, Layer, Node, Spec, Weight, walk
-from .aspects import NAMES
+from ..spec import Decoder, Node, Spec, Weight, walk
+from .description import shown
 from .drawing.kinds import kinds
-from .words import equation as branch_equation
-from .words import facts, shown, title
-
-# What the parts compute, in the letters of `vitruvius.spec`; those whose name says it are not here.
-EQUATIONS: Mapping[str, str] = {
-    "Attention": "softmax(scale · q kᵀ) v",
-    "LatentAttention": "softmax(scale · (q_nope·k_nope + q_rope·k_rope)) v,  (k_nope, v) = W_b · norm(c),  c = W_a x",
-    "LowRank": "W_b · norm(W_a x)",
-    "Softmax": "softmax(softcap(scale · q·k))",
-    "OutputGate": "act(W_g x) ⊙ attention(x)",
-    "UnifiedKeyValue": "v = k(x) / √(mean(k²) + ε),  k = RoPE(w ⊙ v)",
-    "Indexer": "top-k over s of Σₕ wₕ · relu(qₕ · kₛ)",
-    "RelativeBias": "softmax(q kᵀ + bias[head, distance]) v",
-    "LogTemperature": "q · (1 + scale · ln(1 + ⌊(position + shift) / floor⌋))",
-    "LengthTemperature": "scores · log(position) / log(length)  beyond length",
-    "RoPE": "(x₁ cos mθᵢ − x₂ sin mθᵢ,  x₁ sin mθᵢ + x₂ cos mθᵢ),  θᵢ = theta^(−2i/D)",
-    "LearnedPositions": "x + P[position]",
-    "MLP": "W_down · act(W_up x)",
-    "GatedMLP": "W_down · (act(W_gate x) ⊙ W_up x)",
-    "ScalarGated": "σ(w·x) · body(x)",
-    "MoE": "Σ over the chosen experts of wₑ · expertₑ(x), + shared(x)",
-    "Router": "top-k of score(W x)",
-    "RMSNorm": "w ⊙ x / √(mean(x²) + ε)",
-    "LayerNorm": "w ⊙ (x − mean) / √(var + ε) + b",
-    "WeightlessNorm": "x / √(mean(x²) + ε)",
-    "UnitNorm": "w ⊙ x / √(Σx² + W ε)",
-    "GatedNorm": "w ⊙ norm(x) ⊙ act(z)",
-    "GatedDeltaNet": "S ← αS;  S ← S + k (β (v − kᵀS))ᵀ;  y = qᵀS",
-    "KimiDelta": "S ← diag(α) S;  S ← S + k (β (v − kᵀS))ᵀ;  y = qᵀS",
-    "Mamba2": "S ← exp(−A·dt) S + dt · b ⊗ x;  y = cᵀS + D·x",
-    "ShortConv": "W_out · (c ⊙ conv(b ⊙ x))",
-    "Laurel": "x + norm(W_right W_left x)",
-    "PerLayerInput": "norm(W · (act(W_gate x) ⊙ e))",
-    "PerLayerEmbedding": "(norm(W x / √W) + √dim · table[token]) / √2",
-    "LayerScalar": "s · x",
-    "Scale": "factor · x",
-    "Embedding": "scale · E[token]",
-    "Head": "softcap(scale · x Vᵀ)",
-    "MTP": "layer(join([norm(h), norm(E[next token])]))",
-}
+from .nouns import about, describe, title
 
 
 @dataclass(frozen=True)
-class Kind:
-    """What a class of parts is: its equation, what its docstring says, and the papers named there."""
+class NodeKind:
+    """What a class of parts is: what its docstring says, and the papers named there."""
 
-    equation: str | None
     about: str
     papers: tuple[str, ...]  # arXiv ids, in the order of the text
 
@@ -79,12 +38,13 @@ class Tensor:
 
 
 @dataclass(frozen=True)
-class PartTold:
+class DrawnPart:
     """One drawn part.
 
     Args:
-        kind: its class, a key of `told_kinds`; "" for a matrix or a number, which belongs to a part.
-        equation: its own, where it has one that its kind does not say (a branch, a projection).
+        kind: its class, a key of the page's kinds; "" for a matrix or a number, which belongs to a part, and for what
+            is drawn as a frame around parts.
+        equation: what it computes, with its own terms.
         layers: how many layers are drawn as this one; 1 outside of layers.
         parameters: of one layer, with everything inside.
         share: of the model's parameters, over all layers; None for what stands apart (multi-token prediction).
@@ -103,18 +63,17 @@ class PartTold:
     flops_share: float | None
 
 
-def about(kind: type[Spec]) -> Kind:
+def node_kind(noun: type[Spec]) -> NodeKind:
     """What there is to read about a class of parts, without its arguments."""
-    text = " ".join(re.split(r"\n\s*Args:", inspect.getdoc(kind) or "")[0].split())
-    text = re.sub(r"\*(\w[^*]*)\*|`([^`]+)`", r"\1\2", text)  # no markup
-    return Kind(EQUATIONS.get(kind.__name__), text, tuple(dict.fromkeys(re.findall(r"\b\d{4}\.\d{5}\b", text))))
+    text = about(noun)
+    return NodeKind(text, tuple(dict.fromkeys(re.findall(r"\b\d{4}\.\d{5}\b", text))))
 
 
-def told_parts(arch: Decoder, paths: Iterable[str], context: int) -> dict[str, PartTold]:
+def drawn_parts(arch: Decoder, paths: Iterable[str], context: int) -> dict[str, DrawnPart]:
     """path -> what there is to say of it, for the paths that a drawing of `arch` marks. FLOPs are of decoding one
     token at position `context`."""
     tree = _Tree(arch, context)
-    return {path: told for path in dict.fromkeys(paths) if (told := tree.told(path)) is not None}
+    return {path: part for path in dict.fromkeys(paths) if (part := tree.part(path)) is not None}
 
 
 class _Tree:
@@ -151,24 +110,24 @@ class _Tree:
             self.parameters[above] += parameters
             self.flops[above] += flops
 
-    def told(self, path: str) -> PartTold | None:
+    def part(self, path: str) -> DrawnPart | None:
         """What there is to say of a drawn place; None for one that is nothing by itself ("context")."""
         node, rest = self._nearest(path)
-        value = _held(node.spec, rest)
-        if isinstance(value, (Branch, Layer)):
-            equation = branch_equation(value) if isinstance(value, Branch) else None
-            return self._figures(path, title(value), "", _facts(value), equation)
-        if isinstance(value, Spec) and not isinstance(value, Decoder):
-            return self._figures(path, title(value), type(value).__name__, _facts(value), None, self._inside(path))
-        if tensors := self._inside(path) if rest and not isinstance(node.spec, Decoder) else ():
+        value, inside_root = _value(node.spec, rest), not node.path
+        if isinstance(value, Spec) and path:
+            own = describe(value)
+            kind, tensors = ("", ()) if own.picture.frame else (type(value).__name__, self._inside(path))
+            return self._figures(path, own.title, kind, tuple(own.facts), own.equation, tensors)
+        if tensors := self._inside(path) if rest and not inside_root else ():
             name = f"{rest.removesuffix('.weight')} of {title(node.spec)}"
             return self._figures(path, name, "", (), _product(node, rest), tensors)
         if rest and value is not _NOTHING and not isinstance(value, tuple):
-            label = NAMES.get(type(node.spec), {}).get(rest, rest.rpartition(".")[2].replace("_", " "))
+            label = describe(node.spec).names.get(rest, rest.rpartition(".")[2].replace("_", " "))
             label = label if isinstance(label, str) else label[0]
-            if isinstance(node.spec, Decoder):
+            if inside_root:
                 return self._figures(path, label, "", (shown(value),), None)
-            return self._figures(path, title(node.spec), type(node.spec).__name__, (f"{label}: {shown(value)}",), None)
+            own, kind = describe(node.spec), type(node.spec).__name__
+            return self._figures(path, own.title, kind, (f"{label}: {shown(value)}",), own.equation)
         return None
 
     def _nearest(self, path: str) -> tuple[Node, str]:
@@ -195,10 +154,10 @@ class _Tree:
         path: str,
         name: str,
         kind: str,
-        said: tuple[str, ...],
+        facts: tuple[str, ...],
         equation: str | None,
         tensors: tuple[Tensor, ...] = (),
-    ) -> PartTold:
+    ) -> DrawnPart:
         layers = next((n for above, n in self.layers.items() if f"{path}.".startswith(f"{above}.")), 1)
         parameters, flops = self.parameters[path], self.flops[path]
         apart = path.startswith(MTP)
@@ -206,22 +165,18 @@ class _Tree:
             None if apart or not whole[""] else round(layers * whole[path] / whole[""], 6)
             for whole in (self.parameters, self.flops)
         )
-        return PartTold(name, kind, said, equation, tensors, layers, parameters, share, flops, flops_share)
+        return DrawnPart(name, kind, facts, equation, tensors, layers, parameters, share, flops, flops_share)
 
 
 _NOTHING = object()
 
 
-def _held(spec: Spec, rest: str) -> Any:
-    """What is held under a dotted name, `_NOTHING` if that is no field."""
+def _value(spec: Spec, rest: str) -> Any:
+    """What stands under a dotted name, `_NOTHING` if that is no field."""
     value: Any = spec
     for step in filter(None, rest.split(".")):
         value = getattr(value, step, _NOTHING)
     return value
-
-
-def _facts(value: Spec) -> tuple[str, ...]:
-    return tuple(facts(value.body if isinstance(value, Branch) else value))
 
 
 def _product(node: Node, rest: str) -> str:

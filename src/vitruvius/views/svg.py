@@ -14,8 +14,9 @@ from ..spec import Decoder
 from .drawing.cards import arranged, below
 from .drawing.document import document
 from .drawing.figure import Figure, figure
-from .drawing.scene import Differs, Line, Part, Rect, Text, group
-from .drawing.sketch import NOTE, Highlight
+from .drawing.kinds import highlighted
+from .drawing.scene import Differs, Line, Rect, Region, Text, group
+from .drawing.sketch import NOTE
 from .drawing.theme import NIGHT, PAPER, Theme
 
 __all__ = ["NIGHT", "PAPER", "Box", "Drawing", "Theme", "draw", "draw_side_by_side"]
@@ -52,7 +53,7 @@ class Drawing:
 
     svg: str = field(repr=False)
     rect: Rect  # the viewBox
-    root: Part = field(repr=False)
+    root: Region = field(repr=False)
 
     @property
     def boxes(self) -> list[Box]:
@@ -89,7 +90,7 @@ def draw(arch: Decoder, highlight: Iterable[str] = frozenset(), theme: Theme | N
         highlight: canonical paths ("layers.0.mixer.body.mask"): what they name and what holds it gets another colour.
         theme: the colours; None leaves them to the style sheet of the page that the drawing stands in.
     """
-    drawn = figure(arch, Highlight.of(arch, highlight))
+    drawn = figure(arch, highlighted(arch, highlight))
     content = _titled(drawn.header, arranged(drawn.body, drawn.cards))
     return _drawing(content, theme, f"The architecture of {arch.name}", drawn.words, _id(arch.name))
 
@@ -100,7 +101,7 @@ def draw_side_by_side(a: Decoder, b: Decoder, difference: Difference | None = No
         from .diff import compare
 
         difference = compare(a, b)
-    marked = ((a, Highlight.of(a, difference.paths_a)), (b, Highlight.of(b, difference.paths_b)))
+    marked = ((a, highlighted(a, difference.paths_a)), (b, highlighted(b, difference.paths_b)))
     height = max(figure(arch, highlight).panels for arch, highlight in marked)
     figures = [figure(arch, highlight, height) for arch, highlight in marked]
     content = _pair(figures)
@@ -109,7 +110,7 @@ def draw_side_by_side(a: Decoder, b: Decoder, difference: Difference | None = No
     return _drawing(content, theme, title, words, _id(f"{a.name}-{b.name}"))
 
 
-def _boxes(part: Part, parent: str) -> Iterator[Box]:
+def _boxes(part: Region, parent: str) -> Iterator[Box]:
     if part.shape != "group":
         yield Box(part.name, part.rect, parent, None, part.path, bool(part.differs))
         parent = part.name
@@ -120,17 +121,17 @@ def _boxes(part: Part, parent: str) -> Iterator[Box]:
         yield from _boxes(inner, parent)
 
 
-def _titled(header: Part, content: Part) -> Part:
+def _titled(header: Region, content: Region) -> Region:
     """`content` under its title, their left edges at x = 0."""
     below_it = content.moved(-content.rect.x, header.rect.bottom + UNDER_TITLE - content.rect.y)
     return group("", (header, *below_it.parts), below_it.lines)
 
 
-def _pair(figures: list[Figure]) -> Part:
+def _pair(figures: list[Figure]) -> Region:
     """Two figures whose titles stand on one height, the token ids too, and so do their cards."""
     header = max(drawn.header.rect.bottom for drawn in figures)
     body = max(drawn.body.rect.height for drawn in figures)
-    parts: list[Part] = []
+    parts: list[Region] = []
     x = 0.0
     for side, drawn in zip("ab", figures, strict=True):
         lowered = drawn.body.moved(
@@ -146,22 +147,22 @@ def _pair(figures: list[Figure]) -> Part:
     return group("", (*parts, _legend(height + 30)), (divider,))
 
 
-def _legend(y: float) -> Part:
-    parts: list[Part] = []
+def _legend(y: float) -> Region:
+    parts: list[Region] = []
     x = 0.0
     meanings: tuple[tuple[Differs, str], ...] = (
         ("detail", "differs in a detail"),
         ("whole", "is not in the other, or is something else there"),
     )
     for name, words in meanings:
-        color = Part(f"legend.{name}.color", Rect(x, y, 26.0, 15.0), "box", role="plain", differs=name)
+        color = Region(f"legend.{name}.color", Rect(x, y, 26.0, 15.0), "box", role="plain", differs=name)
         text = Text(words, x + 34.0, y + 12, NOTE, ink="muted")
-        parts.append(Part(f"legend.{name}", color.rect.union(text.rect), texts=(text,), parts=(color,)))
+        parts.append(Region(f"legend.{name}", color.rect.union(text.rect), texts=(text,), parts=(color,)))
         x = text.rect.right + 30
     return group("legend", tuple(parts))
 
 
-def _drawing(content: Part, theme: Theme | None, title: str, words: str, name: str) -> Drawing:
+def _drawing(content: Region, theme: Theme | None, title: str, words: str, name: str) -> Drawing:
     margin = 28.0
     box = content.rect
     view = Rect(box.x - margin, box.y - margin, box.width + 2 * margin, box.height + 2 * margin)

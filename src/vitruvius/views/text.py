@@ -1,4 +1,4 @@
-"""The text drawing: the whole architecture as a tree, equal layers told once."""
+"""The text drawing: the whole architecture as a tree, equal layers once."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from textwrap import wrap
 
 from ..cost import cost
 from ..cost.quantity import count, number, size
-from ..spec import Decoder, Encoder, Layer
-from .pattern import Kind, kinds, stretches
+from ..spec import Decoder, Encoder, Layer, Spec
+from .layer_periods import LayerKind, kinds, stretches
+from .nouns import describe, facts, phrase, title
 from .table import growth
-from .words import equation, facts, phrase, title
 
 WIDTH = 100  # columns
 LABEL = 22  # of them for lines and names
@@ -22,7 +22,7 @@ class Twig:
     """A line of the tree: a name, what there is to say in lines of its own, and what hangs below."""
 
     name: str
-    said: tuple[str, ...] = ()
+    lines: tuple[str, ...] = ()
     below: tuple[Twig, ...] = ()
 
 
@@ -45,7 +45,7 @@ def figures(arch: Decoder) -> list[str]:
 
 def _twigs(arch: Decoder) -> list[Twig]:
     twigs = [Twig("encoder", ("reads the text first",), tuple(_stack(arch.encoder)))] if arch.encoder else []
-    twigs += _stack(arch)
+    twigs += _stack(arch, arch.positions)
     twigs.append(Twig(title(arch.head), (", ".join(facts(arch.head)),)))
     found = kinds(arch)
     for module in arch.mtp:
@@ -55,12 +55,12 @@ def _twigs(arch: Decoder) -> list[Twig]:
     return twigs
 
 
-def _stack(stack: Decoder | Encoder) -> list[Twig]:
-    """Embedding, layers and the norm after them."""
+def _stack(stack: Decoder | Encoder, positions: Spec | None = None) -> list[Twig]:
+    """Embedding, absolute positions, layers and the norm after them."""
     found = kinds(stack)
     twigs = [Twig(title(stack.embedding), (", ".join(facts(stack.embedding)),))]
-    if isinstance(stack, Decoder) and stack.positions:
-        twigs.append(Twig(title(stack.positions), (f"{', '.join(facts(stack.positions))}, added to the embedding",)))
+    if positions:
+        twigs.append(Twig(title(positions), (f"{', '.join(facts(positions))}, added to the embedding",)))
     below = tuple(Twig(kind.name, (_times(kind),), _branches(kind.layer, found[:i])) for i, kind in enumerate(found))
     twigs.append(Twig(f"{len(stack.layers)} layers", _places(stack), below if len(found) > 1 else below[0].below))
     return [*twigs, Twig("final norm", (phrase(stack.final_norm),))]
@@ -75,19 +75,19 @@ def _places(stack: Decoder | Encoder) -> tuple[str, ...]:
     )
 
 
-def _times(kind: Kind) -> str:
+def _times(kind: LayerKind) -> str:
     return f"{len(kind.indices)} {'layers' if len(kind.indices) > 1 else 'layer'}"
 
 
-def _branches(layer: Layer, before: tuple[Kind, ...]) -> tuple[Twig, ...]:
-    """Each branch in full, or by what distinguishes it from the same branch of a kind that has been told already; and
-    what is around them."""
-    return tuple(Twig(name, _told(name, mine, before)) for name, mine in _said(layer).items())
+def _branches(layer: Layer, before: tuple[LayerKind, ...]) -> tuple[Twig, ...]:
+    """Each branch in full, or by what distinguishes it from the same branch of a kind that came before; and what is
+    around them."""
+    return tuple(Twig(name, _against(name, mine, before)) for name, mine in _in_full(layer).items())
 
 
-def _told(name: str, mine: list[str], before: tuple[Kind, ...]) -> tuple[str, ...]:
+def _against(name: str, mine: list[str], before: tuple[LayerKind, ...]) -> tuple[str, ...]:
     for kind in before:
-        theirs = _said(kind.layer).get(name, [])
+        theirs = _in_full(kind.layer).get(name, [])
         if mine == theirs:
             return (f"as in {kind.name}",)
         if mine[:2] == theirs[:2] and len(mine) == len(theirs):
@@ -96,10 +96,13 @@ def _told(name: str, mine: list[str], before: tuple[Kind, ...]) -> tuple[str, ..
     return (mine[0], in_one_line) if len(mine) > 1 and len(in_one_line) <= WIDTH - LABEL else tuple(mine)
 
 
-def _said(layer: Layer) -> dict[str, list[str]]:
+def _in_full(layer: Layer) -> dict[str, list[str]]:
     """What there is to say of each branch: where its norms are, what it is, and its facts."""
-    said = {branch.name: [equation(branch), title(branch.body), *facts(branch.body)] for branch in layer.branches}
-    return said | ({"around": [phrase(layer.around)]} if layer.around else {})
+    found = {
+        branch.name: [describe(branch).equation or "", title(branch.body), *facts(branch.body)]
+        for branch in layer.branches
+    }
+    return found | ({"around": [phrase(layer.around)]} if layer.around else {})
 
 
 def _lines(twigs: list[Twig] | tuple[Twig, ...], indent: str) -> Iterator[str]:
@@ -108,7 +111,7 @@ def _lines(twigs: list[Twig] | tuple[Twig, ...], indent: str) -> Iterator[str]:
         inner = indent + ("   " if last else "│  ")
         hanging = inner + ("│" if twig.below else "")
         name = f"{indent}{'└─ ' if last else '├─ '}{twig.name}"
-        lines = [line for said in twig.said for line in wrap(said, WIDTH - LABEL, subsequent_indent="  ")]
+        lines = [line for text in twig.lines for line in wrap(text, WIDTH - LABEL, subsequent_indent="  ")]
         yield name.ljust(LABEL - 2) + "  " + lines[0]
         yield from (hanging.ljust(LABEL) + line for line in lines[1:])
         yield from _lines(twig.below, inner)

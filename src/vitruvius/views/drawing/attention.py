@@ -2,55 +2,57 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
+
 from ... import spec as s
 from ...cost.quantity import number
-from ..words import phrase, root, title
+from ..description import describe, label, phrase, root, title
 from .card import BETWEEN, PILL, ROW, TALL, Card, Inside, Letters
-from .scene import Part, Rect
+from .scene import Rect, Region
 from .sketch import ARROW, INNER, LABEL, SMALL, SUB, Column, Highlight, widest
 
+ROTATION = "rotation"  # the `steps` of positions that turn queries and keys; others are added to the scores
 
-def attention(inside: Inside, width: int, letters: Letters, highlight: Highlight) -> Part:
+
+@dataclass(frozen=True)
+class KeyValueSteps:
+    """How keys and values get into the inset of attention: what draws their two columns, how wide their texts are, and
+    whether they are made from the layer's own input."""
+
+    draw: Callable[[Card, s.Attention, Column, Column], None]
+    sizes: tuple[str, ...] = ()
+    labels: tuple[str, ...] = ()
+    made_here: bool = True
+
+
+def attention(inside: Inside[s.Attention], width: int, letters: Letters, highlight: Highlight) -> Region:
     """Queries, keys and values of every head, their scores, and the way out."""
-    spec = inside.spec
-    assert isinstance(spec, s.Attention)
-    card, kv = Card(inside, "attention", highlight), spec.kv
-    wide = _column_width(spec)
+    spec, card = inside.spec, Card(inside, "attention", highlight)
+    keys_and_values: KeyValueSteps = describe(spec.kv).picture.steps or from_elsewhere(title(spec.kv))
+    size = _size(spec.heads, spec.head_dim, spec.q_bias)
+    wide = _column_width(spec, size, keys_and_values)
     step = wide + BETWEEN
-    source = 0.0 if isinstance(kv, (s.KeyValue, s.UnifiedKeyValue)) else -step
+    source = 0.0 if keys_and_values.made_here else -step
     q, k, v = (card.column(x, wide, source=source) for x in (-step, 0.0, step))
     card.input(source)
-    size = _size(spec.heads, spec.head_dim, spec.q_bias)
     card.step("q", q.next(TALL), "Query", size, fields="q heads head_dim q_bias", size=LABEL)
     _norm_and_rope(card, q, spec.q_norm, "q_norm", spec.positions)
-    match kv:
-        case s.KeyValue():
-            _keys_and_values(card, spec, kv, k, v)
-        case s.UnifiedKeyValue():
-            _keys_as_values(card, spec, kv, k, v)
-        case _:
-            for column, text in ((k, "Key"), (v, "Value")):
-                rect = Rect(column.x - wide / 2, -ARROW - TALL, wide, TALL)
-                card.step(text.lower(), rect, text, _origin(kv), fields="kv", role="cache", size=LABEL)
-                column.leave(rect.y)
-    out = f"{number(spec.heads * kv.v_dim)} → {number(width)}{_bias(spec.o_bias)}"
-    gate = card.column(2 * step, wide, source=source) if spec.gate else None
+    keys_and_values.draw(card, spec, k, v)
+    out = f"{number(spec.heads * spec.kv.v_dim)} → {number(width)}{_bias(spec.o_bias)}"
+    gate = None
+    if spec.gate:
+        gates = f"{spec.heads} × {spec.kv.v_dim}" if spec.gate.over == "channel" else number(spec.heads)
+        gate = (spec.gate, gates, card.column(2 * step, wide, source=source))
     return _weighted_sum(card, spec, (q, k, v), gate, out, "o heads kv.v_dim o_bias")
 
 
-def _column_width(spec: s.Attention) -> float:
+def _column_width(spec: s.Attention, size: str, keys_and_values: KeyValueSteps) -> float:
     """One width for the columns of queries, keys and values, so that the longest text fits."""
-    kv, norms = spec.kv, [spec.q_norm]
-    sizes = [_size(spec.heads, spec.head_dim, spec.q_bias)]
-    if isinstance(kv, s.KeyValue):
-        norms += [kv.k_norm]
-        sizes += [_size(kv.heads, max(kv.head_dim, kv.v_dim), kv.bias)]
-    elif not isinstance(kv, s.UnifiedKeyValue):
-        sizes += [_origin(kv)]
-    labels = [title(norm) for norm in norms if norm]
-    labels += [title(kv.v_norm)] if isinstance(kv, s.KeyValue) and kv.v_norm else []
+    labels = [title(spec.q_norm)] if spec.q_norm else []
     labels += ["× temperature"] if spec.softmax.temperature else []
-    return max(84.0, widest(sizes, SUB) + 16, widest(labels, INNER) + 12)
+    labels += keys_and_values.labels
+    return max(84.0, widest([size, *keys_and_values.sizes], SUB) + 16, widest(labels, INNER) + 12)
 
 
 def _size(heads: int, dim: int, bias: bool) -> str:
@@ -61,38 +63,56 @@ def _bias(has: bool) -> str:
     return " + bias" if has else ""
 
 
-def _origin(kv: s.Spec) -> str:
-    return "of an earlier layer" if isinstance(kv, s.LayerKeyValue) else "of the encoder"
+def from_elsewhere(origin: str) -> KeyValueSteps:
+    """Keys and values that another part has made."""
+
+    def draw(card: Card, spec: s.Attention, k: Column, v: Column) -> None:
+        for column, text in ((k, "Key"), (v, "Value")):
+            rect = Rect(column.x - column.width / 2, -ARROW - TALL, column.width, TALL)
+            card.step(text.lower(), rect, text, origin, fields="kv", role="cache", size=LABEL)
+            column.leave(rect.y)
+
+    return KeyValueSteps(draw, sizes=(origin,), made_here=False)
 
 
-def _keys_and_values(card: Card, spec: s.Attention, kv: s.KeyValue, k: Column, v: Column) -> None:
+def own_keys_and_values(kv: s.KeyValue) -> KeyValueSteps:
+    """A projection for the keys and one for the values."""
     keys, values = _size(kv.heads, kv.head_dim, kv.bias), _size(kv.heads, kv.v_dim, kv.bias)
-    card.step("k", k.next(TALL), "Key", keys, fields="kv.k kv.heads kv.head_dim kv.bias", size=LABEL)
-    card.step("v", v.next(TALL), "Value", values, fields="kv.v kv.heads kv.v_dim kv.bias", size=LABEL)
-    _norm_and_rope(card, k, kv.k_norm, "kv.k_norm", spec.positions)
-    if kv.v_norm:
-        card.norm(v, "kv.v_norm", kv.v_norm, "kv.v_norm")
-    if kv.v_scale != 1.0:
-        card.step("kv.v_scale", v.next(ROW), f"× {number(kv.v_scale)}", fields="kv.v_scale")
-    if isinstance(spec.mask, s.Everything):
-        return
-    level = min(k.y, v.y)
-    for column, slot in ((k, "kv.k"), (v, "kv.v")):
-        column.to(level)
-        _cached(card, f"{slot}.cached", column.next(PILL, 64), "", f"{slot} kv.heads kv.head_dim kv.v_dim")
+
+    def draw(card: Card, spec: s.Attention, k: Column, v: Column) -> None:
+        card.step("k", k.next(TALL), "Key", keys, fields="kv.k kv.heads kv.head_dim kv.bias", size=LABEL)
+        card.step("v", v.next(TALL), "Value", values, fields="kv.v kv.heads kv.v_dim kv.bias", size=LABEL)
+        _norm_and_rope(card, k, kv.k_norm, "kv.k_norm", spec.positions)
+        if kv.v_norm:
+            card.norm(v, "kv.v_norm", kv.v_norm, "kv.v_norm")
+        if kv.v_scale != 1.0:
+            card.step("kv.v_scale", v.next(ROW), f"× {number(kv.v_scale)}", fields="kv.v_scale")
+        if not spec.state():
+            return
+        level = min(k.y, v.y)
+        for column, slot in ((k, "kv.k"), (v, "kv.v")):
+            column.to(level)
+            _cached(card, f"{slot}.cached", column.next(PILL, 64), "", f"{slot} kv.heads kv.head_dim kv.v_dim")
+
+    norms = tuple(title(norm) for norm in (kv.k_norm, kv.v_norm) if norm)
+    return KeyValueSteps(draw, sizes=(_size(kv.heads, max(kv.head_dim, kv.v_dim), kv.bias),), labels=norms)
 
 
-def _keys_as_values(card: Card, spec: s.Attention, kv: s.UnifiedKeyValue, k: Column, v: Column) -> None:
+def keys_as_values(kv: s.UnifiedKeyValue) -> KeyValueSteps:
     """One projection for both: the keys are the values, scaled and rotated."""
-    both = card.column((k.x + v.x) / 2, v.x - k.x + k.width, source=0.0)
     size, fields = _size(kv.heads, kv.head_dim, kv.bias), "kv.k kv.heads kv.head_dim kv.bias"
-    card.step("k", both.next(TALL), "Key and value", size, fields=fields, size=LABEL)
-    card.norm(both, "kv.norm", kv.norm, "kv")
-    _cached(card, "kv.cached", both.next(PILL, 64), "", "kv")
-    for column in (k, v):
-        column.follow(both)
-    card.step("kv.weight", k.next(ROW), "× weight", fields="kv", about="the norm's weight, for the keys only")
-    _norm_and_rope(card, k, None, "kv", spec.positions)
+
+    def draw(card: Card, spec: s.Attention, k: Column, v: Column) -> None:
+        both = card.column((k.x + v.x) / 2, v.x - k.x + k.width, source=0.0)
+        card.step("k", both.next(TALL), "Key and value", size, fields=fields, size=LABEL)
+        card.norm(both, "kv.norm", kv.norm, "kv")
+        _cached(card, "kv.cached", both.next(PILL, 64), "", "kv")
+        for column in (k, v):
+            column.follow(both)
+        card.step("kv.weight", k.next(ROW), "× weight", fields="kv", about="the norm's weight, for the keys only")
+        _norm_and_rope(card, k, None, "kv", spec.positions)
+
+    return KeyValueSteps(draw)
 
 
 def _norm_and_rope(card: Card, column: Column, norm: s.QKNorm | None, slot: str, positions: s.Spec | None) -> None:
@@ -100,10 +120,14 @@ def _norm_and_rope(card: Card, column: Column, norm: s.QKNorm | None, slot: str,
     late = norm is not None and norm.when == "after_rope"
     if norm and not late:
         card.norm(column, slot, norm, slot)
-    if isinstance(positions, s.RoPE):
+    if positions and _rotates(positions):
         card.step(f"{slot}.rope", column.next(ROW), "RoPE", fields="positions", about=phrase(positions))
     if norm and late:
         card.norm(column, slot, norm, slot)
+
+
+def _rotates(positions: s.Spec) -> bool:
+    return describe(positions).picture.steps == ROTATION
 
 
 def _cached(card: Card, name: str, rect: Rect, sub: str, fields: str) -> None:
@@ -116,10 +140,10 @@ def _weighted_sum(
     card: Card,
     spec: s.Attention | s.LatentAttention,
     columns: tuple[Column, Column, Column],
-    gate: Column | None,
+    gate: tuple[s.OutputGate, str, Column] | None,
     size: str,
     fields: str,
-) -> Part:
+) -> Region:
     """Softmax of the queries' products with the keys, the values summed by it, and the projection back."""
     q, k, v = columns
     left, right, split = q.x - q.width / 2, v.x + v.width / 2, k.x + k.width / 2
@@ -137,43 +161,33 @@ def _weighted_sum(
     if softmax.softcap is not None:
         cap = number(softmax.softcap)
         card.step("softcap", scores.next(ROW), f"{cap} · tanh(scores ÷ {cap})", fields="softmax.softcap")
-    if spec.positions and not isinstance(spec.positions, s.RoPE):
-        card.step("positions", scores.next(ROW), "+ relative bias", fields="positions", about=phrase(spec.positions))
-    text = f"{_masked(spec.mask)}{' with sinks' if softmax.sinks else ''}"
+    if spec.positions and not _rotates(spec.positions):
+        text = label(spec.positions)
+        card.step("positions", scores.next(ROW), text, fields="positions", about=phrase(spec.positions))
+    text = f"{label(spec.mask)}{' with sinks' if softmax.sinks else ''}"
     card.step("softmax", scores.next(ROW), text, fields="mask softmax.sinks", about=phrase(spec.mask))
     bottom = scores.y - ARROW
     scores.arrow(bottom)
     v.arrow(bottom)
     card.step("sum", Rect(left, bottom - ROW, right - left, ROW), "weighted sum of values", fields="")
     out = card.column((left + right) / 2, right - left, bottom - ROW)
-    if isinstance(spec, s.Attention) and spec.gate and gate:
-        _gated(card, spec, spec.gate, gate, out)
+    if gate:
+        _gated(card, *gate, out)
     card.step("o", out.next(TALL), "Output projection", size, fields=fields, size=LABEL)
     return card.done(out)
 
 
-def _gated(card: Card, spec: s.Attention, gate: s.OutputGate, column: Column, out: Column) -> None:
+def _gated(card: Card, gate: s.OutputGate, size: str, column: Column, out: Column) -> None:
     """The gate, made from the input, multiplies what the heads have found."""
-    size = f"{spec.heads} × {spec.kv.v_dim}" if gate.over == "channel" else number(spec.heads)
     card.step("gate", column.next(TALL), "Gate", size, fields="gate", size=LABEL)
     card.step("gate.act", column.next(ROW), gate.act, fields="gate.act")
     times = card.sketch.join("gate.product", "×", out.joint()).rect
     column.turn((column.x, times.center[1]), (times.right, times.center[1]))
 
 
-def _masked(mask: s.Mask) -> str:
-    match mask:
-        case s.Everything():
-            return "softmax over all"
-        case s.Indexer(topk=topk) | s.LayerIndexer(topk=topk):
-            return f"softmax over the {number(topk)} chosen"
-    return "causal softmax"
-
-
-def latent_attention(inside: Inside, width: int, letters: Letters, highlight: Highlight) -> Part:
+def latent_attention(inside: Inside[s.LatentAttention], width: int, letters: Letters, highlight: Highlight) -> Region:
     """The latents that queries, keys and values are made of, and the rotary key that all heads share."""
     spec = inside.spec
-    assert isinstance(spec, s.LatentAttention)
     card, rank, rope = Card(inside, "attention", highlight), number(spec.kv.rank), spec.rope_dim
     bias = " + bias" if spec.bias else ""
     queries, pairs = f"{spec.heads} × ({spec.nope_dim} + {rope})", f"{spec.heads} × ({spec.nope_dim} + {spec.v_dim})"

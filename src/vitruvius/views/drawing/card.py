@@ -4,45 +4,45 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Generic, Literal, TypeVar
 
 from ... import spec as s
-from ..words import phrase, title
+from ..description import label, phrase, title
 from .font import wrap
-from .notes import label
-from .scene import Differs, Part, Point, Rect, Text
+from .scene import Differs, Point, Rect, Region, Text
 from .sketch import ARROW, INNER, LABEL, RADIUS, SMALL, Column, Highlight, Sketch, widest
 
 PADDING = 18.0
 ROW, TALL, PILL = 27.0, 40.0, 20.0  # heights: one line of text, two, a small mark
 BETWEEN = 14.0  # columns
 
+S_co = TypeVar("S_co", bound=s.Spec, covariant=True)
 Letters = Mapping[s.Spec, str]  # which card shows the inside of a part
 
 
 @dataclass(frozen=True)
-class Inside:
+class Inside(Generic[S_co]):
     """Something whose inside is shown once.
 
     Args:
         spec: the first of those that look so.
         letter: what marks it, here and where it stands.
         paths: of all parts that look so.
-        made_so: the different specs among them.
+        specs: the different specs among them.
         lines: what stands below the title.
     """
 
-    spec: s.Spec
+    spec: S_co
     letter: str
     paths: tuple[str, ...]
-    made_so: tuple[s.Spec, ...]
+    specs: tuple[s.Spec, ...]
     lines: tuple[str, ...] = ()
 
 
 class Card:
     """The sketch of one inside: its steps, highlighted where one of their fields differs in one of its places."""
 
-    def __init__(self, inside: Inside, role: str, highlight: Highlight) -> None:
+    def __init__(self, inside: Inside[s.Spec], role: str, highlight: Highlight) -> None:
         self.inside, self.role = inside, role
         self.sketch = Sketch(f"inside.{inside.paths[0]}.steps", highlight)
 
@@ -69,7 +69,7 @@ class Card:
         shape: Literal["box", "pill"] = "box",
         size: float = INNER,
         about: str = "",
-    ) -> Part:
+    ) -> Region:
         """A box that shows `fields`, names separated by spaces."""
         paths = [f"{path}.{field}" for path in self.inside.paths for field in fields.split()]
         differs = self.sketch.highlight.fields(*paths)
@@ -88,7 +88,7 @@ class Card:
         name, about = title(spec), phrase(spec)
         self.sketch.box(slot, column.next(ROW), name, role="norm", path=path, differs=differs, size=INNER, about=about)
 
-    def done(self, output: Column) -> Part:
+    def done(self, output: Column) -> Region:
         """The card around what was sketched, its upper left corner at (0, 0)."""
         output.arrow(output.y - ARROW)
         self.sketch.text("output", "output", output.x, output.y - ARROW - 5)
@@ -102,7 +102,7 @@ class Card:
         content = content.moved((width - content.rect.width) / 2 - content.rect.x, top - content.rect.y)
         center = (PADDING + RADIUS, 22.5)
         badge = (self.sketch.badge("letter", inside.letter, center, self.role),) if inside.letter else ()
-        return Part(
+        return Region(
             name=f"inside.{inside.paths[0]}",
             rect=Rect(0, 0, width, content.rect.bottom + PADDING - 4),
             shape="box",
@@ -115,28 +115,8 @@ class Card:
         )
 
 
-def widened(card: Part, width: float) -> Part:
+def widened(card: Region, width: float) -> Region:
     """The same card with this width, what it shows in its middle."""
     content, *badge = card.parts
     moved = content.moved((width - card.rect.width) / 2, 0.0)
     return replace(card, rect=replace(card.rect, width=width), parts=(moved, *badge))
-
-
-def look_of(spec: s.Spec) -> s.Spec:
-    """`spec` without what its card does not show: parts that look the same share one."""
-    match spec:
-        case s.Attention():
-            mask = s.Causal() if isinstance(spec.mask, (s.Window, s.Chunk)) else spec.mask
-            kv = replace(spec.kv, layer=0) if isinstance(spec.kv, s.LayerKeyValue) else spec.kv
-            return replace(spec, mask=mask, kv=kv, positions=_look_of_positions(spec.positions))
-        case s.LatentAttention(mask=s.Indexer(topk=topk) | s.LayerIndexer(topk=topk)):
-            return replace(spec, mask=s.LayerIndexer(layer=0, topk=topk))
-        case s.MLP() | s.GatedMLP():
-            return replace(spec, dim=1)
-    return spec
-
-
-def _look_of_positions(spec: s.RoPE | s.RelativeBias | s.LayerBias | None) -> s.RoPE | s.LayerBias | None:
-    if isinstance(spec, s.RoPE):
-        return replace(spec, theta=1.0, scaling=None)
-    return s.LayerBias(layer=0) if spec else None

@@ -9,40 +9,39 @@ from string import ascii_uppercase
 
 from ... import spec as s
 from ...cost.quantity import number
-from ..pattern import Kind
-from .attention import attention, latent_attention
-from .card import Inside, look_of, widened
-from .feedforward import experts, feed_forward
+from ..layer_periods import LayerKind
+from ..nouns import describe, label, look
+from .card import Inside, widened
+from .kinds import named
 from .mtp import prediction
-from .notes import label, named, shared_body
-from .scene import Part, group
+from .scene import Region, group
 from .sketch import Highlight
 
 BETWEEN = 26.0  # cards
 ASIDE = 40.0  # between the stream and the cards
 
-Way = Callable[[Part, Sequence[Part], int], Part]
+Way = Callable[[Region, Sequence[Region], int], Region]
 
 
 Found = tuple[s.Spec, str, str]  # a part, its path, and where it is in words
 
 
-def insides(shown: Iterable[tuple[str, Kind]]) -> list[Inside]:
+def insides(shown: Iterable[tuple[str, LayerKind]]) -> list[Inside[s.Spec]]:
     """The bodies of layers in order of appearance, those that look alike once. Each kind of layer is given with the
     path of its stack, "" or "encoder."."""
     found: dict[s.Spec, list[Found]] = {}
     for stack, kind in shown:
         word = "the encoder" if stack else named(kind.name)
         for made in _bodies(kind.layer.branches, f"{stack}layers.{kind.indices[0]}", word):
-            found.setdefault(look_of(made[0]), []).append(made)
-    drawn = [made for look, made in found.items() if type(look) in CARDS]
+            found.setdefault(look(made[0]), []).append(made)
+    drawn = [made for seen, made in found.items() if describe(seen).picture.inset]
     titles = [label(made[0][0]) for made in drawn]
     return [
         Inside(
             spec=made[0][0],
             letter=letter,
             paths=tuple(path for _, path, _ in made),
-            made_so=tuple(dict.fromkeys(spec for spec, _, _ in made)),
+            specs=tuple(dict.fromkeys(spec for spec, _, _ in made)),
             lines=_sizes(made) or (_words(made) if titles.count(title) > 1 else ()),
         )
         for letter, title, made in zip(ascii_uppercase, titles, drawn, strict=False)
@@ -52,15 +51,13 @@ def insides(shown: Iterable[tuple[str, Kind]]) -> list[Inside]:
 def _bodies(branches: Sequence[s.Branch], path: str, word: str) -> Iterator[Found]:
     """The bodies of branches, and of those within. An expert is a feed-forward layer too."""
     for branch in branches:
-        body, here = branch.body, f"{path}.{branch.name}.body"
-        if isinstance(body, s.Parallel):
-            yield from _bodies(body.branches, here, word)
+        here, picture = f"{path}.{branch.name}.body", describe(branch.body).picture
+        if picture.side_by_side:
+            yield from _bodies(picture.side_by_side, here, word)
             continue
-        yield body, here, word
-        if isinstance(body, s.MoE):
-            yield body.expert, f"{here}.experts", "each expert"
-            if body.shared:
-                yield shared_body(body.shared), f"{here}.shared", "shared expert"
+        yield branch.body, here, word
+        for inner in picture.inner:
+            yield inner.spec, f"{here}.{inner.slot}", inner.words
 
 
 def _words(made: Sequence[Found]) -> tuple[str, ...]:
@@ -72,30 +69,21 @@ def _sizes(made: Sequence[Found]) -> tuple[str, ...]:
     """What h is, for feed-forward layers of several sizes."""
     words: dict[int, list[str]] = {}
     for spec, _, word in made:
-        if isinstance(spec, (s.MLP, s.GatedMLP)):
-            words.setdefault(spec.dim, []).append(word)
+        if hidden := describe(spec).figures.get("hidden"):
+            words.setdefault(hidden, []).append(word)
     if len(words) < 2:
         return ()
     return tuple(f"h = {number(dim)}: {', '.join(dict.fromkeys(said))}" for dim, said in words.items())
 
 
-CARDS = {
-    s.Attention: attention,
-    s.LatentAttention: latent_attention,
-    s.MLP: feed_forward,
-    s.GatedMLP: feed_forward,
-    s.MoE: experts,
-}
-
-
-def cards(arch: s.Decoder, inside: Sequence[Inside], highlight: Highlight) -> list[Part]:
+def cards(arch: s.Decoder, inside: Sequence[Inside[s.Spec]], highlight: Highlight) -> list[Region]:
     """A card for each inside, and one for multi-token prediction."""
-    letters = {spec: i.letter for i in inside for spec in i.made_so}
-    drawn = [CARDS[type(i.spec)](i, arch.width, letters, highlight) for i in inside]
+    letters = {spec: i.letter for i in inside for spec in i.specs}
+    drawn = [inset(i, arch.width, letters, highlight) for i in inside if (inset := describe(i.spec).picture.inset)]
     return [*drawn, prediction(arch, highlight)] if arch.mtp else drawn
 
 
-def beside(body: Part, drawn: Sequence[Part], columns: int) -> Part:
+def beside(body: Region, drawn: Sequence[Region], columns: int) -> Region:
     """The cards in columns to the right of `body`, equally wide within a column."""
     parts, x = [body], body.rect.right + ASIDE
     for column in _split(drawn, columns, lambda card: card.rect.height):
@@ -107,7 +95,7 @@ def beside(body: Part, drawn: Sequence[Part], columns: int) -> Part:
     return group("", tuple(parts))
 
 
-def below(body: Part, drawn: Sequence[Part], rows: int) -> Part:
+def below(body: Region, drawn: Sequence[Region], rows: int) -> Region:
     """The cards in rows under `body`."""
     parts, y = [body], body.rect.bottom + ASIDE
     for row in _split(drawn, rows, lambda card: card.rect.width):
@@ -119,20 +107,22 @@ def below(body: Part, drawn: Sequence[Part], rows: int) -> Part:
     return group("", tuple(parts))
 
 
-def _split(drawn: Sequence[Part], lines: int, size: Callable[[Part], float]) -> list[Sequence[Part]]:
+def _split(drawn: Sequence[Region], lines: int, size: Callable[[Region], float]) -> list[Sequence[Region]]:
     """The cards in order, in at most `lines` lines of which the longest is as short as can be."""
     cuts = combinations(range(1, len(drawn)), min(lines, len(drawn)) - 1)
     ways = ([drawn[a:b] for a, b in pairwise((0, *cut, len(drawn)))] for cut in cuts)
     return min(ways, key=lambda way: max(sum(size(card) + BETWEEN for card in line) for line in way))
 
 
-def arranged(body: Part, drawn: Sequence[Part], ratio: float = 1.5, ways: Sequence[Way] = (beside, below)) -> Part:
+def arranged(
+    body: Region, drawn: Sequence[Region], ratio: float = 1.5, ways: Sequence[Way] = (beside, below)
+) -> Region:
     """`body` and its cards, with little empty room, and about `ratio` times as wide as high."""
     if not drawn:
         return body
     used = sum(part.rect.width * part.rect.height for part in (body, *drawn))
 
-    def cost(whole: Part) -> float:
+    def cost(whole: Region) -> float:
         width, height = whole.rect.width, whole.rect.height
         return abs(log(width / height / ratio)) + 1.5 * log(width * height / used)
 

@@ -7,7 +7,7 @@ from math import hypot
 from xml.sax.saxutils import escape, quoteattr
 
 from .font import font_face
-from .scene import Line, Part, Point, Rect, Text
+from .scene import Line, Point, Rect, Region, Text
 from .theme import Paint, Theme
 
 CORNER = 7.0  # radius of a line's bends
@@ -17,7 +17,7 @@ HEAD = 5.5  # length of an arrow's head
 IN_PAGE = "vitruvius-drawing"  # the class of a drawing that a page's style sheet paints
 
 
-def document(root: Part, view: Rect, theme: Theme | None, title: str, description: str, name: str) -> str:
+def document(root: Region, view: Rect, theme: Theme | None, title: str, description: str, name: str) -> str:
     """The SVG of what `view` shows of `root`. `name` is its id, and put before the ids of its parts. Without a theme
     it has no style of its own and is painted by `stylesheet` in the page around it."""
     left, top, width, height = (num(value) for value in (view.x, view.y, view.width, view.height))
@@ -108,7 +108,7 @@ def paint(colors: Paint) -> str:
     return f"fill:{colors[0]};stroke:{colors[1]}"
 
 
-def _part(part: Part, name: str) -> Iterator[str]:
+def _part(part: Region, name: str) -> Iterator[str]:
     path = f" data-path={quoteattr(part.path)}" if part.path else ""
     yield f"<g id={quoteattr(f'{name}.{part.name}')}{path}>"
     if part.about:
@@ -123,7 +123,7 @@ def _part(part: Part, name: str) -> Iterator[str]:
     yield "</g>"
 
 
-def _shape(part: Part) -> Iterator[str]:
+def _shape(part: Region) -> Iterator[str]:
     box, look = part.rect, f'class="{f"{part.role} {part.differs}".strip()}"'
     if part.shape == "circle":
         x, y = box.center
@@ -135,7 +135,7 @@ def _shape(part: Part) -> Iterator[str]:
         yield f'<rect {look} {place} rx="{num(_corner(part))}"/>'
 
 
-def _corner(part: Part) -> float:
+def _corner(part: Region) -> float:
     """The radius of a rectangle's corners."""
     if part.shape == "pill":
         return part.rect.height / 2

@@ -7,30 +7,39 @@ from math import ceil
 
 from ... import spec as s
 from ...cost.quantity import number
-from ..words import phrase
+from ..description import describe, phrase
 from .card import BETWEEN, PILL, ROW, TALL, Card, Inside, Letters
-from .notes import activation, shared_body
-from .scene import Part, Rect, Text, group
+from .scene import Rect, Region, Text, group
 from .sketch import ARROW, INNER, LABEL, RADIUS, SUB, Column, Highlight, around, widest
 
 
-def feed_forward(inside: Inside, width: int, letters: Letters, highlight: Highlight) -> Part:
-    """Up, activation, down; with a gate where there is one. Those that differ in size only share a card."""
-    spec = inside.spec
-    assert isinstance(spec, (s.MLP, s.GatedMLP))
-    card = Card(inside, "feed-forward", highlight)
+def feed_forward(inside: Inside[s.MLP], width: int, letters: Letters, highlight: Highlight) -> Region:
+    """Up, activation, down. Those that differ in size only share a card."""
+    return _feed_forward(inside, width, highlight, gated=False)
+
+
+def gated_feed_forward(inside: Inside[s.GatedMLP], width: int, letters: Letters, highlight: Highlight) -> Region:
+    """Gate and up side by side, the activation on the gate, their product, down."""
+    return _feed_forward(inside, width, highlight, gated=True)
+
+
+def _feed_forward(inside: Inside[s.MLP | s.GatedMLP], width: int, highlight: Highlight, gated: bool) -> Region:
+    spec, card = inside.spec, Card(inside, "feed-forward", highlight)
+    act, on_up = describe(spec).picture.steps  # what happens to the gate, and to what it multiplies
     hidden, bias = "h" if inside.lines else number(spec.dim), " + bias" if spec.bias else ""
     up, down = f"{number(width)} → {hidden}{bias}", f"{hidden} → {number(width)}{bias}"
-    wide = max(104.0, widest([up, down], SUB) + 18, widest([activation(spec)], INNER) + 14)
-    side = (wide + BETWEEN) / 2 if isinstance(spec, s.GatedMLP) else 0.0
+    wide = max(104.0, widest([up, down], SUB) + 18, widest([act, on_up], INNER) + 14)
+    side = (wide + BETWEEN) / 2 if gated else 0.0
     activated, straight = card.column(-side, wide, source=0.0), card.column(side, wide, source=0.0)
     card.input(0.0)
-    name = "gate" if side else "up"
+    name = "gate" if gated else "up"
     card.step(name, activated.next(TALL), name.capitalize(), up, fields=f"{name} dim bias", size=LABEL)
-    card.step("act", activated.next(ROW), activation(spec), fields="act")
+    card.step("act", activated.next(ROW), act, fields="act")
     result = activated
-    if side:
+    if gated:
         card.step("up", straight.next(TALL), "Up", up, fields="up dim bias", size=LABEL)
+        if on_up:
+            card.step("act.up", straight.next(ROW), on_up, fields="act")
         times = around((0.0, activated.y - ARROW - RADIUS))
         card.sketch.join("product", "×", times)
         y = times.center[1]
@@ -41,11 +50,10 @@ def feed_forward(inside: Inside, width: int, letters: Letters, highlight: Highli
     return card.done(result)
 
 
-def experts(inside: Inside, width: int, letters: Letters, highlight: Highlight) -> Part:
+def experts(inside: Inside[s.MoE], width: int, letters: Letters, highlight: Highlight) -> Region:
     """The router and what it chooses from, a square for each expert."""
-    spec = inside.spec
-    assert isinstance(spec, s.MoE)
-    card, router = Card(inside, "feed-forward", highlight), spec.router
+    spec, card = inside.spec, Card(inside, "feed-forward", highlight)
+    router = spec.router
     rows = choice(router)
     cell = min(26.0, max(6.5, 176.0 / len(rows[0])))
     steps = _routing(router, width)
@@ -72,21 +80,21 @@ def experts(inside: Inside, width: int, letters: Letters, highlight: Highlight) 
     if spec.weigh == "output":
         route.turn((0.0, y), (total.x, y), kind="control")
     if spec.shared:
-        _shared(card, spec, card.column(source + field / 2 + BETWEEN + 46, 92.0, source=source), total, letters)
+        side = card.column(source + field / 2 + BETWEEN + 46, 92.0, source=source)
+        _shared(card, spec.shared, describe(spec).picture.inner[-1].spec, side, total, letters)
     if spec.scale != 1.0:
         card.step("scale", chosen.next(PILL, 64), f"× {number(spec.scale)}", fields="scale", role="plain", shape="pill")
     return card.done(chosen)
 
 
-def _shared(card: Card, spec: s.MoE, column: Column, total: Rect, letters: Letters) -> None:
-    """The expert that every token passes through."""
-    assert spec.shared is not None
-    body = shared_body(spec.shared)
+def _shared(card: Card, spec: s.Spec, body: s.Spec, column: Column, total: Rect, letters: Letters) -> None:
+    """The expert that every token passes through, `body` without the gate around it."""
     rect = column.next(TALL)
-    card.step("shared", rect, "Shared", number(body.dim), fields="shared", about=phrase(spec.shared))
+    size = number(describe(body).figures["hidden"])
+    card.step("shared", rect, "Shared", size, fields="shared", about=phrase(spec))
     _mark(card, "shared.badge", rect, body, letters)
-    if isinstance(spec.shared, s.ScalarGated):
-        card.step("shared.gate", column.next(ROW), "× gate", fields="shared", about=phrase(spec.shared))
+    if spec != body:
+        card.step("shared.gate", column.next(ROW), "× gate", fields="shared", about=phrase(spec))
     column.turn((column.x, total.center[1]), (total.right, total.center[1]))
 
 
@@ -129,7 +137,7 @@ def choice(router: s.Router) -> list[list[bool]]:
     return [[seat in chosen for seat in row] for row in rows]
 
 
-def _squares(card: Card, box: Part, rows: list[list[bool]], cell: float, spec: s.MoE, letters: Letters) -> None:
+def _squares(card: Card, box: Region, rows: list[list[bool]], cell: float, spec: s.MoE, letters: Letters) -> None:
     """Fills the box of the experts: their count, and a square for each."""
     x, y = box.rect.center[0], box.rect.y
     left, top = x - len(rows[0]) * cell / 2, y + 44 + (box.rect.height - 54 - len(rows) * cell) / 2
@@ -142,8 +150,8 @@ def _squares(card: Card, box: Part, rows: list[list[bool]], cell: float, spec: s
     for chosen, cells in squares.items():
         if cells:
             name = "active" if chosen else "idle"
-            rect = group("", tuple(Part("", c) for c in cells)).rect
-            parts.append(Part(f"{box.name}.{name}", rect, "cells", box.path, f"expert-{name}", cells=tuple(cells)))
+            rect = group("", tuple(Region("", c) for c in cells)).rect
+            parts.append(Region(f"{box.name}.{name}", rect, "cells", box.path, f"expert-{name}", cells=tuple(cells)))
     minor = "difference" if box.differs else "muted"
     texts = (
         Text(f"{number(spec.router.experts)} experts", x, y + 19, INNER, anchor="middle"),

@@ -9,13 +9,13 @@ from ... import spec as s
 from ...cost.counting import counted as weights
 from ...cost.counting import parameters
 from ...cost.quantity import count, number
-from ..pattern import Kind
-from ..words import phrase
+from ..description import capital, counted
+from ..layer_periods import LayerKind
+from ..nouns import phrase
 from .cards import cards, insides
 from .font import wrap
-from .kinds import kinds, stretches
-from .notes import capital, counted
-from .scene import Part, Rect, Text, group
+from .kinds import highlighted_in, kinds, stretches
+from .scene import Rect, Region, Text, group
 from .sketch import NOTE, Highlight
 from .stream import stream
 
@@ -28,9 +28,9 @@ TITLE = 22.0
 class Figure:
     """The parts of a figure before they are put in their places, and what it says in words."""
 
-    header: Part
-    body: Part
-    cards: tuple[Part, ...]
+    header: Region
+    body: Region
+    cards: tuple[Region, ...]
     words: str
     panels: float  # their height
 
@@ -40,10 +40,10 @@ def figure(arch: s.Decoder, highlight: Highlight, height: float = 0.0) -> Figure
     shown = kinds(arch)[:SHOWN]
     read = kinds(arch.encoder)[:SHOWN] if arch.encoder else ()
     inside = insides([*(("", kind) for kind in shown), *(("encoder.", kind) for kind in read)])
-    letters = {spec: i.letter for i in inside for spec in i.made_so}
+    letters = {spec: i.letter for i in inside for spec in i.specs}
     body, panels = stream(arch, arch, shown, letters, highlight, height)
     if arch.encoder:
-        marked = highlight.encoder(arch.encoder)
+        marked = highlighted_in(arch.encoder, highlight)
         encoder, _ = stream(arch, arch.encoder, read, letters, marked, panels)
         body = _behind(encoder.under("encoder.", "encoder."), body)
     said = _summary(arch, shown)
@@ -52,13 +52,13 @@ def figure(arch: s.Decoder, highlight: Highlight, height: float = 0.0) -> Figure
     return Figure(header, body, tuple(cards(arch, inside, highlight)), words, panels)
 
 
-def _behind(encoder: Part, decoder: Part) -> Part:
+def _behind(encoder: Region, decoder: Region) -> Region:
     """The decoder to the right of the encoder that it reads, the token ids of both on one height."""
     x = encoder.rect.right + BETWEEN - decoder.rect.x
     return group("streams", (encoder, decoder.moved(x, 0.0)))
 
 
-def _summary(arch: s.Decoder, shown: Sequence[Kind]) -> list[str]:
+def _summary(arch: s.Decoder, shown: Sequence[LayerKind]) -> list[str]:
     sizes = parameters(weights(arch))
     active = f", {_short(sizes.active)} active" if sizes.active < sizes.total else ""
     facts = [
@@ -80,10 +80,10 @@ def _short(value: int) -> str:
     return count(value).replace(" ", "")
 
 
-def _header(name: str, said: Sequence[str], width: float) -> Part:
+def _header(name: str, said: Sequence[str], width: float) -> Region:
     texts = [Text(line, 0.0, 20.0 + 27 * i, TITLE, True) for i, line in enumerate(wrap(name, width, TITLE, True))]
     y = texts[-1].y + 6
     for line in (line for text in said for line in wrap(text, width, NOTE)):
         y += 18
         texts.append(Text(line, 0.0, y, NOTE, ink="muted"))
-    return Part("header", Rect(0.0, -2.0, max(text.rect.right for text in texts), y + 8), texts=tuple(texts))
+    return Region("header", Rect(0.0, -2.0, max(text.rect.right for text in texts), y + 8), texts=tuple(texts))

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from ... import spec as s
 from ...cost.quantity import number
-from ..words import phrase
+from ..description import phrase
 from .card import BETWEEN, ROW, TALL, Card, Inside
-from .scene import Part, Rect
+from .scene import Rect, Region
 from .sketch import ARROW, INNER, LABEL, Highlight
 
 
-def prediction(arch: s.Decoder, highlight: Highlight) -> Part:
+def prediction(arch: s.Decoder, highlight: Highlight) -> Region:
     """One more layer that predicts the token after the next."""
     spec = arch.mtp[0]
     inside = Inside(spec, "", tuple(f"mtp.{i}" for i in range(len(arch.mtp))), (spec,))

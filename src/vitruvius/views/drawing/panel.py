@@ -6,11 +6,11 @@ from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from ...cost.quantity import number
-from ...spec import Branch, Layer, MoE, Parallel, Spec
-from ..words import equation, phrase
+from ...spec import Branch, Layer, Spec
+from ..description import Callout
+from ..nouns import callouts, describe, label, phrase
 from .font import wrap
-from .notes import Note, label, notes
-from .scene import Differs, Line, Part, Rect, Text, group
+from .scene import Differs, Line, Rect, Region, Text, group
 from .sketch import ARROW, LABEL, NOTE, RADIUS, SMALL, Column, Highlight, Sketch, around, widest
 
 NORM_HEIGHT, BODY_HEIGHT = 28.0, 44.0
@@ -45,26 +45,26 @@ class Anchor:
         return replace(self, lines=tuple((text, ink) for text, ink in self.lines if ink != "ink" or text not in known))
 
 
-def anchored(part: Part, said: Iterable[tuple[Note, Differs]], gap: float = 0.0) -> list[Anchor]:
-    """The part with its notes, each with how it differs; one that is quiet only if so. Nothing, if none is left.
+def anchored(part: Region, said: Iterable[tuple[Callout, Differs]], gap: float = 0.0) -> list[Anchor]:
+    """The part with its callouts, each with how it differs; one that is quiet only if so. Nothing, if none is left.
     The line to them begins `gap` beside the part."""
     lines = tuple(
-        (note.text, "difference" if differs else "ink") for note, differs in said if differs or not note.quiet
+        (each.text, "difference" if differs else "ink") for each, differs in said if differs or not each.quiet
     )
     role = "difference" if part.differs == "whole" else part.role or "plain"
     return [Anchor(part.path, role, part.rect.right + gap, part.rect.center[1], lines)] if lines else []
 
 
-def noted(part: Part, spec: Spec, highlight: Highlight) -> list[Anchor]:
+def noted(part: Region, spec: Spec, highlight: Highlight) -> list[Anchor]:
     """The part with all that there is to say about its spec."""
-    return anchored(part, ((n, highlight.fields(*n.paths(part.path))) for n in notes(spec)))
+    return anchored(part, ((each, highlight.fields(*each.paths(part.path))) for each in callouts(spec)))
 
 
 @dataclass(frozen=True)
 class Panel:
     """A drawn layer: the stream enters at the bottom, (0, 0), and leaves at the top."""
 
-    part: Part
+    part: Region
     anchors: tuple[Anchor, ...]
 
 
@@ -79,11 +79,12 @@ class Widths:
     def of(layers: Sequence[Layer]) -> Widths:
         """So wide that the longest label fits."""
         bodies = [branch.body for layer in layers for branch in layer.branches]
-        inner = [branch.body for body in bodies if isinstance(body, Parallel) for branch in body.branches]
+        beside = [describe(body).picture.side_by_side for body in bodies]
+        inner = [branch.body for branches in beside for branch in branches]
         around = [layer.around for layer in layers if layer.around]
         labels = map(label, (*bodies, *inner, *around))
         box = max(188.0, 2 * (RADIUS + 8) + widest(labels, LABEL))
-        most = max(len(body.branches) if isinstance(body, Parallel) else 1 for body in bodies)
+        most = max(len(branches) or 1 for branches in beside)
         return Widths(box, most * (box + APART) - APART)
 
 
@@ -104,7 +105,7 @@ def layer_panel(
     top = column.y - spread / 2 - 22
     column.line(top)
     half = widths.stream / 2 + PADDING
-    frame = Part(path, Rect(-half, top, 2 * half, -top), "box", path, "panel", phrase(layer))
+    frame = Region(path, Rect(-half, top, 2 * half, -top), "box", path, "panel", phrase(layer))
     return Panel(replace(frame, parts=tuple(sketch.parts), lines=tuple(sketch.lines)), tuple(anchors))
 
 
@@ -115,7 +116,7 @@ def _branch(column: Column, branch: Branch, path: str, widths: Widths, letters: 
     fork = column.y
     sketch.dot(f"{path}.fork", column.x, fork)
     anchors = _inside(column, branch, path, letters)
-    plus = sketch.join(f"{path}.sum", "+", column.joint(), path=path, about=equation(branch)).rect
+    plus = sketch.join(f"{path}.sum", "+", column.joint(), path=path, about=describe(branch).equation or "").rect
     y, left = plus.center[1], column.x - widths.stream / 2
     way = ((column.x, fork), (left - LANE, fork), (left - LANE, y))
     if branch.skip == 1.0:
@@ -133,8 +134,8 @@ def _inside(column: Column, branch: Branch, path: str, letters: Mapping[Spec, st
     sketch, body = column.sketch, branch.body
     if branch.pre:
         _norm(column, branch.pre, f"{path}.pre")
-    if isinstance(body, Parallel):
-        anchors = _parallel(column, body, f"{path}.body", letters)
+    if branches := describe(body).picture.side_by_side:
+        anchors = _side_by_side(column, branches, f"{path}.body", letters)
     else:
         here, role, rect = f"{path}.body", role_of(body), column.next(BODY_HEIGHT)
         differs = sketch.highlight.part(here)
@@ -155,13 +156,13 @@ def _norm(column: Column, norm: Spec, path: str) -> None:
     sketch.box(path, rect, label(norm), role="norm", path=path, differs=differs, about=phrase(norm))
 
 
-def _parallel(column: Column, parallel: Parallel, path: str, letters: Mapping[Spec, str]) -> list[Anchor]:
+def _side_by_side(column: Column, branches: Sequence[Branch], path: str, letters: Mapping[Spec, str]) -> list[Anchor]:
     """Branches side by side, and their sum; what there is to say about all of them stands together."""
     sketch, bottom, low = column.sketch, column.trail[-1], column.y - ARROW
     step = column.width + APART
-    left = column.x - step * (len(parallel.branches) - 1) / 2
+    left = column.x - step * (len(branches) - 1) / 2
     columns, anchors = [], []
-    for i, branch in enumerate(parallel.branches):
+    for i, branch in enumerate(branches):
         x = left + i * step
         inner = Column(sketch, x, low, column.width, via=(bottom,) if x == column.x else (bottom, (column.x, low)))
         columns.append(inner)
@@ -172,7 +173,7 @@ def _parallel(column: Column, parallel: Parallel, path: str, letters: Mapping[Sp
         side = plus.x if inner.x < column.x else plus.right
         inner.arrow(plus.bottom) if inner.x == column.x else inner.turn((inner.x, y), (side, y))
     column.leave(plus.y)
-    names = dict(zip((f"{path}.{branch.name}.body" for branch in parallel.branches), parallel.branches, strict=True))
+    names = dict(zip((f"{path}.{branch.name}.body" for branch in branches), branches, strict=True))
     lines = [line for a in anchors for line in ((f"{label(names[a.path].body)}:", "ink"), *a.lines)]
     return [replace(anchors[-1], role=anchors[0].role, lines=tuple(lines))] if anchors else []
 
@@ -192,7 +193,7 @@ def _factor(sketch: Sketch, path: str, rect: Rect, value: float) -> None:
 
 def role_of(body: Spec) -> str:
     """The colour of a body: experts are feed-forward layers, and whatever lets tokens meet is a kind of attention."""
-    if isinstance(body, MoE) or body.part == "feed-forward":
+    if body.part in ("experts", "feed-forward"):
         return "feed-forward"
     return "attention" if body.mixes else "plain"
 
@@ -206,7 +207,9 @@ class Heading:
     color: int | None = None
 
 
-def beside(name: str, x: float, top: float, bottom: float, heading: Heading | None, anchors: Sequence[Anchor]) -> Part:
+def beside(
+    name: str, x: float, top: float, bottom: float, heading: Heading | None, anchors: Sequence[Anchor]
+) -> Region:
     """The notes at `x`, each as near to its part's height as the others leave room for, with a line to it."""
     ordered = sorted(anchors, key=lambda anchor: anchor.y)
     blocks = [_block(f"{name}.{anchor.path}", anchor) for anchor in ordered]
@@ -242,7 +245,7 @@ def apart(wanted: Sequence[tuple[float, float]], top: float, bottom: float) -> l
     return places
 
 
-def _block(name: str, anchor: Anchor) -> Part:
+def _block(name: str, anchor: Anchor) -> Region:
     """Notes under each other with a rule in their part's colour to the left."""
     texts: list[Text] = []
     for string, ink in anchor.lines:
@@ -252,10 +255,10 @@ def _block(name: str, anchor: Anchor) -> Part:
     height = NOTE_PITCH * len(texts)
     width = max(text.rect.right for text in texts)
     rule = Line(((0.0, 0.0), (0.0, height)), f"rule-{anchor.role}")
-    return Part(name, Rect(0.0, 0.0, width, height), path=anchor.path, texts=tuple(texts), lines=(rule,))
+    return Region(name, Rect(0.0, 0.0, width, height), path=anchor.path, texts=tuple(texts), lines=(rule,))
 
 
-def _heading(name: str, heading: Heading) -> Part:
+def _heading(name: str, heading: Heading) -> Region:
     left = 0.0 if heading.color is None else 18.0
     texts: list[Text] = []
     for line in wrap(heading.title, NOTE_WIDTH - left, 13.5, bold=True):
@@ -263,5 +266,5 @@ def _heading(name: str, heading: Heading) -> Part:
     for line in wrap(heading.line, NOTE_WIDTH, NOTE) if heading.line else ():
         texts.append(Text(line, 0.0, 14.5 + NOTE_PITCH * len(texts), NOTE, ink="muted"))
     rect = Rect(0.0, 0.0, max(text.rect.right for text in texts), texts[-1].rect.bottom)
-    swatch = Part(f"{name}.color", Rect(0, 3.5, 11, 11), "box", role=f"kind-{heading.color}")
-    return Part(name, rect, texts=tuple(texts), parts=() if heading.color is None else (swatch,))
+    swatch = Region(f"{name}.color", Rect(0, 3.5, 11, 11), "box", role=f"kind-{heading.color}")
+    return Region(name, rect, texts=tuple(texts), parts=() if heading.color is None else (swatch,))

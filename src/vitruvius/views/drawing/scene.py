@@ -93,7 +93,7 @@ class Line:
 
 
 @dataclass(frozen=True)
-class Part:
+class Region:
     """A shape and what is in it.
 
     Args:
@@ -114,10 +114,10 @@ class Part:
     differs: Differs = ""
     texts: tuple[Text, ...] = ()
     lines: tuple[Line, ...] = ()
-    parts: tuple[Part, ...] = ()
+    parts: tuple[Region, ...] = ()
     cells: tuple[Rect, ...] = field(default=(), repr=False)  # of the shape "cells": small rectangles in one colour
 
-    def moved(self, dx: float, dy: float) -> Part:
+    def moved(self, dx: float, dy: float) -> Region:
         """The same elsewhere, with all that is in it."""
         return replace(
             self,
@@ -128,7 +128,7 @@ class Part:
             cells=tuple(cell.moved(dx, dy) for cell in self.cells),
         )
 
-    def under(self, name: str, path: str = "") -> Part:
+    def under(self, name: str, path: str = "") -> Region:
         """The same with `name` before all names, and `path` before all paths."""
         return replace(
             self,
@@ -137,14 +137,14 @@ class Part:
             parts=tuple(part.under(name, path) for part in self.parts),
         )
 
-    def walk(self, parent: str = "") -> Iterator[tuple[Part, str]]:
+    def walk(self, parent: str = "") -> Iterator[tuple[Region, str]]:
         """This part and all within, each with its parent's name."""
         yield self, parent
         for part in self.parts:
             yield from part.walk(self.name)
 
 
-def group(name: str, parts: tuple[Part, ...], lines: tuple[Line, ...] = (), path: str = "") -> Part:
+def group(name: str, parts: tuple[Region, ...], lines: tuple[Line, ...] = (), path: str = "") -> Region:
     """Parts and lines that belong together, in the smallest rectangle that holds them."""
     rect = None
     for part in parts:
@@ -153,4 +153,4 @@ def group(name: str, parts: tuple[Part, ...], lines: tuple[Line, ...] = (), path
         for x, y in line.points:
             rect = Rect(x, y, 0, 0) if rect is None else rect.union(Rect(x, y, 0, 0))
     assert rect is not None, f"the group {name} is empty"
-    return Part(name, rect, path=path, lines=lines, parts=parts)
+    return Region(name, rect, path=path, lines=lines, parts=parts)

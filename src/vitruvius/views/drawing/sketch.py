@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
-from ...spec import Decoder, Encoder
 from .font import measure
-from .kinds import kinds
-from .scene import Anchor, Differs, Line, Part, Point, Rect, Text, group, middle
+from .scene import Anchor, Differs, Line, Point, Rect, Region, Text, group, middle
 
 ARROW = 14.0  # from one box to the next
 LABEL, INNER, SUB, NOTE, SMALL = 13.0, 12.0, 11.0, 12.0, 11.0  # text sizes
@@ -19,14 +16,9 @@ RADIUS = 9.0  # of ⊕, ⊗ and badges
 
 @dataclass(frozen=True)
 class Highlight:
-    """The paths to highlight. A path in layer 7 counts for the layer that is drawn for it, the first of its kind."""
+    """The paths to highlight. Those in layer 7 are given in the layer that is drawn for it, see `highlighted`."""
 
     paths: frozenset[str] = frozenset()
-
-    @staticmethod
-    def of(stack: Decoder | Encoder, paths: Iterable[str]) -> Highlight:
-        """The highlight of these paths in the drawing of a stack of layers."""
-        return Highlight(frozenset(map(drawn_for(stack), paths)))
 
     def part(self, path: str) -> Differs:
         """How a part differs: as a whole, if it or what it belongs to is marked; in a detail, if something in it is."""
@@ -40,31 +32,9 @@ class Highlight:
         marked = any(mark == path or mark.startswith(f"{path}.") for path in paths for mark in self.paths)
         return "detail" if marked else ""
 
-    def encoder(self, encoder: Encoder) -> Highlight:
-        """The highlight of the paths in the encoder, as seen from there."""
-        inside = {path.removeprefix("encoder.") for path in self.paths if path.startswith("encoder.")}
-        if "encoder" in self.paths:
-            inside |= {"embedding", "final_norm", *(f"layers.{i}" for i in range(len(encoder.layers)))}
-        return Highlight.of(encoder, inside)
-
     def marks(self, path: str) -> Differs:
         """Whether this very field is marked, not only something in it."""
         return "detail" if path in self.paths else ""
-
-
-def drawn_for(stack: Decoder | Encoder) -> Callable[[str], str]:
-    """A path -> the path under which the drawing of this stack shows it."""
-    first = {str(index): kind.indices[0] for kind in kinds(stack) for index in kind.indices}
-
-    def drawn(path: str) -> str:
-        path = re.sub(r"\.expert(?=\.|$)", ".experts", path)  # the field, of which there are many copies
-        step, _, rest = path.partition(".")
-        number, _, below = rest.partition(".")
-        if step != "layers" or number not in first:
-            return path
-        return ".".join(filter(None, (step, str(first[number]), below)))
-
-    return drawn
 
 
 class Sketch:
@@ -73,10 +43,10 @@ class Sketch:
     def __init__(self, name: str, highlight: Highlight) -> None:
         self.name = name
         self.highlight = highlight
-        self.parts: list[Part] = []
+        self.parts: list[Region] = []
         self.lines: list[Line] = []
 
-    def add(self, part: Part) -> Part:
+    def add(self, part: Region) -> Region:
         """A part that is drawn already."""
         self.parts.append(part)
         return part
@@ -94,7 +64,7 @@ class Sketch:
         shape: Literal["box", "pill"] = "box",
         size: float = LABEL,
         about: str = "",
-    ) -> Part:
+    ) -> Region:
         """A shape with a label, and a smaller line below for its numbers."""
         x, y = rect.center
         whole = differs == "whole"
@@ -103,7 +73,7 @@ class Sketch:
         if sub:
             minor = "difference" if differs else "muted"
             texts.append(Text(sub, x, middle(y + 8, SUB), SUB, bool(differs), minor, "middle"))
-        return self.add(Part(self._named(name), rect, shape, path, role, about, differs, tuple(texts)))
+        return self.add(Region(self._named(name), rect, shape, path, role, about, differs, tuple(texts)))
 
     def text(
         self,
@@ -117,35 +87,35 @@ class Sketch:
         anchor: Anchor = "middle",
         path: str = "",
         differs: Differs = "",
-    ) -> Part:
+    ) -> Region:
         """One line of text with its baseline at `y`."""
         line = Text(string, x, y, size, bool(differs), "difference" if differs else ink, anchor)
-        return self.add(Part(self._named(name), line.rect, path=path, differs=differs, texts=(line,)))
+        return self.add(Region(self._named(name), line.rect, path=path, differs=differs, texts=(line,)))
 
     def join(
         self, name: str, sign: Literal["+", "×"], rect: Rect, *, path: str = "", differs: Differs = "", about: str = ""
-    ) -> Part:
+    ) -> Region:
         """⊕ or ⊗."""
         x, y = rect.center
         arm = RADIUS * (0.62 if sign == "+" else 0.44)
         strokes = ((arm, 0.0), (0.0, arm)) if sign == "+" else ((arm, arm), (arm, -arm))
         lines = tuple(Line(((x - dx, y - dy), (x + dx, y + dy)), "sign") for dx, dy in strokes)
-        return self.add(Part(self._named(name), rect, "circle", path, "sum", about, differs, lines=lines))
+        return self.add(Region(self._named(name), rect, "circle", path, "sum", about, differs, lines=lines))
 
-    def badge(self, name: str, letter: str, center: Point, role: str) -> Part:
+    def badge(self, name: str, letter: str, center: Point, role: str) -> Region:
         """A letter in a circle: the same letter marks a part and the card that shows its inside."""
         text = Text(letter, center[0], middle(center[1], 10.5), 10.5, True, "paper", "middle")
-        return self.add(Part(self._named(name), around(center), "circle", role=f"badge-{role}", texts=(text,)))
+        return self.add(Region(self._named(name), around(center), "circle", role=f"badge-{role}", texts=(text,)))
 
-    def dot(self, name: str, x: float, y: float) -> Part:
+    def dot(self, name: str, x: float, y: float) -> Region:
         """Where a line forks."""
-        return self.add(Part(self._named(name), Rect(x - 2, y - 2, 4, 4), "circle", role="dot"))
+        return self.add(Region(self._named(name), Rect(x - 2, y - 2, 4, 4), "circle", role="dot"))
 
     def line(self, *points: Point, kind: str = "stream", arrow: bool = False) -> None:
         """A line through these points."""
         self.lines.append(Line(points, kind, arrow))
 
-    def done(self, path: str = "") -> Part:
+    def done(self, path: str = "") -> Region:
         """All of it as one part."""
         return group(self.name, tuple(self.parts), tuple(self.lines), path)
 

@@ -8,10 +8,10 @@ from math import inf
 
 from ... import spec as s
 from ...cost.quantity import number
-from ..pattern import Kind
-from ..words import phrase, root
-from .kinds import kinds
-from .notes import capital, counted, label, named, note
+from ..description import callout, capital, counted, root
+from ..layer_periods import LayerKind
+from ..nouns import label, phrase
+from .kinds import kinds, named
 from .panel import (
     NOTE_DISTANCE,
     Anchor,
@@ -24,7 +24,7 @@ from .panel import (
     noted,
     notes_height,
 )
-from .scene import Part, Rect
+from .scene import Rect, Region
 from .sketch import ARROW, INNER, NOTE, SMALL, Column, Highlight, Sketch
 
 MANY = 2  # with more kinds of layers, what has been said beside the first is not repeated
@@ -37,11 +37,11 @@ BESIDE = 40.0  # between the notes of a panel and the next panel
 def stream(
     arch: s.Decoder,
     stack: s.Decoder | s.Encoder,
-    shown: Sequence[Kind],
+    shown: Sequence[LayerKind],
     letters: Mapping[s.Spec, str],
     highlight: Highlight,
     height: float,
-) -> tuple[Part, float]:
+) -> tuple[Region, float]:
     """The decoder's or the encoder's stream, and the height of its panels."""
     sketch, widths = Sketch("stream", highlight), Widths.of([kind.layer for kind in shown])
     column = Column(sketch, 0.0, 0.0, widths.box)
@@ -51,7 +51,7 @@ def stream(
     first = _layers(stack, shown, column, widths, letters, height)
     column.leave(first.y)
     column.rise(rail)
-    leaving = _exit(arch, column) if isinstance(stack, s.Decoder) else _handed_over(stack, column)
+    leaving = _handed_over(arch.encoder, column) if arch.encoder and stack is arch.encoder else _exit(arch, column)
     x = first.right + NOTE_DISTANCE
     sketch.add(beside("notes.entrance", x, first.bottom + rail + 8, inf, None, entering))
     if leaving:
@@ -77,12 +77,12 @@ def _entrance(arch: s.Decoder, stack: s.Decoder | s.Encoder, column: Column) -> 
     )
     if embedding.scale != 1.0:
         _pill(column, "embedding.scale", f"× {root(embedding.scale)}", 84.0)
-    if isinstance(stack, s.Decoder) and stack.positions:
+    if arch.positions and stack is arch:
         plus = sketch.join(
             "positions.sum", "+", column.joint(), path="positions", about="added to the token's embedding"
         ).rect
         rect = Rect(plus.right + ARROW + 2, plus.center[1] - 20, 120, 40)
-        size = f"{number(stack.positions.count)} × {width}"
+        size = f"{number(arch.positions.count)} × {width}"
         sketch.box(
             "positions",
             rect,
@@ -92,20 +92,20 @@ def _entrance(arch: s.Decoder, stack: s.Decoder | s.Encoder, column: Column) -> 
             path="positions",
             differs=highlight.part("positions"),
             size=INNER,
-            about=phrase(stack.positions),
+            about=phrase(arch.positions),
         )
         sketch.line((rect.x, rect.center[1]), (plus.right, rect.center[1]), arrow=True)
     tied = "shares its table with the output" if embedding.tied else "a table of its own"
     said = [
-        (note(f"vocabulary of {number(embedding.vocab)}", "vocab"), highlight.fields("embedding.vocab")),
-        (note(f"embedding width {width}", "width"), highlight.marks("width")),
-        (note(tied, "tied", quiet=not embedding.tied), highlight.fields("embedding.tied")),
+        (callout(f"vocabulary of {number(embedding.vocab)}", "vocab"), highlight.fields("embedding.vocab")),
+        (callout(f"embedding width {width}", "width"), highlight.marks("width")),
+        (callout(tied, "tied", quiet=not embedding.tied), highlight.fields("embedding.tied")),
     ]
     if extra := embedding.per_layer:
-        said.append((note(phrase(extra), "per_layer"), highlight.fields("embedding.per_layer")))
-    if isinstance(stack, s.Encoder):
+        said.append((callout(phrase(extra), "per_layer"), highlight.fields("embedding.per_layer")))
+    if stack is arch.encoder:
         return anchored(box, said)
-    context = note(f"context of {number(arch.context)} tokens", "context")
+    context = callout(f"context of {number(arch.context)} tokens", "context")
     return [*anchored(box, said), *anchored(ids, [(context, highlight.marks("context"))], gap=6)]
 
 
@@ -124,7 +124,7 @@ def _exit(arch: s.Decoder, column: Column) -> list[Anchor]:
         _pill(column, "head.softcap", f"{cap} · tanh(logits ÷ {cap})", 148.0)
     column.arrow(column.y - ARROW)
     sketch.text("logits", "logits", 0.0, column.y - ARROW - 6, size=NOTE)
-    size = note(f"{number(arch.width)} → {number(head.vocab)}", "vocab")
+    size = callout(f"{number(arch.width)} → {number(head.vocab)}", "vocab")
     return [
         *anchored(box, [(size, highlight.fields("head.vocab") or highlight.marks("width"))]),
         *noted(last, norm, highlight),
@@ -139,7 +139,7 @@ def _handed_over(encoder: s.Encoder, column: Column) -> list[Anchor]:
     return noted(last, encoder.final_norm, column.sketch.highlight)
 
 
-def _final_norm(norm: s.Spec, column: Column) -> Part:
+def _final_norm(norm: s.Spec, column: Column) -> Region:
     column.rise(6)
     differs = column.sketch.highlight.part("final_norm")
     return column.sketch.box(
@@ -164,7 +164,7 @@ def _pill(column: Column, path: str, text: str, width: float) -> None:
 
 def _layers(
     stack: s.Decoder | s.Encoder,
-    shown: Sequence[Kind],
+    shown: Sequence[LayerKind],
     column: Column,
     widths: Widths,
     letters: Mapping[s.Spec, str],
@@ -174,7 +174,7 @@ def _layers(
     sketch, bottom, x = column.sketch, column.y, column.x
     headings = [_heading(stack, kind, i, len(shown)) for i, kind in enumerate(shown)]
 
-    def panel(kind: Kind, spread: float = 0.0) -> Panel:
+    def panel(kind: LayerKind, spread: float = 0.0) -> Panel:
         path = f"layers.{kind.indices[0]}"
         return layer_panel(kind.layer, path, widths, letters, sketch.highlight, spread)
 
@@ -218,7 +218,7 @@ def _rails(sketch: Sketch, panels: Sequence[Rect]) -> None:
     sketch.dot("rail.merge", trunk, high)
 
 
-def _heading(stack: s.Decoder | s.Encoder, kind: Kind, index: int, of: int) -> Heading:
+def _heading(stack: s.Decoder | s.Encoder, kind: LayerKind, index: int, of: int) -> Heading:
     if of == 1:
         return Heading(f"Each of {counted(len(stack.layers), 'layer')}" if len(stack.layers) > 1 else "The only layer")
     where = f"{len(kind.indices)} of {counted(len(stack.layers), 'layer')}: {_ranges(kind.indices)}"
@@ -233,7 +233,7 @@ def _ranges(indices: Sequence[int]) -> str:
     return ", ".join(runs if len(runs) <= 4 else [*runs[:3], "…"])
 
 
-def _ladder(stack: s.Decoder | s.Encoder, shown: Sequence[Kind], panel: Rect, highlight: Highlight) -> Part:
+def _ladder(stack: s.Decoder | s.Encoder, shown: Sequence[LayerKind], panel: Rect, highlight: Highlight) -> Region:
     """All layers from the first, at the bottom, to the last, each in the colour of its kind."""
     total, right = len(stack.layers), panel.x - LADDER_DISTANCE
     step, left = panel.height / total, right - LADDER
@@ -244,7 +244,7 @@ def _ladder(stack: s.Decoder | s.Encoder, shown: Sequence[Kind], panel: Rect, hi
         rect = Rect(left, cells[-1].y, LADDER, cells[0].bottom - cells[-1].y)
         color = f"kind-{i if i < len(shown) else 'other'}"
         about = f"{kind.name}: {_ranges(kind.indices)}"
-        sketch.add(Part(f"ladder.{i}", rect, "cells", f"layers.{kind.indices[0]}", color, about, cells=cells))
+        sketch.add(Region(f"ladder.{i}", rect, "cells", f"layers.{kind.indices[0]}", color, about, cells=cells))
     differs = highlight.marks("layers")
     sketch.text("count", counted(total, "layer"), right, panel.y - 9, anchor="end", path="layers", differs=differs)
     if total > 1:

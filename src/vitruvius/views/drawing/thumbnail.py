@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterator
 from ...spec import Decoder
 from .document import paint
 from .figure import figure
-from .scene import Part, Point, Rect
+from .scene import Point, Rect, Region
 from .sketch import Highlight
 from .theme import NIGHT, PAPER, Theme
 
@@ -32,7 +32,7 @@ def thumbnail(arch: Decoder) -> str:
     return f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="{view}"><style>{style}</style>{drawn}</svg>\n'
 
 
-def _strokes(root: Part) -> Iterator[tuple[str, str]]:
+def _strokes(root: Region) -> Iterator[tuple[str, str]]:
     """(class, path data) of every shape, line and text."""
     for part, _ in root.walk():
         if part.shape == "cells":

@@ -11,7 +11,7 @@ export function Inspector({ record, path, chosen, leave }) {
       <p class="hint">Point at a part of the drawing, or walk through them with Tab. Click or Enter keeps it.</p><${Colours} />
       </aside>`;
   const kind = record.kinds[part.kind];
-  const equation = part.equation ?? kind?.equation;
+  const equation = part.equation;
   const several = part.layers > 1;
   return html`<aside class="panel inspector" aria-label="About the part" aria-live="polite">
     <div class="row spread head-row">

@@ -2,31 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from .. import spec
 from ..errors import InputError
 from ..nn import Decoder
-from ..nn.attention import Attention, LatentAttention
-from ..nn.feedforward import Router
 from ..nn.ops.choice import naive
+from ..spec import walk
+from ..views.nouns import describe
 
 
 def heads(model: Decoder) -> dict[str, int]:
     """The path of every attention -> its number of heads."""
-    return {part.path: part.spec.heads for part in model.modules() if isinstance(part, (Attention, LatentAttention))}
+    return {path: found["attention heads"] for path, found in _figures(model) if "attention heads" in found}
 
 
 def routers(model: Decoder) -> dict[str, tuple[int, int]]:
     """The path of every router -> (experts, chosen for a token)."""
     return {
-        name: (part.spec.experts, part.spec.active) for name, part in model.named_modules() if isinstance(part, Router)
+        path: (found["experts"], found["experts per token"]) for path, found in _figures(model) if "experts" in found
     }
+
+
+def _figures(model: Decoder) -> Iterator[tuple[str, Mapping[str, int]]]:
+    """The key figures of the model's parts, by path."""
+    for node in walk(model.spec, model.spec.width):
+        yield node.path, describe(node.spec).figures
 
 
 def attention_weights(model: Decoder, ids: Sequence[int], path: str, head: int) -> Tensor:
@@ -66,7 +71,7 @@ def router_choice(model: Decoder, ids: Sequence[int], path: str) -> tuple[Tensor
 
 def _run(model: Decoder, ids: Sequence[int], *hooks: Any) -> None:
     """One forward pass up to the head, after which the hooks are gone."""
-    if isinstance(model.spec, spec.Decoder) and model.spec.encoder:
+    if model.spec.encoder:
         raise InputError(f"{model.spec.name} has an encoder: its inside cannot be shown yet")
     try:
         with torch.inference_mode():

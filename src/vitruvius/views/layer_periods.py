@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
 from ..spec import Decoder, Encoder, Layer
-from .words import marks
+from .nouns import marks
 
 
 @dataclass(frozen=True)
-class Kind:
+class LayerKind:
     """Layers that are equal: their short name, what they are, and where they stand."""
 
     name: str
@@ -43,14 +43,14 @@ class Stretch:
         return inside if self.times == 1 else f"{self.times} × ({inside})"
 
 
-def kinds(stack: Decoder | Encoder) -> tuple[Kind, ...]:
+def kinds(stack: Decoder | Encoder) -> tuple[LayerKind, ...]:
     """The distinct layers in order of appearance, each named by as little as tells it from the others ("dense")."""
     places: dict[Layer, list[int]] = {}
     for index, layer in enumerate(stack.layers):
         places.setdefault(layer, []).append(index)
     names = _names(list(places))
     return tuple(
-        Kind(name, layer, tuple(indices)) for name, (layer, indices) in zip(names, places.items(), strict=True)
+        LayerKind(name, layer, tuple(indices)) for name, (layer, indices) in zip(names, places.items(), strict=True)
     )
 
 
@@ -103,5 +103,5 @@ def _names(layers: Sequence[Layer]) -> list[str]:
     ]
 
 
-def _row(row: dict[str, str], columns: Sequence[str]) -> tuple[str, ...]:
+def _row(row: Mapping[str, str], columns: Sequence[str]) -> tuple[str, ...]:
     return tuple(row.get(column, "") for column in columns)
