@@ -13,8 +13,6 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from vitruvius.views.words import phrase, title
-
 from vitruvius import catalog
 from vitruvius.catalog import Entry
 from vitruvius.checkpoints.sources import architecture
@@ -23,20 +21,16 @@ from vitruvius.cost.quantity import count, number, size
 from vitruvius.errors import InputError
 from vitruvius.spec import (
     Attention,
-    Causal,
     Decoder,
-    EncoderKeyValue,
-    Indexer,
     LatentAttention,
     Layer,
-    LayerIndexer,
     LayerKeyValue,
     Spec,
     walk,
 )
-from vitruvius.spec.attention import Mask
 from vitruvius.views import Difference, compare, draw, tree
 from vitruvius.views.claims import Architecture, Check, Claim, claims, topics
+from vitruvius.views.nouns import describe, phrase
 from vitruvius.views.origins import as_precise
 
 HERE = Path(__file__).parent
@@ -46,12 +40,6 @@ SPACE = "\u00a0"  # where no line may end
 LEGEND = {
     ROUNDED: "the definition gives another figure than the published one: see the notes",
     UNCONFIRMED: "something in the configuration is not confirmed: see the notes",
-}
-SHORT = {
-    "multi-head attention": "MHA",
-    "multi-query attention": "MQA",
-    "grouped-query attention": "GQA",
-    "multi-head latent attention": "MLA",
 }
 # The page of a family shows its largest model, but where another is more typical or there are two kinds.
 DRAWN = {
@@ -324,33 +312,19 @@ def attention(arch: Decoder) -> str:
 
 def mixers(layer: Layer, width: int) -> Iterator[Spec]:
     """Where tokens meet among themselves."""
-    for node in walk(layer, width):
-        across = isinstance(node.spec, Attention) and isinstance(node.spec.kv, EncoderKeyValue)
-        if node.spec.mixes and node.spec.part in ("attention", "recurrence") and not across:
-            yield node.spec
+    return (node.spec for node in walk(layer, width) if "attention" in describe(node.spec).filters)
 
 
 def named(mixer: Spec) -> tuple[str, str]:
     """What it is, and what it sees."""
-    name = SHORT.get(title(mixer), title(mixer))
+    name = describe(mixer).filters["attention"]
     if not isinstance(mixer, Attention | LatentAttention):
         return name, ""
+    mask = describe(mixer.mask).short or phrase(mixer.mask)
     if not isinstance(mixer, Attention):
-        return name, seen(mixer.mask)
+        return name, mask
     shared = " with another layer's keys" if isinstance(mixer.kv, LayerKeyValue) else ""
-    return f"GQA {mixer.heads}/{mixer.kv.heads}" if name == "GQA" else name, f"{seen(mixer.mask)}{shared}"
-
-
-def seen(mask: Mask) -> str:
-    """Which keys a query sees."""
-    match mask:
-        case Causal():
-            return "full"
-        case Indexer():
-            return f"the best {number(mask.topk)} keys"
-        case LayerIndexer():
-            return "those of another layer"
-    return phrase(mask)
+    return f"GQA {mixer.heads}/{mixer.kv.heads}" if name == "GQA" else name, f"{mask}{shared}"
 
 
 # ------------------------------------------------------------------ claims

@@ -28,9 +28,10 @@ from vitruvius.spec import (
     Window,
     edit,
 )
-from vitruvius.views import Difference, compare, tree
+from vitruvius.views import Description, Difference, compare, describes, draw, tree
 from vitruvius.views.aspects import aspects
 from vitruvius.views.description import _DESCRIBED
+from vitruvius.views.diff import properties
 from vitruvius.views.layer_periods import Stretch, grouped, kinds, stretches
 from vitruvius.views.nouns import describe, facts, phrase, title
 from vitruvius.views.origins import as_precise, origins
@@ -169,7 +170,7 @@ def test_norms_are_drawn_where_they_are() -> None:
 
 def test_a_noun_without_words_describes_itself() -> None:
     @dataclass(frozen=True, kw_only=True)
-    class TurboMixer(Spec):
+    class TurboMixer(Spec):  # without a docstring
         ranks: int
         gate: bool
         off: bool
@@ -183,6 +184,111 @@ def test_a_noun_without_words_describes_itself() -> None:
     drawn = tree(edit(arch("llama-3-8b"), "layers.0.mixer.body", turbo))
     assert "x + turbo mixer(RMSNorm(x))" in drawn
     assert "ranks 4,096" in drawn
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pooling(Spec):
+    """The mean of the last `size` inputs (arXiv 1234.56789, sec. 2). Of no use to anybody.
+
+    Args:
+        size: how many.
+    """
+
+    size: spec.Size
+    part = "pooling"
+    mixes = True
+
+
+def test_a_foreign_noun_draws_and_compares_at_once_and_can_bring_its_own_words() -> None:
+    mine, pooling = arch("llama-3-8b"), Pooling(size=4)
+    assert facts(pooling) == ["The mean of the last size inputs (arXiv 1234.56789, sec. 2)", "size 4"]
+    other = edit(mine, "layers.*.mixer.body", pooling)
+    assert changes(mine, other)["mixer"][1].startswith("pooling The mean of the last size inputs")
+    assert changes(other, edit(mine, "layers.*.mixer.body", Pooling(size=8))) == {"size": (4, 8)}
+    assert "Pooling" in [box.text for box in draw(other).boxes]
+
+    @describes(Pooling)
+    def _(spec: Pooling) -> Description:
+        return Description(
+            title="mean pooling",
+            facts=[f"over {spec.size} tokens"],
+            equation=f"mean of the last {spec.size} x",
+            names={"size": "pooling over"},
+            marks={"mixer": f"pooling {spec.size}"},
+        )
+
+    try:
+        assert "mean pooling over 4 tokens" in tree(other)
+        assert changes(other, edit(mine, "layers.*.mixer.body", Pooling(size=8))) == {"pooling over": (4, 8)}
+        mixed = edit(mine, "layers.1,3.mixer.body", pooling)
+        assert [kind.name for kind in kinds(mixed)] == ["grouped-query attention", "pooling 4"]
+        texts = [box.text for box in draw(other).boxes]
+        assert "Mean pooling" in texts
+        assert "over 4 tokens" in texts
+    finally:
+        del _DESCRIBED[Pooling]
+        describe.cache_clear()
+
+
+def body(name: str, layer: int, branch: str = "mixer") -> Spec:
+    found = next(b for b in arch(name).layers[layer].branches if b.name == branch).body
+    assert isinstance(found, Spec)
+    return found
+
+
+def test_equations_have_the_terms_of_this_model_only() -> None:
+    def equation(part: Spec) -> str:
+        return str(describe(part).equation)
+
+    assert equation(body("llama-3-8b", 0)) == "W_o softmax(q kᵀ / √128) v"
+    assert equation(body("gemma-2-27b", 0)) == "W_o softmax(50 · tanh(q kᵀ / √144 / 50)) v"
+    assert equation(body("gpt-oss-20b", 0)) == "W_o softmax(q kᵀ / √64, sink) v"
+    assert equation(body("switch-base-8", 0)) == "W_o softmax(q kᵀ + bias) v"
+    assert equation(body("mixtral-8x7b", 0, "mlp")) == "Σ over the best 2 of 8 experts of wₑ · expertₑ(x)"
+    shared = "Σ over the best 8 of 256 experts of wₑ · expertₑ(x), + shared(x)"
+    assert equation(body("deepseek-v3", 3, "mlp")) == shared
+    assert equation(body("llama-3-8b", 0, "mlp")) == "W_down (SiLU(W_gate x) ⊙ W_up x)"
+    assert equation(arch("llama-3-8b").head) == "x Wᵀ"
+    assert equation(arch("gemma-2-27b").head) == "30 · tanh(x Wᵀ / 30)"
+    assert equation(arch("llama-3-8b").embedding) == "E[token]"
+    assert equation(arch("llama-3-8b").final_norm) == "w ⊙ x / √(mean(x²) + ε)"
+    assert equation(arch("gemma-3-1b").final_norm) == "(1 + w) ⊙ x / √(mean(x²) + ε)"
+
+
+def test_terms_of_equations_are_there_exactly_where_the_model_has_them() -> None:
+    for part, name in everything().items():
+        equation = describe(part).equation or ""
+        if isinstance(part, MoE):
+            assert ("shared(x)" in equation) == (part.shared is not None), name
+            assert f"best {part.router.active} of {part.router.experts}" in equation, name
+        elif isinstance(part, Head):
+            assert ("tanh" in equation) == (part.softcap is not None), name
+        elif isinstance(part, Attention):
+            assert ("tanh" in equation) == (part.softmax.softcap is not None), name
+            assert ("sink" in equation) == part.softmax.sinks, name
+            assert ("attention(x)" in equation) == (part.gate is not None), name
+        elif isinstance(part, Router):
+            assert ("selection bias" in equation) == part.selection_bias, name
+
+
+def test_one_name_for_one_activation() -> None:
+    """gpt-oss's was "clamped SwiGLU" in words and "clamped SiLU" in its inset; there stand its two formulas now."""
+    texts = [box.text or "" for box in draw(arch("gpt-oss-20b")).boxes]
+    assert "z · σ(1.702 z), z ≤ 7" in texts
+    assert "clamped to ±7, + 1" in texts
+    assert "Clamped SwiGLU feed-forward" in texts
+    assert not any("clamped SiLU" in text for text in texts)
+
+
+def test_rope_s_rows_are_there_where_rope_is() -> None:
+    def labels(name: str) -> set[str]:
+        return {row.label for row in properties(arch(name))}
+
+    assert "RoPE channels" in labels("llama-3-8b")
+    assert not {"RoPE channels", "RoPE theta"} & (labels("gpt2") | labels("switch-base-8") | labels("glam-64b-64e"))
+    assert "RoPE channels" not in changes(arch("gpt2"), arch("llama-3-8b"))  # "positions" says it
+    partial = changes(arch("llama-3-8b"), arch("glm-4.5-air"))
+    assert partial["RoPE channels"] == ("all", "64")
 
 
 def everything() -> dict[Spec, str]:

@@ -7,10 +7,17 @@ from typing import TYPE_CHECKING, Any
 
 # Imported on first use: a table of costs needs no drawing.
 _PUBLIC = {
+    "Aspect": "nouns",
+    "Callout": "nouns",
     "Change": "diff",
+    "Description": "nouns",
     "Difference": "diff",
     "Drawing": "svg",
+    "Inner": "nouns",
+    "Picture": "nouns",
     "compare": "diff",
+    "describe": "nouns",
+    "describes": "nouns",
     "draw": "svg",
     "draw_side_by_side": "svg",
     "tree": "text",
@@ -29,6 +36,13 @@ if TYPE_CHECKING:
     from .diff import Change as Change
     from .diff import Difference as Difference
     from .diff import compare as compare
+    from .nouns import Aspect as Aspect
+    from .nouns import Callout as Callout
+    from .nouns import Description as Description
+    from .nouns import Inner as Inner
+    from .nouns import Picture as Picture
+    from .nouns import describe as describe
+    from .nouns import describes as describes
     from .svg import Drawing as Drawing
     from .svg import draw as draw
     from .svg import draw_side_by_side as draw_side_by_side

@@ -196,7 +196,7 @@ def about(noun: type[Spec]) -> str:
 
 def first_sentence(noun: type[Spec]) -> str:
     """The first sentence of a class's docstring, without its full stop."""
-    return re.split(r"(?<=[^.\s]{2})\.(?:\s|$)", about(noun))[0]
+    return re.split(r"\.(?=\s+[A-Z`]|$)", about(noun))[0]
 
 
 # What the views ask most

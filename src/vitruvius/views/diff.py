@@ -134,7 +134,7 @@ def properties(arch: Decoder) -> list[Property]:
 
 
 @dataclass(frozen=True)
-class Place:
+class Occurrence:
     """An aspect where it stands: the path of the part that has it."""
 
     path: str
@@ -183,25 +183,25 @@ def _layers(a: list[tuple[str, Layer]], b: list[tuple[str, Layer]]) -> Iterator[
     sides = [[(path, {x.fields: x for x in aspects(layer)}) for path, layer in side] for side in (a, b)]
     for held in dict.fromkeys(held for side in sides for _, found in side for held in found):
         none = Aspect("", None, held)
-        yield from _column(*([Place(path, found.get(held, none)) for path, found in side] for side in sides))
+        yield from _column(*([Occurrence(path, found.get(held, none)) for path, found in side] for side in sides))
 
 
 def _parts(
     a: Sequence[tuple[str, Spec]], b: Sequence[tuple[str, Spec]], role: str = "", done: frozenset[str] = frozenset()
 ) -> Iterator[Pair]:
     """The aspects of parts of one class, each over all of them, but for the fields that are `done` by their owner's."""
-    columns: dict[tuple[str, tuple[str, ...]], tuple[list[Place], list[Place]]] = {}
+    columns: dict[tuple[str, tuple[str, ...]], tuple[list[Occurrence], list[Occurrence]]] = {}
     for side, parts in enumerate((a, b)):
         for path, part in parts:
             for aspect in aspects(part, role):
                 if not done.intersection(aspect.fields):
-                    columns.setdefault((aspect.label, aspect.fields), ([], []))[side].append(Place(path, aspect))
+                    columns.setdefault((aspect.label, aspect.fields), ([], []))[side].append(Occurrence(path, aspect))
     for mine, theirs in columns.values():
         if (mine and theirs) or not (mine or theirs)[0].aspect.mutual:
             yield from _column(mine, theirs)
 
 
-def _column(a: list[Place], b: list[Place]) -> Iterator[Pair]:
+def _column(a: list[Occurrence], b: list[Occurrence]) -> Iterator[Pair]:
     """One aspect, and where it holds parts, the aspects of those whose class is on both sides."""
     yield _pair(a, b)
     for cls in dict.fromkeys(type(p.aspect.value) for p in (*a, *b) if isinstance(p.aspect.value, Spec)):
@@ -212,7 +212,7 @@ def _column(a: list[Place], b: list[Place]) -> Iterator[Pair]:
             yield from _parts(parts_a, parts_b, aspect.role, aspect.done)
 
 
-def _pair(a: list[Place], b: list[Place]) -> Pair:
+def _pair(a: list[Occurrence], b: list[Occurrence]) -> Pair:
     aspect = (a or b)[0].aspect
     words = _words(a, b)
     sides = [[(place, _key(place.aspect.value)) for place in side] for side in (a, b)]
@@ -238,7 +238,7 @@ def _key(value: Any) -> Any:
     return (type(value), title(value)) if isinstance(value, Spec) else value
 
 
-def _words(a: list[Place], b: list[Place]) -> dict[Any, str]:
+def _words(a: list[Occurrence], b: list[Occurrence]) -> dict[Any, str]:
     """Each distinct value in words; a part of a class that the other side lacks with its facts, where they are few."""
     words = {}
     for side, other in ((a, b), (b, a)):
@@ -254,7 +254,7 @@ def _words(a: list[Place], b: list[Place]) -> dict[Any, str]:
     return words
 
 
-def _is_new(part: Spec, other: list[Place]) -> bool:
+def _is_new(part: Spec, other: list[Occurrence]) -> bool:
     return all(type(place.aspect.value) is not type(part) for place in other)
 
 
@@ -267,7 +267,7 @@ def _short(part: Spec, label: str) -> str:
     return ", ".join(facts(part)) if title(part) == label else phrase(part)
 
 
-def _details(side: list[Place], other: list[Place]) -> str:
+def _details(side: list[Occurrence], other: list[Occurrence]) -> str:
     """The facts of parts that the other side lacks, where they are too many to stand inside the pattern."""
     found = {}
     for place in side:
@@ -294,7 +294,7 @@ def _arrangement(words: list[str]) -> str:
     return ", then ".join(parts)
 
 
-def _plain(places: list[Place], text: str) -> str | float:
+def _plain(places: list[Occurrence], text: str) -> str | float:
     """The number itself where all places hold the same, and no words are better."""
     values = {place.aspect.value for place in places}
     value = values.pop() if len(values) == 1 else None

@@ -13,7 +13,7 @@ from ..errors import InputError
 from ..spec import Decoder
 from .drawing.cards import arranged, below
 from .drawing.document import document
-from .drawing.figure import Figure, figure
+from .drawing.figure import ModelFigure, figure
 from .drawing.kinds import highlighted
 from .drawing.scene import Differs, Line, Rect, Region, Text, group
 from .drawing.sketch import NOTE
@@ -25,7 +25,7 @@ APART = 56.0  # two figures
 UNDER_TITLE = 22.0
 
 
-class Difference(Protocol):
+class ChangedPaths(Protocol):
     """What `draw_side_by_side` needs of a comparison: the canonical paths of what differs, in either tree."""
 
     @property
@@ -95,7 +95,7 @@ def draw(arch: Decoder, highlight: Iterable[str] = frozenset(), theme: Theme | N
     return _drawing(content, theme, f"The architecture of {arch.name}", drawn.words, _id(arch.name))
 
 
-def draw_side_by_side(a: Decoder, b: Decoder, difference: Difference | None = None, theme: Theme = PAPER) -> Drawing:
+def draw_side_by_side(a: Decoder, b: Decoder, difference: ChangedPaths | None = None, theme: Theme = PAPER) -> Drawing:
     """Two architectures side by side, with what differs highlighted; `difference` is by default their comparison."""
     if difference is None:
         from .diff import compare
@@ -127,7 +127,7 @@ def _titled(header: Region, content: Region) -> Region:
     return group("", (header, *below_it.parts), below_it.lines)
 
 
-def _pair(figures: list[Figure]) -> Region:
+def _pair(figures: list[ModelFigure]) -> Region:
     """Two figures whose titles stand on one height, the token ids too, and so do their cards."""
     header = max(drawn.header.rect.bottom for drawn in figures)
     body = max(drawn.body.rect.height for drawn in figures)

@@ -25,7 +25,7 @@ TITLE = 22.0
 
 
 @dataclass(frozen=True)
-class Figure:
+class ModelFigure:
     """The parts of a figure before they are put in their places, and what it says in words."""
 
     header: Region
@@ -35,7 +35,7 @@ class Figure:
     panels: float  # their height
 
 
-def figure(arch: s.Decoder, highlight: Highlight, height: float = 0.0) -> Figure:
+def figure(arch: s.Decoder, highlight: Highlight, height: float = 0.0) -> ModelFigure:
     """The figure of a model, its panels at least as high as `height`."""
     shown = kinds(arch)[:SHOWN]
     read = kinds(arch.encoder)[:SHOWN] if arch.encoder else ()
@@ -49,7 +49,7 @@ def figure(arch: s.Decoder, highlight: Highlight, height: float = 0.0) -> Figure
     said = _summary(arch, shown)
     words = ". ".join([*said, *(f"{capital(kind.name)}: {phrase(kind.layer)}" for kind in (*read, *shown))])
     header = _header(arch.name, said, max(body.rect.width, 480.0))
-    return Figure(header, body, tuple(cards(arch, inside, highlight)), words, panels)
+    return ModelFigure(header, body, tuple(cards(arch, inside, highlight)), words, panels)
 
 
 def _behind(encoder: Region, decoder: Region) -> Region:

@@ -2,7 +2,39 @@
 
 from __future__ import annotations
 
-from ..description import about, callouts, describe, facts, label, look, marks, phrase, title
+from ..description import (
+    Aspect,
+    Callout,
+    Description,
+    Inner,
+    Picture,
+    about,
+    callouts,
+    describe,
+    describes,
+    facts,
+    label,
+    look,
+    marks,
+    phrase,
+    title,
+)
 from . import attention, decoder, encoder, feedforward, indexer, norm, position, recurrent, stream  # noqa: F401
 
-__all__ = ["about", "callouts", "describe", "facts", "label", "look", "marks", "phrase", "title"]
+__all__ = [
+    "Aspect",
+    "Callout",
+    "Description",
+    "Inner",
+    "Picture",
+    "about",
+    "callouts",
+    "describe",
+    "describes",
+    "facts",
+    "label",
+    "look",
+    "marks",
+    "phrase",
+    "title",
+]
