@@ -72,6 +72,13 @@ def test_cards_say_what_one_filters_by(index: dict[str, Any]) -> None:
     assert {"sliding window", "attention sinks"} <= set(cards["gpt-oss-20b"]["features"])
     assert cards["gemma-3-27b"]["strip"]["runs"][:2] == [[0, 5], [1, 1]]
     assert cards["nemotron-3.5-lightning-30b-a3b"]["license"] is None  # unknown stays unknown
+    layers_differ = {"local and global", "no positions in some layers"}
+    assert not layers_differ & set(cards["switch-base-8"]["features"])  # cross-attention is no layer of its own kind
+    assert {"shared keys and values", "local and global", "QK norm"} <= set(cards["gemma-3n-e4b"]["features"])
+    assert layers_differ <= set(cards["llama-4-scout"]["features"])
+    assert {name for name, card in cards.items() if "output gate" in card["features"]} == {
+        name for name in cards if name.startswith(("qwen3-next", "qwen3.5", "trinity"))
+    }
 
 
 @BY_MODEL
@@ -114,6 +121,9 @@ def test_a_part_has_its_equation_shapes_and_paper() -> None:
     assert (experts["layers"], latent["kind"]) == (58, "LatentAttention")
     assert told["kinds"]["LatentAttention"]["papers"] == ["2405.04434"]
     assert told["parts"]["layers.3.mlp"]["equation"] == "x + experts(RMSNorm(x))"
+    assert told["parts"]["layers.3.mlp.body"]["equation"].endswith("+ shared(x)")
+    assert "shared(x)" not in page("gpt-oss-20b")["parts"]["layers.0.mlp.body"]["equation"]
+    assert told["parts"]["head"]["equation"] == "x Wᵀ"
     assert told["parts"]["mtp.0"]["share"] is None  # it stands apart
 
 

@@ -219,9 +219,9 @@ def drawing_css() -> str:
         for bold, file in FILES.items()
     )
     system = stylesheet(NIGHT, ':root:not([data-theme="light"])')
-    asked = stylesheet(NIGHT, ':root[data-theme="dark"]')
+    chosen = stylesheet(NIGHT, ':root[data-theme="dark"]')
     dark = f"@media (prefers-color-scheme: dark){{\n{system}\n}}"
-    return "\n".join([*fonts, stylesheet(PAPER), dark, asked]) + "\n"
+    return "\n".join([*fonts, stylesheet(PAPER), dark, chosen]) + "\n"
 
 
 def files() -> dict[str, Callable[[], bytes]]:

@@ -60,15 +60,15 @@ def application(host: str = "127.0.0.1", models: Sequence[str] = ()) -> Guard:
     async def upload(request: Request) -> Response:
         if len(request.url.query) > LONGEST_QUERY:
             raise InputError(f"a query may have at most {LONGEST_QUERY:,} characters")
-        asked = request.query_params
-        ignore = [key for key in asked.get("ignore", "").split(",") if key]
-        size = asked.get("size", "")
+        query = request.query_params
+        ignore = [key for key in query.get("ignore", "").split(",") if key]
+        size = query.get("size", "")
         if size and not (size.isdecimal() and len(size) < 20):
             raise InputError(f"size is {size[:30]!r}, not a number of bytes")
         body = await _body(request)
         async with working:
             found = await run_in_threadpool(
-                described, body, asked.get("name", "config.json"), int(size) if size else None, ignore
+                described, body, query.get("name", "config.json"), int(size) if size else None, ignore
             )
             return Response(await run_in_threadpool(encoded, found), media_type="application/json")
 
@@ -123,14 +123,14 @@ async def _body(request: Request) -> bytes:
 
 def _unusable(request: Request, error: Exception) -> Response:
     """What was sent cannot be used: `unknown` names keys that may be ignored, `needs` the bytes that are missing."""
-    told: dict[str, Any] = {"error": _one_line(error)}
+    answer: dict[str, Any] = {"error": _one_line(error)}
     if isinstance(error, UnknownKeysError):
-        told["unknown"] = list(error.keys)
+        answer["unknown"] = list(error.keys)
     if isinstance(error, IncompleteError):
         if error.needs > LARGEST_HEADER:
             return JSONResponse({"error": f"the header is longer than {LARGEST_HEADER:,} bytes"}, 413)
-        told["needs"] = error.needs
-    return JSONResponse(told, 422)
+        answer["needs"] = error.needs
+    return JSONResponse(answer, 422)
 
 
 def _http_error(request: Request, error: Exception) -> Response:

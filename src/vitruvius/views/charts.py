@@ -60,7 +60,7 @@ def charts(ink: str = "neutral") -> dict[str, Spec]:
     training          {model, tokens, hours}; points {model, tokens, hours, what}
     training-memory   as memory
     """
-    made = {
+    specs = {
         "state": _state(),
         "flops": _flops(),
         "latency": _latency(),
@@ -72,7 +72,7 @@ def charts(ink: str = "neutral") -> dict[str, Spec]:
             "Training: memory on each device", ("weights", "gradients", "optimizer", "activations")
         ),
     }
-    return {name: {"$schema": SCHEMA, **spec, "config": config(ink)} for name, spec in made.items()}
+    return {name: {"$schema": SCHEMA, **spec, "config": config(ink)} for name, spec in specs.items()}
 
 
 def config(ink: str = "neutral") -> Spec:

@@ -27,7 +27,7 @@ def device_table(cost: Cost) -> str:
         ["needed", size(share.needed_bytes), f"of {size(share.capacity_bytes)}: {verdict}"],
     ]
     apart = {"multi-token prediction": cost.memory.mtp_bytes, "vision tower": cost.memory.vision_bytes}
-    rows += [[name, size(held), "apart, in all"] for name, held in apart.items() if held]
+    rows += [[name, size(some), "apart, in all"] for name, some in apart.items() if some]
     parts = [f"on {where(setting.device, setting.layout)}", table(rows), *_times(cost.time), *_doubts(setting.device)]
     return "\n\n".join(parts)
 

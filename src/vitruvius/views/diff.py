@@ -181,9 +181,9 @@ def _paths(name: str, parts: Sequence[T]) -> list[tuple[str, T]]:
 def _layers(a: list[tuple[str, Layer]], b: list[tuple[str, Layer]]) -> Iterator[Pair]:
     """Each branch by its name over all layers, None where a layer has none of this name."""
     sides = [[(path, {x.fields: x for x in aspects(layer)}) for path, layer in side] for side in (a, b)]
-    for held in dict.fromkeys(held for side in sides for _, found in side for held in found):
-        none = Aspect("", None, held)
-        yield from _column(*([Occurrence(path, found.get(held, none)) for path, found in side] for side in sides))
+    for place in dict.fromkeys(place for side in sides for _, found in side for place in found):
+        none = Aspect("", None, place)
+        yield from _column(*([Occurrence(path, found.get(place, none)) for path, found in side] for side in sides))
 
 
 def _parts(

@@ -20,7 +20,7 @@ def origins(entry: Entry, cost: Cost) -> str:
         "license": [entry.license] if entry.license else [],
         "sources": list(entry.sources),
     }
-    lines = (line for label, said in notes.items() for line in _note(label, said))
+    lines = (line for label, texts in notes.items() for line in _note(label, texts))
     return "\n".join([table(figures(entry, cost)), "", *lines])
 
 
@@ -63,6 +63,6 @@ def _convention(published: str, cost: Cost) -> str:
     return f" ({found})" if found else "; no way of counting gives it"
 
 
-def _note(label: str, said: list[str]) -> list[str]:
-    lines = [line for text in said for line in wrap(text, WIDTH - 13, subsequent_indent="  ", break_on_hyphens=False)]
+def _note(label: str, texts: list[str]) -> list[str]:
+    lines = [line for text in texts for line in wrap(text, WIDTH - 13, subsequent_indent="  ", break_on_hyphens=False)]
     return [f"{label if i == 0 else '':11}  {line}" for i, line in enumerate(lines)]

@@ -132,9 +132,9 @@ class Data:
     limits: Rows | None = None
 
 
-def _state(archs: Sequence[Decoder], asked: dict[str, Any]) -> Data:
-    policies, _ = asked.pop("policies"), asked.pop("tokens")
-    first = setting_for(archs[0], **asked)
+def _state(archs: Sequence[Decoder], arguments: dict[str, Any]) -> Data:
+    policies, _ = arguments.pop("policies"), arguments.pop("tokens")
+    first = setting_for(archs[0], **arguments)
     rows = []
     for arch in archs:
         layers = kept(arch)
@@ -147,7 +147,7 @@ def _state(archs: Sequence[Decoder], asked: dict[str, Any]) -> Data:
     return Data(rows, f"{first.state}, {accounted}; each line to the longest context that the model is made for")
 
 
-def _flops(archs: Sequence[Decoder], asked: dict[str, Any]) -> Data:
+def _flops(archs: Sequence[Decoder], arguments: dict[str, Any]) -> Data:
     rows = []
     for arch in archs:
         parts = work(arch)
@@ -157,9 +157,9 @@ def _flops(archs: Sequence[Decoder], asked: dict[str, Any]) -> Data:
     return Data(rows, "one more token of one sequence; a multiply-add is 2 operations")
 
 
-def _against_batch(archs: Sequence[Decoder], asked: dict[str, Any]) -> Data:
-    context = asked.pop("context", None) or min(8192, *(arch.context for arch in archs))
-    options = {name: value for name, value in asked.items() if name not in ("policies", "tokens", "batch")}
+def _against_batch(archs: Sequence[Decoder], arguments: dict[str, Any]) -> Data:
+    context = arguments.pop("context", None) or min(8192, *(arch.context for arch in archs))
+    options = {name: value for name, value in arguments.items() if name not in ("policies", "tokens", "batch")}
     rows = []
     for arch in archs:
         parts, setting = work(arch), setting_for(arch, context, **options)
@@ -172,14 +172,14 @@ def _against_batch(archs: Sequence[Decoder], asked: dict[str, Any]) -> Data:
             row = {"model": arch.name, "batch": batch, "fits": share.needed_bytes <= share.capacity_bytes}
             rows.append(row | {"seconds": found.per_token, "tokens_per_second": found.tokens_per_second})
     attained = setting.attained
-    taken = f"{attained.compute:.0%} of its compute, {attained.bandwidth:.0%} of its bandwidth"
+    attained_shares = f"{attained.compute:.0%} of its compute, {attained.bandwidth:.0%} of its bandwidth"
     shown = f"{on(setting)}, {_weights(setting)}, {number(context)} tokens each"
-    return Data(rows, f"{shown}; estimated at {taken}; dotted: does not fit")
+    return Data(rows, f"{shown}; estimated at {attained_shares}; dotted: does not fit")
 
 
-def _memory(archs: Sequence[Decoder], asked: dict[str, Any]) -> Data:
-    options = {name: value for name, value in asked.items() if name not in ("policies", "tokens", "context")}
-    context = asked.get("context") or min(each.context for each in archs)
+def _memory(archs: Sequence[Decoder], arguments: dict[str, Any]) -> Data:
+    options = {name: value for name, value in arguments.items() if name not in ("policies", "tokens", "context")}
+    context = arguments.get("context") or min(each.context for each in archs)
     rows, settings = [], []
     for arch in archs:
         found = cost(arch, context, **options)
@@ -187,8 +187,8 @@ def _memory(archs: Sequence[Decoder], asked: dict[str, Any]) -> Data:
         settings.append(found.setting)
         parts = {"weights": share.weights_bytes, "state": share.state_bytes, "activations": share.activations_bytes}
         rows += [
-            {"model": arch.name, "what": what, "bytes": held, "order": i}
-            for i, (what, held) in enumerate(parts.items())
+            {"model": arch.name, "what": what, "bytes": number_of_bytes, "order": i}
+            for i, (what, number_of_bytes) in enumerate(parts.items())
         ]
     setting = settings[0]
     subtitle = (
@@ -197,7 +197,7 @@ def _memory(archs: Sequence[Decoder], asked: dict[str, Any]) -> Data:
     return Data(rows, f"{on(setting)}, {subtitle}" if setting.device else subtitle, limits=_limits(setting))
 
 
-def _parameters(archs: Sequence[Decoder], asked: dict[str, Any]) -> Data:
+def _parameters(archs: Sequence[Decoder], arguments: dict[str, Any]) -> Data:
     rows = []
     for arch in archs:
         weights = [weight for weight in counted(arch) if weight.part != MTP]
@@ -216,9 +216,9 @@ def _parameters(archs: Sequence[Decoder], asked: dict[str, Any]) -> Data:
     return Data(rows, "of the text model; “one token”: those that a token passes through")
 
 
-def _training(archs: Sequence[Decoder], asked: dict[str, Any]) -> Data:
-    setting = _for_training(archs, asked)
-    budget = asked["tokens"] or max(training(arch).chinchilla_tokens for arch in archs) * 4
+def _training(archs: Sequence[Decoder], arguments: dict[str, Any]) -> Data:
+    setting = _for_training(archs, arguments)
+    budget = arguments["tokens"] or max(training(arch).chinchilla_tokens for arch in archs) * 4
     rows, points = [], []
     for arch in archs:
         best = training(arch, device=setting.device, dtype=setting.dtype)
@@ -236,16 +236,16 @@ def _training(archs: Sequence[Decoder], asked: dict[str, Any]) -> Data:
     )
 
 
-def _training_memory(archs: Sequence[Decoder], asked: dict[str, Any]) -> Data:
-    setting = _for_training(archs, asked)
+def _training_memory(archs: Sequence[Decoder], arguments: dict[str, Any]) -> Data:
+    setting = _for_training(archs, arguments)
     rows = []
     for arch in archs:
-        held = training(arch, device=setting.device, layout=setting.layout, zero=3, checkpointing=True).memory
+        needs = training(arch, device=setting.device, layout=setting.layout, zero=3, checkpointing=True).memory
         parts = {
-            "weights": held.weights_bytes,
-            "gradients": held.gradients_bytes,
-            "optimizer": held.optimizer_bytes,
-            "activations": held.activations_bytes,
+            "weights": needs.weights_bytes,
+            "gradients": needs.gradients_bytes,
+            "optimizer": needs.optimizer_bytes,
+            "activations": needs.activations_bytes,
         }
         rows += [
             {"model": arch.name, "what": what, "bytes": size, "order": i}
@@ -258,9 +258,9 @@ def _training_memory(archs: Sequence[Decoder], asked: dict[str, Any]) -> Data:
     )
 
 
-def _for_training(archs: Sequence[Decoder], asked: dict[str, Any]) -> Setting:
+def _for_training(archs: Sequence[Decoder], arguments: dict[str, Any]) -> Setting:
     known = ("dtype", "device", "devices", "layout", "devices_file")
-    setting = setting_for(archs[0], **{name: asked[name] for name in known if name in asked})
+    setting = setting_for(archs[0], **{name: arguments[name] for name in known if name in arguments})
     if setting.device is None:
         raise InputError("a chart of training needs a device: --device h100-sxm")
     return setting

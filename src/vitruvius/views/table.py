@@ -109,8 +109,8 @@ def _totals(cost: Cost) -> str:
     ):
         rows.append([label, number(some), count(some)])
     sizes = [("weights", memory.weights_bytes), ("state", state.bytes), (f"  {growth(cost)}", state.bytes_per_token)]
-    sizes += [(f"  {part}", held) for part, held in state.by_part.items() if len(state.by_part) > 1]
-    sizes += [(f"  as {name} keeps it", held) for name, held in state.policies.items() if held != state.bytes]
+    sizes += [(f"  {part}", some) for part, some in state.by_part.items() if len(state.by_part) > 1]
+    sizes += [(f"  as {name} keeps it", some) for name, some in state.policies.items() if some != state.bytes]
     sizes.append(("weights and state", memory.total_bytes))
     rows += [[label, f"{number(some)} bytes", size(some)] for label, some in sizes]
     return table(rows, left=1)

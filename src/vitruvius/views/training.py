@@ -25,9 +25,9 @@ def training_table(found: Training) -> str:
     if found.chinchilla_tokens != found.chinchilla_tokens_active:
         rows.append(["  per active parameter", count(found.chinchilla_tokens_active), "not studied for experts"])
     memory = found.memory
-    held = [("weights", memory.weights_bytes), ("gradients", memory.gradients_bytes)]
-    held += [("optimiser", memory.optimizer_bytes), ("activations", memory.activations_bytes)]
-    rows += [["", ""], *([f"{name}, each device", size(some), ""] for name, some in held)]
+    parts = [("weights", memory.weights_bytes), ("gradients", memory.gradients_bytes)]
+    parts += [("optimiser", memory.optimizer_bytes), ("activations", memory.activations_bytes)]
+    rows += [["", ""], *([f"{name}, each device", size(some), ""] for name, some in parts)]
     if memory.muon_parameters:
         rows.append(["  of them by Muon", count(memory.muon_parameters), "parameters: the layers' matrices"])
     limit = (
@@ -54,19 +54,19 @@ def _run(run: Run) -> list[list[str]]:
     return rows + ([["dollars", count(round(run.dollars)), ""]] if run.dollars is not None else [])
 
 
-def _published(said: Published) -> list[list[str]]:
-    stages = ", ".join(f"{name} {count(round(hours))}" for name, hours in said.stages.items())
+def _published(run: Published) -> list[list[str]]:
+    stages = ", ".join(f"{name} {count(round(hours))}" for name, hours in run.stages.items())
     rows = [
         ["", ""],
-        ["published: device hours", count(round(said.device_hours)), f"{said.device}: {stages}"],
-        ["published: tokens", count(said.tokens), said.source],
+        ["published: device hours", count(round(run.device_hours)), f"{run.device}: {stages}"],
+        ["published: tokens", count(run.tokens), run.source],
         [
             "implied utilisation",
-            f"{said.implied_mfu:.1%}",
-            f"of {said.peak / 1e12:,.1f} TFLOP/s in bf16, in {next(iter(said.stages))}",
+            f"{run.implied_mfu:.1%}",
+            f"of {run.peak / 1e12:,.1f} TFLOP/s in bf16, in {next(iter(run.stages))}",
         ],
     ]
-    return rows + ([["published: dollars", count(round(said.dollars)), ""]] if said.dollars is not None else [])
+    return rows + ([["published: dollars", count(round(run.dollars)), ""]] if run.dollars is not None else [])
 
 
 def explained(figures: Sequence[Figure]) -> str:

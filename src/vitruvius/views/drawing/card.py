@@ -95,7 +95,7 @@ class Card:
         content, inside = self.sketch.done(), self.inside
         heading, start = label(inside.spec), PADDING + (26 if inside.letter else 0)
         width = max(content.rect.width + 2 * PADDING, start + widest([heading], LABEL + 0.5) + PADDING, 190.0)
-        lines = [line for given in inside.lines for line in wrap(given, width - 2 * PADDING, SMALL)]
+        lines = [line for text in inside.lines for line in wrap(text, width - 2 * PADDING, SMALL)]
         texts = [Text(heading, start, 27.0, LABEL + 0.5, True)]
         texts += [Text(line, PADDING, 47.0 + 15 * i, SMALL, ink="muted") for i, line in enumerate(lines)]
         top = 44.0 + 15 * len(lines)

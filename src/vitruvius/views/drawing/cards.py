@@ -23,32 +23,32 @@ ASIDE = 40.0  # between the stream and the cards
 Way = Callable[[Region, Sequence[Region], int], Region]
 
 
-Found = tuple[s.Spec, str, str]  # a part, its path, and where it is in words
+Body = tuple[s.Spec, str, str]  # a part, its path, and where it is in words
 
 
 def insides(shown: Iterable[tuple[str, LayerKind]]) -> list[Inside[s.Spec]]:
     """The bodies of layers in order of appearance, those that look alike once. Each kind of layer is given with the
     path of its stack, "" or "encoder."."""
-    found: dict[s.Spec, list[Found]] = {}
+    found: dict[s.Spec, list[Body]] = {}
     for stack, kind in shown:
         word = "the encoder" if stack else named(kind.name)
-        for made in _bodies(kind.layer.branches, f"{stack}layers.{kind.indices[0]}", word):
-            found.setdefault(look(made[0]), []).append(made)
-    drawn = [made for seen, made in found.items() if describe(seen).picture.inset]
-    titles = [label(made[0][0]) for made in drawn]
+        for body in _bodies(kind.layer.branches, f"{stack}layers.{kind.indices[0]}", word):
+            found.setdefault(look(body[0]), []).append(body)
+    drawn = [bodies for seen, bodies in found.items() if describe(seen).picture.inset]
+    titles = [label(bodies[0][0]) for bodies in drawn]
     return [
         Inside(
-            spec=made[0][0],
+            spec=bodies[0][0],
             letter=letter,
-            paths=tuple(path for _, path, _ in made),
-            specs=tuple(dict.fromkeys(spec for spec, _, _ in made)),
-            lines=_sizes(made) or (_words(made) if titles.count(title) > 1 else ()),
+            paths=tuple(path for _, path, _ in bodies),
+            specs=tuple(dict.fromkeys(spec for spec, _, _ in bodies)),
+            lines=_sizes(bodies) or (_words(bodies) if titles.count(title) > 1 else ()),
         )
-        for letter, title, made in zip(ascii_uppercase, titles, drawn, strict=False)
+        for letter, title, bodies in zip(ascii_uppercase, titles, drawn, strict=False)
     ]
 
 
-def _bodies(branches: Sequence[s.Branch], path: str, word: str) -> Iterator[Found]:
+def _bodies(branches: Sequence[s.Branch], path: str, word: str) -> Iterator[Body]:
     """The bodies of branches, and of those within. An expert is a feed-forward layer too."""
     for branch in branches:
         here, picture = f"{path}.{branch.name}.body", describe(branch.body).picture
@@ -60,20 +60,20 @@ def _bodies(branches: Sequence[s.Branch], path: str, word: str) -> Iterator[Foun
             yield inner.spec, f"{here}.{inner.slot}", inner.words
 
 
-def _words(made: Sequence[Found]) -> tuple[str, ...]:
+def _words(bodies: Sequence[Body]) -> tuple[str, ...]:
     """Where parts are found whose cards have the same title."""
-    return (f"in {', '.join(dict.fromkeys(word for _, _, word in made))}",)
+    return (f"in {', '.join(dict.fromkeys(word for _, _, word in bodies))}",)
 
 
-def _sizes(made: Sequence[Found]) -> tuple[str, ...]:
+def _sizes(bodies: Sequence[Body]) -> tuple[str, ...]:
     """What h is, for feed-forward layers of several sizes."""
     words: dict[int, list[str]] = {}
-    for spec, _, word in made:
+    for spec, _, word in bodies:
         if hidden := describe(spec).figures.get("hidden"):
             words.setdefault(hidden, []).append(word)
     if len(words) < 2:
         return ()
-    return tuple(f"h = {number(dim)}: {', '.join(dict.fromkeys(said))}" for dim, said in words.items())
+    return tuple(f"h = {number(dim)}: {', '.join(dict.fromkeys(where))}" for dim, where in words.items())
 
 
 def cards(arch: s.Decoder, inside: Sequence[Inside[s.Spec]], highlight: Highlight) -> list[Region]:

@@ -145,11 +145,11 @@ def _corner(part: Region) -> float:
 
 def _cells(cells: Iterable[Rect]) -> str:
     """One path for all, each cell told from the place of the one before."""
-    said, x, y = "", 0.0, 0.0
+    data, x, y = "", 0.0, 0.0
     for cell in cells:
-        said += f"m{num(cell.x - x)} {num(cell.y - y)}h{num(cell.width)}v{num(cell.height)}h{num(-cell.width)}z"
+        data += f"m{num(cell.x - x)} {num(cell.y - y)}h{num(cell.width)}v{num(cell.height)}h{num(-cell.width)}z"
         x, y = x + round(cell.x - x, 2), y + round(cell.y - y, 2)
-    return said
+    return data
 
 
 def _text(text: Text) -> str:
@@ -178,12 +178,12 @@ def _line(line: Line) -> Iterator[str]:
 
 def _bent(points: list[Point]) -> str:
     """A path through the points, rounded at right angles and straight between."""
-    said = f"M{num(points[0][0])} {num(points[0][1])}"
+    data = f"M{num(points[0][0])} {num(points[0][1])}"
     for before, corner, after in zip(points, points[1:], points[2:], strict=False):
         radius = min(CORNER, _distance(before, corner) / 2, _distance(corner, after) / 2)
         a, b = _towards(corner, before, radius), _towards(corner, after, radius)
-        said += f"L{num(a[0])} {num(a[1])}Q{num(corner[0])} {num(corner[1])} {num(b[0])} {num(b[1])}"
-    return said + f"L{num(points[-1][0])} {num(points[-1][1])}"
+        data += f"L{num(a[0])} {num(a[1])}Q{num(corner[0])} {num(corner[1])} {num(b[0])} {num(b[1])}"
+    return data + f"L{num(points[-1][0])} {num(points[-1][1])}"
 
 
 def _distance(a: Point, b: Point) -> float:

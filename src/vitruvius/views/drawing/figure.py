@@ -46,9 +46,9 @@ def figure(arch: s.Decoder, highlight: Highlight, height: float = 0.0) -> ModelF
         marked = highlighted_in(arch.encoder, highlight)
         encoder, _ = stream(arch, arch.encoder, read, letters, marked, panels)
         body = _behind(encoder.under("encoder.", "encoder."), body)
-    said = _summary(arch, shown)
-    words = ". ".join([*said, *(f"{capital(kind.name)}: {phrase(kind.layer)}" for kind in (*read, *shown))])
-    header = _header(arch.name, said, max(body.rect.width, 480.0))
+    summary = _summary(arch, shown)
+    words = ". ".join([*summary, *(f"{capital(kind.name)}: {phrase(kind.layer)}" for kind in (*read, *shown))])
+    header = _header(arch.name, summary, max(body.rect.width, 480.0))
     return ModelFigure(header, body, tuple(cards(arch, inside, highlight)), words, panels)
 
 
@@ -68,22 +68,22 @@ def _summary(arch: s.Decoder, shown: Sequence[LayerKind]) -> list[str]:
         f"width {number(arch.width)}",
         f"context {number(arch.context)}",
     ]
-    said = [" · ".join(facts)]
+    summary = [" · ".join(facts)]
     if len(shown) > 1:
-        said.append(f"Layers, from the bottom: {', then '.join(map(str, stretches(kinds(arch))))}")
+        summary.append(f"Layers, from the bottom: {', then '.join(map(str, stretches(kinds(arch))))}")
     if more := len(kinds(arch)) - len(shown):
-        said.append(f"{counted(more, 'more kind')} of layers without a panel")
-    return said
+        summary.append(f"{counted(more, 'more kind')} of layers without a panel")
+    return summary
 
 
 def _short(value: int) -> str:
     return count(value).replace(" ", "")
 
 
-def _header(name: str, said: Sequence[str], width: float) -> Region:
+def _header(name: str, summary: Sequence[str], width: float) -> Region:
     texts = [Text(line, 0.0, 20.0 + 27 * i, TITLE, True) for i, line in enumerate(wrap(name, width, TITLE, True))]
     y = texts[-1].y + 6
-    for line in (line for text in said for line in wrap(text, width, NOTE)):
+    for line in (line for text in summary for line in wrap(text, width, NOTE)):
         y += 18
         texts.append(Text(line, 0.0, y, NOTE, ink="muted"))
     return Region("header", Rect(0.0, -2.0, max(text.rect.right for text in texts), y + 8), texts=tuple(texts))

@@ -45,11 +45,11 @@ class Anchor:
         return replace(self, lines=tuple((text, ink) for text, ink in self.lines if ink != "ink" or text not in known))
 
 
-def anchored(part: Region, said: Iterable[tuple[Callout, Differs]], gap: float = 0.0) -> list[Anchor]:
+def anchored(part: Region, notes: Iterable[tuple[Callout, Differs]], gap: float = 0.0) -> list[Anchor]:
     """The part with its callouts, each with how it differs; one that is quiet only if so. Nothing, if none is left.
     The line to them begins `gap` beside the part."""
     lines = tuple(
-        (each.text, "difference" if differs else "ink") for each, differs in said if differs or not each.quiet
+        (each.text, "difference" if differs else "ink") for each, differs in notes if differs or not each.quiet
     )
     role = "difference" if part.differs == "whole" else part.role or "plain"
     return [Anchor(part.path, role, part.rect.right + gap, part.rect.center[1], lines)] if lines else []

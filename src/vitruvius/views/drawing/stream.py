@@ -27,7 +27,7 @@ from .panel import (
 from .scene import Rect, Region
 from .sketch import ARROW, INNER, NOTE, SMALL, Column, Highlight, Sketch
 
-MANY = 2  # with more kinds of layers, what has been said beside the first is not repeated
+MANY = 2  # with more kinds of layers, what has been shown_before beside the first is not repeated
 BOX, NORM = 36.0, 28.0  # heights of the boxes below and above the layers
 RAIL = 20.0  # between the panels and the line to them, where they are several
 LADDER, LADDER_DISTANCE = 15.0, 24.0
@@ -96,17 +96,17 @@ def _entrance(arch: s.Decoder, stack: s.Decoder | s.Encoder, column: Column) -> 
         )
         sketch.line((rect.x, rect.center[1]), (plus.right, rect.center[1]), arrow=True)
     tied = "shares its table with the output" if embedding.tied else "a table of its own"
-    said = [
+    beside_box = [
         (callout(f"vocabulary of {number(embedding.vocab)}", "vocab"), highlight.fields("embedding.vocab")),
         (callout(f"embedding width {width}", "width"), highlight.marks("width")),
         (callout(tied, "tied", quiet=not embedding.tied), highlight.fields("embedding.tied")),
     ]
     if extra := embedding.per_layer:
-        said.append((callout(phrase(extra), "per_layer"), highlight.fields("embedding.per_layer")))
+        beside_box.append((callout(phrase(extra), "per_layer"), highlight.fields("embedding.per_layer")))
     if stack is arch.encoder:
-        return anchored(box, said)
+        return anchored(box, beside_box)
     context = callout(f"context of {number(arch.context)} tokens", "context")
-    return [*anchored(box, said), *anchored(ids, [(context, highlight.marks("context"))], gap=6)]
+    return [*anchored(box, beside_box), *anchored(ids, [(context, highlight.marks("context"))], gap=6)]
 
 
 def _exit(arch: s.Decoder, column: Column) -> list[Anchor]:
@@ -183,12 +183,12 @@ def _layers(
     height = max(height, *needed)
     column.line(bottom)
     placed: list[Rect] = []
-    said: list[set[str]] = []
+    shown_before: list[set[str]] = []
     for kind, heading, narrow in zip(shown, headings, tight, strict=True):
         drawn = panel(kind, (height - narrow.part.rect.height) / len(kind.layer.branches))
         part = drawn.part.moved(x, bottom)
-        anchors = _unsaid([anchor.moved(x, bottom) for anchor in drawn.anchors], said, len(shown) > MANY)
-        said.append({text for anchor in drawn.anchors for text, _ in anchor.lines})
+        anchors = _not_repeated([anchor.moved(x, bottom) for anchor in drawn.anchors], shown_before, len(shown) > MANY)
+        shown_before.append({text for anchor in drawn.anchors for text, _ in anchor.lines})
         notes = beside(f"notes.{part.name}", part.rect.right + NOTE_DISTANCE, part.rect.y, bottom, heading, anchors)
         sketch.parts += [part, notes]
         placed.append(part.rect)
@@ -198,12 +198,12 @@ def _layers(
     return placed[0]
 
 
-def _unsaid(anchors: Sequence[Anchor], said: Sequence[set[str]], many: bool) -> list[Anchor]:
-    """The notes of a panel: what the panels before have said steps back, and with many panels, what the first has said
-    is left out."""
-    if said and many:
-        anchors = [left for anchor in anchors if (left := anchor.without(said[0])).lines]
-    return [anchor.muted(set().union(*said)) for anchor in anchors]
+def _not_repeated(anchors: Sequence[Anchor], shown_before: Sequence[set[str]], many: bool) -> list[Anchor]:
+    """The notes of a panel: what the panels before show steps back, and with many panels, what the first shows is left
+    out."""
+    if shown_before and many:
+        anchors = [left for anchor in anchors if (left := anchor.without(shown_before[0])).lines]
+    return [anchor.muted(set().union(*shown_before)) for anchor in anchors]
 
 
 def _rails(sketch: Sketch, panels: Sequence[Rect]) -> None:

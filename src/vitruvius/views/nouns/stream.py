@@ -29,7 +29,6 @@ def _(spec: s.PerLayerEmbedding) -> Description:
         ],
         equation=f"({title(spec.norm)}(W x / √W) + √{number(spec.table.dim)} · table[token]) / √2",
         names={"table": "per-layer table", "norm": ("norm", "per-layer")},
-        tags=["per-layer embeddings"],
     )
 
 
