@@ -473,6 +473,7 @@ NOT_YET = {
     "Vocabulary",
     "Memory",
     "Engine",
+    "Entry",
     "Decoder",
     "Difference",
 }

@@ -203,7 +203,7 @@ def test_a_foreign_noun_draws_and_compares_at_once_and_can_bring_its_own_words()
     mine, pooling = arch("llama-3-8b"), Pooling(size=4)
     assert facts(pooling) == ["The mean of the last size inputs (arXiv 1234.56789, sec. 2)", "size 4"]
     other = edit(mine, "layers.*.mixer.body", pooling)
-    assert changes(mine, other)["mixer"][1].startswith("pooling The mean of the last size inputs")
+    assert changes(mine, other)["mixer"][1].startswith("pooling: The mean of the last size inputs")
     assert changes(other, edit(mine, "layers.*.mixer.body", Pooling(size=8))) == {"size": (4, 8)}
     assert "Pooling" in [box.text for box in draw(other).boxes]
 
@@ -227,7 +227,6 @@ def test_a_foreign_noun_draws_and_compares_at_once_and_can_bring_its_own_words()
         assert "over 4 tokens" in texts
     finally:
         del _DESCRIBED[Pooling]
-        describe.cache_clear()
 
 
 def body(name: str, layer: int, branch: str = "mixer") -> Spec:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import fields, replace
-from functools import lru_cache
 
 from ..spec import Spec
-from .description import Aspect
+from .description import Aspect, cached
 from .nouns import describe, title
 
 
-@lru_cache(1024)
+@cached
 def aspects(spec: Spec, role: str = "") -> tuple[Aspect, ...]:
     """What to compare of a part that is its owner's `role` ("feed-forward", "query"): each of its fields once."""
     special = [_of(role, aspect) for aspect in describe(spec).aspects]

@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from functools import lru_cache
 from math import isclose
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from ..cost.quantity import number
 from ..spec import Branch, Spec
@@ -149,13 +149,24 @@ def describes(noun: type[S]) -> Callable[[Callable[[S], Description]], Callable[
 
     def register(function: Callable[[S], Description]) -> Callable[[S], Description]:
         _DESCRIBED[noun] = function
-        describe.cache_clear()
+        for cache in _CACHES:
+            cache.cache_clear()
         return function
 
     return register
 
 
-@lru_cache(4096)
+F = TypeVar("F", bound=Callable[..., Any])
+_CACHES: list[Any] = []
+
+
+def cached(function: F) -> F:
+    """Remembers what a function has made of descriptions, until another one is registered."""
+    _CACHES.append(lru_cache(4096)(function))
+    return cast(F, _CACHES[-1])
+
+
+@cached
 def describe(spec: Spec) -> Description:
     """What there is to say about a noun; of one without a description, what its class and its fields say."""
     return _DESCRIBED.get(type(spec), _generic)(spec)
