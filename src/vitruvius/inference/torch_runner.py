@@ -46,7 +46,10 @@ class TorchRunner:
 
     def step(self, parts: abc.Sequence[tuple[Sequence, abc.Sequence[int], Wanted]]) -> list[Logits | None]:
         """See `nn.Decoder.step`."""
-        return [None if out is None else out.float().cpu().numpy() for out in self.model.step(parts)]
+        import torch
+
+        with torch.inference_mode():
+            return [None if out is None else out.float().cpu().numpy() for out in self.model.step(parts)]
 
     def encode(self, prompt: abc.Sequence[int], capacity: int) -> tuple[Sequence, list[int]]:
         """See `Runner`."""

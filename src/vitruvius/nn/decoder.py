@@ -355,6 +355,7 @@ class Decoder(Twin[spec.Decoder]):
         call = call_of(self.needs, entries, new.device, self.dtype, encoded.parts)
         return self._run(call.laid(new.flatten(0, 1)), call, seen).view(*new.shape[:2], -1)
 
+    @torch.no_grad()
     def step(self, entries: Iterable[tuple[Sequence, Any, str]]) -> list[Tensor | None]:
         """Adds new tokens to any number of sequences, in one pass in which nothing is padded.
 
@@ -372,15 +373,14 @@ class Decoder(Twin[spec.Decoder]):
         order = sorted(range(len(entries)), key=lambda i: len(entries[i][1]))  # those with as many tokens side by side
         sequences, rows, wanted = map(list, zip(*(entries[i] for i in order), strict=True))
         counts = [len(row) for row in rows]
-        with torch.inference_mode():
-            x = self._advance(sequences, counts, torch.cat(rows))
-            ends = list(accumulate(counts))
-            asked = [
-                range(end - {"all": count, "last": 1, "none": 0}[want], end)
-                for count, end, want in zip(counts, ends, wanted, strict=True)
-            ]
-            index = torch.tensor([place for places in asked for place in places], dtype=torch.long, device=self.device)
-            logits = self.head(x[index]).split([len(places) for places in asked])
+        x = self._advance(sequences, counts, torch.cat(rows))
+        ends = list(accumulate(counts))
+        asked = [
+            range(end - {"all": count, "last": 1, "none": 0}[want], end)
+            for count, end, want in zip(counts, ends, wanted, strict=True)
+        ]
+        index = torch.tensor([place for places in asked for place in places], dtype=torch.long, device=self.device)
+        logits = self.head(x[index]).split([len(places) for places in asked])
         outputs: list[Tensor | None] = [None] * len(entries)
         for i, part in zip(order, logits, strict=True):
             outputs[i] = part if len(part) else None
