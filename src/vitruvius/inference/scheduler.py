@@ -188,9 +188,8 @@ class Scheduler:
         """One step of all requests; returns what came of it. An interruption (KeyboardInterrupt) leaves everything so
         that the next step goes on."""
         begun = perf_counter()
-        for job in list(self._running):
-            if not self._settle(job, len(job.ids) - 1):
-                self._preempt(job)
+        for job in self._running:
+            self._settle(job, len(job.ids) - 1)
         self._admit()
         if parts := self._parts():
             for job, *_ in parts:
@@ -333,21 +332,19 @@ class Scheduler:
             self._waiting.remove(job)
             return
         self._running.remove(job)
-        if self.prefixes and not self.runner.spec.encoder and self._settle(job, job.read) and job.read:
+        if self.prefixes and not self.runner.spec.encoder:
+            self._settle(job, job.read)
             self._finished.append(_Prefix(job.ids[: job.read], job.sequence, job.bytes, job.slack))
             del self._finished[: -self.prefixes]
         job.sequence = None
 
-    def _settle(self, job: _Job, most: int) -> bool:
-        """Makes a sequence hold a beginning of its job's text of at most so many tokens, whatever came between; False
-        where it cannot be relied on, since an interruption has left recurrent layers between two tokens."""
-        if job.torn and job.sequence.recurrent:
-            return False
+    def _settle(self, job: _Job, most: int) -> None:
+        """Makes a sequence hold a beginning of its job's text of at most so many tokens, whatever came between: guesses
+        that were wrong, or an interruption, after which only the sequence knows what it can return to."""
         length = min(job.read, most, job.sequence.length)
         if job.torn or job.sequence.length != length:
             job.sequence.rewind(length := job.sequence.reach(length))
         job.read, job.torn = length, False
-        return True
 
     # ------------------------------------------------------------------ what a step does
 
