@@ -117,8 +117,7 @@ def read(
     c.ignore("model_type", *known.ignored, *ignore)
     if unread := c.unread():
         plural = "keys" if len(unread) > 1 else "key"
-        told = f"unknown {plural} {', '.join(unread)} (model_type {kind}): nothing is ignored in silence"
-        raise UnreadKeysError(told, unread)
+        raise UnreadKeysError(f"unknown {plural} {', '.join(unread)} (model_type {kind})", unread)
     return replace(decoder, name=name)
 
 

@@ -10,6 +10,7 @@ from .shared import attention, decoder, head_dim, layer_types, pre_norm, rope, s
 
 
 def qwen3(c: Config) -> Decoder:
+    c.expect("use_qk_norm", None, True)
     dim, bias, norm = head_dim(c), c.flag("attention_bias"), RMSNorm(eps=c.number("rms_norm_eps"))
     count, per_head, positions = c.depth("num_hidden_layers"), QKNorm(norm=norm), rope(c, dim)
     mixers = [

@@ -55,7 +55,7 @@ class Checkpoint:
         """
         path = weights(source)
         opened = GGUF.open(path) if path.is_file() else None  # kept, so that its header is read only once
-        found = described(path, ignore, name=None if Path(source).exists() else str(source))
+        found = described(path, ignore, name=None if Path(source).exists() else str(source), strict=True)
         checkpoint = cls(path, found.config, found.spec, Defaults.of(path, found.config))
         if opened:
             checkpoint.__dict__["tensors"] = opened

@@ -42,7 +42,7 @@ def config(gguf: GGUF, ignored: Collection[str] = ()) -> dict[str, Any]:
             result[f"{key}_token_id"] = token
     if unread := sorted(meta.unread() - set(ignored)):
         raise UnknownKeysError(
-            f"{gguf.path}: {', '.join(unread)} would be ignored; allow that with --ignore-key", unread
+            f"{gguf.path}: unknown {'keys' if len(unread) > 1 else 'key'} {', '.join(unread)}", unread
         )
     return result
 

@@ -8,10 +8,11 @@ from dataclasses import dataclass, replace
 from importlib import metadata
 from pathlib import Path
 from typing import Any
+from warnings import warn
 
 from .. import catalog
-from ..architectures import read
-from ..errors import InputError
+from ..architectures import UnreadKeysError, read
+from ..errors import InputError, InputWarning, UnknownKeysError
 from ..spec import Decoder
 from .files import PICKLES, pickle_refused, read_json
 
@@ -30,7 +31,8 @@ def architecture(source: Source, ignore: Collection[str] = (), name: str | None 
         ignore: keys of the config that may go unread (a fine-tune's private ones).
         name: what to call it, where the source's own name would mislead.
 
-    Raises InputError, in one line, for what cannot be found or understood.
+    Warns with InputWarning, naming them, of keys that nothing reads and that may say something. Raises InputError, in
+    one line, for what cannot be found or understood.
     """
     return source if isinstance(source, Decoder) else described(source, ignore, name).spec
 
@@ -44,12 +46,23 @@ class Description:
 
 
 def described(
-    source: str | os.PathLike[str] | Mapping[str, Any], ignore: Collection[str] = (), name: str | None = None
+    source: str | os.PathLike[str] | Mapping[str, Any],
+    ignore: Collection[str] = (),
+    name: str | None = None,
+    strict: bool = False,
 ) -> Description:
-    """What `architecture` gives, with the config that it is read from."""
-    config, own_name, where = _config(source, ignore)
+    """What `architecture` gives, with the config that it is read from. Keys that nothing reads are named in a warning;
+    with `strict`, as where a model is to run, they are refused."""
     try:
+        config, own_name, where = _config(source, ignore)
         spec = read(config, name or own_name, catalog.implicit, ignore)
+    except (UnreadKeysError, UnknownKeysError) as error:
+        told = " ".join(str(error).removeprefix(f"{source}: ").split())
+        if strict:
+            options = " ".join(f"--ignore-key {key}" for key in error.keys)
+            raise UnknownKeysError(f"{source}: {told}; run it all the same with {options}", error.keys) from None
+        warn(f"{source}: {told}, which these figures leave out", InputWarning, stacklevel=3)
+        return described(source, [*ignore, *error.keys], name)
     except InputError:
         raise
     except ValueError as error:

@@ -40,7 +40,7 @@ def numbers(context: click.Context, option: click.Parameter, text: str) -> tuple
     help="Engines to compare with: torch, transformers, llama.cpp, or none. Default: those installed that can read "
     "these weights as precisely.",
 )
-@running.ignore_key
+@options.ignore_key
 @options.as_json
 @options.output
 @click.option("--chart", type=click.Path(dir_okay=False, writable=True), help="Draw it too, as .svg or .png.")

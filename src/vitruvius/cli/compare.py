@@ -16,12 +16,14 @@ from .output import emit, emit_json
 @options.svg
 @options.as_json
 @options.output
+@options.ignore_key
 def command(
     models: tuple[str, ...],
     context: int | None,
     batch: int,
     dtype: str,
     svg: str | None,
+    ignore: tuple[str, ...],
     as_json: bool,
     output: str | None,
 ) -> None:
@@ -36,7 +38,7 @@ def command(
         raise click.UsageError("Give two models or more")
     if svg is not None and len(models) > 2:
         raise click.UsageError("A drawing shows two models side by side, not more")
-    first, *others = archs = [architecture(model) for model in models]
+    first, *others = archs = [architecture(model, ignore) for model in models]
     context = min(arch.context for arch in archs) if context is None else context
     differences = [compare(first, other, context, batch, dtype) for other in others]
     if svg is not None:

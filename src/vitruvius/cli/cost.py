@@ -58,6 +58,7 @@ def _list_devices(ctx: click.Context, parameter: click.Parameter, wanted: bool) 
 @click.option("--fits", is_flag=True, help="Also the longest context, the largest batch, the fewest devices.")
 @click.option("--explain", is_flag=True, help="Each figure's formula, in symbols and numbers, and where it is from.")
 @training_options
+@options.ignore_key
 @options.as_json
 @options.output
 def command(
@@ -66,6 +67,7 @@ def command(
     batch: int,
     dtype: str,
     state_dtype: str | None,
+    ignore: tuple[str, ...],
     as_json: bool,
     output: str | None,
     fits: bool,
@@ -84,7 +86,7 @@ def command(
     from ..cost import cost, fitting
     from ..sharding import plan
 
-    arch = architecture(model)
+    arch = architecture(model, ignore)
     run = taken(asked)
     if measure:
         from ..cost.this_machine import this_machine

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from . import running
+from . import options, running
 
 
 @click.command()
@@ -17,7 +17,7 @@ from . import running
     help="Of the weights: as the checkpoint has them, float32, bfloat16 or float16.",
 )
 @click.option("--max-shard-size", default="5GB", show_default=True, metavar="SIZE", help="The largest file of weights.")
-@running.ignore_key
+@options.ignore_key
 def command(model: str, output: str, dtype: str, max_shard_size: str, ignore: tuple[str, ...]) -> None:
     """Writes MODEL as a Hugging Face folder that other programs load: weights, config, tokenizer, chat template.
 

@@ -47,6 +47,9 @@ class Count(click.ParamType[int]):
 
 
 model = click.argument("model")
+ignore_key = click.option(
+    "--ignore-key", "ignore", multiple=True, metavar="NAME", help="A key or tensor that a fine-tune adds, to leave out."
+)
 context = click.option(
     "-c",
     "--context",

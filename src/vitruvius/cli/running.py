@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 import click
 
 from ..errors import InputError
+from . import options
 
 if TYPE_CHECKING:
     from ..checkpoints.tokenizer import Tokenizer
@@ -23,9 +24,6 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 dtype = click.option(
     "--dtype", default="float32", show_default=True, help="Of the weights: float32, bfloat16, float16."
-)
-ignore_key = click.option(
-    "--ignore-key", "ignore", multiple=True, metavar="NAME", help="A key or tensor that a fine-tune adds, to leave out."
 )
 seed = click.option("--seed", type=click.IntRange(0), help="Of the random numbers; without it each run is different.")
 system = click.option("--system", metavar="TEXT", help="The system message.")
@@ -99,7 +97,7 @@ _EXECUTOR = (
     threads,
     click.option("--dtype", help="Of the weights in PyTorch: float32 (the default), bfloat16, float16."),
     click.option("--device", help="Where PyTorch runs the model: cpu (the default), cuda, cuda:1, mps."),
-    ignore_key,
+    options.ignore_key,
 )
 
 

@@ -47,10 +47,17 @@ class Devices(click.ParamType[tuple[int, int]]):
 @options.context
 @options.batch
 @options.dtype
+@options.ignore_key
 @options.as_json
 @options.output
 def command(
-    model: str, devices: tuple[int, int], inference: bool, as_json: bool, output: str | None, **asked: Any
+    model: str,
+    devices: tuple[int, int],
+    inference: bool,
+    ignore: tuple[str, ...],
+    as_json: bool,
+    output: str | None,
+    **asked: Any,
 ) -> None:
     """The plan of MODEL on many devices, without them: where weights and state lie, the memory of the fullest device,
     and what devices send each other. CONTEXT is the length of a sequence, 4k by default when it is trained.
@@ -62,7 +69,7 @@ def command(
     from ..sharding import plan
     from ..views.sharding import plan_dict, plan_table
 
-    arch = architecture(model)
+    arch = architecture(model, ignore)
     layout = _layout(arch, devices, asked)
     found = plan(arch, layout, None if inference else asked["zero"])
     memory = _memory(arch, layout, inference, asked)

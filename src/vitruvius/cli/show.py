@@ -11,9 +11,10 @@ from .output import emit, emit_json
 @click.command()
 @options.model
 @options.svg
+@options.ignore_key
 @options.as_json
 @options.output
-def command(model: str, svg: str | None, as_json: bool, output: str | None) -> None:
+def command(model: str, svg: str | None, ignore: tuple[str, ...], as_json: bool, output: str | None) -> None:
     """The architecture of MODEL as text: its layers grouped by kind, where norms and residuals are, and its figures
     with their origin."""
     from .. import catalog
@@ -23,7 +24,7 @@ def command(model: str, svg: str | None, as_json: bool, output: str | None) -> N
     from ..views import draw, tree
     from ..views.origins import origins
 
-    arch = architecture(model)
+    arch = architecture(model, ignore)
     known = catalog.entry(model) if model in catalog.names() else None
     if svg is not None:
         draw(arch).save(svg)

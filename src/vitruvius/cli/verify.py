@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 @click.option("--tokens", type=click.IntRange(2), help="Length of the prompts. Default: past the longest window.")
 @click.option("-b", "--batch", type=click.IntRange(1), default=2, show_default=True, help="Prompts at once.")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the random prompts.")
-@running.ignore_key
+@options.ignore_key
 @options.as_json
 @options.output
 @click.pass_context

@@ -27,8 +27,6 @@ EVERYDAY = frozenset(
     compression_config unsloth_version unsloth_fixed _attn_implementation""".split()
 )
 
-ABSENT = frozenset(("add_cross_attention", "is_encoder_decoder"))  # everyday keys too, as long as they are not set
-
 
 class Config:
     """A config.json that remembers which of its keys were read.
@@ -170,8 +168,9 @@ class Config:
         self._read.update(keys)
 
     def unread(self) -> list[str]:
-        everyday = EVERYDAY | {key for key in ABSENT if not self._values.get(key)}
-        return sorted(set(self._values) - self._read - everyday)
+        """The keys that nobody has read and that may say something: null, false, 0 and what is empty do not."""
+        said = {key for key, value in self._values.items() if value not in (None, False, 0, "", [], {})}
+        return sorted(said - self._read - EVERYDAY)
 
 
 ACTIVATIONS: dict[str, Activation] = {
