@@ -11,13 +11,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .. import spec
-from .call import Call, Group, visible
+from .call import Call, Group
 from .encoder import EncoderKeyValue, RelativeBias
 from .norm import RMSNorm
 from .ops import Mask, Scores, attention
 from .state import Keys
 from .twin import Twin, twin
 
+CAUSAL = spec.Causal()
 Lent = tuple[tuple[Tensor, Tensor], Keys]  # what a group of sequences has of keys and values, and where they stand
 
 
@@ -200,29 +201,38 @@ class Indexer(Twin[spec.Indexer]):
     norm: nn.Module
     head_weights: nn.Linear
 
-    @torch.no_grad()
     def forward(self, x: Tensor, q_latent: Tensor, call: Call) -> list[Mask]:
         """x (B, T, W) and the attention's latent queries (B, T, R) -> what each group's queries see; its keys are kept
-        in the call's states."""
-        s = self.spec
+        in the call's states.
+
+        A selection has no gradient. The scores have one, for a loss of the indexer's own, which goes no further back
+        (DeepSeek_V3_2.pdf, section 2.1.1)."""
+        s, x, q_latent = self.spec, x.detach(), q_latent.detach()
         q, k = split_heads(self.q(q_latent), s.heads), self.norm(self.k(x))
         if s.positions:
             q, k = call.rotate(s.positions, q), call.rotate(s.positions, k[:, None])[:, 0]
         weights = self.head_weights(x).float() * s.heads**-0.5
-        selection = [self.select(group, *parts) for group, parts in call.split(call.groups, q, k, weights)]
+        scores, selection = zip(
+            *(self.select(group, *parts) for group, parts in call.split(call.groups, q, k, weights)), strict=True
+        )
+        call.give("index_scores", scores)
         call.give("selection", selection)
-        return selection
+        return list(selection)
 
-    def select(self, group: Group, q: Tensor, k: Tensor, weights: Tensor) -> Mask:
-        """Queries (n, H, T, D), new keys (n, T, D), weights of the heads (n, T, H) -> the best keys of each query."""
+    def select(self, group: Group, q: Tensor, k: Tensor, weights: Tensor) -> tuple[Tensor, Mask]:
+        """Queries (n, H, T, D), new keys (n, T, D), weights of the heads (n, T, H) -> the scores (n, T, S), and the
+        best keys of each query."""
         s = self.spec
         (k,), keys = group.remember(self.path, s.window, key=k)
         scores = (q.float() @ k.float()[:, None].transpose(-1, -2)).relu() * s.dim**-0.5  # (n, H, T, S)
         scores = (weights[:, :, None] @ scores.transpose(1, 2))[:, :, 0]
-        before = visible(spec.Causal(), group.positions, keys.positions)
-        scores = scores.masked_fill(~before, -torch.inf)
+        before = group.mask(CAUSAL, keys).tensor(scores.shape[1], scores.shape[2], scores.device)
+        if before is not None:
+            before = before.view(-1, *scores.shape[1:])
+            scores = scores.masked_fill(~before, -torch.inf)
         best = scores.topk(min(s.topk, scores.shape[-1]), -1).indices
-        return Mask((torch.zeros_like(scores, dtype=torch.bool).scatter(-1, best, True) & before)[:, None])
+        chosen = torch.zeros_like(scores, dtype=torch.bool).scatter(-1, best, True)
+        return scores, Mask((chosen if before is None else chosen & before)[:, None])
 
 
 @twin(spec.LatentAttention)
@@ -282,4 +292,5 @@ class LatentAttention(Twin[spec.LatentAttention]):
 
 def is_plain(layer: nn.Module) -> bool:
     """Whether a linear layer is its weight and nothing more: no adapter, quantisation or hook stands around it."""
-    return type(layer) is nn.Linear and not layer._forward_hooks and not layer._forward_pre_hooks
+    plain = type(layer) is nn.Linear and type(layer.weight) is nn.Parameter
+    return plain and not layer._forward_hooks and not layer._forward_pre_hooks

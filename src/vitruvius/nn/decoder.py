@@ -14,6 +14,7 @@ from torch.nn import functional as F
 from .. import spec
 from ..errors import InputError
 from .call import Call, Entry, Needs, call_of, whole_call
+from .feedforward import Routing
 from .position import LearnedPositions
 from .state import Batch, Sequence, Store
 from .stream import AltUpEnds, PerLayerEmbedding
@@ -176,6 +177,7 @@ class Edges:
         call: Call,
         layer_inputs: Tensor | None = None,
         seen: list[Tensor] | None = None,
+        yielded: dict[int, dict[str, Any]] | None = None,
     ) -> Tensor:
         """x (B, T, W), or several streams, through the layers. Each is handed what it reads, and what nobody reads any
         more is let go.
@@ -183,6 +185,7 @@ class Edges:
         Args:
             layer_inputs: (B, T, layers, channels), where layers have an input of their own.
             seen: gets the stream before the first layer and after each.
+            yielded: gets what each layer yields besides.
         """
         left: dict[spec.Edge, Any] = {}
         for i, layer in enumerate(layers):
@@ -190,13 +193,35 @@ class Edges:
                 seen.append(x)
             given = {edge: left[edge] for edge in self.read[i]}
             own = None if layer_inputs is None else layer_inputs[..., i, :]
-            x, gives = layer(x, call, given, self.wanted[i], own)
+            x, gives = layer(x, call, given, self.wanted[i] if yielded is None else self.wanted[i] | YIELDED, own)
+            if yielded is not None:
+                yielded[i] = {kind: gives.pop(kind) for kind in YIELDED & gives.keys()}
             left |= {spec.Edge(kind, i): value for kind, value in gives.items()}
             for edge in self.over[i]:
                 del left[edge]
         if seen is not None:
             seen.append(x)
         return x
+
+
+YIELDED = frozenset(("routing", "index_scores"))  # what a pass can yield besides logits
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """What a pass yields when training asks for more than logits.
+
+    Args:
+        logits: (B, T, V).
+        hidden: (B, T, W), what the head reads.
+        routing: layer -> what its router says of the B · T tokens, for auxiliary losses, loads and the z-loss.
+        index_scores: layer -> (B, T, S), its indexer's scores, −∞ where a key is hidden; for its distillation.
+    """
+
+    logits: Tensor
+    hidden: Tensor
+    routing: Mapping[int, Routing]
+    index_scores: Mapping[int, Tensor]
 
 
 @dataclass(frozen=True)
@@ -331,9 +356,11 @@ class Decoder(Twin[spec.Decoder]):
         documents: Tensor | None = None,
         inputs_embeds: Tensor | None = None,
         seen: list[Tensor] | None = None,
+        yielded: dict[int, dict[str, Any]] | None = None,
     ) -> Tensor:
         """As `forward`, up to the head: (B, T, W). The ids are the decoder's, `encoded` what its encoder has made of
-        another text; a state has kept that. `seen` gets the stream before the first layer and after each."""
+        another text; a state has kept that. `seen` gets the stream before the first layer and after each,
+        `yielded` what each layer yields besides."""
         new = input_ids if inputs_embeds is None else inputs_embeds
         if new is None or (input_ids is not None and inputs_embeds is not None):
             raise InputError("give the new tokens as input_ids, or their embeddings as inputs_embeds")
@@ -346,7 +373,7 @@ class Decoder(Twin[spec.Decoder]):
             return padded(self._advance(state.sequences, counts, meant(new, counts)), counts, new.shape[1])
         self._learned(max(counts))
         if self.spec.encoder is None:
-            return self._run(new, whole_call(self.needs, new, self.dtype, documents=documents), seen)
+            return self._run(new, whole_call(self.needs, new, self.dtype, documents=documents), seen, yielded)
         if encoded is None:
             raise InputError(f"the encoder of {self.spec.name} has read nothing yet: give input_ids too")
         if len(encoded.lengths) != len(new):
@@ -398,6 +425,14 @@ class Decoder(Twin[spec.Decoder]):
                 raise InputError(f"new tokens are a list of at least one id, got the shape {tuple(tokens.shape)}")
             check_ids(tokens, self.spec.embedding.vocab)
 
+    def outputs(self, input_ids: Tensor, documents: Tensor | None = None) -> Outputs:
+        """As `forward` without a state, with all that training may ask for."""
+        yielded: dict[int, dict[str, Any]] = {}
+        hidden = self.hidden(input_ids, documents=documents, yielded=yielded)
+        routing = {i: kinds["routing"] for i, kinds in yielded.items() if "routing" in kinds}
+        scores = {i: kinds["index_scores"][0] for i, kinds in yielded.items() if "index_scores" in kinds}
+        return Outputs(self.head(hidden), hidden, routing, scores)
+
     def ahead(self, input_ids: Tensor) -> list[Tensor]:
         """What the layers for multi-token prediction say: logits (B, T − 1 − k, V) of module k, whose entry t is for
         the token t + 2 + k. It sees the tokens up to t + 1 + k and the hidden states of the module before it."""
@@ -417,7 +452,13 @@ class Decoder(Twin[spec.Decoder]):
         last = self.hidden(input_ids, encoded=encoded, seen=seen)
         return seen if self.spec.ends else [*seen[:-1], last]
 
-    def _run(self, new: Tensor, call: Call, seen: list[Tensor] | None = None) -> Tensor:
+    def _run(
+        self,
+        new: Tensor,
+        call: Call,
+        seen: list[Tensor] | None = None,
+        yielded: dict[int, dict[str, Any]] | None = None,
+    ) -> Tensor:
         """New tokens (B, T), or their embeddings (B, T, W), as they lie in the pass -> the stream after the final norm,
         (B, T, W)."""
         x = new if new.is_floating_point() else self.embedding(new, self.head.weight)
@@ -429,7 +470,7 @@ class Decoder(Twin[spec.Decoder]):
         if self.spec.positions:
             x = x + self.positions(call.positions)
         x = self.ends.widen(x) if self.spec.ends else x
-        x = self.edges.run(self.layers, x, call, inputs, seen)
+        x = self.edges.run(self.layers, x, call, inputs, seen, yielded)
         return self.final_norm(self.ends.narrow(x) if self.spec.ends else x)
 
     def _advance(self, sequences: list[Sequence], counts: list[int], tokens: Tensor) -> Tensor:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from statistics import NormalDist
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -93,6 +93,25 @@ class ScalarGated(Twin[spec.ScalarGated]):
         return self.gate(x).sigmoid() * self.body(x)
 
 
+class Routing(NamedTuple):
+    """What a router says of N tokens.
+
+    Args:
+        weights: (N, K), in float32. experts: (N, K), the chosen ones.
+        logits: (N, E), in float32, of all.
+    """
+
+    weights: Tensor
+    experts: Tensor
+    logits: Tensor
+
+    @property
+    def load(self) -> Tensor:
+        """(E,): how many tokens have chosen each expert, in float32."""
+        chosen = self.experts.flatten()
+        return torch.zeros_like(self.logits[0]).index_add(0, chosen, torch.ones_like(chosen, dtype=torch.float32))
+
+
 @twin(spec.Router)
 class Router(Twin[spec.Router]):
     """Scores, selects and weighs experts."""
@@ -103,8 +122,8 @@ class Router(Twin[spec.Router]):
     norm: nn.Module
     expert_scale: Tensor
 
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """x (N, W) -> weights (N, K) in float32, experts (N, K)."""
+    def forward(self, x: Tensor) -> Routing:
+        """x (N, W) -> weights, experts and logits."""
         s = self.spec
         x = self.norm(x) if s.norm else x
         logits = F.linear(x.float(), self.weight.float(), self.bias.float() if s.bias else None)
@@ -120,7 +139,7 @@ class Router(Twin[spec.Router]):
             weights = weights / (weights.sum(-1, keepdim=True) + s.norm_topk_eps)
         if s.expert_scale:
             weights = weights * self.expert_scale[experts]
-        return weights * s.scale, experts
+        return Routing(weights * s.scale, experts, logits)
 
     @staticmethod
     def limit(ranks: Tensor, groups: spec.ExpertGroups) -> Tensor:
@@ -147,7 +166,9 @@ class MoE(Twin[spec.MoE]):
     def forward(self, x: Tensor, call: Call) -> Tensor:
         """(B, T, W) -> (B, T, W)."""
         s, rows = self.spec, x.flatten(0, -2)
-        weights, chosen = self.router(rows)
+        routing: Routing = self.router(rows)
+        call.give("routing", routing)
+        weights, chosen = routing.weights, routing.experts
         if s.router.capacity is not None:  # which counts the tokens of each sequence
             parts = call.split(call.blocks, chosen.unflatten(0, x.shape[:-1]))
             room = [taken(part, s.router.experts, s.router.capacity) for _, (part,) in parts]

@@ -22,16 +22,19 @@ class LearnedPositions(Twin[spec.LearnedPositions]):
         return self.weight[positions.clamp(max=self.spec.count - 1)]  # padding may lie beyond the last position
 
 
-@lru_cache(maxsize=64)
 def frequencies(rope: spec.RoPE, device: torch.device) -> Tensor:
     """Radians per position of each pair of channels, (dim / 2)."""
     return torch.tensor(rope.frequencies(), device=device)
 
 
+_known = lru_cache(maxsize=64)(frequencies)
+
+
 def rotation(rope: spec.RoPE, positions: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
     """For positions (…, T), what each of the first `dim` channels and its partner are multiplied by, (…, 1, T, dim):
     cosines, and sines that are negative for the first of a pair."""
-    angles = positions[..., None, :, None].float() * frequencies(rope, positions.device)
+    radians = (frequencies if torch.compiler.is_compiling() else _known)(rope, positions.device)
+    angles = positions[..., None, :, None].float() * radians
     cos, sin = angles.cos() * rope.attention_factor, angles.sin() * rope.attention_factor
     if rope.interleaved:
         return torch.stack((cos, cos), -1).flatten(-2).to(dtype), torch.stack((-sin, sin), -1).flatten(-2).to(dtype)

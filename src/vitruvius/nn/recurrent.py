@@ -68,7 +68,8 @@ def unit(x: Tensor) -> Tensor:
 def log_decay(a: Tensor, a_log: Tensor, dt_bias: Tensor) -> Tensor:
     """−exp(A_log) · softplus(a + dt_bias), in float32; a (B, T, H · steps) and dt_bias (H · steps) -> (B, H, T,
     steps)."""
-    steps = F.softplus(a.float() + dt_bias.float())
+    a = a.float() + dt_bias.float()
+    steps = torch.logaddexp(a, a.new_zeros(()))  # softplus: F.softplus compiles to wrong strides backward (torch 2.13)
     return -a_log.float().exp()[:, None, None] * split_heads(steps, a_log.shape[0])
 
 

@@ -58,13 +58,13 @@ def router_choice(model: Decoder, ids: Sequence[int], path: str) -> tuple[Tensor
     """Which experts the router at `path` chooses for each token, (T, K), and with which weights (T, K)."""
     if path not in routers(model):
         raise InputError(f"there is no router at {path[:80]!r}")
-    found: list[tuple[Tensor, Tensor]] = []
+    found: list[tuple[Tensor, Tensor, Tensor]] = []
 
-    def leave(module: nn.Module, inputs: Any, output: tuple[Tensor, Tensor]) -> None:
+    def leave(module: nn.Module, inputs: Any, output: tuple[Tensor, Tensor, Tensor]) -> None:
         found.append(output)
 
     _run(model, ids, model.get_submodule(path).register_forward_hook(leave))
-    ((weights, experts),) = found
+    ((weights, experts, _),) = found
     order = weights.argsort(-1, descending=True)
     return experts.gather(-1, order), weights.gather(-1, order)
 
