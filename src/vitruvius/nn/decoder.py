@@ -204,6 +204,8 @@ class Edges:
         return x
 
 
+# the methods that compute: FSDP must gather the weights for each (torch.distributed.fsdp.register_fsdp_forward_method)
+ENTRANCES = ("forward", "encode", "hidden", "outputs", "ahead", "step", "hidden_states")
 YIELDED = frozenset(("routing", "index_scores"))  # what a pass can yield besides logits
 
 
