@@ -9,7 +9,7 @@ import pytest
 from playwright.sync_api import expect
 
 from vitruvius import architecture, catalog, cost
-from vitruvius.views.diff import compare, describe
+from vitruvius.views.diff import compare, properties
 
 from .conftest import DESKTOP, PHONE, Open
 
@@ -204,7 +204,7 @@ def test_where_norms_stand_is_marked_and_long_values_are_folded(visit: Open) -> 
     folded = page.locator(".comparison details.long").first
     expect(folded.locator("summary")).to_have_text(re.compile("…$"))
     folded.locator("summary").click()
-    order = next(row.value for row in describe(architecture("nemotron-3-nano-30b-a3b")) if row.label == "mixer")
+    order = next(row.value for row in properties(architecture("nemotron-3-nano-30b-a3b")) if row.label == "mixer")
     expect(folded).to_contain_text(str(order))
 
 
