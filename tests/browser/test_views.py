@@ -118,7 +118,7 @@ def test_pointing_at_a_part_tells_about_it(visit: Open) -> None:
     page = visit("#/model/gemma-3-1b")
     about = page.get_by_label("About the part")
     page.locator('g[data-path="layers.0.mixer.body"][tabindex]').hover()
-    expect(about).to_contain_text("softmax(scale · q kᵀ) v")
+    expect(about).to_contain_text("W_o softmax(q kᵀ / √256) v")
     expect(about).to_contain_text("arXiv 1706.03762")
     expect(about.get_by_role("row", name="q.weight")).to_contain_text("1,024 × 1,152")
     page.locator('g[data-path="layers.0.mlp.body"][tabindex]').hover()
