@@ -21,7 +21,7 @@ from vitruvius.cost.setting import Attained
 from vitruvius.cost.training import training
 from vitruvius.cost.work import cut, work
 from vitruvius.errors import InputError
-from vitruvius.sharding import RULES, Layout, Replicate, Shard, parts, plan, sent, share, stage_of
+from vitruvius.sharding import RULES, Layout, Replicate, Shard, fullest, parts, plan, sent, share, share_of, stage_of
 from vitruvius.spec import CUTS, Axis, Decoder, Exchange, Indexer, walk
 
 
@@ -315,6 +315,9 @@ def test_shares() -> None:
     assert share(((heads,), (width,)), 8) == share(((width,), (heads,)), 8) == Fraction(2, 12)
     assert share(((heads, width),), 4) == Fraction(192 + 768, 1536)
     assert share((), 4) == 1
+    nothing = Axis("inputs", 0, cut="replicated")
+    assert share_of((nothing,), 4) == 1  # a convolution over one input keeps none
+    assert [fullest(Axis("x", 10, cut=kind), 4) for kind in CUTS] == [3, 3, 3, 3, 3, 10, 10]
 
 
 @pytest.mark.parametrize(

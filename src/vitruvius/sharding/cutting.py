@@ -56,7 +56,8 @@ def share(dimensions: tuple[Dimension, ...], tensor: int) -> Fraction:
 
 def share_of(dimension: Dimension, tensor: int) -> Fraction:
     """How much of one dimension the fullest of `tensor` devices holds."""
-    return Fraction(sum(a.unit * fullest(a, tensor) for a in dimension), max(sum(a.size for a in dimension), 1))
+    size = sum(axis.size for axis in dimension)
+    return Fraction(sum(a.unit * fullest(a, tensor) for a in dimension), size) if size else Fraction(1)
 
 
 def on_one(dimensions: tuple[Dimension, ...], copies: tuple[Axis, ...], layout: Layout) -> Fraction:
@@ -73,7 +74,7 @@ def on_one(dimensions: tuple[Dimension, ...], copies: tuple[Axis, ...], layout: 
 def refusal(axis: Axis, tensor: int) -> str | None:
     """Why engines refuse to cut it among `tensor` devices; None where they do not."""
     rule, count = RULES[axis.cut], axis.count
-    if not rule.cut or not rule.even or tensor == 1 or count % tensor == 0:
+    if not rule.cut or not rule.even or count % tensor == 0:
         return None
     if rule.copied and tensor % count == 0:
         return None
