@@ -22,6 +22,7 @@ from vitruvius.cost.training import training
 from vitruvius.cost.work import cut, work
 from vitruvius.errors import InputError
 from vitruvius.sharding import RULES, Layout, Replicate, Shard, fullest, parts, plan, sent, share, share_of, stage_of
+from vitruvius.sharding.cutting import copied
 from vitruvius.spec import CUTS, Axis, Decoder, Exchange, Indexer, walk
 
 
@@ -239,6 +240,13 @@ def test_only_equal_blocks_are_plain() -> None:
     assert not Shard(0, ((60, 8),)).plain(8)  # torch.chunk gives 8, 8, … and 4
     assert not Shard(0, ((64, 8),)).plain(4)
     assert not Shard(0, ((64, 8), (64, 8))).plain(8)
+
+
+def test_what_is_copied() -> None:
+    heads = [(2, 8), (8, 8), (16, 8), (3, 8)]
+    said = [copied(Axis("kv_heads", count, cut="kv_heads"), tensor) for count, tensor in heads]
+    assert said == ["2 kv heads are fewer than 8 devices: each is on 4", None, None, None]
+    assert copied(Axis("heads", 2, cut="heads"), 8) is None
 
 
 def test_parts() -> None:
