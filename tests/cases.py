@@ -113,6 +113,26 @@ def qwen_delta(model_type: str, **keys: Any) -> Config:
     return llama(model_type, **{**heads, **sizes, **keys})
 
 
+def qwen2_moe(**keys: Any) -> Config:
+    sizes = {"num_experts": 6, "num_experts_per_tok": 2, "moe_intermediate_size": 14}
+    return llama("qwen2_moe", **{**sizes, "shared_expert_intermediate_size": 18, **keys})
+
+
+def granite(model_type: str = "granite", **keys: Any) -> Config:
+    factors = {"embedding_multiplier": 3.5, "attention_multiplier": 0.2, "residual_multiplier": 0.6}
+    return llama(model_type, **{**factors, "logits_scaling": 1.7, **keys})
+
+
+def starcoder2(**keys: Any) -> Config:
+    values = llama("starcoder2", **{"norm_epsilon": 4e-3, **keys})
+    return {k: v for k, v in values.items() if k != "rms_norm_eps"}
+
+
+def longrope(pairs: int) -> Config:
+    factors = {"short_factor": [1.0 + 0.1 * i for i in range(pairs)]}
+    return {"type": "longrope", **factors, "long_factor": [1.5 + 0.7 * i for i in range(pairs)]}
+
+
 def kimi_linear(**keys: Any) -> Config:
     sizes = {"q_lora_rank": None, "num_experts": 6, "num_experts_per_token": 2, "num_shared_experts": 1}
     router = {"num_expert_group": 1, "topk_group": 1, "moe_renormalize": True, "model_max_length": 160}
@@ -1007,6 +1027,99 @@ TEXT = {
         rope_scaling=yarn(),
     ),
     "olmo_hybrid_implied": llama("olmo_hybrid", num_key_value_heads=6, hidden_size=48),
+    "qwen2": llama("qwen2", rope_theta=300.0, tie_word_embeddings=True),
+    "qwen2_windows": llama(
+        "qwen2",
+        num_hidden_layers=5,
+        num_key_value_heads=6,
+        use_sliding_window=True,
+        sliding_window=6,
+        max_window_layers=2,
+        rope_theta=1e3,
+        rope_scaling=yarn(),
+    ),
+    "qwen2_pattern": llama(
+        "qwen2",
+        num_hidden_layers=4,
+        use_sliding_window=True,
+        sliding_window=9,
+        layer_types=[SLIDING, FULL, FULL, SLIDING],
+        hidden_act="gelu",
+        rope_parameters=rope(),
+    ),
+    "qwen2_moe": qwen2_moe(rope_theta=500.0),
+    "qwen2_moe_windows": qwen2_moe(
+        num_hidden_layers=6,
+        norm_topk_prob=True,
+        decoder_sparse_step=2,
+        mlp_only_layers=[3],
+        qkv_bias=False,
+        use_sliding_window=True,
+        sliding_window=7,
+        max_window_layers=4,
+        tie_word_embeddings=True,
+        rope_parameters=rope(),
+    ),
+    "gemma": llama("gemma", head_dim=10, num_key_value_heads=1, rope_theta=100.0),
+    "gemma_biases": llama(
+        "gemma",
+        head_dim=12,
+        hidden_act="gelu",
+        attention_bias=True,
+        tie_word_embeddings=False,
+        rope_parameters=rope(200.0, factor=2.0) | {"rope_type": "linear"},
+    ),
+    "olmoe": llama("olmoe", num_key_value_heads=6, num_experts=7, num_experts_per_tok=3, rope_theta=1e3),
+    "olmoe_biases": llama(
+        "olmoe",
+        num_experts=5,
+        num_experts_per_tok=2,
+        norm_topk_prob=True,
+        attention_bias=True,
+        tie_word_embeddings=True,
+        rope_parameters=yarn(rope_theta=120.0),
+    ),
+    "granite3": granite(rope_theta=300.0, tie_word_embeddings=True),
+    "granite3_biases": granite(attention_bias=True, mlp_bias=True, hidden_act="gelu", rope_parameters=rope()),
+    "granite3_moe": granite("granitemoe", num_local_experts=6, num_experts_per_tok=2, rope_theta=300.0),
+    "granite3_moe_biases": granite(
+        "granitemoe",
+        num_local_experts=5,
+        num_experts_per_tok=3,
+        attention_bias=True,
+        tie_word_embeddings=True,
+        rope_parameters=rope(),
+    ),
+    "starcoder2": starcoder2(sliding_window=8, rope_theta=1e3),
+    "starcoder2_full": starcoder2(
+        use_bias=False, hidden_act="gelu", tie_word_embeddings=False, rope_parameters=yarn(rope_theta=120.0)
+    ),
+    "phi3": llama("phi3", num_key_value_heads=6, sliding_window=7, rope_theta=300.0),
+    "phi3_long": llama(
+        "phi3",
+        original_max_position_embeddings=12,
+        tie_word_embeddings=True,
+        rope_theta=300.0,
+        rope_scaling=longrope(pairs=5),
+    ),
+    "phi3_long_partial": llama(
+        "phi3",
+        hidden_size=72,
+        partial_rotary_factor=0.5,
+        original_max_position_embeddings=9,
+        rope_theta=120.0,
+        rope_scaling=longrope(pairs=3),
+    ),
+    "glm": llama("glm", head_dim=12, pad_token_id=0, rope_theta=300.0),
+    "glm4": llama("glm4", head_dim=12, pad_token_id=0, rope_theta=300.0),
+    "glm4_no_biases": llama(
+        "glm4",
+        head_dim=8,
+        pad_token_id=0,
+        attention_bias=False,
+        tie_word_embeddings=True,
+        rope_parameters=rope(partial_rotary_factor=0.75),
+    ),
     "lfm2": lfm2(rope_theta=300.0),
     "lfm2_biases": lfm2(
         conv_bias=True,
@@ -1085,6 +1198,28 @@ WRAPPED = {
         **QWEN_TOKENS,
         tie_word_embeddings=True,
     ),
+    "qwen3_vl": wrapper(
+        "qwen3_vl",
+        llama("qwen3_vl_text", head_dim=16, rope_parameters=rope(mrope_section=[3, 3, 2], mrope_interleaved=True)),
+        vision_config={"model_type": "qwen3_vl_vision", **QWEN_VISION, "deepstack_visual_indexes": [0]},
+        tie_word_embeddings=True,
+        **QWEN_TOKENS,
+    ),
+    "qwen3_vl_moe": wrapper(
+        "qwen3_vl_moe",
+        TEXT["qwen3_moe"]
+        | {"model_type": "qwen3_vl_moe_text", "head_dim": 16, "norm_topk_prob": True}
+        | {"rope_theta": 500.0, "rope_scaling": rope(mrope_section=[3, 3, 2], mrope_interleaved=True)},
+        vision_config={"model_type": "qwen3_vl_moe_vision", **QWEN_VISION, "deepstack_visual_indexes": [0]},
+        **QWEN_TOKENS,
+    ),
+    "qwen2_5_vl": wrapper(
+        "qwen2_5_vl",
+        llama("qwen2_5_vl_text", rope_parameters=rope(mrope_section=[2, 2, 1])),
+        vision_config={"model_type": "qwen2_5_vl_vision", "depth": 1, "hidden_size": 16, "intermediate_size": 20},
+        tie_word_embeddings=True,
+        **QWEN_TOKENS,
+    ),
     "gemma4_multimodal": wrapper(
         "gemma4", TEXT["gemma4"] | {"pad_token_id": 0}, vision_config=None, audio_config=None, eoa_token_index=72
     ),
@@ -1104,8 +1239,16 @@ WRAPPED = {
     ),
 }
 
-# Families that transformers does not know.
+WITHOUT_HEAD = ("qwen3_vl", "qwen3_vl_moe", "qwen2_5_vl")  # no class of transformers is their text model alone
+
+# Families that transformers does not know, or knows in wrappers only.
 ALONE = {
+    "qwen3_vl_text": WRAPPED["qwen3_vl"]["text_config"],
+    "qwen3_vl_moe_text": WRAPPED["qwen3_vl_moe"]["text_config"],
+    "qwen2_vl_text": llama(
+        "qwen2_vl_text", rope_theta=300.0, rope_scaling={"type": "mrope", "mrope_section": [2, 2, 1]}
+    ),
+    "qwen2_5_vl_text": WRAPPED["qwen2_5_vl"]["text_config"],
     "glam": config(
         "glam",
         hidden_size=36,

@@ -63,7 +63,7 @@ def make(config: Mapping[str, Any], folder: Path, seed: int = 0) -> Reference:
 
 def mend(folder: Path, model_type: str) -> None:
     """Gives the names of the hub back to what transformers renames too broadly when it saves; it loads these too."""
-    if model_type not in ("kimi_linear", "olmo_hybrid"):
+    if model_type not in ("kimi_linear", "olmo_hybrid", "qwen3_vl_moe"):
         return
     tensors = load_file(folder / "model.safetensors")
     attention = tuple(name.removesuffix("self_attn.q_proj.weight") for name in tensors if "self_attn.q_proj" in name)
@@ -75,6 +75,9 @@ def mend(folder: Path, model_type: str) -> None:
             name.replace("feedforward_layer_norm", "post_attention_layernorm") if name.startswith(attention) else name
         )
 
+    if model_type == "qwen3_vl_moe":
+        stacks = [name for name in tensors if ".experts." in name]
+        tensors |= {name: tensors[name].transpose(1, 2).contiguous() for name in stacks}
     save_file({hub(name): value for name, value in tensors.items()}, folder / "model.safetensors", {"format": "pt"})
 
 

@@ -20,7 +20,7 @@ WRAPPER = frozenset(
     video_token_id audio_token_id boi_token_index eoi_token_index boi_token_id eoi_token_id boa_token_id
     eoa_token_id eoa_token_index vision_start_token_id vision_end_token_id image_start_token_id image_end_token_id
     video_start_token_id video_end_token_id mm_tokens_per_image vision_soft_tokens_per_image
-    audio_soft_tokens_per_image multimodal_projector_bias projector_hidden_act spatial_merge_size
+    audio_soft_tokens_per_image vision_token_id multimodal_projector_bias projector_hidden_act spatial_merge_size
     vision_feature_layer ignore_index tie_word_embeddings vocab_size hidden_size""".split()
 )
 
@@ -67,10 +67,17 @@ class UnreadKeysError(ValueError):
         self.keys = keys
 
 
+# Wrappers whose older files hold the text model's keys beside their own, without a text_config.
+FLAT = {"qwen2_vl": "qwen2_vl_text", "qwen2_5_vl": "qwen2_5_vl_text"}
+
+
 def text_config(config: Mapping[str, Any], implicit: Implicit, ignore: Collection[str] = ()) -> dict[str, Any]:
     """The text model's own config.json: that of a multimodal wrapper, whose `tie_word_embeddings` decides, or
     itself."""
     text = config.get("text_config")
+    if text is None and (kind := FLAT.get(str(config.get("model_type")))):
+        wrapping = WRAPPER - {"tie_word_embeddings", "vocab_size", "hidden_size"}
+        return {"model_type": kind, **{key: value for key, value in config.items() if key not in wrapping}}
     if text is None:
         return dict(config)
     if not isinstance(text, Mapping):

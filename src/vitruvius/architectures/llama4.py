@@ -23,11 +23,9 @@ from ..spec import (
     RMSNorm,
     Router,
     Softmax,
-    Split,
-    Transpose,
     WeightlessNorm,
 )
-from .shared import attention, decoder, head_dim, no_rope_layers, pre_norm, rope
+from .shared import attention, decoder, head_dim, no_rope_layers, pre_norm, rope, stacked_experts
 
 
 def llama4(c: Config) -> Decoder:
@@ -69,13 +67,11 @@ def llama4(c: Config) -> Decoder:
 
 def irregular(decoder: Decoder) -> list[Irregular]:
     ours, theirs = "layers.*.mlp.body", "model.layers.*.feed_forward"
-    both = (f"{ours}.experts.gate.weight", f"{ours}.experts.up.weight")
     return [
         Irregular(ours, theirs),
         Irregular(f"{ours}.router", f"{theirs}.router"),
         Irregular(f"{ours}.shared", f"{theirs}.shared_expert"),
-        Irregular(both, f"{theirs}.experts.gate_up_proj", (Transpose(), Split(axis=1))),
-        Irregular(f"{ours}.experts.down.weight", f"{theirs}.experts.down_proj", (Transpose(),)),
+        *stacked_experts(f"{ours}.experts", f"{theirs}.experts", transposed=True),
     ]
 
 

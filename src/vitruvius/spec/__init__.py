@@ -79,7 +79,17 @@ from .names import (
     spelled,
 )
 from .norm import GatedNorm, LayerNorm, RMSNorm, UnitNorm, WeightlessNorm
-from .position import LearnedPositions, LinearScaling, Llama3Scaling, Proportional, RoPE, Scaling, YaRN, yarn_mscale
+from .position import (
+    LearnedPositions,
+    LinearScaling,
+    Llama3Scaling,
+    LongRoPE,
+    Proportional,
+    RoPE,
+    Scaling,
+    YaRN,
+    yarn_mscale,
+)
 from .recurrent import Convolution, GatedDeltaNet, KimiDelta, Mamba2, ShortConv
 from .stream import AltUp, AltUpEnds, Laurel, LayerScalar, PerLayerEmbedding, PerLayerInput, PerLayerTable
 

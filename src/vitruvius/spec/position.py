@@ -132,7 +132,26 @@ class Proportional(Spec):
         return tuple(f / self.factor if pair < turning else 0.0 for pair, f in enumerate(plain))
 
 
-Scaling = LinearScaling | Llama3Scaling | YaRN | Proportional
+@dataclass(frozen=True, kw_only=True)
+class LongRoPE(Spec):
+    """Each pair's frequency divided by a factor of its own, which a search has found; cos and sin times
+    `attention_factor`. Ding et al. 2024, arXiv 2402.13753."""
+
+    factors: tuple[float, ...]
+    original_context: Size
+    attention_factor: float = 1.0
+
+    def check(self) -> None:
+        for factor in self.factors:
+            if not 0 < factor <= 1e9:
+                raise ValueError(f"LongRoPE.factors must be positive numbers, at most 1e9, got {factor}")
+
+    def scaled(self, plain: Frequencies, rope: RoPE) -> Frequencies:
+        """See `LinearScaling.scaled`."""
+        return tuple(f / factor for f, factor in zip(plain, self.factors, strict=True))
+
+
+Scaling = LinearScaling | Llama3Scaling | YaRN | LongRoPE | Proportional
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -153,6 +172,8 @@ class RoPE(Spec):
             raise ValueError(f"RoPE rotates pairs of channels, so its dim must be even, got {self.dim}")
         if self.theta <= 0:
             raise ValueError(f"RoPE.theta must be positive, got {self.theta}")
+        if isinstance(self.scaling, LongRoPE) and len(self.scaling.factors) != self.dim // 2:
+            raise ValueError(f"LongRoPE has {len(self.scaling.factors)} factors for {self.dim // 2} pairs of channels")
         if self.theta == 1 and isinstance(self.scaling, YaRN):
             raise ValueError(
                 "RoPE.theta must not be 1, as all frequencies are then the same, and YaRN tells them apart"
@@ -166,4 +187,4 @@ class RoPE(Spec):
     @property
     def attention_factor(self) -> float:
         """What cosines and sines are multiplied by."""
-        return self.scaling.attention_factor if isinstance(self.scaling, YaRN) else 1.0
+        return self.scaling.attention_factor if isinstance(self.scaling, YaRN | LongRoPE) else 1.0

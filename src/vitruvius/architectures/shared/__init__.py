@@ -14,8 +14,9 @@ from .layers import (
     sharing_sources,
     sparse_layers,
     sparse_steps,
+    windowed,
 )
-from .names import following_layers, mtp_names, numbered, stacked_experts
+from .names import following_layers, gate_up, mtp_names, numbered, stacked_experts
 from .positions import no_rope_layers, query_temperature, rope, rope_settings
 from .recurrent import bamba_mixer, gated_delta_net
 
@@ -25,6 +26,7 @@ __all__ = [
     "decoder",
     "deepseek_moe",
     "following_layers",
+    "gate_up",
     "gated_delta_net",
     "head_dim",
     "latent_attention",
@@ -48,4 +50,5 @@ __all__ = [
     "stacked_experts",
     "topk_router",
     "window",
+    "windowed",
 ]

@@ -95,6 +95,14 @@ def layer_types(
     return kinds
 
 
+def windowed(c: Config, otherwise: Iterable[bool]) -> list[bool]:
+    """Which layers have a window in Qwen's keys: none unless `use_sliding_window`, else those that `layer_types` says,
+    or where the file leaves it out the family's own pattern."""
+    pattern = ["sliding_attention" if sliding else "full_attention" for sliding in otherwise]
+    on = c.flag("use_sliding_window")
+    return [on and kind == "sliding_attention" for kind in layer_types(c, len(pattern), pattern)]
+
+
 def sparse_layers(c: Config, count: int, otherwise: Iterable[bool]) -> list[bool]:
     """Which layers have experts: `mlp_layer_types`, or where the file leaves it out the family's own pattern."""
     pattern = ["sparse" if sparse else "dense" for sparse in otherwise]
@@ -103,7 +111,8 @@ def sparse_layers(c: Config, count: int, otherwise: Iterable[bool]) -> list[bool
 
 def sparse_steps(c: Config, count: int) -> list[bool]:
     """Which layers have experts in Qwen's keys: every `decoder_sparse_step`-th, but for those of `mlp_only_layers`."""
-    without, step = c.items("mlp_only_layers"), c.size("decoder_sparse_step")
+    without = [] if c.raw("mlp_only_layers") is None else c.items("mlp_only_layers")
+    step = c.size("decoder_sparse_step")
     return [i not in without and (i + 1) % step == 0 for i in range(count)]
 
 

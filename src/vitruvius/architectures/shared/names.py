@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ...spec import Decoder, Irregular, Split
+from ...spec import Decoder, Irregular, Split, Transpose
 
 
 def numbered(ours: str, theirs: str) -> list[Irregular]:
@@ -11,13 +11,19 @@ def numbered(ours: str, theirs: str) -> list[Irregular]:
     return [Irregular(f"{ours}.{part}.weight", f"{theirs}.{name}.weight") for part, name in names]
 
 
-def stacked_experts(ours: str, theirs: str) -> list[Irregular]:
-    """The experts of a layer in one tensor, gate rows before up rows."""
-    both = (f"{ours}.gate.weight", f"{ours}.up.weight")
+def stacked_experts(ours: str, theirs: str, transposed: bool = False) -> list[Irregular]:
+    """The experts of a layer in one tensor, gate rows (or columns, where it is transposed) before up rows."""
+    both, turn = (f"{ours}.gate.weight", f"{ours}.up.weight"), (Transpose(),) if transposed else ()
     return [
-        Irregular(both, f"{theirs}.gate_up_proj", (Split(axis=1),)),
-        Irregular(f"{ours}.down.weight", f"{theirs}.down_proj"),
+        Irregular(both, f"{theirs}.gate_up_proj", (*turn, Split(axis=1))),
+        Irregular(f"{ours}.down.weight", f"{theirs}.down_proj", turn),
     ]
+
+
+def gate_up() -> Irregular:
+    """A dense layer's gate rows before its up rows in one tensor."""
+    both = ("layers.*.mlp.body.gate.weight", "layers.*.mlp.body.up.weight")
+    return Irregular(both, "model.layers.*.mlp.gate_up_proj.weight", (Split(),))
 
 
 def mtp_names(ours: str, theirs: str, last: str) -> list[Irregular]:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from math import log
 
 from ...spec import (
     Config,
     LinearScaling,
     Llama3Scaling,
     LogTemperature,
+    LongRoPE,
     Proportional,
     RoPE,
     Scaling,
@@ -38,7 +40,11 @@ def rope_settings(c: Config, layer_type: str | None = None, theta: str = "rope_t
         values.setdefault("rope_type", values.pop("type"))
     values.setdefault("rope_theta", c.raw(theta))
     values.setdefault("partial_rotary_factor", c.raw("partial_rotary_factor"))
-    if values.get("rope_type") in ("llama3", "yarn"):
+    if values.get("rope_type") in ("longrope", "su"):
+        values["max_position_embeddings"] = c.raw("max_position_embeddings")
+        if (original := c.raw("original_max_position_embeddings")) is not None:
+            values["original_max_position_embeddings"] = original  # which decides, where it stands outside
+    if values.get("rope_type") in ("llama3", "yarn", "longrope", "su"):
         values.setdefault("original_max_position_embeddings", c.raw("max_position_embeddings"))
     return Config(values)
 
@@ -46,7 +52,7 @@ def rope_settings(c: Config, layer_type: str | None = None, theta: str = "rope_t
 def scaling(settings: Config) -> Scaling | None:
     """RoPE's scaling as the settings say (transformers, modeling_rope_utils.py)."""
     kind = settings.raw("rope_type") or "default"
-    if kind == "default":
+    if kind in ("default", "mrope"):  # sections of mrope: of time, height and width, which are the same for text
         return None
     if kind == "linear":
         return LinearScaling(factor=settings.number("factor"))
@@ -73,10 +79,30 @@ def scaling(settings: Config) -> Scaling | None:
             attention_factor=attention_factor,
             truncate=settings.raw("truncate") is not False,
         )
+    if kind in ("longrope", "su"):
+        return long_rope(settings)
     if kind == "proportional":
         share, slower = settings.number_or_none("partial_rotary_factor"), settings.number_or_none("factor")
         return Proportional(share=1.0 if share is None else share, factor=1.0 if slower is None else slower)
-    raise ValueError(f"rope_type {shown(kind)} is not supported (only default, linear, llama3, yarn, proportional)")
+    raise ValueError(
+        f"rope_type {shown(kind)} is not supported (only default, linear, llama3, yarn, longrope, proportional)"
+    )
+
+
+def long_rope(settings: Config) -> LongRoPE:
+    """The list of factors for the whole context, as engines choose it (vLLM, Phi3LongRoPEScaledRotaryEmbedding): the
+    long one where the context is longer than the original. transformers takes the short one as long as a text is within
+    the original context."""
+    context, original = settings.size("max_position_embeddings"), settings.size("original_max_position_embeddings")
+    factor, attention_factor = settings.number_or_none("factor"), settings.number_or_none("attention_factor")
+    if attention_factor is None:
+        times = context / original if factor is None else factor
+        attention_factor = 1.0 if times <= 1 else (1 + log(times) / log(original)) ** 0.5
+    lists = {True: settings.items("long_factor"), False: settings.items("short_factor")}
+    factors = lists[context > original]
+    if not all(type(value) in (int, float) for value in factors):
+        raise ValueError(f"the factors of LongRoPE must be numbers, got {shown(factors)}")
+    return LongRoPE(factors=tuple(map(float, factors)), original_context=original, attention_factor=attention_factor)
 
 
 def rope(

@@ -97,6 +97,27 @@ def _(spec: s.YaRN) -> Description:
     )
 
 
+@describes(s.LongRoPE)
+def _(spec: s.LongRoPE) -> Description:
+    low, high, start = number(min(spec.factors)), number(max(spec.factors)), number(spec.original_context)
+    stretched = spec.attention_factor != 1.0
+    return Description(
+        title="LongRoPE",
+        facts=[
+            f"factors {low} to {high} from {start}",
+            *([f"attention factor {number(spec.attention_factor)}"] if stretched else []),
+        ],
+        equation=f"θᵢ / fᵢ,  f from {low} to {high}, found by a search"
+        + (f";  cos and sin times {number(spec.attention_factor)}" if stretched else ""),
+        names={
+            "factors": "RoPE factors of the pairs",
+            "original_context": "RoPE original context",
+            "attention_factor": "LongRoPE's attention factor",
+        },
+        picture=_scaling(f"LongRoPE beyond {start}"),
+    )
+
+
 @describes(s.Proportional)
 def _(spec: s.Proportional) -> Description:
     share, divided = f"on {number(100 * spec.share)} % of the channels", spec.factor != 1.0
