@@ -12,7 +12,7 @@ from pkgutil import iter_modules
 from typing import Any
 
 from .. import spec
-from ..spec import Config, Decoder, Family, from_json
+from ..spec import Config, Decoder, Family, Head, from_json
 
 # What a multimodal wrapper says beside its text model. Vision is a published figure here, never a part of the spec.
 WRAPPER = frozenset(
@@ -119,13 +119,43 @@ def read(
         near = get_close_matches(kind, families(), 3, 0.5)
         hint = f"; nearest: {', '.join(near)}" if near else ""
         raise ValueError(f"model_type {kind!r} is not a known architecture{hint}")
-    c = Config(text, implicit(kind))
+    its_class, c = class_of(config, ignore), Config(text, implicit(kind))
     decoder = known.spec(c)
     c.ignore("model_type", *known.ignored, *ignore)
     if unread := c.unread():
         plural = "keys" if len(unread) > 1 else "key"
         raise UnreadKeysError(f"unknown {plural} {', '.join(unread)} (model_type {kind})", unread)
-    return replace(decoder, name=name)
+    return with_head(replace(decoder, name=name), its_class, config)
+
+
+DRAFTS = ("eagle", "medusa")
+OTHER_HEADS = ("ForTokenClassification", "ForQuestionAnswering")
+
+
+def class_of(config: Mapping[str, Any], ignore: Collection[str] = ()) -> str:
+    """The class that `architectures` names, "" where it names none. Heads that are not known here are refused."""
+    names = None if "architectures" in ignore else config.get("architectures")
+    name = str(names[0]) if isinstance(names, list) and names else ""
+    if any(draft in name.lower() for draft in DRAFTS):
+        raise ValueError(
+            f"architectures is {name}: a head that drafts for another model, not a model of its own; "
+            "give the config.json of the model that it drafts for"
+        )
+    if name.endswith(OTHER_HEADS):
+        raise ValueError(f"architectures is {name}: a head that is not known here")
+    return name
+
+
+def with_head(decoder: Decoder, name: str, config: Mapping[str, Any]) -> Decoder:
+    """The decoder with the head of the class `name`: one row for each label in a classifier; in a class without a head
+    no matrix but the embedding's."""
+    if name.endswith("ForSequenceClassification"):
+        labels = config.get("id2label")
+        count = len(labels) if isinstance(labels, Mapping) and labels else 2  # transformers, PreTrainedConfig
+        return replace(decoder, embedding=replace(decoder.embedding, tied=False), head=Head(vocab=count))
+    if name.endswith("Model") and not name.endswith("HeadModel"):
+        return replace(decoder, embedding=replace(decoder.embedding, tied=True))
+    return decoder
 
 
 def family_of(decoder: Decoder) -> Family:

@@ -33,6 +33,7 @@ def nemotron_h(c: Config) -> Decoder:
     kinds = layers(c)
     made = {kind: Layer(branches=(Branch(name="mixer", pre=norm, body=body(c, kind)),)) for kind in set(kinds)}
     c.expect("sliding_window", None)
+    c.expect("rms_norm_eps", None, c.raw("layer_norm_epsilon"))
     return decoder(c, "nemotron_h", [made[kind] for kind in kinds], norm)
 
 
@@ -64,7 +65,9 @@ def body(c: Config, kind: str) -> Mamba2 | Attention | MoE | MLP:
                 memory_dtype=c.choice("mamba_ssm_cache_dtype", "float32", "bfloat16", "float16"),
             )
         case "full_attention":
-            return attention(c, head_dim(c), mask=Causal(), positions=None)
+            either = c.raw("attention_head_dim") is not None and c.raw("head_dim") is None
+            dim = c.size("attention_head_dim") if either else head_dim(c)
+            return attention(c, dim, mask=Causal(), positions=None)
         case "moe":
             router = noaux_tc_router(c)
             expert = MLP(dim=c.size("moe_intermediate_size"), act=act)
@@ -85,8 +88,9 @@ def irregular(decoder: Decoder) -> list[Irregular]:
 
 # Of kinds of layers that a model may not have.
 OPTIONAL = frozenset(
-    """conv_kernel head_dim intermediate_size mamba_head_dim mamba_hidden_act mamba_num_heads mamba_ssm_cache_dtype
-    moe_intermediate_size moe_latent_size moe_shared_expert_intermediate_size n_group n_groups n_routed_experts
+    """attention_head_dim conv_kernel head_dim intermediate_size mamba_head_dim mamba_hidden_act mamba_num_heads
+    mamba_ssm_cache_dtype moe_intermediate_size moe_latent_size moe_shared_expert_intermediate_size n_group n_groups
+    n_routed_experts
     norm_topk_prob num_attention_heads num_experts_per_tok num_key_value_heads routed_scaling_factor ssm_state_size
     time_step_min topk_group use_bias use_conv_bias""".split()
 )

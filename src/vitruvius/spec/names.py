@@ -138,6 +138,8 @@ def spelled(decoder: Decoder, irregular: Sequence[Irregular], gguf: bool = False
     modules: dict[str, str] = {}
     for ours, name, shape in _spell(decoder, decoder.width, "", "", {}, plain, modules, gguf=gguf):
         theirs = f"{modules['embedding']}.weight" if ours == "head.weight" and decoder.embedding.tied else name
+        if ours == "head.weight" and decoder.head.vocab != decoder.embedding.vocab:
+            theirs = "score.weight"  # a row for each label (transformers, modeling_layers.py)
         found = next(((line, p, names) for line, p in fused if (names := line.filled(p, ours))), None)
         if found is None:
             steps: tuple[Step, ...] = (Stack(),) if "{}" in theirs else ()

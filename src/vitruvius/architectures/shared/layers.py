@@ -6,18 +6,23 @@ from collections.abc import Iterable, Sequence
 
 from ...spec import (
     MTP,
+    Attention,
     Body,
     Branch,
     Config,
     Decoder,
     Embedding,
     Head,
+    LatentAttention,
     Layer,
     Norm,
     PerLayerEmbedding,
     PerLayerTable,
     RMSNorm,
+    RoPE,
+    YaRN,
     shown,
+    walk,
 )
 
 OLDER = {"mamba": "linear_attention", "attention": "full_attention"}  # kinds of layers, as earlier files name them
@@ -56,20 +61,30 @@ def decoder(
 
     Args:
         norm: the last one.
-        context: by default `max_position_embeddings`.
+        context: by default `max_position_embeddings`; YaRN may stretch it.
         embedding, head: by default plain ones of `vocab_size`, tied as `tie_word_embeddings` says.
     """
+    layers, width = tuple(layers), c.size("hidden_size")
     return Decoder(
         name=family,
         family=family,
-        width=c.size("hidden_size"),
-        context=context or c.size("max_position_embeddings"),
+        width=width,
+        context=max([context or c.size("max_position_embeddings"), *stretched(layers, width)]),
         embedding=embedding or Embedding(vocab=c.size("vocab_size"), tied=c.flag("tie_word_embeddings")),
-        layers=tuple(layers),
+        layers=layers,
         final_norm=norm,
         head=head or Head(vocab=c.size("vocab_size")),
         mtp=tuple(mtp),
     )
+
+
+def stretched(layers: Iterable[Layer], width: int) -> set[int]:
+    """The contexts that YaRN stretches the original ones to: files that leave `max_position_embeddings` as it was are
+    taken so by engines (vLLM, config/model.py)."""
+    mixers = {node.spec for layer in layers for node in walk(layer, width)}
+    positions = [mixer.positions for mixer in mixers if isinstance(mixer, Attention | LatentAttention)]
+    scalings = [each.scaling for each in positions if isinstance(each, RoPE)]
+    return {round(each.factor * each.original_context) for each in scalings if isinstance(each, YaRN)}
 
 
 def per_layer_embedding(c: Config, dim: int, norm: RMSNorm) -> PerLayerEmbedding:
