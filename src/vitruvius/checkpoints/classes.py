@@ -6,11 +6,16 @@ from __future__ import annotations
 # where the name does not follow from the model_type
 IRREGULAR = {
     "gpt2": "GPT2LMHeadModel",
+    "granitemoe": "GraniteMoeForCausalLM",
     "granitemoehybrid": "GraniteMoeHybridForCausalLM",
     "grok": "Grok1ForCausalLM",
     "kimi_k2": "DeepseekV3ForCausalLM",
     "mimo_v2_flash": "MiMoV2FlashForCausalLM",
     "minimax_m2": "MiniMaxM2ForCausalLM",
+    "qwen2_vl_text": "Qwen2VLForConditionalGeneration",
+    "qwen2_5_vl_text": "Qwen2_5_VLForConditionalGeneration",
+    "qwen3_vl_text": "Qwen3VLForConditionalGeneration",
+    "qwen3_vl_moe_text": "Qwen3VLMoeForConditionalGeneration",
     "qwen3_5_text": "Qwen3_5ForCausalLM",
     "qwen3_5_moe_text": "Qwen3_5MoeForCausalLM",
     "smollm3": "SmolLM3ForCausalLM",
