@@ -19,6 +19,7 @@ import vitruvius as vt
 from vitruvius.nn import Decoder
 from vitruvius.nn.decoder import ENTRANCES
 from vitruvius.nn.model import assign, skeleton, weights_of
+from vitruvius.sharding import Layout, Placement, Replicate, plan
 
 SLOW = pytest.mark.slow
 CASES = ["llama_linear", "qwen3_moe", "deepseek_v3", "qwen3_next", "gemma3"]  # the first and the last have tied weights
@@ -97,3 +98,84 @@ def sharded_data(rank: int, case: str) -> None:
 @BY_CASE
 def test_fully_sharded_data_parallel_equals_one_process(case: str, tmp_path: Path) -> None:
     run(tmp_path, sharded_data, case)
+
+
+# ------------------------------------------------------------------ tensor parallel
+
+
+class Summed(torch.autograd.Function):
+    """The sum over all processes. Each has its own copy of the loss, so its gradient is a sum too."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        dist.all_reduce(x := x.clone())
+        return x
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
+        dist.all_reduce(grad := grad.clone())
+        return grad
+
+
+def cut(whole: Tensor, placement: Placement, rank: int) -> Tensor:
+    """What one of two processes holds: its half of each segment, or all of one that is copied."""
+    if isinstance(placement, Replicate):
+        return whole
+    parts = whole.split([size for size, _ in placement.segments], placement.dim)
+    halves = [
+        part if n == 1 else part.chunk(2, placement.dim)[rank]
+        for part, (_, n) in zip(parts, placement.segments, strict=True)
+    ]
+    return torch.cat(halves, placement.dim)
+
+
+def shared_out(model: Decoder, rank: int) -> dict[str, Placement]:
+    """Cuts the model's weights in place as the plan says, and sums what is partial. The vocabulary stays whole."""
+    planned = plan(model.spec, Layout(tensor=2))
+    assert not planned.refusals
+    whole = ("embedding", "head")
+    lies = {w.name: Replicate() if w.name.startswith(whole) else w.placements["tensor"] for w in planned.weights}
+    for name, tensor in [*model.named_parameters(), *model.named_buffers()]:
+        assign(model, name, cut(tensor.detach(), lies[name], rank).clone())
+    for place in planned.modules:
+        if place.output != "partial" or place.name.startswith(whole):
+            continue
+        module = model.get_submodule(place.name)
+        if getattr(module, "bias", None) is not None and rank:
+            module.bias.data.zero_()  # which is added once
+        module.register_forward_hook(lambda module, inputs, y: Summed.apply(y))
+    return lies
+
+
+def tensor_parallel(rank: int, case: str) -> None:
+    model = model_of(case, **EVEN.get(case, {}))
+    ids = ids_of(model)
+    loss, grads = one_process(model)
+    model.zero_grad()
+    with torch.no_grad():
+        logits = model(ids)
+    lies = shared_out(model, rank)
+    mine = loss_of(model, ids)
+    torch.testing.assert_close(mine.detach(), loss, atol=1e-5, rtol=1e-5)
+    (mine / 2).backward()  # of two equal losses the half each
+    for name, parameter in model.named_parameters():
+        if name not in grads:
+            continue
+        grad, placement = parameter.grad, lies[name]
+        assert grad is not None, name
+        if isinstance(placement, Replicate):
+            dist.all_reduce(grad)
+        wanted = cut(grads[name], placement, rank)
+        torch.testing.assert_close(grad, wanted, atol=2e-5, rtol=1e-3, msg=lambda text, n=name: f"{n}: {text}")
+    with torch.no_grad():
+        state = model.new_state(2, 20) if case == "deepseek_v3" else None  # of latents every process has all
+        parts = [model(new, state) for new in ids.split((9, 1, 1, 1, 1), 1)] if state else [model(ids)]
+    torch.testing.assert_close(torch.cat(parts, 1), logits, atol=1e-4, rtol=1e-4)
+
+
+EVEN: dict[str, dict[str, Any]] = {}  # what must be even for two processes
+
+
+@BY_CASE
+def test_tensor_parallel_by_the_plan_equals_one_process(case: str, tmp_path: Path) -> None:
+    run(tmp_path, tensor_parallel, case)

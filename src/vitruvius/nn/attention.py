@@ -22,9 +22,10 @@ CAUSAL = spec.Causal()
 Lent = tuple[tuple[Tensor, Tensor], Keys]  # what a group of sequences has of keys and values, and where they stand
 
 
-def split_heads(x: Tensor, heads: int) -> Tensor:
-    """(B, T, heads · D) -> (B, heads, T, D)."""
-    return x.unflatten(-1, (heads, -1)).transpose(1, 2)
+def split_heads(x: Tensor, dim: int) -> Tensor:
+    """(B, T, heads · dim) -> (B, heads, T, dim), however many heads there are: of a tensor parallel model a device has
+    some."""
+    return x.unflatten(-1, (-1, dim)).transpose(1, 2)
 
 
 def merge_heads(x: Tensor) -> Tensor:
@@ -38,13 +39,13 @@ class QKNorm(Twin[spec.QKNorm]):
 
     norm: nn.Module
 
-    def forward(self, x: Tensor, heads: int) -> Tensor:
-        """Splits (B, T, heads · D) into (B, heads, T, D), and norms it if it is time to."""
+    def forward(self, x: Tensor, dim: int) -> Tensor:
+        """Splits (B, T, heads · dim) into (B, heads, T, dim), and norms it if it is time to."""
         if self.spec.when == "after_rope":
-            return split_heads(x, heads)
+            return split_heads(x, dim)
         if self.spec.over == "projection":
-            return split_heads(self.norm(x), heads)
-        return self.norm(split_heads(x, heads))
+            return split_heads(self.norm(x), dim)
+        return self.norm(split_heads(x, dim))
 
     def after_rope(self, x: Tensor) -> Tensor:
         """Norms (B, heads, T, D), if that comes after RoPE."""
@@ -70,8 +71,8 @@ class KeyValue(Twin[spec.KeyValue]):
     def forward(self, x: Tensor, positions: spec.RoPE | None, call: Call) -> tuple[Tensor, Tensor]:
         """x (B, T, W) -> k (B, G, T, D), rotated, and v (B, G, T, Dᵥ)."""
         s = self.spec
-        k = self.k_norm(self.k(x), s.heads) if s.k_norm else split_heads(self.k(x), s.heads)
-        v = split_heads(self.v(x), s.heads)
+        k = self.k_norm(self.k(x), s.head_dim) if s.k_norm else split_heads(self.k(x), s.head_dim)
+        v = split_heads(self.v(x), s.v_dim)
         if s.v_norm:
             v = self.v_norm(v)
         if positions:
@@ -90,7 +91,7 @@ class UnifiedKeyValue(Twin[spec.UnifiedKeyValue]):
 
     def values(self, x: Tensor) -> Tensor:
         """x (B, T, W) -> v (B, G, T, D), k(x) / √(mean + eps)."""
-        v = split_heads(self.k(x), self.spec.heads)
+        v = split_heads(self.k(x), self.spec.head_dim)
         return F.rms_norm(v.float(), v.shape[-1:], None, self.spec.norm.eps).to(v.dtype)
 
     def keys(self, v: Tensor, rope: spec.RoPE | None, keys: Keys, group: Group) -> Tensor:
@@ -117,7 +118,7 @@ class Attention(Twin[spec.Attention]):
         """x (B, T, W) -> (B, T, W); keys and values are kept in the call's states, if it has any."""
         s = self.spec
         rope = s.positions if isinstance(s.positions, spec.RoPE) else None
-        q = self.q_norm(self.q(x), s.heads) if s.q_norm else split_heads(self.q(x), s.heads)
+        q = self.q_norm(self.q(x), s.head_dim) if s.q_norm else split_heads(self.q(x), s.head_dim)
         if rope:
             q = call.rotate(rope, q)
         if s.q_norm:
@@ -208,7 +209,7 @@ class Indexer(Twin[spec.Indexer]):
         A selection has no gradient. The scores have one, for a loss of the indexer's own, which goes no further back
         (DeepSeek_V3_2.pdf, section 2.1.1)."""
         s, x, q_latent = self.spec, x.detach(), q_latent.detach()
-        q, k = split_heads(self.q(q_latent), s.heads), self.norm(self.k(x))
+        q, k = split_heads(self.q(q_latent), s.dim), self.norm(self.k(x))
         if s.positions:
             q, k = call.rotate(s.positions, q), call.rotate(s.positions, k[:, None])[:, 0]
         weights = self.head_weights(x).float() * s.heads**-0.5
@@ -256,7 +257,7 @@ class LatentAttention(Twin[spec.LatentAttention]):
         """x (B, T, W) -> (B, T, W); the latents and rotary keys are kept in the call's states, if it has any."""
         s = self.spec
         q_latent = self.q_norm(self.q_a(x)) if s.q else x
-        q = split_heads(self.q_b(q_latent) if s.q else self.q(x), s.heads)
+        q = split_heads(self.q_b(q_latent) if s.q else self.q(x), s.nope_dim + s.rope_dim)
         q_nope, q_rope = q.split((s.nope_dim, s.rope_dim), -1)
         latent, key = self.kv_a(x).split((s.kv.rank, s.rope_dim), -1)
         latent = self.kv_norm(latent)
@@ -276,14 +277,14 @@ class LatentAttention(Twin[spec.LatentAttention]):
     def expanded(self, q: Tensor, latent: Tensor, key: Tensor, mask: Mask, how: Scores) -> Tensor:
         """Every head's own keys and values, made from the latents."""
         s = self.spec
-        k_nope, v = split_heads(self.kv_b(latent), s.heads).split((s.nope_dim, s.v_dim), -1)
-        k = torch.cat((k_nope, key[:, None].expand(-1, s.heads, -1, -1)), -1)
+        k_nope, v = split_heads(self.kv_b(latent), s.nope_dim + s.v_dim).split((s.nope_dim, s.v_dim), -1)
+        k = torch.cat((k_nope, key[:, None].expand(-1, k_nope.shape[1], -1, -1)), -1)
         return attention(q, k, v, mask, how)
 
     def absorbed(self, q: Tensor, latent: Tensor, key: Tensor, mask: Mask, how: Scores) -> Tensor:
         """kv_b moved to query and output: q · (Wₖ c) = (Wₖᵀ q) · c, and Σ pⱼ (Wᵥ cⱼ) = Wᵥ (Σ pⱼ cⱼ)."""
         s = self.spec
-        w_k, w_v = self.kv_b.weight.unflatten(0, (s.heads, -1)).split((s.nope_dim, s.v_dim), 1)
+        w_k, w_v = self.kv_b.weight.unflatten(0, (-1, s.nope_dim + s.v_dim)).split((s.nope_dim, s.v_dim), 1)
         q_nope, q_rope = q.split((s.nope_dim, s.rope_dim), -1)
         q = torch.cat((q_nope @ w_k, q_rope), -1)
         k = torch.cat((latent, key), -1)[:, None]

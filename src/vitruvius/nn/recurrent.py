@@ -24,6 +24,7 @@ class Recurrent(Twin[S]):
 
     conv: Tensor
     conv_bias: Tensor
+    A_log: Tensor
 
     takes_call: ClassVar[bool] = True
 
@@ -44,7 +45,7 @@ class Recurrent(Twin[S]):
             return block.rows.read(self.path, "memory").float()
         declared = self.spec.state()["memory"]
         assert isinstance(declared, spec.Fixed)
-        return torch.zeros(1, device=x.device).expand(len(x), *declared.shape)
+        return torch.zeros(1, device=x.device).expand(len(x), len(self.A_log), *declared.shape[1:])
 
     def remember(self, memory: Tensor, block: Block) -> None:
         """Keeps the memory in the block's states, if it has any."""
@@ -70,7 +71,7 @@ def log_decay(a: Tensor, a_log: Tensor, dt_bias: Tensor) -> Tensor:
     steps)."""
     a = a.float() + dt_bias.float()
     steps = torch.logaddexp(a, a.new_zeros(()))  # softplus: F.softplus compiles to wrong strides backward (torch 2.13)
-    return -a_log.float().exp()[:, None, None] * split_heads(steps, a_log.shape[0])
+    return -a_log.float().exp()[:, None, None] * split_heads(steps, steps.shape[-1] // len(a_log))
 
 
 @twin(spec.GatedDeltaNet)
@@ -92,18 +93,20 @@ class GatedDeltaNet(Recurrent[spec.GatedDeltaNet]):
         """x (B, T, W) -> (B, T, W)."""
         new = torch.cat((self.q(x), self.k(x), self.v(x)), -1), self.decay(x), self.beta(x)
         y = call.join([self.mixed(block, call, *parts) for block, parts in call.split(call.blocks, *new)])
-        y, z = (part.unflatten(-1, (self.spec.v_heads, -1)) for part in (y.to(x.dtype), self.gate(x)))
+        y, z = (part.unflatten(-1, (-1, self.spec.v_dim)) for part in (y.to(x.dtype), self.gate(x)))
         return self.o(self.norm(y, z).flatten(-2))
 
     def mixed(self, block: Block, call: Call, qkv: Tensor, decay: Tensor, beta: Tensor) -> Tensor:
         """The recurrence itself: (n, T, channels) of queries, keys and values, (n, T, H) each of the others -> (n, T,
         H · V)."""
         s = self.spec
-        q, k, v = self.convolved(qkv, block, call).float().split([axis.size for axis in s.channels], -1)
-        q, k = unit(split_heads(q, s.k_heads)) * s.k_dim**-0.5, unit(split_heads(k, s.k_heads))
+        values = len(self.A_log) * s.v_dim
+        keys = (qkv.shape[-1] - values) // 2
+        q, k, v = self.convolved(qkv, block, call).float().split((keys, keys, values), -1)
+        q, k = unit(split_heads(q, s.k_dim)) * s.k_dim**-0.5, unit(split_heads(k, s.k_dim))
         decay = forgetting(log_decay(decay, self.A_log, self.dt_bias)[..., 0], call)
         beta = s.beta_scale * beta.float().sigmoid().mT
-        y, memory = delta_rule(q, k, split_heads(v, s.v_heads), decay, beta, self.memory(qkv, block))
+        y, memory = delta_rule(q, k, split_heads(v, s.v_dim), decay, beta, self.memory(qkv, block))
         self.remember(memory, block)
         return merge_heads(y)
 
@@ -129,14 +132,14 @@ class KimiDelta(Recurrent[spec.KimiDelta]):
         """x (B, T, W) -> (B, T, W)."""
         new = torch.cat((self.q(x), self.k(x), self.v(x)), -1), self.decay_b(self.decay_a(x)), self.beta(x)
         y = call.join([self.mixed(block, call, *parts) for block, parts in call.split(call.blocks, *new)])
-        y, z = (part.unflatten(-1, (self.spec.heads, -1)) for part in (y.to(x.dtype), self.gate_b(self.gate_a(x))))
+        y, z = (part.unflatten(-1, (-1, self.spec.head_dim)) for part in (y.to(x.dtype), self.gate_b(self.gate_a(x))))
         return self.o(self.norm(y, z).flatten(-2))
 
     def mixed(self, block: Block, call: Call, qkv: Tensor, decay: Tensor, beta: Tensor) -> Tensor:
         """The recurrence itself: (n, T, 3 · H · D) of queries, keys and values, (n, T, H · D) of decays and (n, T, H)
         -> (n, T, H · D)."""
         s = self.spec
-        q, k, v = (split_heads(y, s.heads) for y in self.convolved(qkv, block, call).float().chunk(3, -1))
+        q, k, v = (split_heads(y, s.head_dim) for y in self.convolved(qkv, block, call).float().chunk(3, -1))
         decay = forgetting(log_decay(decay, self.A_log, self.dt_bias), call)
         beta = beta.float().sigmoid().mT
         y, memory = delta_rule(unit(q) * s.head_dim**-0.5, unit(k), v, decay, beta, self.memory(qkv, block))
@@ -169,7 +172,7 @@ class Mamba2(Recurrent[spec.Mamba2]):
         """The recurrence itself: (n, T, channels) of x, b and c, time steps (n, T, H) -> (n, T, H · P)."""
         s = self.spec
         x, b, c = self.convolved(new, block, call).float().split([axis.size for axis in s.channels], -1)
-        x, b, c = split_heads(x, s.heads), split_heads(b, s.groups), split_heads(c, s.groups)
+        x, b, c = split_heads(x, s.head_dim), split_heads(b, s.state_dim), split_heads(c, s.state_dim)
         dt = F.softplus(dt.float() + self.dt_bias.float()).clamp(*s.dt_limit).mT
         decay = forgetting(-self.A_log.float().exp()[:, None] * dt, call)
         y, memory = state_space(c, b, x * dt[..., None], decay, self.memory(new, block))
