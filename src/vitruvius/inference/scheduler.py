@@ -270,7 +270,8 @@ class Scheduler:
 
     def _size(self, job: _Job) -> tuple[int, int]:
         """Capacity and slack of its sequence. Where others may go on from it there is as much again."""
-        needed = max(job.begun + job.limit[0] - 1, job.begun, 1)
+        begun = max(job.begun, 1)  # a decoder beside an encoder begins with one token
+        needed = max(begun + job.limit[0] - 1, begun)
         if self.prefixes:
             needed = min(max(2 * needed, ROOM), self.runner.spec.context)
         return needed, min(job.slack, needed)
