@@ -29,7 +29,11 @@ def test_classes_are_called_as_in_transformers() -> None:
     assert {kind: class_of(kind) for kind in known} == {kind: named[kind] for kind in known}
 
 
-@pytest.mark.parametrize("case", [case for case in cases.TEXT if cases.TEXT[case]["model_type"] not in UNKNOWN])
+LONGROPE = ("phi3_long",)  # whose factors transformers chooses anew for the length of every call
+KNOWN = [case for case in cases.TEXT if cases.TEXT[case]["model_type"] not in UNKNOWN and case not in LONGROPE]
+
+
+@pytest.mark.parametrize("case", KNOWN)
 @torch.no_grad()
 def test_transformers_writes_the_same_tokens_from_what_is_saved(case: str, tmp_path: Path) -> None:
     from transformers import AutoModelForCausalLM
