@@ -30,15 +30,16 @@ ARROWS = {
     "errors": "",
     "spec": "",
     "architectures": "spec",
-    "catalog": "errors",
+    "catalog": "errors CallablePackage",
     "sharding": "errors spec",
-    "cost": "errors spec catalog sharding",
+    "cost": "CallablePackage errors spec catalog sharding",
     "views": "errors spec catalog cost sharding",
     "nn": "errors spec",
     "checkpoints": "errors spec architectures catalog",
     "models": "errors spec architectures catalog checkpoints nn",
     "saving": "errors spec architectures catalog checkpoints models nn",
     "edit": "errors spec checkpoints",
+    "sizing": "errors spec architectures catalog checkpoints cost",
     "slicing": "errors spec checkpoints models nn",
     "native": "errors spec checkpoints",
     "inference": "errors spec architectures checkpoints models saving nn native __version__",
@@ -49,7 +50,7 @@ ARROWS = {
 }
 STANDARD_ONLY = ("spec", "architectures")
 NEVER_TORCH = ("spec", "architectures", "catalog", "sharding", "cost", "views", "native", "errors")
-TORCH_INSIDE_FUNCTIONS = ("checkpoints", "inference", "cli", "models", "saving", "edit", "")
+TORCH_INSIDE_FUNCTIONS = ("checkpoints", "inference", "cli", "models", "saving", "edit", "sizing", "")
 HEAVY = {"torch", "transformers", "huggingface_hub", "tokenizers", "jinja2", "rich", "fontTools", "safetensors"}
 MEDIAN_ARCHITECTURE, LONGEST_ARCHITECTURE, LONGEST_FUNCTION = 45, 80, 60  # lines of code, see `code_lines`
 MOST_FIELDS = 12

@@ -7,6 +7,7 @@ its cost, drawing, differences and running model are all read from that tree.
 from __future__ import annotations
 
 from importlib import import_module
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from .errors import InputError
@@ -29,8 +30,18 @@ _PUBLIC = {
     "tokenizer": "checkpoints.tokenizer",
 }
 _PACKAGES = ("catalog", "cost", "spec")
+_CALLED = {"vitruvius.catalog": ("catalog", "entries"), "vitruvius.cost": ("sizing", "cost")}
 
 __all__ = [*_PACKAGES, *_PUBLIC, "InputError", "__version__"]  # noqa: PLE0604
+
+
+class CallablePackage(ModuleType):
+    """A package that can be called: `vitruvius.cost(…)` is a function, though `vitruvius.cost` is a package too."""
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """See `sizing.cost` and `catalog.entries`."""
+        module, function = _CALLED[self.__name__]
+        return getattr(import_module(f".{module}", __name__), function)(*args, **kwargs)
 
 
 def __getattr__(name: str) -> Any:

@@ -15,7 +15,7 @@ from . import catalog
 from .architectures import text_config
 from .checkpoints import matching
 from .checkpoints.classes import class_of
-from .checkpoints.codecs import FORMAT_KEYS
+from .checkpoints.files import FORMAT_KEYS
 from .checkpoints.safetensors import INDEX, RAW
 from .checkpoints.sources import config_of
 from .checkpoints.steps import file_shapes, saved

@@ -14,9 +14,9 @@ import sys
 from dataclasses import dataclass, field
 from functools import cache
 from importlib import resources
-from types import ModuleType
 from typing import TYPE_CHECKING, Any, Literal, TypedDict
 
+from vitruvius import CallablePackage
 from vitruvius.errors import InputError
 
 if TYPE_CHECKING:
@@ -62,6 +62,13 @@ class Weights(TypedDict):
     install: str
 
 
+class Stored(TypedDict):
+    """How the weights were released, where they are packed: the `quantization_config` of the repository's file."""
+
+    quantization: dict[str, Any]
+    source: str
+
+
 class Derivation(TypedDict):
     """From which known model another comes, as `source` says: trained on from its weights, or its design taken over."""
 
@@ -92,6 +99,7 @@ class Entry:
     unconfirmed: tuple[str, ...]
     unconfirmed_keys: tuple[str, ...]  # of the config, nested ones as "rope_scaling.mscale"
     weights: Weights | None
+    stored: Stored | None
     _config: Mapping[str, Any] = field(repr=False)
 
     @property
@@ -102,7 +110,7 @@ class Entry:
 
 def _entry(record: dict[str, Any]) -> Entry:
     values: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in record.items()}
-    return Entry(_config=values.pop("config"), **values)
+    return Entry(_config=values.pop("config"), stored=values.pop("stored", None), **values)
 
 
 @cache
@@ -146,11 +154,4 @@ def implicit(model_type: str) -> dict[str, Any]:
     return copy.deepcopy(_defaults(model_type))
 
 
-class _Callable(ModuleType):
-    """Lets `vitruvius.catalog()` list the models, though `vitruvius.catalog` is this package."""
-
-    def __call__(self) -> tuple[Entry, ...]:
-        return entries()
-
-
-sys.modules[__name__].__class__ = _Callable
+sys.modules[__name__].__class__ = CallablePackage

@@ -15,8 +15,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..spec import Decoder
-from .codecs import Unpacked, refuse_unknown, settings
+from .codecs import Unpacked, refuse_unknown
 from .defaults import Defaults
+from .files import settings
 from .gguf import GGUF
 from .matching import LoadPlan, match, match_gguf
 from .safetensors import Safetensors

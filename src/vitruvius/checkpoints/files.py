@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -32,3 +33,17 @@ def read_json(path: Path) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise InputError(f"{path}: an object is expected, not {type(value).__name__}")
     return value
+
+
+FORMAT_KEYS = ("quantization_config", "compression_config", "quantization")  # of config.json
+
+
+def settings(config: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What a config.json says of the format of its weights: `quantization_config`, of a wrapper or of its text model,
+    or MLX's `quantization`."""
+    text = config.get("text_config")
+    for part in (config, text if isinstance(text, Mapping) else {}):
+        for key in FORMAT_KEYS:
+            if isinstance(found := part.get(key), Mapping) and found:
+                return found
+    return {}

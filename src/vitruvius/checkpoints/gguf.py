@@ -158,6 +158,10 @@ class GGUF:
         self._known(info)
         return Stored(info.kind, self.rows(name).view(element(info.kind)).reshape(*info.shape[:-1], -1))
 
+    def nbytes(self, name: str) -> int:
+        """Bytes of a tensor."""
+        return self._info(name).nbytes
+
     def kind(self, name: str) -> str:
         """The kind of a tensor, as GGUF calls it."""
         return self._info(name).kind

@@ -59,6 +59,11 @@ class Mapped:
         """The dtype of a tensor, as the header has it."""
         return self._described(name)[0]
 
+    def nbytes(self, name: str) -> int:
+        """Bytes of a tensor."""
+        begin, end = self._header[name]["data_offsets"]
+        return int(end - begin)
+
     def stored(self, name: str) -> Stored:
         """A tensor, read-only; its kind is the file's dtype."""
         dtype, shape, begin = self._described(name)
@@ -106,6 +111,10 @@ class Safetensors:
     def stored(self, name: str) -> Stored:
         """A tensor in the form that the file has, mapped and read-only."""
         return self._files[name].stored(name)
+
+    def nbytes(self, name: str) -> int:
+        """Bytes of a tensor."""
+        return self._files[name].nbytes(name)
 
     def kind(self, name: str) -> str:
         """The file's dtype."""

@@ -78,5 +78,8 @@ class Container(Protocol):
     def stored(self, name: str) -> Stored:
         """A tensor in the form that the file has, mapped and read-only where nothing must be moved."""
 
+    def nbytes(self, name: str) -> int:
+        """Bytes that the file has for a tensor, scales and all."""
+
     def kind(self, name: str) -> str:
         """The kind of what `stored` gives, from the headers alone; F8_E4M3 where that is unpacked."""

@@ -12,7 +12,7 @@ from .output import emit, emit_json
 @click.argument("models", nargs=-1, required=True)
 @options.context
 @options.batch
-@options.dtype
+@options.stored_dtype
 @options.svg
 @options.as_json
 @options.output
@@ -21,7 +21,7 @@ def command(
     models: tuple[str, ...],
     context: int | None,
     batch: int,
-    dtype: str,
+    dtype: str | None,
     svg: str | None,
     ignore: tuple[str, ...],
     as_json: bool,
@@ -31,6 +31,7 @@ def command(
     all side by side. The context is by default the longest that all of them take."""
     from ..checkpoints.sources import architecture
     from ..cost import cost
+    from ..sizing import format_of
     from ..views import compare, draw_side_by_side
     from ..views.table import costs_table
 
@@ -39,13 +40,20 @@ def command(
     if svg is not None and len(models) > 2:
         raise click.UsageError("A drawing shows two models side by side, not more")
     first, *others = archs = [architecture(model, ignore) for model in models]
+    formats = [format_of(model, arch, None, dtype, ignore) for model, arch in zip(models, archs, strict=True)]
+    dtype = dtype or "bf16"
     context = min(arch.context for arch in archs) if context is None else context
-    differences = [compare(first, other, context, batch, dtype) for other in others]
+    differences = [
+        compare(first, other, context, batch, dtype, (formats[0], own))
+        for other, own in zip(others, formats[1:], strict=True)
+    ]
     if svg is not None:
         draw_side_by_side(first, others[0], differences[0]).save(svg)
         click.echo(f"wrote {svg}", err=True)
     if as_json:
         found = [difference.to_dict() for difference in differences]
         return emit_json(found[0] if len(found) == 1 else {"differences": found}, output)
-    costs = costs_table([cost(arch, context, batch, dtype) for arch in archs])
+    costs = costs_table(
+        [cost(arch, context, batch, dtype, weights=own) for arch, own in zip(archs, formats, strict=True)]
+    )
     return emit("\n\n".join([*(difference.changes() for difference in differences), costs]), output)

@@ -32,8 +32,8 @@ def _list_devices(ctx: click.Context, parameter: click.Parameter, wanted: bool) 
 @options.model
 @options.context
 @options.batch
-@options.dtype
-@click.option("--weights", help="Format of the weights: fp8-block, int4-g128, mxfp4, q4_k_m … Default: the dtype.")
+@options.stored_dtype
+@click.option("--weights", help="Format of the weights: bf16, fp8-block, int4-g128, q4_k_m … Default: as stored.")
 @click.option("--state-dtype", help="dtype of the state (the KV cache). Default: the dtype.")
 @click.option("--policy", default="minimum", show_default=True, help="Whose accounting of state: vllm, llama.cpp …")
 @click.option("--device", help="A device to judge memory and time by: h100-sxm, m4-max, this-machine …")
@@ -65,7 +65,7 @@ def command(
     model: str,
     context: int | None,
     batch: int,
-    dtype: str,
+    dtype: str | None,
     state_dtype: str | None,
     ignore: tuple[str, ...],
     as_json: bool,
@@ -85,8 +85,11 @@ def command(
     from ..checkpoints.sources import architecture
     from ..cost import cost, fitting
     from ..sharding import plan
+    from ..sizing import format_of
 
     arch = architecture(model, ignore)
+    asked["weights"] = format_of(model, arch, asked["weights"], dtype, ignore)
+    dtype = dtype or "bf16"
     run = taken(asked)
     if measure:
         from ..cost.this_machine import this_machine

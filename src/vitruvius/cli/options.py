@@ -7,21 +7,24 @@ from typing import Any, ClassVar
 
 import click
 
+from ..errors import InputError
+
 
 class Tokens(click.ParamType[int]):
     """A number of tokens: 131072, 131,072, 128k (k = 1,024) or 1M (M = 1,024²)."""
 
     name = "tokens"
-    units: ClassVar[dict[str, int]] = {"": 1, "k": 1024, "m": 1024**2}
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
         """The number. Anything else is a usage error."""
         if isinstance(value, int):
             return value
-        match = re.fullmatch(r"(\d{1,15})([km]?)", re.sub(r"[,_]", "", str(value)).casefold(), re.ASCII)
-        if not match or not int(match[1]):
-            self.fail(f"{value!r} is not a number of tokens such as 131072, 128k or 1M", param, ctx)
-        return int(match[1]) * self.units[match[2]]
+        from ..cost.setting import tokens
+
+        try:
+            return tokens(str(value))
+        except InputError as error:
+            self.fail(str(error), param, ctx)
 
 
 class Count(click.ParamType[int]):
@@ -58,6 +61,9 @@ context = click.option(
 )
 batch = click.option("-b", "--batch", type=click.IntRange(1), default=1, show_default=True, help="Sequences at once.")
 dtype = click.option("--dtype", default="bf16", show_default=True, help="f32, bf16, f16, fp8, int8, int4 …")
+stored_dtype = click.option(
+    "--dtype", help="Of activations and state: f32, bf16 (the default), fp8 …; of weights too where none are packed."
+)
 as_json = click.option("--json", "as_json", is_flag=True, help="JSON instead of text.")
 output = click.option(
     "-o", "--output", type=click.Path(), metavar="FILE", help="Write to FILE instead of the terminal."

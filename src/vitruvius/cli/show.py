@@ -20,6 +20,7 @@ def command(model: str, svg: str | None, ignore: tuple[str, ...], as_json: bool,
     from .. import catalog
     from ..checkpoints.sources import architecture
     from ..cost import cost
+    from ..sizing import as_stored
     from ..spec import to_json
     from ..views import draw, tree
     from ..views.origins import origins
@@ -29,9 +30,10 @@ def command(model: str, svg: str | None, ignore: tuple[str, ...], as_json: bool,
     if svg is not None:
         draw(arch).save(svg)
         click.echo(f"wrote {svg}", err=True)
+    found = cost(arch, weights=as_stored(model, arch, ignore))
     if as_json:
         told = (
             {"published": known.published, "unconfirmed": known.unconfirmed, "sources": known.sources} if known else {}
         )
-        return emit_json({"model": arch.name, "tree": to_json(arch), "cost": cost(arch).to_dict()} | told, output)
-    return emit(f"{tree(arch)}\n\n{origins(known, cost(arch))}" if known else tree(arch), output)
+        return emit_json({"model": arch.name, "tree": to_json(arch), "cost": found.to_dict()} | told, output)
+    return emit(f"{tree(arch)}\n\n{origins(known, found)}" if known else tree(arch), output)

@@ -24,9 +24,9 @@ import sys
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from types import ModuleType
 from typing import Any
 
+from .. import CallablePackage
 from ..sharding import Layout as Layout
 from ..spec import Decoder, Node
 from .counting import Flops, Parameters, counted, flops, parameters
@@ -145,11 +145,4 @@ def _state(arch: Decoder, nodes: list[tuple[Node, str]], asked: Setting) -> Stat
     )
 
 
-class _Callable(ModuleType):
-    """Lets `vitruvius.cost(arch)` be the function, though `vitruvius.cost` is this package."""
-
-    def __call__(self, *args: Any, **kwargs: Any) -> Cost:
-        return cost(*args, **kwargs)
-
-
-sys.modules[__name__].__class__ = _Callable
+sys.modules[__name__].__class__ = CallablePackage

@@ -20,12 +20,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Protocol, runtime_checkable
 
 from ..errors import InputError
 from ..spec import Decoder, walk
 from .counting import Counted
 from .dtypes import DTYPES, bits, stored
-from .gguf_kinds import MIXTURES, Mixture, mixture
+from .gguf_kinds import MIXTURES, mixture
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,9 @@ class PackedFormat:
         whole: bits of what a whole matrix has beside.
         products: the dtype that products are computed in, None for that of the activations.
         experts: whether only experts are packed.
+        scales: numbers at `scale` for each tile (a bias beside the scale).
+        zero: bits of a tile's zero point.
+        column: bits of what each input has beside (the group that it belongs to).
     """
 
     name: str
@@ -63,6 +67,9 @@ class PackedFormat:
     whole: int = 0
     products: str | None = None
     experts: bool = False
+    scales: int = 1
+    zero: int = 0
+    column: int = 0
 
     def compute(self, dtype: str) -> str:
         """The dtype of the factors of matrix products."""
@@ -70,13 +77,16 @@ class PackedFormat:
 
     def stored(self, weight: Counted, dtype: str) -> int:
         """Bytes of all copies, where they are packed; else at `dtype`."""
-        if not self.packs(weight):
-            return stored(weight.elements, weight.dtype or dtype)
+        return self.packed(weight, dtype) if self.packs(weight) else stored(weight.elements, weight.dtype or dtype)
+
+    def packed(self, weight: Counted, dtype: str) -> int:
+        """Bytes of all copies of a matrix that is packed."""
         rows, columns = weight.weight.shape
         tall, wide = self.tile[0] or rows, self.tile[1] or columns
         tiles = -(-rows // tall) * -(-columns // wide)
-        scale = bits(dtype) if self.scale is None else self.scale
-        return weight.copies * -(-(rows * columns * self.element + tiles * scale + self.whole) // 8)
+        scale = self.scales * (bits(dtype) if self.scale is None else self.scale) + self.zero
+        beside = tiles * scale + columns * self.column + self.whole
+        return weight.copies * -(-(rows * columns * self.element + beside) // 8)
 
     def packs(self, weight: Counted) -> bool:
         """Whether it is a matrix of the layers, and of the experts where only these are packed."""
@@ -84,7 +94,20 @@ class PackedFormat:
         return matrix and not weight.node.spec.unpacked and (weight.copies > 1 or not self.experts)
 
 
-Format = Plain | PackedFormat | Mixture
+@runtime_checkable
+class Format(Protocol):
+    """How weights are stored: `name` says what it is called."""
+
+    @property
+    def name(self) -> str:
+        """For people."""
+
+    def compute(self, dtype: str) -> str:
+        """The dtype of the factors of matrix products, where activations are at `dtype`."""
+
+    def stored(self, weight: Counted, dtype: str) -> int:
+        """Bytes of all copies of a weight, where what is not packed is at `dtype`."""
+
 
 PACKED: Mapping[str, PackedFormat] = {
     each.name: each

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, fields
 from os import PathLike
 
@@ -15,6 +16,14 @@ from .formats import Format, weight_format
 from .policies import CHUNK, policy_named
 
 LARGE, LARGE_CHUNK = 70 * 10**9, 8192  # vLLM's server takes larger steps where there is much memory
+
+
+def tokens(text: str) -> int:
+    """A number of tokens: 131072, 131,072, 128k (k = 1,024) or 1M (M = 1,024²). Raises InputError for others."""
+    match = re.fullmatch(r"(\d{1,15})([km]?)", re.sub(r"[,_]", "", text).casefold(), re.ASCII)
+    if not match or not int(match[1]):
+        raise InputError(f"{text!r} is not a number of tokens such as 131072, 128k or 1M")
+    return int(match[1]) * {"": 1, "k": 1024, "m": 1024**2}[match[2]]
 
 
 @dataclass(frozen=True)
@@ -75,7 +84,7 @@ def setting_for(
     device: str | Device | None = None,
     devices: int | None = None,
     *,
-    weights: str | None = None,
+    weights: str | Format | None = None,
     state: str | None = None,
     policy: str = "minimum",
     chunk: int | None = None,
@@ -87,7 +96,7 @@ def setting_for(
 
     Args:
         context, batch, dtype, device, devices: as in `cost`.
-        weights: a format of `formats.NAMES`; by default `dtype` for all.
+        weights: a format of `formats.NAMES`, or one; by default `dtype` for all.
         state: the dtype of state; by default `dtype`.
         policy: how state is accounted for in `memory`: a name of `policies.POLICIES`.
         chunk: the most tokens that pass through the layers at once; by default 8,192 on a GPU of 70 GB and more, else
@@ -109,7 +118,7 @@ def setting_for(
         context=context,
         batch=batch,
         dtype=dtype,
-        weights=weight_format(weights or dtype, arch),
+        weights=weight_format(weights or dtype, arch) if isinstance(weights, str | None) else weights,
         state=state or dtype,
         policy=policy,
         chunk=chunk,

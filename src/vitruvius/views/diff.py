@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any, TypeVar
 
 from ..cost import Cost, cost
+from ..cost.formats import Format
 from ..cost.quantity import number
 from ..spec import Decoder, Layer, Spec
 from .aspects import aspects
@@ -81,10 +82,18 @@ class Difference:
         return f"{self.changes()}\n\n{costs_table(self.costs)}"
 
 
-def compare(a: Decoder, b: Decoder, context: int | None = None, batch: int = 1, dtype: str = "bf16") -> Difference:
+def compare(
+    a: Decoder,
+    b: Decoder,
+    context: int | None = None,
+    batch: int = 1,
+    dtype: str = "bf16",
+    weights: tuple[str | Format | None, str | Format | None] = (None, None),
+) -> Difference:
     """What differs between `a` and `b`.
 
-    Costs are for sequences of `context` tokens, by default the longest that both models are made for.
+    Costs are for sequences of `context` tokens, by default the longest that both models are made for; `weights` are the
+    formats of either's, by default `dtype`.
     """
     context = min(a.context, b.context) if context is None else context
     seen = list(_decoders(a, b))
@@ -94,7 +103,10 @@ def compare(a: Decoder, b: Decoder, context: int | None = None, batch: int = 1, 
         b=b.name,
         nouns=nouns,
         numbers=numbers,
-        costs=(cost(a, context, batch, dtype), cost(b, context, batch, dtype)),
+        costs=(
+            cost(a, context, batch, dtype, weights=weights[0]),
+            cost(b, context, batch, dtype, weights=weights[1]),
+        ),
         paths_a=frozenset(path for pair in seen for path in pair.paths_a),
         paths_b=frozenset(path for pair in seen for path in pair.paths_b),
     )

@@ -11,15 +11,14 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 from ...errors import InputError
+from ..files import settings
 from ..stored import Container, Stored
 from .integers import compressed, gptq, llm_int8, mlx
 from .nf4 import nf4
 from .packing import Codec, Files, Packing, Shape
 from .small_floats import fp8, mxfp4, nvfp4
 
-__all__ = ["FORMAT_KEYS", "Unpacked", "refuse_unknown", "settings"]
-
-FORMAT_KEYS = ("quantization_config", "compression_config", "quantization")  # of config.json
+__all__ = ["Unpacked", "refuse_unknown"]
 
 CODECS: tuple[Codec, ...] = (mxfp4, nvfp4, fp8, gptq, compressed, llm_int8, nf4, mlx)
 # `quant_method` of formats that are read; "" is MLX's.
@@ -62,21 +61,15 @@ class Unpacked:
         packing = self._packings.get(name)
         return packing.unpack() if packing else self._container.stored(name)
 
+    def nbytes(self, name: str) -> int:
+        """Bytes that the file has for a matrix, scales and all."""
+        packing = self._packings.get(name)
+        return sum(map(self._container.nbytes, packing.uses if packing else (name,)))
+
     def kind(self, name: str) -> str:
         """The kind of what is unpacked; INT4, INT8 and F8_E4M3 come as float32."""
         packing = self._packings.get(name)
         return packing.kind if packing else self._container.kind(name)
-
-
-def settings(config: Mapping[str, Any]) -> Mapping[str, Any]:
-    """What a config.json says of the format of its weights: `quantization_config`, of a wrapper or of its text model,
-    or MLX's `quantization`."""
-    text = config.get("text_config")
-    for part in (config, text if isinstance(text, Mapping) else {}):
-        for key in FORMAT_KEYS:
-            if isinstance(found := part.get(key), Mapping) and found:
-                return found
-    return {}
 
 
 def refuse_unknown(config: Mapping[str, Any], name: str) -> None:
