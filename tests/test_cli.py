@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
+import vitruvius as vt
 from vitruvius import __version__, catalog
 from vitruvius.architectures import read
 from vitruvius.cli import EXAMPLES, VERBS, main
-from vitruvius.cost import cost
 from vitruvius.spec import from_json
 from vitruvius.views import compare, tree
 
@@ -142,7 +142,7 @@ def test_a_config_on_disk_is_shown_and_costed(tmp_path: Path) -> None:
 
 def test_cost_prints_what_python_says() -> None:
     found = json.loads(output("cost", "deepseek-v3", "--context", "128k", "--batch", "8", "--dtype", "fp8", "--json"))
-    assert found == cost(arch("deepseek-v3"), 131_072, 8, "fp8").to_dict()
+    assert found == vt.cost("deepseek-v3", "128k", 8, "fp8").to_dict()
     text = output("cost", "deepseek-v3", "--context", "128k", "--batch", "8")
     assert text.startswith("deepseek-v3: 8 sequences of 131,072 tokens, bf16\n")
     assert re.search(r"\nparameters +671,026,419,200 +671 B\n", text)
