@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 
 import vitruvius as vt
 from vitruvius.cli import main
-from vitruvius.cost.as_stored import AsStored, Measured
+from vitruvius.cost.as_stored import AsStored, FileSizes
 from vitruvius.sizing import as_stored
 
 GIB = 2**30
@@ -212,7 +212,7 @@ def test_a_folder_is_measured(tmp_path: Path) -> None:
     tensors["model.norm.weight"] = tensors["model.norm.weight"].float()
     save_file(tensors, str(folder / "model.safetensors"))
     found = as_stored(folder, vt.architecture(folder))
-    assert isinstance(found, Measured)
+    assert isinstance(found, FileSizes)
     assert weights(folder) == sum(tensor.nbytes for tensor in tensors.values())
     assert vt.cost(folder, context=1024).memory.weights_format == "as stored (BF16, F8_E4M3)"
 

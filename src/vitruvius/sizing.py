@@ -19,7 +19,7 @@ from .checkpoints.sources import Source, architecture, described
 from .checkpoints.steps import file_shapes
 from .cost import Cost
 from .cost import cost as cost_of
-from .cost.as_stored import Measured, quantized
+from .cost.as_stored import FileSizes, quantized
 from .cost.counting import counted
 from .cost.dtypes import DTYPES
 from .cost.formats import Format, Plain
@@ -123,7 +123,7 @@ def measured(source: str | os.PathLike[str], ignore: Collection[str] = ()) -> Fo
         for name, own in zip(entry.ours, elements, strict=True):
             sizes[name] = -(-total * own // sum(elements))
     products = "fp8" if kinds == {"F8_E4M3"} else None
-    return Measured(f"as stored ({', '.join(sorted(kinds))})", sizes, products)
+    return FileSizes(f"as stored ({', '.join(sorted(kinds))})", sizes, products)
 
 
 def _holds_weights(path: Path) -> bool:

@@ -62,7 +62,7 @@ class Weights(TypedDict):
     install: str
 
 
-class Stored(TypedDict):
+class Release(TypedDict):
     """How the weights were released, where they are packed: the `quantization_config` of the repository's file."""
 
     quantization: dict[str, Any]
@@ -99,7 +99,7 @@ class Entry:
     unconfirmed: tuple[str, ...]
     unconfirmed_keys: tuple[str, ...]  # of the config, nested ones as "rope_scaling.mscale"
     weights: Weights | None
-    stored: Stored | None
+    stored: Release | None
     _config: Mapping[str, Any] = field(repr=False)
 
     @property

@@ -51,7 +51,7 @@ class AsStored:
 
 
 @dataclass(frozen=True, eq=False)
-class Measured:
+class FileSizes:
     """The bytes that a checkpoint's files have for each weight.
 
     Args:
