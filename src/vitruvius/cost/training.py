@@ -88,7 +88,7 @@ class Run:
 
 
 @dataclass(frozen=True)
-class Published:
+class PublishedRun:
     """What the makers say about their run, and the share of `peak` that it implies by the operations counted here; the
     peak is that of bf16, whatever it was computed in."""
 
@@ -119,7 +119,7 @@ class Training:
     chinchilla_tokens_active: int
     memory: TrainingMemory
     run: Run | None
-    published: Published | None
+    published: PublishedRun | None
 
 
 def training(
@@ -238,7 +238,7 @@ def _run(device: Device, dtype: str, model: int, tokens: int, mfu: float, device
     )
 
 
-def published(arch: Decoder, forward: Fraction) -> Published | None:
+def published(arch: Decoder, forward: Fraction) -> PublishedRun | None:
     """The run that the model's makers have published, if one is recorded. Its utilisation is that of the pre-training
     stage, in operations at bf16 whatever it was computed in."""
     record = _published().get(arch.name)
@@ -247,7 +247,7 @@ def published(arch: Decoder, forward: Fraction) -> Published | None:
     stages = record["stages"]
     peak, _ = device_named(record["peak_of"]).peak("bf16")
     operations = float(3 * forward * record["tokens"])
-    return Published(
+    return PublishedRun(
         device=record["device"],
         tokens=record["tokens"],
         device_hours=sum(stages.values()),

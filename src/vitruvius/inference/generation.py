@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import InputError
-from .request import Finish, Request, Timing, Token, Tokenizer, checked_ids, room
+from .request import Finish, Request, TextTokenizer, Timing, Token, checked_ids, room
 from .runner import Runner
 from .sampling import Processor, Sampler
 from .scheduler import Scheduler
@@ -196,7 +196,7 @@ def stream(
 
 def stream_text(
     model: Decoder | Runner | Session,
-    tokenizer: Tokenizer,
+    tokenizer: TextTokenizer,
     prompt: str | list[dict[str, Any]],
     max_new_tokens: int = 256,
     sampler: Sampler | None = None,

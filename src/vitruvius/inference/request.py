@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 Finish = Literal["eos", "stop", "length", "context", "cancelled", "error"]
 
 
-class Tokenizer(Protocol):
+class TextTokenizer(Protocol):
     """What is needed of a tokenizer (`vitruvius.tokenizer`); `eos_ids` end a text or a turn."""
 
     eos_ids: tuple[int, ...]
@@ -62,7 +62,7 @@ class Request:
     sampler: Sampler = field(default_factory=Sampler)
     processors: Sequence[Processor] = ()
     eos: Iterable[int] | None = None
-    tokenizer: Tokenizer | None = None
+    tokenizer: TextTokenizer | None = None
     stop: Sequence[str] = ()
     logprobs: int | None = None
     prompt_logprobs: int | None = None

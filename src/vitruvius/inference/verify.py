@@ -32,7 +32,7 @@ CACHED = 16  # tokens that are read one at a time in the second pass
 
 
 @dataclass(frozen=True)
-class Difference:
+class FirstDifference:
     """The first module that differs.
 
     Args:
@@ -79,7 +79,7 @@ class Verdict:
     values: float
     tolerance: float
     agreed: float
-    difference: Difference | None
+    difference: FirstDifference | None
 
     @property
     def equal(self) -> bool:
@@ -141,7 +141,7 @@ def verify(
 
 def first_difference(
     model: Decoder, reference: nn.Module | str | os.PathLike[str], input_ids: Tensor, tolerance: float = 1e-4
-) -> Difference | None:
+) -> FirstDifference | None:
     """The first module whose output is not that of its counterpart.
 
     Args:
@@ -163,7 +163,7 @@ def first_difference(
         wanted_logits = theirs(input_ids=input_ids, use_cache=False).logits
     # what follows the head's matrix (a softcap) is inside our module and outside of theirs
     ours["head"], wanted["head"] = (ours["head"][0], logits), (wanted["head"][0], wanted_logits)
-    pending: Difference | None = None
+    pending: FirstDifference | None = None
     for name in ours:
         if name not in wanted or (got := _aligned(ours[name][1], wanted[name][1])) is None:
             continue
@@ -178,7 +178,7 @@ def first_difference(
 
 def _difference(
     module: str, reference: str, given: Tensor, got: Tensor, wanted_given: Tensor, want: Tensor, tolerance: float
-) -> Difference | None:
+) -> FirstDifference | None:
     """How one module's output `got` differs from its counterpart's, if it does."""
     values = float(want.abs().max())
     bad = ~((got - want).abs() <= tolerance * values)  # NaN counts as bad
@@ -186,7 +186,7 @@ def _difference(
         return None
     tokens = bad.flatten(2).any(-1).any(0) if bad.ndim == 3 else None
     aligned = _aligned(given, wanted_given)
-    return Difference(
+    return FirstDifference(
         module=module,
         reference=reference,
         largest=_largest(got, want),
