@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vitruvius.native.library import Op, described
-from vitruvius.native.plan import PANEL, Matrix, Operations, Plan
+from vitruvius.native.plan import PANEL, Matrix, OperationTable, Plan
 
 Array = NDArray[Any]
 
@@ -78,14 +78,14 @@ class Text:
 class Interpreter:
     """A plan with the weights' values by canonical name."""
 
-    def __init__(self, plan: Plan, vocabulary: Operations, weights: Mapping[str, Array]) -> None:
+    def __init__(self, plan: Plan, vocabulary: OperationTable, weights: Mapping[str, Array]) -> None:
         self.plan, self.choices = plan, vocabulary.choices
         self.matrices = [unfolded(matrix, weights) for matrix in plan.matrices]
         self.vectors = [np.asarray(v.make(*(weights[n] for n in v.names)), np.float64) for v in plan.vectors]
         assert [len(v) for v in self.vectors] == [v.size for v in plan.vectors]
         self.ops = list(self._read(vocabulary, plan.words))
 
-    def _read(self, vocabulary: Operations, words: Array) -> Any:
+    def _read(self, vocabulary: OperationTable, words: Array) -> Any:
         names, at = list(vocabulary.ops), 0
         while at < len(words):
             name = names[words[at]]

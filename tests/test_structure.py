@@ -465,7 +465,6 @@ def test_other_questions_are_no_type_tests() -> None:
 
 # A noun and its twin are one idea, as are the sequences and batches of the two executors.
 SHARED_NAMES = {"Sequence", "Batch"}
-# TODO-LIST
 NOT_YET = {
     "Description",
     "Entry",

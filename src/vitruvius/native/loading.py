@@ -17,7 +17,7 @@ from .engine import Parts
 from .formats import Format, Weights, checked, format_for
 from .library import MISSING, STATE_DTYPES, library, processors
 from .packing import Progress, pack
-from .plan import Builder, Operations, Plan
+from .plan import Builder, OperationTable, Plan
 from .running import Running
 
 
@@ -72,7 +72,7 @@ def load(
     return Parts(model, running[0], running[1] if model.mtp else None, kept, frozenset(checkpoint.defaults.eos))
 
 
-def lowered(model: spec.Decoder, operations: Operations, format_of: Callable[[str, str], Format]) -> list[Plan]:
+def lowered(model: spec.Decoder, operations: OperationTable, format_of: Callable[[str, str], Format]) -> list[Plan]:
     """The plan of a decoder, and that of its layers for multi-token prediction if it has any."""
     builder = Builder(operations, format_of)
     lowering.decoder(builder, model)

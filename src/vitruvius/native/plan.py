@@ -142,7 +142,7 @@ class Plan:
     vectors: tuple[Vector, ...]
 
 
-class Operations(Protocol):
+class OperationTable(Protocol):
     """What the library says of its operations (`library.Library`)."""
 
     @property
@@ -165,7 +165,7 @@ class Builder:
         format_of: (canonical name, whether it is looked up or ranks experts) -> the packed format of a weight.
     """
 
-    vocabulary: Operations
+    vocabulary: OperationTable
     format_of: Callable[[str, str], str]
     matrices: list[Matrix] = field(default_factory=list)
     vectors: list[Vector] = field(default_factory=list)

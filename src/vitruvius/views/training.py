@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from ..cost.explain import Figure
 from ..cost.quantity import count, flops, number, size
-from ..cost.training import Published, Run, Training
+from ..cost.training import PublishedRun, Run, Training
 from .table import table
 
 
@@ -54,7 +54,7 @@ def _run(run: Run) -> list[list[str]]:
     return rows + ([["dollars", count(round(run.dollars)), ""]] if run.dollars is not None else [])
 
 
-def _published(run: Published) -> list[list[str]]:
+def _published(run: PublishedRun) -> list[list[str]]:
     stages = ", ".join(f"{name} {count(round(hours))}" for name, hours in run.stages.items())
     rows = [
         ["", ""],
