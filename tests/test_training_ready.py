@@ -74,7 +74,16 @@ def assert_same(got: dict[str, Tensor], wanted: dict[str, Tensor], tolerance: fl
         "deepseek_v3",  # latent attention; sigmoid router with groups
         *(
             pytest.param(case, marks=SLOW)
-            for case in ("qwen3_moe", "gemma3", "gpt_oss", "deepseek_v32", "qwen3_next", "kimi_linear", "nemotron_h")
+            for case in (
+                "qwen3_moe",
+                "gemma3",
+                "gemma3n",
+                "gpt_oss",
+                "deepseek_v32",
+                "qwen3_next",
+                "kimi_linear",
+                "nemotron_h",
+            )
         ),
     ],
 )

@@ -36,11 +36,13 @@ class Needs:
         ropes: the kinds of rotary positions.
         masks: what queries see, with the window of the keys.
         kept: the kinds of rotary positions of what is kept unrotated, with its window.
+        ids: whether a part reads token ids.
     """
 
     ropes: tuple[spec.RoPE, ...]
     masks: tuple[tuple[spec.Mask, int | None], ...]
     kept: tuple[tuple[spec.RoPE, int | None], ...]
+    ids: bool
 
     @staticmethod
     def of(part: spec.Spec, width: int) -> Needs:
@@ -48,7 +50,9 @@ class Needs:
         ropes: list[spec.RoPE | None] = []
         masks: list[tuple[spec.Mask, int | None]] = []
         kept: list[tuple[spec.RoPE, int | None]] = []
+        ids = False
         for node in spec.walk(part, width):
+            ids |= node.spec.reads_ids
             match node.spec:
                 case spec.Attention(positions=positions, mask=mask, kv=kv):
                     masks.append((_rule(mask), mask.window))
@@ -62,7 +66,7 @@ class Needs:
                 case spec.Indexer(positions=rope):
                     ropes.append(rope)
         distinct = dict.fromkeys(rope for rope in ropes if rope)
-        return Needs(tuple(distinct), tuple(dict.fromkeys(masks)), tuple(dict.fromkeys(kept)))
+        return Needs(tuple(distinct), tuple(dict.fromkeys(masks)), tuple(dict.fromkeys(kept)), ids)
 
 
 def _rule(mask: spec.Mask) -> spec.Mask:
@@ -149,6 +153,7 @@ class Call:
         tables: of rotary positions.
         documents: (B, T), the number of each token's document in its row, where rows are packed.
         encoded: what an encoder has given, (n, S, W) for each group.
+        ids: (B, T), of the tokens, where a part reads them.
         given: what this layer reads of earlier ones, and `layer_input` (B, T, channels) its own input, where layers
             have one.
         wanted: what others want of this layer.
@@ -161,6 +166,7 @@ class Call:
     tables: Mapping[spec.RoPE, Table]
     documents: Tensor | None = None
     encoded: tuple[Tensor, ...] | None = None
+    ids: Tensor | None = None
     given: Mapping[Edge, Any] = field(default_factory=dict)
     layer_input: Tensor | None = None
     wanted: frozenset[str] = frozenset()

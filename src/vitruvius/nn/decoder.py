@@ -17,7 +17,7 @@ from .call import Call, Entry, Needs, call_of, whole_call
 from .feedforward import Routing
 from .position import LearnedPositions
 from .state import Batch, Sequence, Store
-from .stream import AltUpEnds, PerLayerEmbedding
+from .stream import Ends, PerLayerEmbedding, Residual
 from .twin import Twin, twin
 
 
@@ -72,9 +72,9 @@ class Parallel(Twin[spec.Parallel]):
 
 @twin(spec.Layer)
 class Layer(Twin[spec.Layer]):
-    """One branch after the other, and what is around them."""
+    """One branch after the other, on one plain stream or on what the residual around them gives."""
 
-    around: nn.Module
+    around: Residual[Any]
 
     def forward(
         self,
@@ -92,14 +92,10 @@ class Layer(Twin[spec.Layer]):
             layer_input: (B, T, channels), where layers have an input of their own.
         """
         call = replace(call, given=given or {}, wanted=wanted, layer_input=layer_input, gives={})
-        x = self.around(x, call, self.inside) if self.spec.around else self.inside(x, call)
-        return x, call.gives
-
-    def inside(self, x: Tensor, call: Call) -> Tensor:
-        """The branches: (B, T, W) -> (B, T, W)."""
+        x, rest = self.around.read(x) if self.spec.around else (x, None)
         for branch in self.spec.branches:
             x = getattr(self, branch.name)(x, call)
-        return x
+        return (self.around.join(x, rest, call) if self.spec.around else x), call.gives
 
 
 @twin(spec.MTP)
@@ -253,7 +249,7 @@ class Encoder(Twin[spec.Encoder]):
 
     def forward(self, ids: Tensor, call: Call, head: Tensor) -> Tensor:
         """ids (B, S), the head's matrix (V, W) for a tied embedding -> (B, S, W)."""
-        return self.final_norm(self.edges.run(self.layers, self.embedding(ids, head), call))
+        return self.final_norm(self.edges.run(self.layers, self.embedding(ids, head), replace(call, ids=ids)))
 
 
 @twin(spec.Decoder)
@@ -270,7 +266,7 @@ class Decoder(Twin[spec.Decoder]):
     encoder: Encoder
     embedding: Embedding
     positions: LearnedPositions
-    ends: AltUpEnds
+    ends: Ends[Any]
     layers: nn.ModuleList
     final_norm: nn.Module
     head: Head
@@ -441,7 +437,7 @@ class Decoder(Twin[spec.Decoder]):
         hidden, logits = self.hidden(input_ids), []
         for k, module in enumerate(self.mtp if self.spec.mtp else ()):
             ids, hidden = input_ids[:, k + 1 :], hidden[:, :-1]
-            call = whole_call(self.needs, ids, self.dtype, start=k + 1)
+            call = replace(whole_call(self.needs, ids, self.dtype, start=k + 1), ids=ids)
             hidden = module(self.embedding(ids, self.head.weight), hidden, call)
             logits.append(self.head(hidden))
         return logits
@@ -464,11 +460,11 @@ class Decoder(Twin[spec.Decoder]):
         """New tokens (B, T), or their embeddings (B, T, W), as they lie in the pass -> the stream after the final norm,
         (B, T, W)."""
         x = new if new.is_floating_point() else self.embedding(new, self.head.weight)
-        inputs = None
-        if self.spec.embedding.per_layer:
+        if self.needs.ids:
             if new.is_floating_point():
                 raise InputError(f"the layers of {self.spec.name} read token ids: give input_ids")
-            inputs = self.embedding.per_layer(new, x)
+            call = replace(call, ids=new)
+        inputs = self.embedding.per_layer(new, x) if self.spec.embedding.per_layer else None
         if self.spec.positions:
             x = x + self.positions(call.positions)
         x = self.ends.widen(x) if self.spec.ends else x

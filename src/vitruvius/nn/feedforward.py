@@ -77,8 +77,14 @@ def gated(act: spec.Activation | spec.ClampedSwiGLU | spec.GaussianTopK, gate: T
 
 def most_active(x: Tensor, sparsity: float) -> Tensor:
     """What the channels have above the value that a share `sparsity` of them would not reach, were they normal."""
-    cutoff = x.mean(-1, keepdim=True) + NormalDist().inv_cdf(sparsity) * x.std(-1, correction=0, keepdim=True)
+    cutoff = x.mean(-1, keepdim=True) + deviations(sparsity) * x.std(-1, correction=0, keepdim=True)
     return F.relu(x - cutoff)
+
+
+@torch.compiler.assume_constant_result  # it is written in C, where a graph would break
+def deviations(share: float) -> float:
+    """How many standard deviations above the mean a share of normal numbers does not reach."""
+    return NormalDist().inv_cdf(share)
 
 
 @twin(spec.ScalarGated)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import ClassVar
+from abc import ABC, abstractmethod
+from typing import Any, ClassVar, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -14,7 +14,32 @@ from .call import Call
 from .feedforward import ACTIVATIONS
 from .twin import Twin, twin
 
-Inside = Callable[[Tensor, Call], Tensor]  # the branches of the layer that something is around
+R = TypeVar("R", bound=spec.Residual)
+E = TypeVar("E", bound=spec.Ends)
+
+
+class Residual(Twin[R], ABC):
+    """How a layer meets the residual, where that is not one plain stream: (n, B, T, W), or (B, T, W) where n is 1."""
+
+    @abstractmethod
+    def read(self, x: Tensor) -> tuple[Tensor, Any]:
+        """The residual -> what the branches work on, (B, T, W), and what `join` needs to know."""
+
+    @abstractmethod
+    def join(self, y: Tensor, rest: Any, call: Call) -> Tensor:
+        """What the branches make of it, (B, T, W), and what `read` gave besides -> the residual after the layer."""
+
+
+class Ends(Twin[E], ABC):
+    """Where one stream becomes several and several one."""
+
+    @abstractmethod
+    def widen(self, x: Tensor) -> Tensor:
+        """(B, T, W) -> streams (n, B, T, W)."""
+
+    @abstractmethod
+    def narrow(self, x: Tensor) -> Tensor:
+        """Streams (n, B, T, W) -> (B, T, W)."""
 
 
 @twin(spec.PerLayerTable)
@@ -75,7 +100,7 @@ class Laurel(Twin[spec.Laurel]):
 
 
 @twin(spec.AltUp)
-class AltUp(Twin[spec.AltUp]):
+class AltUp(Residual[spec.AltUp]):
     """Predicts all streams, runs the layer on one, corrects all by what it gives."""
 
     norm: nn.Module
@@ -85,27 +110,24 @@ class AltUp(Twin[spec.AltUp]):
     scale: Tensor
     inject: PerLayerInput
 
-    def forward(self, x: Tensor, call: Call, inside: Inside) -> Tensor:
-        """Streams (n, B, T, W) -> (n, B, T, W)."""
-        s = self.spec
-        predicted = self.predicted(x)
-        corrected = self.corrected(predicted, inside(predicted[s.active], call))
-        active = corrected[s.active] * self.scale if s.scaled else corrected[s.active]
-        return torch.cat((corrected[:1], corrected[1:] + self.inject(active, call)))
-
-    def predicted(self, x: Tensor) -> Tensor:
-        """xᵢ + Σⱼ pᵢⱼ xⱼ, with p linear in what the active stream is like."""
+    def read(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """The active one of the predictions x̂ᵢ = xᵢ + Σⱼ pᵢⱼ xⱼ, with p linear in what the active stream is like; and
+        all of them."""
         n = self.spec.streams
         p = self.predict(self.modalities(x[self.spec.active])).unflatten(-1, (n, n)).movedim((-2, -1), (0, 1))
-        y = x
+        predicted = x
         for j in range(n):
-            y = y + p[:, j, ..., None] * x[j]
-        return y
+            predicted = predicted + p[:, j, ..., None] * x[j]
+        return predicted[self.spec.active], predicted
 
-    def corrected(self, predicted: Tensor, output: Tensor) -> Tensor:
-        """xᵢ + (1 + cᵢ) (output − x_active), with c linear in what the output is like."""
-        c = 1 + self.correct(self.modalities(output)).movedim(-1, 0)[..., None]
-        return predicted + c * (output - predicted[self.spec.active])
+    def join(self, y: Tensor, rest: Tensor, call: Call) -> Tensor:
+        """xᵢ ← x̂ᵢ + (1 + cᵢ) (y − x̂_active), with c linear in what y is like; then the per-layer input of the active
+        stream to all but the first."""
+        s, predicted = self.spec, rest
+        c = 1 + self.correct(self.modalities(y)).movedim(-1, 0)[..., None]
+        x = predicted + c * (y - predicted[s.active])
+        active = x[s.active] * self.scale if s.scaled else x[s.active]
+        return torch.cat((x[:1], x[1:] + self.inject(active, call)))
 
     def modalities(self, x: Tensor) -> Tensor:
         """tanh(router(norm(x) / W)): (B, T, W) -> (B, T, n)."""
@@ -113,18 +135,18 @@ class AltUp(Twin[spec.AltUp]):
 
 
 @twin(spec.AltUpEnds)
-class AltUpEnds(Twin[spec.AltUpEnds]):
-    """Where one stream becomes several and several one."""
+class AltUpEnds(Ends[spec.AltUpEnds]):
+    """Projections, each as large as the first stream."""
 
     spread: nn.ModuleList
     merge: nn.ModuleList
 
     def widen(self, x: Tensor) -> Tensor:
-        """(B, T, W) -> streams (n, B, T, W)."""
+        """x₀ = x, xᵢ = Wᵢ x · rms(x) / rms(Wᵢ x)."""
         return torch.stack([x, *(as_large_as(x, projection(x)) for projection in self.spread)])
 
     def narrow(self, x: Tensor) -> Tensor:
-        """Streams (n, B, T, W) -> (B, T, W)."""
+        """The mean of x₀ and Vᵢ xᵢ · rms(x₀) / rms(Vᵢ xᵢ)."""
         first, *others = x
         back = [as_large_as(first, projection(y)) for projection, y in zip(self.merge, others, strict=True)]
         return torch.stack([first, *back]).mean(0)
@@ -137,11 +159,15 @@ def as_large_as(x: Tensor, y: Tensor) -> Tensor:
 
 
 @twin(spec.LayerScalar)
-class LayerScalar(Twin[spec.LayerScalar]):
+class LayerScalar(Residual[spec.LayerScalar]):
     """Scales what the layer leaves."""
 
     scalar: Tensor
 
-    def forward(self, x: Tensor, call: Call, inside: Inside) -> Tensor:
-        """(B, T, W) -> (B, T, W)."""
-        return inside(x, call) * self.scalar
+    def read(self, x: Tensor) -> tuple[Tensor, None]:
+        """x itself."""
+        return x, None
+
+    def join(self, y: Tensor, rest: None, call: Call) -> Tensor:
+        """x ← s · y."""
+        return y * self.scalar

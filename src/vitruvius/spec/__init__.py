@@ -91,6 +91,16 @@ from .position import (
     yarn_mscale,
 )
 from .recurrent import Convolution, GatedDeltaNet, KimiDelta, Mamba2, ShortConv
-from .stream import AltUp, AltUpEnds, Laurel, LayerScalar, PerLayerEmbedding, PerLayerInput, PerLayerTable
+from .stream import (
+    AltUp,
+    AltUpEnds,
+    Ends,
+    Laurel,
+    LayerScalar,
+    PerLayerEmbedding,
+    PerLayerInput,
+    PerLayerTable,
+    Residual,
+)
 
 __all__ = [name for name in dir() if not name.startswith("_")]

@@ -244,6 +244,7 @@ class Spec:
 
     part: ClassVar[str | None] = None  # the heading under which cost counts it and what it contains
     mixes: ClassVar[bool] = False  # whether tokens meet here, so that its module takes the call that they share
+    reads_ids: ClassVar[bool] = False  # whether it reads the tokens' ids too, which its module finds in the call
     encoder_side: ClassVar[bool] = False  # whether it works on the encoder's tokens, once a sequence; so all below
     spelling: ClassVar[
         Mapping[str, str]

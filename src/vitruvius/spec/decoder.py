@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import ClassVar
 
 from .base import Axis, Exchange, Part, Size, Spec, Weight, linear, slots, width_axis
 from .norm import LayerNorm, RMSNorm
 from .position import LearnedPositions
-from .stream import AltUp, AltUpEnds, LayerScalar, PerLayerEmbedding
+from .stream import Ends, PerLayerEmbedding, Residual
 
 Norm = LayerNorm | RMSNorm
 Body = Spec  # anything that takes and gives the stream: a mixer, a feed-forward layer, several side by side
@@ -62,11 +63,11 @@ class Parallel(Spec):
 
 @dataclass(frozen=True, kw_only=True)
 class Layer(Spec):
-    """Named branches, one after the other: usually `mixer` (tokens meet) and `mlp` (channels meet); and what is
-    `around` them all."""
+    """Named branches, one after the other: usually `mixer` (tokens meet) and `mlp` (channels meet); and the
+    residual `around` them all, if it is not one plain stream that they add to."""
 
     branches: tuple[Branch, ...]
-    around: AltUp | LayerScalar | None = None
+    around: Residual | None = None
 
     part: ClassVar[str] = "norms"
     rerun: ClassVar[bool] = True
@@ -90,6 +91,10 @@ class Layer(Spec):
 
     def parts(self, width: int) -> dict[str, Part]:
         return slots(width, **{branch.name: branch for branch in self.branches}, around=self.around)
+
+    def ends(self) -> Ends | None:
+        """Where the several streams that it meets begin and end, None where there is one."""
+        return self.around.ends() if self.around else None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -226,14 +231,13 @@ class Decoder(Spec):
             raise ValueError(f"a tied head needs the embedding's {self.embedding.vocab} tokens, not {self.head.vocab}")
         if not self.layers:
             raise ValueError("a decoder needs at least one layer")
-        if len({around.streams if isinstance(around := layer.around, AltUp) else 1 for layer in self.layers}) > 1:
-            raise ValueError("all layers must have as many residual streams")
+        if len({layer.ends() for layer in self.layers}) > 1:
+            raise ValueError("all layers must have as many residual streams, which begin and end alike")
 
-    @property
-    def ends(self) -> AltUpEnds | None:
-        """How the layers' several streams begin and end, None where there is one."""
-        around = self.layers[0].around
-        return AltUpEnds(streams=around.streams) if isinstance(around, AltUp) else None
+    @cached_property
+    def ends(self) -> Ends | None:
+        """Where the layers' several streams begin and end, None where there is one."""
+        return self.layers[0].ends()
 
     @property
     def streams(self) -> int:

@@ -39,6 +39,7 @@ class PerLayerEmbedding(Spec):
     table: PerLayerTable
     norm: RMSNorm
 
+    reads_ids: ClassVar[bool] = True
     part: ClassVar[str] = "per-layer inputs"
     spelling: ClassVar[Mapping[str, str]] = {
         "table": "embed_tokens_per_layer",
@@ -105,7 +106,25 @@ class Laurel(Spec):
 
 
 @dataclass(frozen=True, kw_only=True)
-class AltUp(Spec):
+class Ends(Spec):
+    """Where one residual stream is widened to `streams`, before the first layer, and these are narrowed to one, after
+    the last."""
+
+    streams: Size
+
+
+@dataclass(frozen=True, kw_only=True)
+class Residual(Spec):
+    """How a layer meets the residual, where that is not one plain stream: the layer reads what its branches work on
+    from the streams, and joins to them what these make of it. The twin states both equations."""
+
+    def ends(self) -> Ends | None:
+        """Where the streams begin and end; None where there is one."""
+        return None
+
+
+@dataclass(frozen=True, kw_only=True)
+class AltUp(Residual):
     """Alternating updates: `streams` residual streams, of which the layer computes on the `active` one only. Baykal et
     al. 2023, arXiv 2301.13310, section 3.
 
@@ -140,6 +159,9 @@ class AltUp(Spec):
         "inject": "",
     }
 
+    def ends(self) -> AltUpEnds:
+        return AltUpEnds(streams=self.streams)
+
     def check(self) -> None:
         if not 0 <= self.active < self.streams:
             raise ValueError(f"the active stream is one of 0 to {self.streams - 1}, not {self.active}")
@@ -157,11 +179,9 @@ class AltUp(Spec):
 
 
 @dataclass(frozen=True, kw_only=True)
-class AltUpEnds(Spec):
+class AltUpEnds(Ends):
     """One stream becomes `streams` before the first layer, and one again after the last: each further stream is a
     projection with the root mean square of the first; in the end all are projected back so, and averaged. Gemma 3n."""
-
-    streams: Size
 
     part: ClassVar[str] = "altup"
     spelling: ClassVar[Mapping[str, str]] = {"spread": "altup_projections", "merge": "altup_unembed_projections"}
@@ -172,7 +192,7 @@ class AltUpEnds(Spec):
 
 
 @dataclass(frozen=True, kw_only=True)
-class LayerScalar(Spec):
+class LayerScalar(Residual):
     """The whole stream times one stored number, at the end of the layer (Gemma 4, which does not count it)."""
 
     spelling: ClassVar[Mapping[str, str]] = {"scalar": "layer_scalar"}

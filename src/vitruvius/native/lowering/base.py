@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Any, TypeVar
@@ -19,6 +20,10 @@ L = TypeVar("L", bound=Lowering)
 
 LOWERINGS: dict[type[Spec], Lowering] = {}
 
+# (builder, part, width of one stream, canonical path, all streams): gives what is inside something to work on in place
+Surrounding = Callable[[Builder, Any, int, str, Buffer], Iterator[Buffer]]
+SURROUNDINGS: dict[type[Spec], Surrounding] = {}
+
 
 def lowers(kind: type[Spec]) -> Callable[[L], L]:
     """Registers the function that lowers `kind`."""
@@ -28,6 +33,27 @@ def lowers(kind: type[Spec]) -> Callable[[L], L]:
         return function
 
     return register
+
+
+def surrounds(kind: type[Spec]) -> Callable[[Surrounding], Surrounding]:
+    """Registers the function that lowers `kind`, which is around others: it reads, yields, and joins; or it widens,
+    yields, and narrows."""
+
+    def register(function: Surrounding) -> Surrounding:
+        SURROUNDINGS[kind] = function
+        return function
+
+    return register
+
+
+def surrounding(b: Builder, part: Spec | None, width: int, path: str, x: Buffer) -> AbstractContextManager[Buffer]:
+    """Where what is inside `part` is lowered; it works on x itself where there is none. Raises NotLoweredError for a
+    part that has no native form yet."""
+    if part is None:
+        return nullcontext(x)
+    if type(part) not in SURROUNDINGS:
+        raise not_lowered(part, path)
+    return contextmanager(SURROUNDINGS[type(part)])(b, part, width, path, x)
 
 
 def lower(b: Builder, part: Spec, width: int, path: str, x: Buffer, to: Target) -> None:

@@ -8,8 +8,8 @@ import numpy as np
 
 from ... import spec
 from ..plan import Buffer, Builder, RowBlock, StateLayout, Target
-from .base import Linear, add, linear, lower, lowers, not_lowered, times
-from .stream import altup, layer_inputs, layer_scalar, narrow, widen
+from .base import Linear, add, linear, lower, lowers, not_lowered, surrounding, times
+from .stream import layer_inputs
 
 
 @lowers(spec.Scale)
@@ -49,19 +49,9 @@ def parallel(b: Builder, s: spec.Parallel, width: int, path: str, x: Buffer, to:
 
 def layer(b: Builder, s: spec.Layer, width: int, path: str, x: Buffer) -> None:
     """One branch after the other and what is around them, in place."""
-
-    def inside(stream: Buffer) -> None:
+    with surrounding(b, s.around, width, f"{path}.around", x) as stream:
         for part in s.branches:
             lower(b, part, width, f"{path}.{part.name}", stream, Target(stream, part.skip))
-
-    match s.around:
-        case None:
-            inside(x)
-        case spec.AltUp() as around:
-            altup(b, around, width, f"{path}.around", x, inside)
-        case spec.LayerScalar():
-            inside(x)
-            layer_scalar(b, f"{path}.around", x)
 
 
 def embed(b: Builder, s: spec.Decoder, y: Buffer) -> None:
@@ -84,8 +74,7 @@ def trunk(b: Builder, s: spec.Decoder) -> Buffer:
     """All layers: the residual stream before the final norm."""
     if s.encoder:
         raise not_lowered(s.encoder, "encoder")
-    streams = s.ends.streams if s.ends else 1
-    x = b.lasting(streams * s.width)
+    x = b.lasting(s.streams * s.width)
     first = x.columns(0, s.width)
     embed(b, s, first)
     if s.embedding.per_layer:
@@ -93,12 +82,9 @@ def trunk(b: Builder, s: spec.Decoder) -> Buffer:
     if s.positions:
         rows = b.matrix([RowBlock("positions.weight", 0, s.positions.count)], s.positions.count, s.width, role="table")
         b.op("learned", y=first, table=rows)
-    if s.ends:
-        widen(b, s.ends, s.width, "ends", x)
-    for i, part in enumerate(s.layers):
-        layer(b, part, s.width, f"layers.{i}", x)
-    if s.ends:
-        narrow(b, s.ends, s.width, "ends", x)
+    with surrounding(b, s.ends, s.width, "ends", x) as streams:
+        for i, part in enumerate(s.layers):
+            layer(b, part, s.width, f"layers.{i}", streams)
     return first
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Iterator
 
 import numpy as np
 
 from ... import spec
 from ..plan import Buffer, Builder, Floats, RowBlock, Target
-from .base import Linear, add, layer_of, linear, lower, lowers
+from .base import Linear, add, layer_of, linear, lower, lowers, surrounds
 
 
 def layer_inputs(b: Builder, s: spec.PerLayerEmbedding, width: int, path: str, x: Buffer) -> None:
@@ -45,8 +45,9 @@ def laurel(b: Builder, s: spec.Laurel, width: int, path: str, x: Buffer, to: Tar
         lower(b, s.norm, width, f"{path}.norm", y, Target(to.y, 1.0, to.scale))
 
 
-def altup(b: Builder, s: spec.AltUp, width: int, path: str, x: Buffer, inside: Callable[[Buffer], None]) -> None:
-    """The layer around `inside`, which works on one stream in place; x are all streams side by side."""
+@surrounds(spec.AltUp)
+def altup(b: Builder, s: spec.AltUp, width: int, path: str, x: Buffer) -> Iterator[Buffer]:
+    """Predicts all streams, which lie side by side in x; what the layer makes of the active one corrects all."""
     n = s.streams
     with b.scope():
         predicted, output = b.buffer(n * width), b.buffer(width)
@@ -54,7 +55,7 @@ def altup(b: Builder, s: spec.AltUp, width: int, path: str, x: Buffer, inside: C
         p = _coefficients(b, s, width, path, "predict", x.columns(s.active * width, width), n * n)
         b.op("streams_predict", x=x, coefficients=p, y=predicted, n=n)
         b.op("copy", x=streams[s.active], y=output, heads=1, x_step=width, y_step=width, width=width)
-        inside(output)
+        yield output
         c = _coefficients(b, s, width, path, "correct", output, n)
         b.op("streams_correct", x=predicted, output=output, coefficients=c, n=n, active=s.active)
         active = streams[s.active]
@@ -78,16 +79,14 @@ def _coefficients(b: Builder, s: spec.AltUp, width: int, path: str, name: str, x
     return coefficients
 
 
-def widen(b: Builder, s: spec.AltUpEnds, width: int, path: str, x: Buffer) -> None:
-    """The first of the streams x becomes all of them."""
+@surrounds(spec.AltUpEnds)
+def altup_ends(b: Builder, s: spec.AltUpEnds, width: int, path: str, x: Buffer) -> Iterator[Buffer]:
+    """The first of the streams x becomes all of them, and these one again, in its place."""
     first, *others = x.cut(*[width] * s.streams)
     for i, stream in enumerate(others):
         linear(b, first, Linear(f"{path}.spread.{i}", width), Target(stream))
         b.op("streams_match", x=first, y=stream)
-
-
-def narrow(b: Builder, s: spec.AltUpEnds, width: int, path: str, x: Buffer) -> None:
-    """The streams x become one, which takes the place of the first."""
+    yield x
     with b.scope():
         back = b.buffer(s.streams * width)
         first, *others = back.cut(*[width] * s.streams)
@@ -98,8 +97,10 @@ def narrow(b: Builder, s: spec.AltUpEnds, width: int, path: str, x: Buffer) -> N
         b.op("streams_mean", x=back, y=x.columns(0, width), n=s.streams)
 
 
-def layer_scalar(b: Builder, path: str, x: Buffer) -> None:
+@surrounds(spec.LayerScalar)
+def layer_scalar(b: Builder, s: spec.LayerScalar, width: int, path: str, x: Buffer) -> Iterator[Buffer]:
     """The whole stream times one stored number."""
+    yield x
     vector = b.vector(1, f"{path}.scalar", _number)
     b.op("pointwise", kind="vector", a=x, y=x, vector=vector, scale=1.0)
 
