@@ -128,6 +128,22 @@ def starcoder2(**keys: Any) -> Config:
     return {k: v for k, v in values.items() if k != "rms_norm_eps"}
 
 
+def layer_norm(model_type: str, **keys: Any) -> Config:
+    """Llama's sizes in a family with LayerNorm."""
+    values = llama(model_type, **{"layer_norm_eps": 4e-3, **keys})
+    return {k: v for k, v in values.items() if k != "rms_norm_eps"}
+
+
+def gpt_neox(**keys: Any) -> Config:
+    values = layer_norm("gpt_neox", **{"hidden_size": 72, **keys})
+    return {k: v for k, v in values.items() if k != "num_key_value_heads"}
+
+
+def falcon(**keys: Any) -> Config:
+    sizes = {"hidden_size": 60, "num_hidden_layers": 3, "num_attention_heads": 6, "layer_norm_epsilon": 4e-3}
+    return config("falcon", **{**sizes, "max_position_embeddings": 160, **keys})
+
+
 def longrope(pairs: int) -> Config:
     factors = {"short_factor": [1.0 + 0.1 * i for i in range(pairs)]}
     return {"type": "longrope", **factors, "long_factor": [1.5 + 0.7 * i for i in range(pairs)]}
@@ -1119,6 +1135,81 @@ TEXT = {
         attention_bias=False,
         tie_word_embeddings=True,
         rope_parameters=rope(partial_rotary_factor=0.75),
+    ),
+    "gpt_neox": gpt_neox(rotary_pct=0.5, rotary_emb_base=300.0),
+    "gpt_neox_in_turn": gpt_neox(
+        use_parallel_residual=False,
+        attention_bias=False,
+        hidden_act="gelu_fast",
+        tie_word_embeddings=True,
+        rope_parameters=yarn(rope_theta=120.0, partial_rotary_factor=0.5),
+    ),
+    "stablelm": layer_norm("stablelm", hidden_size=72, partial_rotary_factor=0.5, rope_theta=300.0),
+    "stablelm_parallel": layer_norm(
+        "stablelm",
+        hidden_size=48,
+        use_parallel_residual=True,
+        use_qkv_bias=True,
+        tie_word_embeddings=True,
+        rope_parameters=rope(partial_rotary_factor=0.5),
+    ),
+    "cohere": layer_norm("cohere", logit_scale=0.7, rope_theta=300.0),
+    "cohere_biases": layer_norm(
+        "cohere",
+        num_key_value_heads=None,
+        logit_scale=1.3,
+        attention_bias=True,
+        hidden_act="gelu",
+        tie_word_embeddings=False,
+        rope_parameters=rope(),
+    ),
+    "cohere2": layer_norm(
+        "cohere2",
+        num_hidden_layers=5,
+        logit_scale=0.7,
+        sliding_window=6,
+        sliding_window_pattern=3,
+        rope_theta=300.0,
+    ),
+    "cohere2_pattern": layer_norm(
+        "cohere2",
+        num_hidden_layers=4,
+        sliding_window=9,
+        layer_types=[FULL, SLIDING, SLIDING, FULL],
+        logit_scale=1.3,
+        attention_bias=True,
+        tie_word_embeddings=False,
+        rope_parameters=rope(),
+    ),
+    "falcon_7b": falcon(rope_theta=300.0),
+    "falcon_40b": falcon(
+        num_kv_heads=2, new_decoder_architecture=True, bias=True, ffn_hidden_size=58, rope_theta=300.0
+    ),
+    "falcon_11b": falcon(
+        num_kv_heads=3,
+        new_decoder_architecture=True,
+        num_ln_in_parallel_attn=1,
+        tie_word_embeddings=False,
+        rope_theta=120.0,
+        rope_scaling={"type": "linear", "factor": 2.0},
+    ),
+    "falcon_in_turn": falcon(
+        multi_query=False, parallel_attn=False, bias=True, activation="gelu_pytorch_tanh", rope_parameters=rope()
+    ),
+    "glm4_moe_lite": deepseek("glm4_moe_lite", n_routed_experts=6, n_shared_experts=1, rope_theta=300.0),
+    "glm4_moe_lite_pattern": deepseek(
+        "glm4_moe_lite",
+        q_lora_rank=None,
+        n_routed_experts=8,
+        n_shared_experts=2,
+        n_group=2,
+        topk_group=1,
+        norm_topk_prob=False,
+        rope_interleave=False,
+        mlp_layer_types=["sparse", "dense", "dense", "sparse"],
+        attention_bias=True,
+        tie_word_embeddings=True,
+        rope_parameters=rope(),
     ),
     "lfm2": lfm2(rope_theta=300.0),
     "lfm2_biases": lfm2(

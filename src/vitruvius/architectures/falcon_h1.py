@@ -68,6 +68,7 @@ def multipliers(c: Config, key: str, count: int) -> tuple[float, ...]:
 
 def irregular(decoder: Decoder) -> list[Irregular]:
     return [
+        Irregular("layers.*.mixer.body", "model.layers.*"),  # there no module of its own
         Irregular("layers.*.mixer.body.mamba.body", "model.layers.*.mamba"),
         Irregular("layers.*.mixer.body.attention.body", "model.layers.*.self_attn"),
         Irregular("layers.*.mlp.pre", "model.layers.*.pre_ff_layernorm"),

@@ -6,6 +6,7 @@ from __future__ import annotations
 # where the name does not follow from the model_type
 IRREGULAR = {
     "gpt2": "GPT2LMHeadModel",
+    "gpt_neox": "GPTNeoXForCausalLM",
     "granitemoe": "GraniteMoeForCausalLM",
     "granitemoehybrid": "GraniteMoeHybridForCausalLM",
     "grok": "Grok1ForCausalLM",
@@ -18,6 +19,7 @@ IRREGULAR = {
     "qwen3_vl_moe_text": "Qwen3VLMoeForConditionalGeneration",
     "qwen3_5_text": "Qwen3_5ForCausalLM",
     "qwen3_5_moe_text": "Qwen3_5MoeForCausalLM",
+    "stablelm": "StableLmForCausalLM",
     "smollm3": "SmolLM3ForCausalLM",
     "switch_transformers": "SwitchTransformersForConditionalGeneration",
 }

@@ -12,20 +12,35 @@ from .layers import (
     pre_norm,
     sandwich,
     sharing_sources,
+    side_by_side,
     sparse_layers,
     sparse_steps,
     windowed,
 )
-from .names import following_layers, gate_up, mtp_names, numbered, stacked_experts
+from .names import (
+    beside,
+    dense_names,
+    first_attention,
+    following_layers,
+    fused_qkv,
+    gate_up,
+    mtp_names,
+    numbered,
+    stacked_experts,
+)
 from .positions import no_rope_layers, query_temperature, rope, rope_settings
 from .recurrent import bamba_mixer, gated_delta_net
 
 __all__ = [
     "attention",
     "bamba_mixer",
+    "beside",
     "decoder",
     "deepseek_moe",
+    "dense_names",
+    "first_attention",
     "following_layers",
+    "fused_qkv",
     "gate_up",
     "gated_delta_net",
     "head_dim",
@@ -45,6 +60,7 @@ __all__ = [
     "rope_settings",
     "sandwich",
     "sharing_sources",
+    "side_by_side",
     "sparse_layers",
     "sparse_steps",
     "stacked_experts",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import Literal
 
 from ...spec import (
     MTP,
@@ -16,6 +17,7 @@ from ...spec import (
     LatentAttention,
     Layer,
     Norm,
+    Parallel,
     PerLayerEmbedding,
     PerLayerTable,
     RMSNorm,
@@ -44,6 +46,14 @@ def sandwich(norm: Norm, mixer: Body, mlp: Body) -> Layer:
     """x + norm(mixer(norm(x))), then so with mlp (Gemma 2)."""
     first = Branch(name="mixer", pre=norm, body=mixer, post=norm)
     return Layer(branches=(first, Branch(name="mlp", pre=norm, body=mlp, post=norm)))
+
+
+def side_by_side(mixer: Body, mlp: Body, norm: Norm, norms: Literal[1, 2] = 1) -> Layer:
+    """x + mixer(norm(x)) + mlp(norm(x)), of one norm or with a norm each (GPT-J; Wang and Komatsuzaki 2021)."""
+    own = norm if norms == 2 else None
+    both = (Branch(name="attention", pre=own, body=mixer), Branch(name="mlp", pre=own, body=mlp))
+    whole = Branch(name="mixer", pre=norm if norms == 1 else None, body=Parallel(branches=both))
+    return Layer(branches=(whole,))
 
 
 def decoder(

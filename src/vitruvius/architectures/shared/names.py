@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ...spec import Decoder, Irregular, Split, Transpose
+from ...spec import Attention, Decoder, Irregular, Split, Transpose, walk
 
 
 def numbered(ours: str, theirs: str) -> list[Irregular]:
@@ -42,3 +42,40 @@ def following_layers(decoder: Decoder) -> list[Irregular]:
     them (deepseek-ai/DeepSeek-V3, README_WEIGHTS.md)."""
     after = [f"model.layers.{len(decoder.layers) + k}" for k in range(len(decoder.mtp))]
     return [line for k, theirs in enumerate(after) for line in mtp_names(f"mtp.{k}", theirs, "shared_head.norm")]
+
+
+def first_attention(decoder: Decoder) -> tuple[str, Attention]:
+    """The path of attention in every layer, and what it is in the first: it may stand beside the feed-forward layer."""
+    node = next(node for node in walk(decoder, decoder.width) if isinstance(node.spec, Attention))
+    assert isinstance(node.spec, Attention)
+    return node.path.replace("layers.0.", "layers.*."), node.spec
+
+
+def beside(decoder: Decoder, layer: str = "model.layers.*", attention: str = "self_attn") -> list[Irregular]:
+    """Attention and the feed-forward layer side by side, which files name as if they came in turn."""
+    path, _ = first_attention(decoder)
+    return [
+        Irregular(path, f"{layer}.{attention}"),
+        Irregular("layers.*.mixer.body.mlp.body", f"{layer}.mlp"),
+        *(Irregular(f"layers.*.mixer.body{branch}", layer) for branch in ("", ".attention", ".mlp")),
+    ]
+
+
+def fused_qkv(ours: str, theirs: str, groups: int) -> list[Irregular]:
+    """Queries, keys and values in one tensor, side by side within each group of heads, as Megatron-LM has them."""
+    lines = []
+    for kind in ("weight", "bias"):
+        qkv = tuple(f"{ours}.{name}.{kind}" for name in ("q", "kv.k", "kv.v"))
+        lines.append(Irregular(qkv, f"{theirs}.query_key_value.{kind}", (Split(groups=groups),)))
+        lines.append(Irregular(f"{ours}.o.{kind}", f"{theirs}.dense.{kind}"))
+    return lines
+
+
+def dense_names(layer: str) -> list[Irregular]:
+    """A plain feed-forward layer, as Megatron-LM calls its matrices; it may stand beside attention."""
+    lines = []
+    for kind in ("weight", "bias"):
+        for ours in ("layers.*.mlp.body", "layers.*.mixer.body.mlp.body"):
+            lines.append(Irregular(f"{ours}.up.{kind}", f"{layer}.mlp.dense_h_to_4h.{kind}"))
+            lines.append(Irregular(f"{ours}.down.{kind}", f"{layer}.mlp.dense_4h_to_h.{kind}"))
+    return lines

@@ -20,11 +20,13 @@ from ...spec import (
 )
 
 
-def rope_settings(c: Config, layer_type: str | None = None, theta: str = "rope_theta") -> Config:
+def rope_settings(
+    c: Config, layer_type: str | None = None, theta: str = "rope_theta", partial: str = "partial_rotary_factor"
+) -> Config:
     """RoPE's settings in either spelling: `rope_parameters` (by layer type where a family does so) as transformers 5
-    writes them, or the older `rope_theta` and `rope_scaling`. The result has `rope_theta`, taken from the key `theta`
-    where it stands outside, and `rope_type` with its numbers where there is a scaling. In the older spelling of
-    families with several layer types the scaling belongs to full attention only."""
+    writes them, or the older `rope_theta` and `rope_scaling`. The result has `rope_theta` and `partial_rotary_factor`,
+    taken from the keys `theta` and `partial` where they stand outside, and `rope_type` with its numbers where there is
+    a scaling. In the older spelling of families with several layer types the scaling belongs to full attention only."""
     nested, scaling = c.raw("rope_parameters"), c.raw("rope_scaling")
     for key, value in (("rope_parameters", nested), ("rope_scaling", scaling)):
         if value is not None and not isinstance(value, Mapping):
@@ -39,7 +41,7 @@ def rope_settings(c: Config, layer_type: str | None = None, theta: str = "rope_t
     if "type" in values:
         values.setdefault("rope_type", values.pop("type"))
     values.setdefault("rope_theta", c.raw(theta))
-    values.setdefault("partial_rotary_factor", c.raw("partial_rotary_factor"))
+    values.setdefault("partial_rotary_factor", c.raw(partial))
     if values.get("rope_type") in ("longrope", "su"):
         values["max_position_embeddings"] = c.raw("max_position_embeddings")
         if (original := c.raw("original_max_position_embeddings")) is not None:
@@ -106,15 +108,20 @@ def long_rope(settings: Config) -> LongRoPE:
 
 
 def rope(
-    c: Config, dim: int, layer_type: str | None = None, theta: str = "rope_theta", interleaved: bool = False
+    c: Config,
+    dim: int,
+    layer_type: str | None = None,
+    theta: str = "rope_theta",
+    partial: str = "partial_rotary_factor",
+    interleaved: bool = False,
 ) -> RoPE:
     """Rotary positions over the first `partial_rotary_factor` of `dim` channels, as config.json describes them."""
-    settings = rope_settings(c, layer_type, theta)
+    settings = rope_settings(c, layer_type, theta, partial)
     proportional = settings.raw("rope_type") == "proportional"  # over all channels, the factor says which of them turn
-    partial = None if proportional else settings.number_or_none("partial_rotary_factor")
+    share = None if proportional else settings.number_or_none("partial_rotary_factor")
     result = RoPE(
         theta=settings.number("rope_theta"),
-        dim=dim if partial is None else int(dim * partial),
+        dim=dim if share is None else int(dim * share),
         interleaved=interleaved,
         scaling=scaling(settings),
     )
