@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+import json
+import warnings
+from pathlib import Path
 from typing import Any
 
 import cases
+import gguf
+import gguf_files
+import numpy as np
 import pytest
+import torch
+from safetensors.torch import load_file, save_file
 
 import vitruvius as vt
 from vitruvius.cost import cost
+from vitruvius.errors import InputWarning
+from vitruvius.server.upload import described as uploaded
 from vitruvius.spec import RoPE
 
 Config = dict[str, Any]
@@ -140,3 +150,224 @@ def test_a_flat_config_of_a_vision_model_is_its_text_models() -> None:
     flat = text | {"model_type": "qwen2_5_vl", "vision_config": {"depth": 2}, "image_token_id": 5, "vision_token_id": 6}
     assert vt.architecture(flat) == vt.architecture(cases.CASES["qwen2"])
     assert isinstance(vt.architecture(flat).layers[0].branches[0].body.positions, RoPE)
+
+
+# ------------------------------------------------------------------ folders
+
+
+IDS = torch.arange(12)[None]
+TIED = cases.CASES["llama_linear"]
+
+
+def folder(path: Path, config: Config = TIED) -> dict[str, torch.Tensor]:
+    """A checkpoint of random weights; its tensors, as the file has them."""
+    vt.save(vt.build(config, seed=3), path)
+    (path / "config.json").write_text(json.dumps(config))
+    return load_file(path / "model.safetensors")
+
+
+def shards(path: Path, files: dict[str, dict[str, torch.Tensor]], index: dict[str, str]) -> None:
+    (path / "model.safetensors").unlink(missing_ok=True)
+    for name, tensors in files.items():
+        save_file(tensors, path / name, {"format": "pt"})
+    (path / "model.safetensors.index.json").write_text(json.dumps({"weight_map": index}))
+
+
+def logits(path: Path) -> torch.Tensor:
+    with torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter("error")
+        return vt.load(path)(IDS)
+
+
+def test_the_index_decides_which_file_holds_a_tensor(tmp_path: Path) -> None:
+    """An overlay beside the base shard, as https://github.com/JustVugg/colibri/issues/1479 has it."""
+    tensors = folder(tmp_path)
+    right, name = logits(tmp_path), "model.layers.0.mlp.down_proj.weight"
+    files = {"a-overlay.safetensors": {name: tensors[name]}, "base.safetensors": tensors | {name: tensors[name] + 1}}
+    for overlay in ("a-overlay.safetensors", "z-overlay.safetensors"):
+        files[overlay] = files.pop(next(iter(set(files) - {"base.safetensors"})))
+        shards(tmp_path, files, dict.fromkeys(tensors, "base.safetensors") | {name: overlay})
+        assert torch.equal(logits(tmp_path), right)
+    shards(
+        tmp_path, files, {"model.norm.weight": "base.safetensors", "model.embed_tokens.weight": "z-overlay.safetensors"}
+    )
+    with pytest.raises(vt.InputError, match=f"{name} is in another file too, and the index names neither"):
+        vt.load(tmp_path)
+
+
+def test_an_index_that_is_stale_hides_nothing(tmp_path: Path) -> None:
+    tensors = folder(tmp_path)
+    right, whole = logits(tmp_path), tmp_path / "model.safetensors"
+    shards(tmp_path, {"a.safetensors": tensors}, {"gone.weight": "a.safetensors", "model.norm.weight": "a.safetensors"})
+    assert torch.equal(logits(tmp_path), right)
+    (tmp_path / "a.safetensors").unlink()
+    save_file(tensors, whole, {"format": "pt"})
+    with pytest.warns(InputWarning, match=r"stale: a.safetensors is missing; model.safetensors is read instead"):
+        assert torch.equal(vt.load(tmp_path)(IDS), right)
+
+
+def test_a_tied_matrix_under_either_name(tmp_path: Path) -> None:
+    """safetensors' save_model keeps one of the two names (https://github.com/huggingface/transformers/issues/34759)."""
+    tensors = folder(tmp_path)
+    right = logits(tmp_path)
+    tensors["lm_head.weight"] = tensors.pop("model.embed_tokens.weight")
+    save_file(tensors, tmp_path / "model.safetensors", {"format": "pt"})
+    assert torch.equal(logits(tmp_path), right)
+    again = tmp_path / "again"
+    vt.save(vt.load(tmp_path, dtype="checkpoint"), again)
+    assert load_file(again / "model.safetensors").keys() == tensors.keys()
+
+
+def test_another_head_is_loaded_though_it_should_be_tied(tmp_path: Path) -> None:
+    """As transformers 5.23 and vLLM do (https://github.com/vllm-project/vllm/pull/51665)."""
+    tensors = folder(tmp_path / "tied")
+    tensors["lm_head.weight"] = tensors["model.embed_tokens.weight"].flip(0).contiguous()
+    tied = logits(tmp_path / "tied")
+    save_file(tensors, tmp_path / "tied" / "model.safetensors", {"format": "pt"})
+    with pytest.warns(InputWarning, match="the file holds two that differ"):
+        model = vt.load(tmp_path / "tied")
+    untied = model(IDS)
+    assert torch.allclose(untied.flip(-1), tied, atol=1e-5)  # the head's rows are turned round, and nothing else
+    vt.save(model, tmp_path / "again")
+    assert json.loads((tmp_path / "again" / "config.json").read_text())["tie_word_embeddings"] is False
+    assert torch.equal(logits(tmp_path / "again"), untied)
+
+
+def test_a_pointer_of_git_lfs_is_named(tmp_path: Path) -> None:
+    folder(tmp_path)
+    pointer = b"version https://git-lfs.github.com/spec/v1\noid sha256:0123\nsize 4976698672\n"
+    (tmp_path / "model.gguf").write_bytes(pointer)
+    for source in ("model.safetensors", "config.json"):
+        (tmp_path / source).write_bytes(pointer)
+        with pytest.raises(vt.InputError, match=f"{source}: only a git-lfs pointer.*git lfs pull"):
+            vt.load(tmp_path)
+    with pytest.raises(vt.InputError, match=r"model.gguf: only a git-lfs pointer.*git lfs pull"):
+        vt.load(tmp_path / "model.gguf")
+
+
+@pytest.mark.parametrize(
+    ("files", "message"),
+    [
+        ({"adapter_config.json": '{"base_model_name_or_path": "someone/base"}'}, "an adapter of someone/base, not a"),
+        ({"tokenizer.json": "{}"}, "it holds only a tokenizer, add the model's config.json"),
+        ({"model.safetensors": "", "tokenizer.json": "{}"}, "it holds only weights, add the model's config.json"),
+    ],
+)
+def test_folders_without_a_model_say_what_they_hold(tmp_path: Path, files: dict[str, str], message: str) -> None:
+    for name, content in files.items():
+        (tmp_path / name).write_text(content)
+    for refused in (vt.architecture, vt.load, vt.tokenizer if "tokenizer.json" not in files else vt.load):
+        with pytest.raises(vt.InputError, match=message):
+            refused(tmp_path)
+
+
+def test_one_intake_of_json(tmp_path: Path) -> None:
+    """Configs saved on Windows begin with a mark (https://github.com/volcengine/OpenViking/pull/500)."""
+    config = json.dumps(TIED)
+    file = tmp_path / "config.json"
+    twice = config[:-1] + ', "vocab_size": %d}'
+    same, other = twice % TIED["vocab_size"], twice % (TIED["vocab_size"] + 1)
+    for text in ("\ufeff" + config, same):
+        file.write_text(text, "utf-8")
+        assert vt.architecture(file).layers == vt.architecture(TIED).layers
+        assert uploaded(text.encode(), "config.json")["config"] == TIED
+    file.write_text(other)
+    with pytest.raises(vt.InputError, match="'vocab_size' is there twice, with different values"):
+        vt.architecture(file)
+    with pytest.raises(vt.InputError, match="'vocab_size' is there twice, with different values"):
+        uploaded(other.encode(), "config.json")
+
+
+def test_values_that_transformers_takes_for_true_and_keys_that_it_does_not_read() -> None:
+    """A text-only fine-tune of Llama 4 (https://github.com/vllm-project/vllm/issues/20581)."""
+    config = cases.CASES["llama4"]
+    text = config.get("text_config", config)
+    assert text.get("attn_temperature_tuning", True)
+    tuned = config | {"cache_implementation": "hybrid", "attn_temperature_tuning": 4}
+    if text is not config:
+        tuned = config | {"text_config": text | {"cache_implementation": "hybrid", "attn_temperature_tuning": 4}}
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert vt.architecture(tuned) == vt.architecture(config)
+
+
+# ------------------------------------------------------------------ GGUF
+
+
+def gguf_file(path: Path, tmp_path: Path, split: int = 0, **more: Any) -> torch.Tensor:
+    """A random Llama as GGUF, in files of at most `split` tensors; the logits that are right."""
+    config = cases.CASES["llama"]
+    folder(tmp_path / "folder", config)
+    whole = gguf_files.convert(tmp_path / "folder", tmp_path / "whole.gguf")
+    reader = gguf.GGUFReader(whole)
+    writer = gguf.GGUFWriter(path, "llama", split_max_tensors=split)
+    for key, field in reader.fields.items():
+        if not key.startswith("GGUF.") and key != "general.architecture":
+            writer.add_key_value(
+                key, field.contents(), field.types[0], field.types[1] if len(field.types) > 1 else None
+            )
+    for key, value in more.items():
+        writer.add_uint32(key.replace("__", "."), value)
+    for tensor in reader.tensors:
+        writer.add_tensor(tensor.name, np.asarray(tensor.data))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return logits(tmp_path / "whole.gguf")
+
+
+def test_a_split_model_is_read_from_any_part(tmp_path: Path) -> None:
+    right = gguf_file(tmp_path / "model.gguf", tmp_path, split=9)
+    parts = sorted(tmp_path.glob("model-*.gguf"))
+    assert len(parts) > 2
+    for part in parts:
+        assert torch.equal(logits(part), right)
+        assert vt.architecture(part).layers == vt.architecture(parts[0]).layers
+    last = parts[-1].rename(tmp_path / "away")
+    with pytest.raises(
+        vt.InputError, match=f"one of {len(parts)} parts of a model, of which {parts[-1].name} is missing"
+    ):
+        vt.load(parts[0])
+    last.rename(parts[-1])
+    parts[0].write_bytes(parts[1].read_bytes())
+    with pytest.raises(vt.InputError, match=r"does not say that it is part 1"):
+        vt.load(parts[1])
+
+
+@pytest.mark.parametrize("name", ["MODEL.GGUF", "sha256-0123abcd"])
+def test_gguf_is_known_by_its_magic(tmp_path: Path, name: str) -> None:
+    """A blob of Ollama's (https://github.com/ollama/ollama/issues/1395)."""
+    right = gguf_file(tmp_path / "model.gguf", tmp_path)
+    (tmp_path / "alone").mkdir()
+    blob = (tmp_path / "model.gguf").rename(tmp_path / "alone" / name)
+    assert torch.equal(logits(blob), right)
+    assert torch.equal(logits(blob.parent), right)
+
+
+def test_keys_of_gguf_can_be_ignored_where_a_model_runs(tmp_path: Path) -> None:
+    path = tmp_path / "model.gguf"
+    right = gguf_file(path, tmp_path, llama__own_key=4096)
+    with pytest.raises(vt.InputError, match=r"--ignore-key llama\.own_key"):
+        vt.load(path)
+    assert torch.equal(vt.load(path, ignore=["llama.own_key"])(IDS), right)
+
+
+@pytest.mark.parametrize(
+    ("kind", "arch", "message"),
+    [
+        ("adapter", "llama", "an adapter .LoRA.; give the model"),
+        ("mmproj", "clip", "give the .gguf file of its text model"),
+    ],
+)
+def test_files_that_go_with_a_model_are_named(tmp_path: Path, kind: str, arch: str, message: str) -> None:
+    writer = gguf.GGUFWriter(tmp_path / "a.gguf", arch)
+    writer.add_type(kind)
+    writer.add_tensor("blk.0.attn_q.weight.lora_a", np.zeros((4, 32), np.float32))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    for refused in (vt.architecture, vt.load, vt.tokenizer):
+        with pytest.raises(vt.InputError, match=message):
+            refused(tmp_path / "a.gguf")

@@ -43,6 +43,4 @@ def irregular(decoder: Decoder) -> list[Irregular]:
     return [Irregular("layers.*.mlp.pre", "model.layers.*.pre_feedforward_layernorm")]
 
 
-FAMILY = Family(
-    model_types=("gemma2",), spec=gemma2, irregular=irregular, ignored=frozenset(("cache_implementation", "hidden_act"))
-)
+FAMILY = Family(model_types=("gemma2",), spec=gemma2, irregular=irregular, ignored=frozenset(("hidden_act",)))

@@ -53,5 +53,5 @@ FAMILY = Family(
     model_types=("gemma3_text",),
     spec=gemma3,
     irregular=irregular,
-    ignored=frozenset(("attn_logit_softcapping", "cache_implementation")),
+    ignored=frozenset(("attn_logit_softcapping",)),
 )

@@ -33,7 +33,7 @@ def llama4(c: Config) -> Decoder:
     norm = RMSNorm(eps=c.number("rms_norm_eps"))
     weightless = QKNorm(norm=WeightlessNorm(eps=norm.eps), when="after_rope") if c.flag("use_qk_norm") else None
     temperature = None
-    if c.flag("attn_temperature_tuning"):
+    if c.raw("attn_temperature_tuning"):  # whatever Python takes for true: fine-tunes say 4
         temperature = LogTemperature(scale=c.number("attn_scale"), floor=c.size("floor_scale"), shift=1)
     rotates = no_rope_layers(c, count)
     chunked = list(rotates)

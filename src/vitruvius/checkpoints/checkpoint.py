@@ -9,17 +9,19 @@ from __future__ import annotations
 
 import os
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from warnings import warn
 
+from ..errors import InputWarning
 from ..spec import Decoder
 from .codecs import Unpacked, refuse_unknown
 from .defaults import Defaults
 from .files import settings
 from .gguf import GGUF
-from .matching import LoadPlan, match, match_gguf
+from .matching import LoadPlan, match, match_gguf, other_head
 from .safetensors import Safetensors
 from .sources import described, weights
 
@@ -60,6 +62,16 @@ class Checkpoint:
         checkpoint = cls(path, found.config, found.spec, Defaults.of(path, found.config))
         if opened:
             checkpoint.__dict__["tensors"] = opened
+        elif "tree" not in found.config and other_head(found.spec, checkpoint.tensors):
+            warn(
+                f"{path}: tie_word_embeddings says that head and embedding are one matrix, and the file holds two that "
+                "differ; they are loaded as two, as transformers does",
+                InputWarning,
+                stacklevel=3,
+            )
+            untied = {**found.config, "tie_word_embeddings": False}
+            found = described(untied, ignore, name=found.spec.name, strict=True)
+            checkpoint = replace(checkpoint, config=found.config, spec=found.spec)
         return checkpoint
 
     @cached_property

@@ -34,7 +34,7 @@ def config(gguf: GGUF, ignored: Collection[str] = ()) -> dict[str, Any]:
     """
     meta = Metadata(gguf)
     parts = gguf.metadata.get("split.count", 1)
-    if isinstance(parts, int) and parts > 1:
+    if isinstance(parts, int) and parts > gguf.parts:  # only its header is here
         raise InputError(f"{gguf.path}: one of {parts} parts of a model; join them with llama-gguf-split --merge")
     result = ARCHITECTURES[known(gguf)](meta)
     for key in ("bos", "eos"):
@@ -48,7 +48,9 @@ def config(gguf: GGUF, ignored: Collection[str] = ()) -> dict[str, Any]:
 
 
 def known(gguf: GGUF) -> str:
-    """The file's `general.architecture`. Raises InputError where it is missing or none of ours."""
+    """The file's `general.architecture`. Raises InputError where it is missing or none of ours, and for a file that
+    holds no model of its own."""
+    refuse_additions(gguf)
     architecture = gguf.metadata.get("general.architecture")
     if not isinstance(architecture, str):
         raise InputError(f"{gguf.path}: general.architecture is missing; the model cannot be known without it")
@@ -58,6 +60,21 @@ def known(gguf: GGUF) -> str:
             "use the model's Hugging Face folder instead"
         )
     return architecture
+
+
+# `general.type` of what goes with a model's file
+ADDITIONS = {
+    "adapter": "an adapter (LoRA); give the model that it was made for, or merge both with llama-export-lora",
+    "mmproj": "the image or sound part of a model; give the .gguf file of its text model",
+    "imatrix": "statistics for quantization; give the model's own .gguf file",
+}
+
+
+def refuse_additions(gguf: GGUF) -> None:
+    """Raises InputError for a file that goes with a model and is none, naming what it is and what to give."""
+    kind = gguf.metadata.get("general.type", "mmproj" if gguf.metadata.get("general.architecture") == "clip" else None)
+    if isinstance(kind, str) and kind in ADDITIONS:
+        raise InputError(f"{gguf.path}: {ADDITIONS[kind]}")
 
 
 class Metadata:

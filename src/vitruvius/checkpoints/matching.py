@@ -7,6 +7,8 @@ from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from ..architectures import family_of
 from ..errors import InputError
 from ..spec import Decoder, Family, Join, Tensors, spelled
@@ -23,6 +25,9 @@ PLACES: tuple[Callable[[str], str], ...] = (
     lambda name: f"language_model.{name}",
     lambda name: name.replace("model.", "model.language_model.", 1) if name.startswith("model.") else name,
 )
+
+
+TIED = ("model.embed_tokens.weight", "lm_head.weight")
 
 
 @dataclass(frozen=True)
@@ -54,7 +59,10 @@ def match(
     every = list(canonical(decoder) if "tree" in config else plain(decoder))
     place = _place(every, family, have)
     every = [_as_cut(replace(entry, theirs=tuple(map(place, entry.theirs))), have) for entry in every]
-    _check_tied(decoder, container, place)
+    table, head = map(place, TIED)
+    if decoder.embedding.tied and head in have and table not in have:  # one matrix, under either name
+        names = {table: head}
+        every = [replace(entry, theirs=tuple(names.get(name, name) for name in entry.theirs)) for entry in every]
     patterns = [*family.unused, *map(place, family.unused)]
     if decoder.embedding.tied:
         patterns.append(place("lm_head.weight"))
@@ -129,14 +137,16 @@ def _place(entries: list[Tensors], family: Family, have: Mapping[str, Shape]) ->
     return max(places, key=lambda place: sum(place(name) in have for entry in entries for name in entry.theirs))
 
 
-def _check_tied(decoder: Decoder, container: Container, place: Callable[[str], str]) -> None:
-    """A file may repeat a tied matrix, as long as it is the same."""
-    head, table = place("lm_head.weight"), place("model.embed_tokens.weight")
+def other_head(decoder: Decoder, container: Container) -> bool:
+    """Whether a file has another head than the embedding, though the two are said to be one matrix."""
     have = container.shapes()
-    if decoder.embedding.tied and head in have and table in have:
-        a, b = container.stored(head), container.stored(table)
-        if have[head] != have[table] or not bool((a.floats() == b.floats()).all()):
-            raise InputError(f"{container.path}: {head} and {table} differ, but tie_word_embeddings says they are one")
+    if not decoder.embedding.tied:
+        return False
+    table, head = map(_place(list(plain(decoder)), family_of(decoder), have), TIED)
+    if head not in have or table not in have:
+        return False
+    one, other = container.stored(table), container.stored(head)
+    return have[head] != have[table] or not np.array_equal(one.floats(), other.floats())
 
 
 def _listed(names: list[str], what: str) -> str:

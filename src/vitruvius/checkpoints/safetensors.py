@@ -11,14 +11,15 @@ from collections.abc import Mapping
 from math import prod
 from pathlib import Path
 from typing import Any
+from warnings import warn
 
 import numpy as np
 
-from ..errors import InputError
-from .files import PICKLES, pickle_refused, read_json
+from ..errors import InputError, InputWarning
+from .files import PICKLES, pickle_refused, read_json, refuse_pointer
 from .stored import PLAIN, Stored
 
-INDEX = "model.safetensors.index.json"
+WHOLE, INDEX = "model.safetensors", "model.safetensors.index.json"
 
 LONGEST_HEADER = 100_000_000  # bytes, as in the library
 BYTES = ("F8_E4M3", "F8_E5M2", "F8_E8M0")  # kinds of which numpy knows only the bytes
@@ -40,6 +41,7 @@ class Mapped:
                 self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         except (OSError, ValueError) as error:
             raise InputError(f"{path}: cannot be read ({error})") from None
+        refuse_pointer(path, self._map[:64])
         self._start, self._header = self._read_header()
         self.shapes = {name: self._described(name)[1] for name in self._header if name != "__metadata__"}
 
@@ -87,7 +89,11 @@ class Mapped:
 
 
 class Safetensors:
-    """The safetensors files of a folder."""
+    """The safetensors files of a folder.
+
+    Where the index names a tensor's file, the tensor is that file's, whatever the others hold. An index that is stale
+    (it names a tensor where it is not) does not hide what the files have.
+    """
 
     packed: frozenset[str] = frozenset()
 
@@ -95,14 +101,12 @@ class Safetensors:
         self.path = folder
         self._files: dict[str, Mapped] = {}  # tensor name -> file
         index = _index(folder)
-        for name in sorted(set(index.values())) if index else _alone(folder):
-            file = Mapped(folder / name)
-            if doubled := sorted(file.shapes.keys() & self._files.keys()):
-                raise InputError(f"{folder / name}: {doubled[0]} is in another file too")
+        files = {name: Mapped(folder / name) for name in (sorted(set(index.values())) or _alone(folder))}
+        for name, file in files.items():
+            if doubled := sorted(file.shapes.keys() & self._files.keys() - index.keys()):
+                raise InputError(f"{folder / name}: {doubled[0]} is in another file too, and the index names neither")
             self._files |= dict.fromkeys(file.shapes, file)
-        for tensor, name in index.items():
-            if tensor not in self._files:
-                raise InputError(f"{folder / INDEX}: {tensor} should be in {name}, and is not")
+        self._files |= {tensor: files[name] for tensor, name in index.items() if tensor in files[name].shapes}
 
     def shapes(self) -> Mapping[str, tuple[int, ...]]:
         """Name -> shape of every tensor."""
@@ -133,14 +137,17 @@ def _index(folder: Path) -> dict[str, str]:
         if not isinstance(file, str) or Path(file).name != file or not file.endswith(".safetensors"):
             raise InputError(f"{path}: {name} points to {file!r}, which is no safetensors file of this folder")
         if not (folder / file).exists():
+            if (folder / WHOLE).exists():
+                warn(f"{path} is stale: {file} is missing; {WHOLE} is read instead", InputWarning, stacklevel=2)
+                return {}
             raise InputError(f"{path}: {name} should be in {file}, and that file is missing")
     return weight_map
 
 
 def _alone(folder: Path) -> list[str]:
     """The one safetensors file of a folder without an index."""
-    if (folder / "model.safetensors").exists():
-        return ["model.safetensors"]
+    if (folder / WHOLE).exists():
+        return [WHOLE]
     if pickles := sorted(path for path in folder.iterdir() if path.suffix in PICKLES):
         raise InputError(pickle_refused(pickles[0]))
     raise InputError(f"{folder}: no model.safetensors in it, and no {INDEX} that says what is where")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from importlib import metadata
@@ -14,7 +15,7 @@ from .. import catalog
 from ..architectures import UnreadKeysError, read
 from ..errors import InputError, InputWarning, UnknownKeysError
 from ..spec import Decoder
-from .files import PICKLES, pickle_refused, read_json
+from .files import PICKLES, is_gguf, pickle_refused, read_json
 
 CODE = ("*.json", "*.safetensors", "*.jinja", "tokenizer.model")  # what a checkpoint's folder needs
 
@@ -100,7 +101,7 @@ def _config(
         file = path / "config.json" if path.is_dir() else path
         if path.is_dir() and not file.exists():
             file = only_gguf(path)
-        if file.suffix == ".gguf":
+        if is_gguf(file):
             return gguf_config(file, ignore), path.stem, str(file)
         return read_json(file), path.name if path.is_dir() else path.stem, str(file)
     if is_path(name):
@@ -118,13 +119,13 @@ def weights(source: str | os.PathLike[str]) -> Path:
     """
     path, name = Path(source), str(source)
     if path.is_dir():
-        return path if (path / "config.json").exists() else only_gguf(path)
+        return path if (path / "config.json").exists() else checked_gguf(only_gguf(path))
     if path.exists():
         if path.suffix in PICKLES:
             raise InputError(pickle_refused(path))
-        if path.suffix != ".gguf":
+        if not is_gguf(path):
             raise InputError(f"{path}: weights are a checkpoint's folder or a .gguf file")
-        return path
+        return checked_gguf(path)
     if is_path(name):
         raise InputError(f"{name}: no such file or folder")
     if is_hub_id(name):
@@ -188,15 +189,34 @@ def _unreachable(repository: str, error: Exception) -> str:
 
 
 def only_gguf(folder: Path) -> Path:
-    """The one .gguf file of a folder without config.json."""
-    files = sorted(folder.glob("*.gguf"))
+    """The one .gguf file of a folder without config.json, or the first part of the one model there in parts."""
+    files = sorted(file for file in folder.iterdir() if is_gguf(file) and not LATER_PART.search(file.name))
     if len(files) == 1:
         return files[0]
+    if not files and (folder / "adapter_config.json").exists():
+        base = read_json(folder / "adapter_config.json").get("base_model_name_or_path")
+        of = f" of {base}" if isinstance(base, str) and base.isprintable() else ""
+        raise InputError(f"{folder}: an adapter{of}, not a model; give the model itself, or merge both (peft does)")
     if pickles := [file for file in sorted(folder.iterdir()) if file.suffix in PICKLES]:
         raise InputError(pickle_refused(pickles[0]))
     if files:
         raise InputError(f"{folder}: several .gguf files ({', '.join(f.name for f in files[:3])}); name one")
-    raise InputError(f"{folder}: no config.json and no .gguf file in this folder")
+    what = next((what for pattern, what in PARTS_OF_A_MODEL if any(folder.glob(pattern))), None)
+    only = f"; it holds only {what}, add the model's config.json" if what else ""
+    raise InputError(f"{folder}: no config.json and no .gguf file in this folder{only}")
+
+
+LATER_PART = re.compile(r"-(?!00001)\d{5}-of-\d{5}\.gguf$", re.IGNORECASE)
+PARTS_OF_A_MODEL = (("*.safetensors", "weights"), ("tokenizer*", "a tokenizer"))
+
+
+def checked_gguf(path: Path) -> Path:
+    """The path of a GGUF file, if a model is in it."""
+    from .gguf import GGUF
+    from .gguf_config import refuse_additions
+
+    refuse_additions(GGUF.open(path))
+    return path
 
 
 def is_hub_id(name: str) -> bool:
@@ -206,7 +226,7 @@ def is_hub_id(name: str) -> bool:
 
 def is_path(name: str) -> bool:
     """Whether a name that does not exist was clearly meant as a path."""
-    return name.startswith((".", "/", "~")) or name.endswith((".json", ".gguf", ".safetensors", *PICKLES))
+    return name.startswith((".", "/", "~")) or name.lower().endswith((".json", ".gguf", ".safetensors", *PICKLES))
 
 
 def gguf_config(path: Path, ignore: Collection[str] = ()) -> dict[str, Any]:

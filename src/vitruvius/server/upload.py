@@ -7,7 +7,6 @@ that is unknown is passed over. A header is read from the first bytes of a file,
 from __future__ import annotations
 
 import itertools
-import json
 import re
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
@@ -16,7 +15,8 @@ from typing import Any
 
 from .. import catalog
 from ..architectures import UnreadKeysError, read
-from ..checkpoints.gguf import GGUF, MAGIC
+from ..checkpoints.files import GGUF_MAGIC, parse_json
+from ..checkpoints.gguf import GGUF
 from ..checkpoints.gguf_config import config as gguf_config
 from ..checkpoints.matching import match_gguf
 from ..errors import InputError, UnknownKeysError
@@ -60,13 +60,13 @@ def described(body: bytes, name: str, size: int | None = None, ignore: Collectio
     called, size = _called(name), len(body) if size is None else size
     if not len(body) <= size <= LARGEST_FILE:
         raise InputError(f"a file of {size:,} bytes cannot begin with these {len(body):,}")
-    if body.startswith(MAGIC):
+    if body.startswith(GGUF_MAGIC):
         return _gguf(body, called, size, ignore)
     if name.lower().endswith(".safetensors"):
         return _safetensors(body, called, size)
     if len(body) > LARGEST_CONFIG:
         raise InputError(f"a config.json of {len(body):,} bytes is larger than {LARGEST_CONFIG:,}")
-    config = _object(body, "the config")
+    config = parse_json(body, "the config:", str)  # "Infinity" stays a word
     return page(_read(config, called, ignore), config=config) | _told(name, sorted(ignore), [])
 
 
@@ -127,30 +127,6 @@ def _encodable(value: str, key: str) -> None:
         raise InputError(f"{_printable(key)} holds half a character (a lone surrogate)") from None
 
 
-def _object(body: bytes, what: str) -> dict[str, Any]:
-    """A JSON object, no key twice. Infinity, which Python writes into configs, stays a word: "Infinity"."""
-
-    def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        found: dict[str, Any] = {}
-        for key, value in pairs:
-            if key in found:
-                raise InputError(f"{what} holds {_printable(key)!r} twice")
-            found[key] = value
-        return found
-
-    try:
-        value = json.loads(body.decode("utf-8-sig"), object_pairs_hook=once, parse_constant=str)
-    except InputError:
-        raise
-    except RecursionError:
-        raise InputError(f"{what} is nested too deeply") from None
-    except ValueError as error:
-        raise InputError(f"{what} is not valid JSON ({error})") from None
-    if not isinstance(value, dict):
-        raise InputError(f"{what} must be an object, not {type(value).__name__}")
-    return value
-
-
 # ------------------------------------------------------------------ weight files
 
 
@@ -182,7 +158,7 @@ def _safetensors(body: bytes, name: str, size: int) -> dict[str, Any]:
         raise InputError(f"a header of {length:,} bytes does not fit a safetensors file of {size:,}")
     if len(body) < 8 + length:
         raise IncompleteError(f"the header goes on after byte {len(body):,}", 8 + length)
-    header = _object(body[8 : 8 + length], "the header")
+    header = parse_json(body[8 : 8 + length], "the header:", str)
     header.pop("__metadata__", None)
     tensors = dict(_tensors(header, size - 8 - length))
     elements: Counter[str] = Counter()

@@ -24,7 +24,8 @@ EVERYDAY = frozenset(
     no_repeat_ngram_size exponential_decay_length_penalty forced_bos_token_id forced_eos_token_id
     diversity_penalty length_penalty repetition_penalty max_length min_length num_beams num_beam_groups
     num_return_sequences output_scores temperature top_k top_p typical_p quantization quantization_config
-    compression_config unsloth_version unsloth_fixed _attn_implementation""".split()
+    compression_config unsloth_version unsloth_fixed _attn_implementation
+    _model_name_or_path cache_implementation""".split()
 )
 
 
