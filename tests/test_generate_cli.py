@@ -56,7 +56,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def run(verb: str, *args: str, stdin: str | None = None) -> Result:
+def run(verb: str, *args: str, stdin: str | bytes | None = None) -> Result:
     """By PyTorch, whatever else is installed."""
     executor = ["--engine", "torch"] if verb in ("generate", "chat") and "--engine" not in args else []
     return CliRunner().invoke(main, [verb, *args, *executor], input=stdin)
@@ -75,7 +75,9 @@ def test_generate_prints_the_text_and_tells_its_speed(folder: Path) -> None:
     assert "20 tokens at " in result.stderr
     assert "tokens/s" in result.stderr
     assert "prompt of 11 tokens" in result.stderr
-    assert result.stderr.count("\n") == 1
+    assert result.stderr.splitlines()[1:] == [
+        "the prompt was continued as it stands; --chat answers it by the model's chat template"
+    ]
 
 
 def test_generate_reads_the_prompt_from_stdin(folder: Path) -> None:
@@ -87,6 +89,7 @@ def test_generate_answers_by_the_chat_template(folder: Path) -> None:
     turn = {"role": "user", "content": "hi"}
     chat = run("generate", str(folder), "-p", "hi", "--chat", "--max-new-tokens", "9")
     assert chat.stdout == expected(folder, [turn], 9) + "\n" == expected(folder, "[user]hi[it]", 9) + "\n"
+    assert chat.stderr.count("\n") == 1
     system = run("generate", str(folder), "-p", "hi", "--system", "be short", "--max-new-tokens", "9")
     assert system.stdout == expected(folder, [{"role": "system", "content": "be short"}, turn], 9) + "\n"
     assert len({chat.stdout, system.stdout, expected(folder, "hi", 9) + "\n"}) == 3
@@ -133,6 +136,8 @@ def without(folder: Path, target: Path, *names: str) -> Path:
         (["-p", "x" * 4001], "the prompt has 4,001 tokens, and the model's context is 4,000"),
         (["-p", "x", "--temperature", "-1"], "temperature must be at least 0, got -1.0"),
         (["-p", "x", "--top-p", "1.5"], "top_p must be above 0 and at most 1, got 1.5"),
+        (["-p", "x", "--template-arg", "a=1"], "--template-arg is for the chat template: add --chat"),
+        (["-p", "x", "--chat", "--template-arg", "high"], "--template-arg is NAME=VALUE"),
         (["-p", "x", "--stop", ""], "a stop string must not be empty"),
         (["-p", "x", "--dtype", "int3"], "int3"),
         (["-p", "x", "--device", "cuda"], "the device 'cuda' cannot be used"),
@@ -213,6 +218,95 @@ def test_chat_goes_on_after_an_answer_is_stopped(folder: Path, monkeypatch: pyte
     asked += [{"role": "assistant", "content": first}, {"role": "user", "content": "two"}]
     assert result.stdout == f"{first}\n{expected(folder, asked, 8)}\n"
     assert result.exit_code == 0
+
+
+def test_chat_knows_its_commands(folder: Path) -> None:
+    lines = "/help\n/clean up\n/etc/hosts\n /help\n"
+    result = run("chat", str(folder), "--max-new-tokens", "4", stdin=lines)
+    path = [{"role": "user", "content": "/etc/hosts"}]
+    first = expected(folder, path, 4)
+    asked = [*path, {"role": "assistant", "content": first}, {"role": "user", "content": " /help"}]
+    assert result.stdout == f"{first}\n{expected(folder, asked, 4)}\n"
+    assert "/clean is no command" in result.stderr
+    assert result.stderr.count("/clear forgets the conversation, /help says this") == 3
+
+
+def test_chat_forgets_the_oldest_turns_where_the_context_is_full(folder: Path) -> None:
+    long = ["a" * 1300, "b" * 1300, "c" * 1300]
+    result = run("chat", str(folder), "--max-new-tokens", "200", "--system", "S", stdin="\n".join(long) + "\n")
+    system = {"role": "system", "content": "S"}
+    answers, asked = [], [system]
+    for question, kept in zip(long, (0, 2, 2), strict=True):
+        asked = [system, *asked[1:][len(asked) - 1 - kept :], {"role": "user", "content": question}]
+        answers.append(expected(folder, asked, 200))
+        asked.append({"role": "assistant", "content": answers[-1]})
+    assert result.stdout == "".join(f"{answer}\n" for answer in answers)
+    assert result.stderr.count("the context of 4,000 tokens is full: the oldest turn is forgotten") == 1
+
+
+def test_chat_samples_as_the_model_asks(folder: Path, tmp_path: Path) -> None:
+    asking = without(folder, tmp_path / "asking", "generation_config.json")
+    wanted = {"do_sample": True, "temperature": 1.4, "top_k": 40, "top_p": 0.9, "min_p": 0.01}
+    (asking / "generation_config.json").write_text(json.dumps(wanted), "utf-8")
+    turn = [{"role": "user", "content": "one"}]
+    del wanted["do_sample"]
+    result = run("chat", str(asking), "--max-new-tokens", "9", "--seed", "4", stdin="one\n")
+    assert result.stdout == expected(folder, turn, 9, sampling={**wanted, "seed": 4}) + "\n"
+    assert "as generation_config.json asks: temperature 1.4, top_p 0.9, top_k 40, min_p 0.01\n" in result.stderr
+    options = ["--max-new-tokens", "9", "--seed", "4", "--temperature", "0", "--top-k", "3"]
+    greedy = run("chat", str(asking), *options, stdin="one\n")
+    assert greedy.stdout == expected(folder, turn, 9) + "\n" != result.stdout
+    assert "as generation_config.json asks: top_p 0.9, min_p 0.01\n" in greedy.stderr
+    generated = run("generate", str(asking), "-p", "one", "--chat", "--max-new-tokens", "9")
+    assert generated.stdout == greedy.stdout
+
+
+THINKS = (
+    "{% for m in messages %}[{{ m.role }}]{{ m.content }}{% endfor %}"
+    "{% if add_generation_prompt %}[it]{% if enable_thinking is not false %}<think>{% else %}<think></think>{% endif %}"
+    "{% endif %}"
+)
+
+
+def test_reasoning_is_apart(folder: Path, tmp_path: Path) -> None:
+    thinking = without(folder, tmp_path / "thinking", "tokenizer_config.json")
+    settings = {"eos_token": "</s>", "chat_template": THINKS}
+    (thinking / "tokenizer_config.json").write_text(json.dumps(settings), "utf-8")
+    said = expected(folder, "[user]hi[it]<think>", 9)
+    result = run("generate", str(thinking), "-p", "hi", "--chat", "--max-new-tokens", "9")
+    assert (result.stdout, result.stderr.splitlines(keepends=False)[0]) == ("\n", said.strip().splitlines()[0])
+    record = json.loads(run("generate", str(thinking), "-p", "hi", "--chat", "--max-new-tokens", "9", "--json").stdout)
+    assert (record["text"], record["reasoning"]) == ("", said.strip())
+    off = ["-p", "hi", "--chat", "--max-new-tokens", "9", "--json", "--template-arg", "enable_thinking=false"]
+    record = json.loads(run("generate", str(thinking), *off).stdout)
+    said = expected(folder, "[user]hi[it]<think></think>", 9)
+    assert (record["text"].strip(), record["reasoning"]) == (said.strip(), "")
+    chat = run("chat", str(thinking), "--max-new-tokens", "9", stdin="hi\n")
+    assert chat.stdout == "\n"
+
+
+def test_chat_keeps_reasoning_out_of_the_history(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from vitruvius.cli.chat import Conversation
+    from vitruvius.inference.answers import FORMATS, Channels
+
+    written = [*b"<think>hm</think>Hi", None]  # None: the end
+    tokens = vt.tokenizer(folder)
+    monkeypatch.setattr(Channels, "of", classmethod(lambda cls, *_: cls(FORMATS[-1])))
+    turn = iter(1 if byte is None else tokens.encode(chr(byte))[0] for byte in written)
+    monkeypatch.setattr(Sampler, "choose", lambda self, *_: next(turn))
+    conversation = Conversation(generation.Session(vt.load(folder)), tokens, Sampler(), [], 30, (), {})
+    conversation.say("hello")
+    assert conversation.messages == [{"role": "user", "content": "hello"}, {"role": "assistant", "content": "Hi"}]
+
+
+@pytest.mark.parametrize("verb", [["generate", "-p", "-"], ["chat"]])
+def test_stdin_that_is_not_utf8(verb: list[str], folder: Path) -> None:
+    name, *options = verb
+    result = run(name, str(folder), *options, stdin="caf\xe9\n".encode("latin-1"))
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr.endswith(
+        "vitruvius: the text on stdin is not UTF-8 (byte 0xe9): convert it, for example with iconv\n"
+    )
 
 
 def test_chat_says_when_it_is_too_long_and_goes_on(folder: Path) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cache
 from itertools import pairwise
@@ -447,6 +447,10 @@ class Letters:
     """A tokenizer whose tokens are the characters from the space on."""
 
     eos_ids: tuple[int, ...] = ()
+    templates: Mapping[str, str] = {}
+
+    def token_id(self, text: str) -> None:
+        return None
 
     def encode(self, text: str) -> list[int]:
         return [ord(c) - 32 for c in text]
@@ -457,7 +461,7 @@ class Letters:
     def chat(self, messages: list[dict[str, Any]]) -> list[int]:
         return self.encode("".join(f"{m['role']}:{m['content']};" for m in messages).upper())
 
-    def stream(self) -> Spelled:
+    def stream(self, *, keep: Any = ()) -> Spelled:
         return Spelled(self)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from typing import Any
 
 import pytest
@@ -57,7 +57,7 @@ class Letters:
     def chat(self, messages: list[dict[str, Any]]) -> list[int]:
         return [1, *self.encode(messages[0]["content"]), 2]
 
-    def stream(self) -> Letters:
+    def stream(self, *, keep: Collection[str] = ()) -> Letters:
         return self
 
     def push(self, token: int) -> str:

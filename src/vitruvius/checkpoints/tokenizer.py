@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import re
 from codecs import getincrementaldecoder
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from operator import index
@@ -165,24 +165,29 @@ class Tokenizer:
         """The ids of `render`'s prompt. The template itself writes the special tokens, so none are added."""
         return self.encode(self.render(messages, **variables), add_special_tokens=False)
 
-    def stream(self, skip_special_tokens: bool = True) -> TextStream:
-        """A decoder for ids that come one at a time."""
+    def token_id(self, text: str) -> int | None:
+        """The id of the token that is spelled so; None where there is none."""
+        found: int | None = self._backend.token_to_id(text)
+        return found
+
+    def stream(self, skip_special_tokens: bool = True, *, keep: Collection[str] = ()) -> TextStream:
+        """A decoder for ids that come one at a time; the special tokens in `keep` are not skipped."""
         decoder = json.loads(self._backend.decoder.__getstate__()) if self._backend.decoder else {}
         pieces = Pieces.of(decoder, self.source)
-        skipped = self._special_ids() if skip_special_tokens else frozenset()
+        skipped = self._special_ids(keep) if skip_special_tokens else frozenset()
         return TextStream(self._token, pieces, skipped)
 
     def _id(self, special: str) -> int | None:
         token = self.specials.get(special)
-        found: int | None = None if token is None else self._backend.token_to_id(token)
-        return found
+        return None if token is None else self.token_id(token)
 
     def _token(self, i: int) -> str | None:
         token: str | None = self._backend.id_to_token(i) if 0 <= i < 1 << 32 else None
         return token
 
-    def _special_ids(self) -> frozenset[int]:
-        return frozenset(i for i, token in self._backend.get_added_tokens_decoder().items() if token.special)
+    def _special_ids(self, keep: Collection[str]) -> frozenset[int]:
+        added = self._backend.get_added_tokens_decoder().items()
+        return frozenset(i for i, token in added if token.special and token.content not in keep)
 
 
 class TextStream:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import select
 import sys
 from importlib.util import find_spec
@@ -14,17 +15,21 @@ from ..errors import InputError
 from . import options, running
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from ..checkpoints.tokenizer import Tokenizer
     from ..inference.generation import Session
     from ..inference.sampling import Sampler
 
-HELP = "Ctrl-C stops an answer, Ctrl-D leaves; /clear forgets the conversation"
+HELP = "Ctrl-C stops an answer, Ctrl-D leaves; /clear forgets the conversation, /help says this"
+COMMAND = re.compile(r"/[a-z]+\b(?!/)")  # a path is none, nor is what begins with a space
 PASTED = 0.05  # seconds within which the next line of a pasted text follows
 
 
 @click.command()
 @options.model
 @running.system
+@running.template_args
 @running.max_new_tokens(1024)
 @running.sampling
 @running.seed
@@ -33,6 +38,7 @@ PASTED = 0.05  # seconds within which the next line of a pasted text follows
 def command(
     model: str,
     system: str | None,
+    variables: dict[str, Any],
     max_new_tokens: int,
     seed: int | None,
     stop: tuple[str, ...],
@@ -42,19 +48,30 @@ def command(
     """A conversation with MODEL in the terminal, by its own chat template.
 
     Ctrl-C stops an answer, Ctrl-D leaves, /clear forgets what was said. Several lines that are pasted are one message.
+    Tokens are chosen as the model's generation_config.json asks, unless an option says otherwise.
     """
+    from ..checkpoints.defaults import Defaults
+    from ..checkpoints.sources import weights
     from ..inference.generation import Session
-    from ..inference.sampling import Sampler
 
-    sampler = Sampler(seed=seed, **sampling)
+    running.sampler(sampling, seed)  # what cannot be is refused before minutes of loading
     loaded, tokenizer = running.load(model, how)
     begun = [] if system is None else [{"role": "system", "content": system}]
-    tokenizer.chat([*begun, {"role": "user", "content": "?"}])  # refuses here what the template cannot say
+    tokenizer.chat([*begun, {"role": "user", "content": "?"}], **variables)  # refuses what the template cannot say
+    defaults = Defaults.of(weights(model), {}).sampling
+    sampler = running.sampler(sampling, seed, defaults)
     click.echo(f"{loaded.spec.name}: {HELP}", err=True)
-    conversation = Conversation(Session(loaded), tokenizer, sampler, begun, max_new_tokens, stop)
+    if taken := [f"{name} {value}" for name, value in defaults.items() if sampling[name] is None]:
+        click.echo(f"as generation_config.json asks: {', '.join(taken)}", err=True)
+    conversation = Conversation(Session(loaded), tokenizer, sampler, begun, max_new_tokens, stop, variables)
     while (text := read()) is not None:
-        if text.strip() == "/clear":
+        asked = COMMAND.match(text)
+        if text.rstrip() == "/clear":
             conversation.clear()
+        elif text.rstrip() == "/help":
+            click.echo(HELP, err=True)
+        elif asked:
+            click.echo(f"{asked[0]} is no command ({HELP}); a message may begin with a space", err=True)
         elif text.strip():
             conversation.say(text)
 
@@ -70,14 +87,29 @@ class Conversation:
         begun: list[dict[str, Any]],
         max_new_tokens: int,
         stop: tuple[str, ...],
+        variables: Mapping[str, Any],
     ) -> None:
         self._session, self._tokenizer, self._sampler = session, tokenizer, sampler
-        self._begun, self._limit, self._stop = begun, max_new_tokens, stop
+        self._begun, self._limit, self._stop, self._variables = begun, max_new_tokens, stop, variables
         self.messages = list(begun)
 
     def clear(self) -> None:
         """Forgets all but the system message."""
         self.messages = list(self._begun)
+
+    def fitted(self, asked: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """The messages without as many of the oldest turns as leave too little room for the answer."""
+        context = self._session.runner.spec.context
+        most = context - min(self._limit, context // 4)
+        first = len(self._begun)
+        dropped = 0
+        while len(asked) > first + 1 and len(self._tokenizer.chat(asked, **self._variables)) > most:
+            del asked[first : first + 2]  # a question and its answer
+            dropped += 1
+        if dropped:
+            turns = "the oldest turn is" if dropped == 1 else f"the {dropped} oldest turns are"
+            click.echo(f"the context of {context:,} tokens is full: {turns} forgotten", err=True)
+        return asked
 
     def say(self, text: str) -> None:
         """Prints the answer to a message; one that is stopped counts as far as it got."""
@@ -85,8 +117,17 @@ class Conversation:
 
         asked = [*self.messages, {"role": "user", "content": text}]
         try:
-            answer = stream_text(self._session, self._tokenizer, asked, self._limit, self._sampler, self._stop)
-        except InputError as error:  # too long, for instance: the conversation before it is still there
+            asked = self.fitted(asked)
+            answer = stream_text(
+                self._session,
+                self._tokenizer,
+                asked,
+                self._limit,
+                self._sampler,
+                self._stop,
+                variables=self._variables,
+            )
+        except InputError as error:  # a message too long, for instance: the conversation before it is still there
             click.echo(f"{error} (/clear forgets the conversation)", err=True)
             return
         pieces: list[str] = []
@@ -121,7 +162,8 @@ def read() -> str | None:
 def _line(prompt: str) -> str | None:
     """A line from the terminal or the pipe, None at its end."""
     try:
-        return input(prompt)
+        with running.utf8_stdin():
+            return input(prompt)
     except EOFError:
         return None
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
+import json
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from functools import reduce, wraps
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
     from ..checkpoints.tokenizer import Tokenizer
     from ..inference.generation import Answer
     from ..inference.runner import Runner
+    from ..inference.sampling import Sampler
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -30,17 +33,46 @@ system = click.option("--system", metavar="TEXT", help="The system message.")
 stop = click.option("--stop", multiple=True, metavar="TEXT", help="Ends the answer where this text would begin.")
 
 _SAMPLING = (
-    click.option("--temperature", type=float, default=0.0, show_default=True, help="0 takes the most probable token."),
+    click.option("--temperature", type=float, help="0 takes the most probable token."),
     click.option("--top-k", type=int, help="Choose among the K most probable tokens."),
     click.option("--top-p", type=float, help="Choose among the most probable tokens that together reach P."),
     click.option("--min-p", type=float, help="Leave out tokens less likely than P times the most probable one."),
-    click.option("--repetition-penalty", type=float, default=1.0, show_default=True, help="Above 1: repeat less."),
+    click.option("--repetition-penalty", type=float, help="Above 1: repeat less."),
+)
+
+
+def variable(text: str) -> tuple[str, Any]:
+    """NAME=VALUE of `--template-arg`; a value that is not JSON is a text."""
+    name, equals, value = text.partition("=")
+    if not (equals and name.isidentifier()):
+        raise InputError(f"--template-arg is NAME=VALUE, such as enable_thinking=false, not {text!r}")
+    try:
+        return name, json.loads(value)
+    except ValueError:
+        return name, value
+
+
+template_args = click.option(
+    "--template-arg",
+    "variables",
+    multiple=True,
+    metavar="NAME=VALUE",
+    callback=lambda context, option, given: dict(map(variable, given)),
+    help="A variable of the chat template, such as enable_thinking=false or reasoning_effort=high; VALUE may be JSON.",
 )
 
 
 def sampling(command: F) -> F:
-    """The options that `Sampler` takes, except the seed."""
+    """The options that `Sampler` takes, except the seed; None where one is not given."""
     return reduce(lambda wrapped, option: option(wrapped), reversed(_SAMPLING), command)
+
+
+def sampler(given: Mapping[str, Any], seed: int | None, defaults: Mapping[str, Any] | None = None) -> Sampler:
+    """How the next token is chosen: by the options that are given, else by the defaults."""
+    from ..inference.sampling import Sampler
+
+    options = {name: value for name, value in given.items() if value is not None}
+    return Sampler(seed=seed, **{**(defaults or {}), **options})
 
 
 def max_new_tokens(default: int) -> Callable[[F], F]:
@@ -189,14 +221,37 @@ def waiting(what: str) -> Iterator[None]:
 
 
 def printed(answer: Answer) -> Iterator[str]:
-    """The pieces of an answer, each printed when it comes."""
-    pieces = iter(answer)
+    """The pieces of an answer's text, each printed when it comes; its reasoning goes to stderr, dim."""
+    parts = answer.parts()
     with waiting("Reading the prompt"):
-        piece = next(pieces, None)
-    while piece is not None:
-        click.echo(piece, nl=False)  # which flushes
-        yield piece
-        piece = next(pieces, None)
+        part = next(parts, None)
+    reasoning = False
+    while part is not None:
+        if part.channel == "reasoning":
+            click.echo(click.style(part.text, dim=True), nl=False, err=True)
+        else:
+            if reasoning:
+                click.echo("\n", err=True)
+            click.echo(part.text, nl=False)  # which flushes
+            yield part.text
+        reasoning = part.channel == "reasoning"
+        part = next(parts, None)
+    if reasoning:
+        click.echo(err=True)
+
+
+@contextmanager
+def utf8_stdin() -> Iterator[None]:
+    """Raises InputError where what is read from stdin is not UTF-8."""
+    stdin = sys.stdin
+    strict = (stdin.encoding.lower(), stdin.errors) == ("utf-8", "strict")
+    if isinstance(stdin, io.TextIOWrapper) and not strict and not stdin.isatty():
+        stdin.reconfigure(encoding="utf-8", errors="strict")
+    try:
+        yield
+    except UnicodeDecodeError as error:
+        wrong = f"byte 0x{error.object[error.start]:02x}"
+        raise InputError(f"the text on stdin is not UTF-8 ({wrong}): convert it, for example with iconv") from None
 
 
 def speed(answer: Answer, context: int) -> str:

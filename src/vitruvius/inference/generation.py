@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import InputError
-from .request import Finish, Request, TextTokenizer, Timing, Token, checked_ids, room
+from .answers import AnswerPart, Channels
+from .request import Finish, Request, Timing, Token, checked_ids, room
 from .runner import Runner
 from .sampling import Processor, Sampler
 from .scheduler import Scheduler
@@ -19,6 +20,7 @@ from .torch_runner import TorchRunner
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from ..checkpoints.tokenizer import Tokenizer
     from ..nn import Decoder
 
 SLACK = 64  # tokens beyond the window that a conversation can go back without reading it anew
@@ -128,13 +130,19 @@ class TokenStream:
 
 
 class Answer:
-    """The text of one answer, in pieces, as it comes."""
+    """The text of one answer, in pieces, as it comes; its reasoning is apart."""
 
-    def __init__(self, stream: TokenStream) -> None:
-        self._stream = stream
+    def __init__(self, stream: TokenStream, channels: Channels) -> None:
+        self._stream, self._channels = stream, channels
 
     def __iter__(self) -> Iterator[str]:
-        return (token.text for token in self._stream.tokens() if token.text)
+        return (part.text for part in self.parts() if part.channel == "text")
+
+    def parts(self) -> Iterator[AnswerPart]:
+        """The same with the reasoning."""
+        for token in self._stream.tokens():
+            yield from self._channels.push(token.text)
+        yield from self._channels.finish()
 
     @property
     def finish(self) -> Finish | None:
@@ -196,12 +204,13 @@ def stream(
 
 def stream_text(
     model: Decoder | Runner | Session,
-    tokenizer: TextTokenizer,
+    tokenizer: Tokenizer,
     prompt: str | list[dict[str, Any]],
     max_new_tokens: int = 256,
     sampler: Sampler | None = None,
     stop: Sequence[str] = (),
     ignore_eos: bool = False,
+    variables: Mapping[str, Any] | None = None,
 ) -> Answer:
     """What a model writes, as text, piece by piece.
 
@@ -210,16 +219,20 @@ def stream_text(
         prompt: a text to continue, or the messages of a conversation to answer ({"role": …, "content": …}).
         stop: strings that end the answer; they are not part of it.
         ignore_eos: goes on after the end of a text or a turn, which the model's files and its tokenizer name.
+        variables: what else the chat template knows, such as `enable_thinking`.
 
     Errors as those of `generate`.
     """
     session = model if isinstance(model, Session) else Session(model)
+    known = variables or {}
+    channels = Channels() if isinstance(prompt, str) else Channels.of(tokenizer, known)
     request = Request(
-        ids=tokenizer.encode(prompt) if isinstance(prompt, str) else tokenizer.chat(prompt),
+        ids=tokenizer.encode(prompt) if isinstance(prompt, str) else tokenizer.chat(prompt, **known),
         max_new_tokens=max_new_tokens,
         sampler=sampler or Sampler(),
         eos=() if ignore_eos else {*session.runner.eos, *tokenizer.eos_ids},
         tokenizer=tokenizer,
+        keep=channels.form.texts,
         stop=stop,
     )
-    return Answer(session.ask(request))
+    return Answer(session.ask(request), channels)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from numbers import Integral
 from typing import TYPE_CHECKING, Any, Literal, Protocol
@@ -18,20 +18,10 @@ Finish = Literal["eos", "stop", "length", "context", "cancelled", "error"]
 
 
 class TextTokenizer(Protocol):
-    """What is needed of a tokenizer (`vitruvius.tokenizer`); `eos_ids` end a text or a turn."""
+    """What a request needs of a tokenizer (`vitruvius.tokenizer`)."""
 
-    eos_ids: tuple[int, ...]
-
-    def encode(self, text: str) -> list[int]:
-        """The ids of a text."""
-        ...
-
-    def chat(self, messages: list[dict[str, Any]]) -> list[int]:
-        """The ids of a conversation, up to where the answer begins."""
-        ...
-
-    def stream(self) -> TextDecoder:
-        """Text from ids that come one at a time."""
+    def stream(self, *, keep: Collection[str] = ()) -> TextDecoder:
+        """Text from ids that come one at a time; special tokens have none, except those in `keep`."""
         ...
 
 
@@ -48,6 +38,7 @@ class Request:
         processors: change the logits before all else; each is given the ids so far, prompt included.
         eos: ids that end the text; the model's own, if None.
         tokenizer: makes text of the tokens; without it they have none.
+        keep: special tokens that are part of the text; the others have none.
         stop: strings that end the text; neither they nor a part of them are given out.
         logprobs: whether the log-probability of each token is wanted, and those of how many of the most probable ones
             beside it; none, if None.
@@ -63,6 +54,7 @@ class Request:
     processors: Sequence[Processor] = ()
     eos: Iterable[int] | None = None
     tokenizer: TextTokenizer | None = None
+    keep: Collection[str] = ()
     stop: Sequence[str] = ()
     logprobs: int | None = None
     prompt_logprobs: int | None = None

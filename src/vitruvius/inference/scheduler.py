@@ -129,7 +129,7 @@ class Scheduler:
             raise InputError(f"{spec.name} has an encoder: its prompt has no log-probabilities")
         if request.stop and not request.tokenizer:
             raise InputError("stop strings need a tokenizer, which makes text of the tokens")
-        decoder = request.tokenizer.stream() if request.tokenizer else None
+        decoder = request.tokenizer.stream(keep=request.keep) if request.tokenizer else None
         if decoder and not spec.encoder:
             for token in ids[-BEFORE:]:
                 decoder.push(token)

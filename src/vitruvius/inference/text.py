@@ -38,7 +38,7 @@ class StopStrings:
             self.found = True
             self._pending = self._pending[: min(ends)]
             return self.rest()
-        keep = max((self._beginning(stop) for stop in self._stop), default=0)
+        keep = max((begun(self._pending, stop) for stop in self._stop), default=0)
         clear = self._pending[: len(self._pending) - keep]
         self._pending = self._pending[len(clear) :]
         return clear
@@ -48,7 +48,8 @@ class StopStrings:
         rest, self._pending = self._pending, ""
         return rest
 
-    def _beginning(self, stop: str) -> int:
-        """How many of the last pending characters are the beginning of `stop`."""
-        longest = min(len(stop) - 1, len(self._pending))
-        return next((n for n in range(longest, 0, -1) if self._pending.endswith(stop[:n])), 0)
+
+def begun(text: str, mark: str) -> int:
+    """How many of the last characters of `text` are the beginning of `mark`, but not all of it."""
+    longest = min(len(mark) - 1, len(text))
+    return next((n for n in range(longest, 0, -1) if text.endswith(mark[:n])), 0)
