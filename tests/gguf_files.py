@@ -25,6 +25,9 @@ ARCHITECTURES = {
     "mistral": "mistral3",
     "ministral3": "mistral3",
     "smollm3": "smollm3",
+    "granite": "granite",
+    "qwen2": "qwen2",
+    "gemma": "gemma",
     "qwen3": "qwen3",
     "qwen3_moe": "qwen3moe",
     "qwen3_next": "qwen3next",
@@ -52,7 +55,7 @@ ARCHITECTURES = {
     "mamba2": "mamba2",
     "kimi_linear": "kimi-linear",
 }
-ROTATED = ("llama", "mistral3", "smollm3", "granitehybrid")
+ROTATED = ("llama", "mistral3", "smollm3", "granite", "granitehybrid")
 # Experts' names that the converter changes before it looks them up
 RENAMED = {
     r"backbone\.(layers\.\d+)\.mixer\.experts": r"model.\1.mlp.experts",
@@ -224,6 +227,13 @@ def metadata(arch: str, c: Config, tensors: Tensors) -> dict[str, Any]:
             }
         case "falcon-h1":
             meta |= mamba(c) | {"ssm.inner_size": c["mamba_d_ssm"]}
+        case "granite":
+            meta |= {
+                "attention.scale": c["attention_multiplier"],
+                "embedding_scale": c["embedding_multiplier"],
+                "residual_scale": c["residual_multiplier"],
+                "logit_scale": c["logits_scaling"],
+            }
         case "granitehybrid":
             meta |= mamba(c) | {
                 "attention.scale": c["attention_multiplier"],
@@ -383,7 +393,7 @@ def changes(arch: str, c: Config, name: str, x: np.ndarray) -> list[tuple[str, n
     blk = f"blk.{layer[1]}" if layer else ""
     if arch in ROTATED and name.split(".")[-2] in ("q_proj", "k_proj"):
         x = permuted(x, c["num_attention_heads" if "q_proj" in name else "num_key_value_heads"])
-    if arch in ("gemma2", "gemma3") and name.endswith("norm.weight"):
+    if arch in ("gemma", "gemma2", "gemma3") and name.endswith("norm.weight"):
         x = x + 1
     if arch in ("qwen3next", "qwen35", "qwen35moe"):
         if name.endswith("norm.weight") and not name.endswith("linear_attn.norm.weight"):

@@ -338,6 +338,28 @@ def smollm3(meta: Metadata) -> dict[str, Any]:
     }
 
 
+def qwen2(meta: Metadata) -> dict[str, Any]:
+    """Qwen 2 and 2.5, dense."""
+    return {"model_type": "qwen2", **dense(meta), "hidden_act": "silu", "use_sliding_window": False}
+
+
+def gemma(meta: Metadata) -> dict[str, Any]:
+    """Gemma 1."""
+    return {"model_type": "gemma", **dense(meta), "attention_bias": biased(meta)}
+
+
+def granite(meta: Metadata) -> dict[str, Any]:
+    """Granite 3, dense."""
+    return {
+        **llama(meta),
+        "model_type": "granite",
+        "attention_multiplier": meta.number("attention.scale"),
+        "embedding_multiplier": meta.number("embedding_scale", 1.0),
+        "residual_multiplier": meta.number("residual_scale", 1.0),
+        "logits_scaling": meta.number("logit_scale", 1.0),
+    }
+
+
 def qwen3(meta: Metadata) -> dict[str, Any]:
     """Qwen3, dense."""
     base = {**dense(meta), "hidden_act": "silu", "attention_bias": biased(meta)}
@@ -813,6 +835,9 @@ ARCHITECTURES: dict[str, Callable[[Metadata], dict[str, Any]]] = {
     "llama": llama,
     "mistral3": mistral,
     "smollm3": smollm3,
+    "granite": granite,
+    "qwen2": qwen2,
+    "gemma": gemma,
     "qwen3": qwen3,
     "qwen3moe": qwen3_moe,
     "qwen3next": qwen3_next,

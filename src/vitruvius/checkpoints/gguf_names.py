@@ -45,7 +45,7 @@ UNUSED = (
 )
 SHARED = ("blk.*.attn_[kv].*", "blk.*.attn_k_norm.weight")
 
-ROTATED = ("llama", "mistral3", "smollm3", "granitehybrid")  # ggml rotates neighbouring channels here
+ROTATED = ("llama", "mistral3", "smollm3", "granite", "granitehybrid")  # ggml rotates neighbouring channels here
 KINDS = ("weight", "bias")
 TILED = ("qwen35", "qwen35moe")  # value heads of Gated DeltaNet stand by their place within a key head
 POST_NORM = Irregular("layers.*.mlp.pre", "blk.*.post_attention_norm")
