@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 import warnings
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import vitruvius as vt
+from vitruvius.checkpoints import sources
 from vitruvius.cost import cost
 from vitruvius.errors import InputWarning
 from vitruvius.server.upload import described as uploaded
@@ -371,3 +373,139 @@ def test_files_that_go_with_a_model_are_named(tmp_path: Path, kind: str, arch: s
     for refused in (vt.architecture, vt.load, vt.tokenizer):
         with pytest.raises(vt.InputError, match=message):
             refused(tmp_path / "a.gguf")
+
+
+# ------------------------------------------------------------------ names
+
+
+@pytest.mark.parametrize(
+    ("name", "entry"),
+    [
+        ("Qwen3-8B", "qwen3-8b"),
+        ("qwen3-next", "qwen3-next-80b-a3b"),
+        ("Llama-4-Scout-17B-16E-Instruct", "llama-4-scout"),
+        ("GPT-OSS-120B", "gpt-oss-120b"),
+        ("meta-llama/Llama-3.2-1B", "llama-3.2-1b"),
+        ("QWEN/qwen3-8b", "qwen3-8b"),
+    ],
+)
+def test_known_models_answer_to_the_names_that_people_use(name: str, entry: str) -> None:
+    assert vt.catalog.entry(name).id == entry
+
+
+def test_short_names_that_several_begin_with_are_listed() -> None:
+    with pytest.raises(vt.InputError, match=r"did you mean qwen3-0.6b, qwen3-1.7b"):
+        vt.catalog.entry("qwen3")
+
+
+@pytest.mark.parametrize(
+    ("name", "entry"),
+    [
+        ("Qwen/Qwen3-8B", "qwen3-8b"),
+        ("meta-llama/Llama-3.2-1B-Instruct", "llama-3.2-1b"),
+        ("QWEN/qwen3-8b-base", "qwen3-8b"),
+    ],
+)
+def test_repositories_of_known_models_answer_from_the_catalog(name: str, entry: str) -> None:
+    with pytest.warns(InputWarning, match=f"{name} is answered as {entry} of the catalog"):
+        arch = vt.architecture(name)
+    assert arch == vt.architecture(entry)
+    assert vt.catalog.alike("someone/Qwen3-8B-Instruct") is None
+
+
+def test_an_unknown_repository_without_network_fails_soon(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    from huggingface_hub import constants
+
+    sources._offline.cache_clear()
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")  # discard: nobody listens
+    start = time.monotonic()
+    for refused in (vt.architecture, vt.load):
+        with pytest.raises(vt.InputError, match=r"someone/unknown is neither.*the hub cannot be reached"):
+            refused("someone/unknown")
+    assert time.monotonic() - start < 3
+    sources._offline.cache_clear()
+
+
+SHARDS = ["model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"]
+TEXTS = ["config.json", "tokenizer.json", "model.safetensors.index.json"]
+GGUFS = [
+    "a-Q4_K_M.gguf",
+    "a-Q8_0.gguf",
+    "mmproj-a-F16.gguf",
+    "IQ4/a-IQ4_XS-00001-of-00002.gguf",
+    "IQ4/a-IQ4_XS-00002-of-00002.gguf",
+]
+
+
+@pytest.mark.parametrize(
+    ("files", "shards", "kind", "right"),
+    [
+        (
+            [*TEXTS, *SHARDS, "original/model.safetensors", "original/config.json"],
+            SHARDS,
+            None,
+            TEXTS + SHARDS,
+        ),  # gpt-oss
+        ([*TEXTS, *SHARDS, "consolidated.safetensors", "README.md"], SHARDS, None, TEXTS + SHARDS),  # Mistral
+        (
+            ["config.json", "model.safetensors", "onnx/model.onnx", "consolidated.00.pth"],
+            [],
+            None,
+            ["config.json", "model.safetensors"],
+        ),
+        (["config.json", "tiktoken.model", "a.py", *SHARDS], SHARDS, None, ["config.json", "tiktoken.model", *SHARDS]),
+        (["README.md", *GGUFS], [], "q4_k_m", ["a-Q4_K_M.gguf"]),
+        (["README.md", *GGUFS], [], "IQ4_XS", GGUFS[3:]),
+        (["config.json", "a-Q8_0.gguf"], [], None, ["config.json", "a-Q8_0.gguf"]),
+    ],
+)
+def test_what_is_fetched_of_a_repository(
+    files: list[str], shards: list[str], kind: str | None, right: list[str]
+) -> None:
+    """https://github.com/FlashML-org/FreeToken/pull/336."""
+    index = {"weight_map": {str(i): file for i, file in enumerate(shards)}} if shards else {}
+    assert sorted(sources.needed("org/name", files, index, kind)) == sorted(right)
+
+
+def test_one_gguf_file_of_several_must_be_named() -> None:
+    with pytest.raises(
+        vt.InputError, match=r"as org/name:Q4_K_M \(a-IQ4_XS-00001-of-00002.gguf, a-Q4_K_M.gguf, a-Q8_0"
+    ):
+        sources.needed("org/name", GGUFS, {})
+    with pytest.raises(vt.InputError, match=r"org/name:Q4_K_M \(a-"):
+        sources.needed("org/name", GGUFS, {}, "Q3_K_S")
+
+
+# ------------------------------------------------------------------ others
+
+
+PARAMS = {
+    "dim": 4096,
+    "n_layers": 32,
+    "head_dim": 128,
+    "hidden_dim": 14336,
+    "n_heads": 32,
+    "n_kv_heads": 8,
+    "norm_eps": 1e-5,
+    "vocab_size": 32768,
+    "rope_theta": 1e6,
+}
+
+
+def test_params_of_mistral_are_read_or_named(tmp_path: Path) -> None:
+    """The total of Mistral 7B v0.3; for what is left out https://github.com/sgl-project/sglang/issues/28020."""
+    file = tmp_path / "params.json"
+    for source in (tmp_path, file):
+        file.write_text(json.dumps(PARAMS))
+        assert cost(vt.architecture(source)).parameters.total == 7_248_023_552
+        file.write_text(json.dumps(PARAMS | {"moe": {"num_experts": 8}}))
+        with pytest.raises(vt.InputError, match=r"params.json is Mistral's own format.*moe cannot be read"):
+            vt.architecture(source)
+
+
+def test_a_device_that_is_not_there_is_named(tmp_path: Path) -> None:
+    folder(tmp_path)
+    for refused in (vt.build, vt.load):
+        with pytest.raises(vt.InputError, match="the device 'nowhere' cannot be used"):
+            refused(tmp_path, device="nowhere")

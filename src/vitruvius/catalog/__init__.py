@@ -10,6 +10,7 @@ from __future__ import annotations
 import copy
 import difflib
 import json
+import re
 import sys
 from dataclasses import dataclass, field
 from functools import cache
@@ -127,13 +128,37 @@ def names() -> tuple[str, ...]:
 
 
 def entry(name: str) -> Entry:
-    """The model with this id. Raises InputError, which suggests the nearest ids."""
-    for known in entries():
-        if known.id == name:
-            return known
-    near = difflib.get_close_matches(name.casefold(), names())
+    """The model with this id or repository, with or without its organisation, in any case, or the only one whose id
+    begins so. Raises InputError, which suggests the nearest ids."""
+    wanted = name.casefold()
+    called = [e for e in entries() if e.id == wanted] or [e for e in entries() if wanted in _repository(e)]
+    if called:
+        return called[0]
+    begun = [e for e in entries() if wanted and e.id.startswith(f"{wanted}-")]
+    if len(begun) == 1:
+        return begun[0]
+    near = [e.id for e in begun] or difflib.get_close_matches(wanted, names())
     suggestion = f"; did you mean {', '.join(near)}?" if near else ";"
     raise InputError(f"no model named {name!r} in the catalog{suggestion} `vitruvius catalog` lists all")
+
+
+def _repository(known: Entry) -> tuple[str, ...]:
+    """The repository of a model, with and without its organisation, in lower case."""
+    whole = (known.repository or "").casefold()
+    return (whole, whole.rpartition("/")[2]) if whole else ()
+
+
+def alike(name: str) -> Entry | None:
+    """The model of whose architecture this repository is, by its name: a known one, or its instruct or base sister."""
+    wanted = _plain(name)
+    exact = (e for e in entries() if name.casefold() in _repository(e))
+    sisters = (e for e in entries() if wanted in map(_plain, _repository(e)))
+    return next(exact, None) or next(sisters, None)
+
+
+def _plain(repository: str) -> str:
+    """A repository's name without what tells a model for answers from its base."""
+    return re.sub(r"-(instruct|it|base|chat|pt)(?=-|$)", "", repository.casefold())
 
 
 @cache

@@ -6,6 +6,7 @@ import os
 import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -16,8 +17,13 @@ from ..architectures import UnreadKeysError, read
 from ..errors import InputError, InputWarning, UnknownKeysError
 from ..spec import Decoder
 from .files import PICKLES, is_gguf, pickle_refused, read_json
+from .mistral import of_params
 
-CODE = ("*.json", "*.safetensors", "*.jinja", "tokenizer.model")  # what a checkpoint's folder needs
+CODE = re.compile(
+    r".*\.(json|jinja|tiktoken)|(tokenizer|tiktoken|spiece|sentencepiece)\S*\.model|merges\.txt|vocab\.txt"
+)
+WHOLE, INDEX = "model.safetensors", "model.safetensors.index.json"
+SECONDS = 2  # to wait for the hub
 
 Source = str | os.PathLike[str] | Mapping[str, Any] | Decoder
 
@@ -100,15 +106,24 @@ def _config(
     if path.exists():
         file = path / "config.json" if path.is_dir() else path
         if path.is_dir() and not file.exists():
-            file = only_gguf(path)
+            file = path / "params.json" if (path / "params.json").exists() else only_gguf(path)
         if is_gguf(file):
             return gguf_config(file, ignore), path.stem, str(file)
-        return read_json(file), path.name if path.is_dir() else path.stem, str(file)
+        config = read_json(file)
+        if file.name == "params.json" and "model_type" not in config:
+            config = of_params(config)
+        return config, path.name if path.is_dir() else path.stem, str(file)
     if is_path(name):
         raise InputError(f"{name}: no such file or folder")
-    if is_hub_id(name):
-        return read_json(hub_file(name, "config.json")), name, name
-    entry = catalog.entry(name)
+    entry = None if name.casefold() in catalog.names() else catalog.alike(name)
+    if entry is not None:
+        warn(f"{name} is answered as {entry.id} of the catalog", InputWarning, stacklevel=4)
+    elif is_hub_id(name):
+        repository, kind = _of_hub(name)
+        if kind is None:
+            return read_json(hub_file(repository, "config.json")), name, name
+        return gguf_config(weights(name), ignore), name, name
+    entry = entry or catalog.entry(name)
     return entry.config, entry.id, entry.id
 
 
@@ -129,7 +144,12 @@ def weights(source: str | os.PathLike[str]) -> Path:
     if is_path(name):
         raise InputError(f"{name}: no such file or folder")
     if is_hub_id(name):
-        return hub_folder(name)
+        repository, kind = _of_hub(name)
+        folder = hub_folder(repository, kind)
+        if kind is None and (folder / "config.json").exists() and any(folder.glob("*.safetensors")):
+            return folder
+        ggufs = [str(file.relative_to(folder)) for file in folder.rglob("*") if is_gguf(file)]
+        return checked_gguf(folder / next(iter(sorted(needed(repository, ggufs, {}, kind)))))
     return _known_weights(catalog.entry(name))
 
 
@@ -161,15 +181,46 @@ def cached_folder(repository: str) -> Path | None:
     return Path(found).parent if isinstance(found, str) else None
 
 
-def hub_folder(repository: str) -> Path:
-    """The repository's files, from the cache or the hub (HF_HOME, HF_TOKEN and HF_HUB_OFFLINE are honoured)."""
-    from huggingface_hub import snapshot_download
+def hub_folder(repository: str, kind: str | None = None) -> Path:
+    """The repository's files that a model needs, from the cache or the hub (HF_HOME, HF_TOKEN and HF_HUB_OFFLINE are
+    honoured).
+
+    Args:
+        kind: of the .gguf file, such as Q4_K_M; None for a folder of safetensors, or the only .gguf file.
+    """
+    from huggingface_hub import HfApi, snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
     try:
-        return Path(snapshot_download(repository, allow_patterns=list(CODE)))
+        if _offline():
+            return Path(snapshot_download(repository, local_files_only=True))
+        files = HfApi().list_repo_files(repository)
+        index = read_json(hub_file(repository, INDEX)) if INDEX in files else {}
+        return Path(snapshot_download(repository, allow_patterns=needed(repository, files, index, kind)))
     except (HfHubHTTPError, HFValidationError, OSError) as error:
         raise InputError(_unreachable(repository, error)) from None
+
+
+def needed(repository: str, files: list[str], index: Mapping[str, Any], kind: str | None = None) -> list[str]:
+    """Those of a repository's files that a model needs: what describes it, and the weights that its index names, or all
+    that transformers would take, or one .gguf file in its parts."""
+    top = [file for file in files if "/" not in file]
+    described = [file for file in top if CODE.fullmatch(file)]
+    named = index.get("weight_map")
+    shards = set(named.values()) if isinstance(named, Mapping) else {WHOLE}
+    if kind is None and (tensors := [file for file in top if file in shards]):
+        return described + tensors
+    ggufs = [file for file in files if file.lower().endswith(".gguf") and "mmproj" not in file.lower()]
+    models = {LATER_PART.sub("-00001\\1", file) for file in ggufs}
+    if kind is not None:
+        models = {file for file in models if re.search(rf"(^|[-._/]){re.escape(kind)}([-.]|$)", file, re.IGNORECASE)}
+    if len(models) != 1:
+        if not ggufs:
+            raise InputError(f"{repository}: holds no safetensors and no .gguf files")
+        choice = ", ".join(sorted(file.rpartition("/")[2] for file in (models or ggufs))[:8])
+        raise InputError(f"{repository}: name one of its .gguf files by its kind, as {repository}:Q4_K_M ({choice})")
+    (model,) = models
+    return described * (kind is None) + [file for file in ggufs if LATER_PART.sub("-00001\\1", file) == model]
 
 
 def hub_file(repository: str, file: str) -> Path:
@@ -178,12 +229,39 @@ def hub_file(repository: str, file: str) -> Path:
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
     try:
-        return Path(hf_hub_download(repository, file))
+        return Path(hf_hub_download(repository, file, local_files_only=_offline()))
     except (HfHubHTTPError, HFValidationError, OSError) as error:
         raise InputError(_unreachable(repository, error)) from None
 
 
+@cache
+def _offline() -> bool:
+    """Whether the hub cannot be reached. It is asked once and briefly: huggingface_hub itself tries for half a
+    minute."""
+    from huggingface_hub import constants
+    from huggingface_hub.utils import get_session
+
+    if constants.HF_HUB_OFFLINE:
+        return True
+    try:
+        get_session().head(constants.ENDPOINT, timeout=SECONDS)
+    except Exception:  # of whichever HTTP client huggingface_hub has
+        return True
+    return False
+
+
+def _of_hub(name: str) -> tuple[str, str | None]:
+    """(repository, kind of the .gguf file) of org/name or org/name:Q4_K_M."""
+    repository, _, kind = name.partition(":")
+    return repository, kind or None
+
+
 def _unreachable(repository: str, error: Exception) -> str:
+    if _offline():
+        return (
+            f"{repository} is neither a catalog name nor a path, it is not in the Hugging Face cache, and the hub "
+            "cannot be reached: download it where there is a network, or give its folder or config.json"
+        )
     reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
     return f"{repository} is neither a catalog name nor a path, and the hub did not give it: {reason}"
 
@@ -206,7 +284,7 @@ def only_gguf(folder: Path) -> Path:
     raise InputError(f"{folder}: no config.json and no .gguf file in this folder{only}")
 
 
-LATER_PART = re.compile(r"-(?!00001)\d{5}-of-\d{5}\.gguf$", re.IGNORECASE)
+LATER_PART = re.compile(r"-(?!00001)\d{5}(-of-\d{5}\.gguf)$", re.IGNORECASE)
 PARTS_OF_A_MODEL = (("*.safetensors", "weights"), ("tokenizer*", "a tokenizer"))
 
 

@@ -183,10 +183,6 @@ def load_torch(source: str, how: How) -> Runner:
         from ..inference.torch_runner import TorchRunner
         from ..models import load
     device = how.device or "cpu"
-    try:
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:  # AssertionError: not compiled with CUDA
-        raise InputError(f"the device {device!r} cannot be used: {str(error).splitlines()[0]}") from None
     if how.threads:
         torch.set_num_threads(how.threads)
     return TorchRunner(load(source, how.dtype or "float32", device, ignore=how.ignore, progress=shown))

@@ -46,9 +46,18 @@ def weights_of(decoder: spec.Decoder) -> dict[str, tuple[spec.Weight, tuple[int,
     return {name: (weight, shape) for node in nodes for name, weight, shape in node.weights()}
 
 
+def check_device(device: str) -> None:
+    """Raises InputError for a device that is not there."""
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:  # AssertionError: not compiled with CUDA
+        raise InputError(f"the device {device!r} cannot be used: {str(error).splitlines()[0]}") from None
+
+
 def check_memory(decoder: spec.Decoder, dtype: torch.dtype, device: str) -> None:
     """Raises InputError if the weights cannot fit, before anything is allocated."""
     needed = sum(prod(shape) for _, shape in weights_of(decoder).values()) * dtype.itemsize
+    check_device(device)
     if torch.device(device).type != "cpu":
         return  # the device's own allocator says so
     there = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")

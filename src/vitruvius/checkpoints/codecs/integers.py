@@ -160,7 +160,7 @@ def mlx(files: Files) -> Mapping[str, Packing]:
     found = {}
     for stem in files.ending(".scales"):
         name = f"{stem}.weight"
-        if files.kind(name) == "U32" and files.kind(f"{stem}.biases"):
+        if files.kind(name) in ("U32", "I32") and files.kind(f"{stem}.biases"):
             bits, group = (files.size(key, default) for key, default in (("bits", 4), ("group_size", 64)))
             own = files.settings.get(stem)
             if isinstance(own, Mapping):
