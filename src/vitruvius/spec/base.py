@@ -13,9 +13,10 @@ from dataclasses import dataclass, field, fields
 from fractions import Fraction
 from functools import cache
 from math import isfinite, prod
-from typing import Any, ClassVar, Literal, get_args
+from types import NoneType, UnionType
+from typing import Annotated, Any, ClassVar, Literal, Union, get_args, get_origin, get_type_hints
 
-Size = int  # a count or width: at least 1. The annotation `Size` is checked when a spec is made.
+Size = Annotated[int, "at least 1"]  # a count or width; checked when a spec is made
 Role = Literal["matmul", "table", "vector", "buffer", "constant"]
 SNAPSHOTS = 8  # of what is recurrent in a sequence, the latest: how many an executor keeps
 Cut = Literal["heads", "kv_heads", "groups", "hidden", "vocabulary", "experts", "replicated"]
@@ -304,14 +305,16 @@ class Spec:
 
     def __post_init__(self) -> None:
         cls: Any = type(self)
-        for name, kind in _checked(cls):
+        for name, kind, optional in _checked(cls):
             value = getattr(self, name)
-            if kind == "Size" and not (type(value) is int and value > 0):
+            if value is None and optional:
+                continue
+            if kind is Size and not (type(value) is int and value > 0):
                 raise ValueError(f"{cls.__name__}.{name} must be a positive integer, got {value!r}")
-            if kind == "float" and not (type(value) in (int, float) and isfinite(value)):
+            if kind is float and not (type(value) in (int, float) and isfinite(value)):
                 raise ValueError(f"{cls.__name__}.{name} must be a finite number, got {value!r}")
-            if value is None and "None" not in kind:
-                raise ValueError(f"{cls.__name__}.{name} must be given (as {kind}), got None")
+            if value is None:
+                raise ValueError(f"{cls.__name__}.{name} must be given, got None")
         self.check()
 
     def check(self) -> None:
@@ -319,8 +322,29 @@ class Spec:
 
 
 @cache
-def _checked(cls: Any) -> tuple[tuple[str, str], ...]:
-    return tuple((f.name, str(f.type)) for f in fields(cls))
+def hints(cls: Any) -> Mapping[str, Any]:
+    """field -> its type, whether its module writes types or their names. Raises TypeError for names that are not there
+    when a part is made (imported for type checkers only, or defined in a function)."""
+    try:
+        return get_type_hints(cls, include_extras=True)
+    except NameError as error:
+        raise TypeError(f"the types of {cls.__name__}'s fields cannot be read: {error}") from None
+
+
+def options(hint: Any) -> tuple[Any, ...]:
+    """The types of which a value may have any."""
+    return get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
+
+
+@cache
+def _checked(cls: Any) -> tuple[tuple[str, Any, bool], ...]:
+    """(field, Size or float where its values are such, whether it may be None)."""
+    found = []
+    for name in (f.name for f in fields(cls)):
+        kinds = set(options(hints(cls)[name]))
+        kind = next((kind for kind in (Size, float) if kinds - {NoneType} == {kind}), None)
+        found.append((name, kind, bool(kinds & {NoneType, Any})))
+    return tuple(found)
 
 
 @dataclass(frozen=True)

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import fields, is_dataclass, replace
-from types import UnionType
-from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+from dataclasses import fields, replace
+from typing import Any, Literal, TypeVar, get_args, get_origin
 
-from .base import Spec
+from .base import Size, Spec, hints, options
 
 T = TypeVar("T", bound=Spec)
 New = Any | Callable[[Any], Any]
@@ -85,15 +84,13 @@ def from_json(value: Any, classes: Mapping[str, type[Spec]]) -> Any:
     name = str(value.get("is"))
     if name not in classes:
         raise ValueError(f"the tree holds a part of the unknown kind {name!r}")
-    cls = classes[name]
-    assert is_dataclass(cls)
+    cls: Any = classes[name]
     known = {f.name for f in fields(cls)}
     given = {key: from_json(item, classes) for key, item in value.items() if key != "is"}
     if unknown := sorted(set(given) - known):
         raise ValueError(f"{name} has no {', '.join(unknown)}")
-    hints, sizes = get_type_hints(cls), {f.name for f in fields(cls) if f.type == "Size"}
     for key, item in given.items():
-        if key not in sizes and not fits(item, hints[key]):  # sizes are checked by the part itself
+        if not fits(item, hints(cls)[key]):
             raise ValueError(f"{name}.{key} cannot be {_short(item)}")
     try:
         return cls(**given)
@@ -102,12 +99,13 @@ def from_json(value: Any, classes: Mapping[str, type[Spec]]) -> Any:
 
 
 def fits(value: Any, hint: Any) -> bool:
-    """Whether a value is of the annotated type, as far as specs use annotations."""
+    """Whether a value is of the annotated type, as far as specs use annotations. Sizes are checked by the part
+    itself."""
     origin, arguments = get_origin(hint), get_args(hint)
-    if hint is Any:
+    if hint is Any or hint == Size:
         return True
-    if origin in (Union, UnionType):
-        return any(fits(value, option) for option in arguments)
+    if len(choices := options(hint)) > 1:
+        return any(fits(value, choice) for choice in choices)
     if origin is Literal:
         return value in arguments
     if origin is tuple and arguments[-1] is Ellipsis:
