@@ -33,7 +33,7 @@ from vitruvius.inference.request import Timing
 from vitruvius.inference.sampling import Sampler, penalize
 from vitruvius.inference.text import StopStrings
 from vitruvius.inference.torch_runner import TorchRunner
-from vitruvius.nn.call import Needs
+from vitruvius.nn.decoder import needs_of
 from vitruvius.spec import RMSNorm, Window
 
 LOGITS = np.random.default_rng(0).normal(size=(20, 300)).astype(np.float32) * 3
@@ -560,7 +560,7 @@ def test_a_wrong_window_shows_between_the_values_and_the_output(tmp_path: Path) 
     for layer in model.layers:
         attention = layer.get_submodule("mixer.body")
         attention.spec = replace(attention.spec, mask=Window(size=9))
-    model.needs = Needs.of(attention.spec, attention.width)
+    model.all_needs = needs_of(model)
     found = verify.first_difference(model, tmp_path, made.input_ids)
     assert found is not None
     assert (found.module, found.token) == ("layers.0.mixer.body.o", 8), "where the window of 8 first hides a token"

@@ -21,7 +21,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 import vitruvius as vt
 from vitruvius import spec
-from vitruvius.nn.call import Entry, Needs, call_of, whole_call
+from vitruvius.nn import Needs
+from vitruvius.nn.call import Entry, call_of, whole_call
 from vitruvius.nn.decoder import Decoder
 from vitruvius.nn.ops import naive
 from vitruvius.nn.ops.chunks import CHUNK, chunk_size, kept_between
@@ -250,7 +251,7 @@ def empty_state(module: Twin[Any], batch: int, dtype: torch.dtype = torch.float3
     return Batch(Sequence(store, row) for row in range(batch))
 
 
-NEEDS = Needs((), (), ())  # no attention is here
+NEEDS = Needs()  # no attention is here
 
 
 def run(module: Twin[Any], x: Tensor, state: Batch | None = None) -> Tensor:

@@ -23,10 +23,10 @@ from torch.nn import functional as F
 
 import vitruvius as vt
 from vitruvius import catalog
-from vitruvius.architectures import KINDS, family_of
+from vitruvius.architectures import family_of
 from vitruvius.inference.generation import Session
-from vitruvius.nn import Decoder
-from vitruvius.nn.call import Needs, whole_call
+from vitruvius.nn import Decoder, Needs
+from vitruvius.nn.call import whole_call
 from vitruvius.nn.feedforward import Router, taken
 from vitruvius.nn.model import skeleton, weights_of
 from vitruvius.nn.ops import naive
@@ -411,7 +411,7 @@ def test_a_token_that_is_turned_away_gets_nothing_and_others_what_they_got() -> 
     x = torch.randn(2, 11, 6, generator=torch.Generator().manual_seed(8))
 
     def run(moe: Any, x: Tensor) -> Tensor:
-        return moe(x, whole_call(Needs((), (), ()), x, x.dtype))
+        return moe(x, whole_call(Needs(), x, x.dtype))
 
     free, tight = run(moe(None), x), run(moe(2), x)
     chosen = moe(None).router(x.flatten(0, 1)).experts
@@ -457,7 +457,7 @@ def test_the_model_has_the_names_and_shapes_of_its_spec(case: str) -> None:
 @BY_CASE
 def test_a_tree_can_be_written_as_json_and_edited(case: str) -> None:
     arch = vt.architecture(CASES[case])
-    again = from_json(to_json(arch), KINDS)
+    again = from_json(to_json(arch))
     assert again == arch
     wider = edit(arch, "encoder.layers.0.mlp.body", lambda body: MLP(dim=7, act="relu"))
     assert wider != arch

@@ -106,7 +106,7 @@ def read(
     ignored.
     """
     if "tree" in config:
-        tree = from_json(config["tree"], KINDS)
+        tree = from_json(config["tree"])
         if not isinstance(tree, Decoder):
             raise ValueError("tree must be a Decoder")
         return replace(tree, name=name)
@@ -164,6 +164,3 @@ def family_of(decoder: Decoder) -> Family:
     if found is None:
         raise ValueError(f"no architecture file reads the model_type {decoder.family!r}")
     return found
-
-
-KINDS = {kind.__name__: kind for kind in vars(spec).values() if isinstance(kind, type) and issubclass(kind, spec.Spec)}

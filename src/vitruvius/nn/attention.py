@@ -16,7 +16,7 @@ from .encoder import EncoderKeyValue, RelativeBias
 from .norm import RMSNorm
 from .ops import Mask, Scores, attention
 from .state import Keys
-from .twin import Twin, twin
+from .twin import Needs, Twin, twin
 
 CAUSAL = spec.Causal()
 Lent = tuple[tuple[Tensor, Tensor], Keys]  # what a group of sequences has of keys and values, and where they stand
@@ -142,6 +142,13 @@ class Attention(Twin[spec.Attention]):
         y = merge_heads(call.join(outputs))
         return self.o(self.gated(x, y, s.gate) if s.gate else y)
 
+    def needs(self) -> Needs:
+        """Its rotary positions and mask; those of kept values too, of which keys are made again."""
+        s = self.spec
+        ropes = (s.positions,) if isinstance(s.positions, spec.RoPE) else ()
+        unified = ropes if isinstance(s.kv, spec.UnifiedKeyValue) else ()
+        return Needs(ropes, ((rule(s.mask), s.mask.window),), tuple((rope, s.mask.window) for rope in unified))
+
     def new(self, x: Tensor, rope: spec.RoPE | None, call: Call) -> tuple[Tensor, ...]:
         """What is kept of the new tokens, (B, G, T, channels) each: keys and values, or the values alone."""
         match self.spec.kv:
@@ -185,6 +192,11 @@ class Attention(Twin[spec.Attention]):
         return y * g if gate.over == "channel" else y * g.repeat_interleave(self.spec.kv.v_dim, -1)
 
 
+def rule(mask: spec.Mask) -> spec.Mask:
+    """What positions alone say: an indexer selects among all keys before."""
+    return CAUSAL if isinstance(mask, spec.Indexer | spec.LayerIndexer) else mask
+
+
 def mask_of(mask: spec.Mask, keys: Keys, group: Group, call: Call) -> Mask:
     """What a group's queries see of `keys`: as positions say, or as an earlier layer's indexer has selected."""
     if isinstance(mask, spec.LayerIndexer):
@@ -220,6 +232,10 @@ class Indexer(Twin[spec.Indexer]):
         call.give("selection", selection)
         return list(selection)
 
+    def needs(self) -> Needs:
+        """Its rotary positions; it selects among the keys that its attention may see."""
+        return Needs((self.spec.positions,) if self.spec.positions else ())
+
     def select(self, group: Group, q: Tensor, k: Tensor, weights: Tensor) -> tuple[Tensor, Mask]:
         """Queries (n, H, T, D), new keys (n, T, D), weights of the heads (n, T, H) -> the scores (n, T, S), and the
         best keys of each query."""
@@ -252,6 +268,11 @@ class LatentAttention(Twin[spec.LatentAttention]):
     mask: Indexer
 
     takes_call: ClassVar[bool] = True
+
+    def needs(self) -> Needs:
+        """Its rotary positions and mask."""
+        s = self.spec
+        return Needs((s.positions,) if s.positions else (), ((rule(s.mask), s.mask.window),))
 
     def forward(self, x: Tensor, call: Call) -> Tensor:
         """x (B, T, W) -> (B, T, W); the latents and rotary keys are kept in the call's states, if it has any."""

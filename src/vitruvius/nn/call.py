@@ -23,55 +23,10 @@ from ..spec import Edge
 from .ops import Mask, Scores
 from .position import rotate, rotation
 from .state import Keys, Rows, Sequence
+from .twin import Needs
 
 Table = tuple[Tensor, Tensor]
 B = TypeVar("B", bound="Block")
-
-
-@dataclass(frozen=True)
-class Needs:
-    """What the parts of a model ask of every pass.
-
-    Args:
-        ropes: the kinds of rotary positions.
-        masks: what queries see, with the window of the keys.
-        kept: the kinds of rotary positions of what is kept unrotated, with its window.
-        ids: whether a part reads token ids.
-    """
-
-    ropes: tuple[spec.RoPE, ...]
-    masks: tuple[tuple[spec.Mask, int | None], ...]
-    kept: tuple[tuple[spec.RoPE, int | None], ...]
-    ids: bool
-
-    @staticmethod
-    def of(part: spec.Spec, width: int) -> Needs:
-        """The needs of a part and all within it."""
-        ropes: list[spec.RoPE | None] = []
-        masks: list[tuple[spec.Mask, int | None]] = []
-        kept: list[tuple[spec.RoPE, int | None]] = []
-        ids = False
-        for node in spec.walk(part, width):
-            ids |= node.spec.reads_ids
-            match node.spec:
-                case spec.Attention(positions=positions, mask=mask, kv=kv):
-                    masks.append((_rule(mask), mask.window))
-                    rope = positions if isinstance(positions, spec.RoPE) else None
-                    ropes.append(rope)
-                    if rope and isinstance(kv, spec.UnifiedKeyValue):
-                        kept.append((rope, mask.window))
-                case spec.LatentAttention(positions=rope, mask=mask):
-                    masks.append((_rule(mask), mask.window))
-                    ropes.append(rope)
-                case spec.Indexer(positions=rope):
-                    ropes.append(rope)
-        distinct = dict.fromkeys(rope for rope in ropes if rope)
-        return Needs(tuple(distinct), tuple(dict.fromkeys(masks)), tuple(dict.fromkeys(kept)), ids)
-
-
-def _rule(mask: spec.Mask) -> spec.Mask:
-    """What positions alone say: an indexer selects among all keys before."""
-    return spec.Causal() if isinstance(mask, spec.Indexer | spec.LayerIndexer) else mask
 
 
 @dataclass(frozen=True)

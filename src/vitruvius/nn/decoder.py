@@ -13,12 +13,12 @@ from torch.nn import functional as F
 
 from .. import spec
 from ..errors import InputError
-from .call import Call, Entry, Needs, call_of, whole_call
+from .call import Call, Entry, call_of, whole_call
 from .feedforward import Routing
 from .position import LearnedPositions
 from .state import Batch, Sequence, Store
 from .stream import Ends, PerLayerEmbedding, Residual
-from .twin import Twin, twin
+from .twin import Needs, Twin, twin
 
 
 @twin(spec.Scale)
@@ -277,7 +277,7 @@ class Decoder(Twin[spec.Decoder]):
         self.eos: frozenset[int] = frozenset()
         self.decoder_start: int | None = None
         self.origin: Any = None
-        self.needs, self.edges = Needs.of(spec, width), Edges.of(spec.layers, width)
+        self.all_needs, self.edges = needs_of(self), Edges.of(spec.layers, width)
         for path, module in self.named_modules():
             if isinstance(module, Twin):
                 module.path = path
@@ -327,7 +327,7 @@ class Decoder(Twin[spec.Decoder]):
                 raise InputError(f"the encoder reads {len(counts)} texts: give a new state for as many sequences")
             for sequence in state.sequences:
                 sequence.encoder_room(max(counts))
-        call = call_of(self.needs, [Entry(count) for count in counts], input_ids.device, self.dtype)
+        call = call_of(self.all_needs, [Entry(count) for count in counts], input_ids.device, self.dtype)
         x = self.encoder(call.laid(meant(input_ids, counts)), call, self.head.weight)
         parts = [part for _, (part,) in call.split(call.groups, x)]
         if state is not None:
@@ -371,13 +371,13 @@ class Decoder(Twin[spec.Decoder]):
             return padded(self._advance(state.sequences, counts, meant(new, counts)), counts, new.shape[1])
         self._learned(max(counts))
         if self.spec.encoder is None:
-            return self._run(new, whole_call(self.needs, new, self.dtype, documents=documents), seen, yielded)
+            return self._run(new, whole_call(self.all_needs, new, self.dtype, documents=documents), seen, yielded)
         if encoded is None:
             raise InputError(f"the encoder of {self.spec.name} has read nothing yet: give input_ids too")
         if len(encoded.lengths) != len(new):
             raise InputError(f"the encoder has read {len(encoded.lengths)} texts, and the decoder has {len(new)} rows")
         entries = [Entry(new.shape[1], None, length) for length in encoded.lengths]
-        call = call_of(self.needs, entries, new.device, self.dtype, encoded.parts)
+        call = call_of(self.all_needs, entries, new.device, self.dtype, encoded.parts)
         return self._run(call.laid(new.flatten(0, 1)), call, seen).view(*new.shape[:2], -1)
 
     @torch.no_grad()
@@ -437,7 +437,7 @@ class Decoder(Twin[spec.Decoder]):
         hidden, logits = self.hidden(input_ids), []
         for k, module in enumerate(self.mtp if self.spec.mtp else ()):
             ids, hidden = input_ids[:, k + 1 :], hidden[:, :-1]
-            call = replace(whole_call(self.needs, ids, self.dtype, start=k + 1), ids=ids)
+            call = replace(whole_call(self.all_needs, ids, self.dtype, start=k + 1), ids=ids)
             hidden = module(self.embedding(ids, self.head.weight), hidden, call)
             logits.append(self.head(hidden))
         return logits
@@ -460,7 +460,7 @@ class Decoder(Twin[spec.Decoder]):
         """New tokens (B, T), or their embeddings (B, T, W), as they lie in the pass -> the stream after the final norm,
         (B, T, W)."""
         x = new if new.is_floating_point() else self.embedding(new, self.head.weight)
-        if self.needs.ids:
+        if self.all_needs.ids:
             if new.is_floating_point():
                 raise InputError(f"the layers of {self.spec.name} read token ids: give input_ids")
             call = replace(call, ids=new)
@@ -480,7 +480,7 @@ class Decoder(Twin[spec.Decoder]):
             if self.spec.encoder and not sequence.encoded:
                 raise InputError(f"the encoder of {self.spec.name} has read nothing yet: give input_ids too")
         entries = [Entry(count, s, s.encoded) for s, count in zip(sequences, counts, strict=True)]
-        call = call_of(self.needs, entries, self.device, self.dtype)
+        call = call_of(self.all_needs, entries, self.device, self.dtype)
         for sequence, count in zip(sequences, counts, strict=True):
             sequence.begin(count)
         x = self._run(call.laid(tokens), call)
@@ -538,6 +538,12 @@ class Decoder(Twin[spec.Decoder]):
         """Raises InputError where learned positions end before."""
         if self.spec.positions and tokens > self.spec.context:
             raise InputError(f"{tokens} tokens, but the model has learned {self.spec.context} positions only")
+
+
+def needs_of(model: nn.Module) -> Needs:
+    """What all parts ask of every pass."""
+    parts = [part for part in model.modules() if isinstance(part, Twin)]
+    return replace(Needs.together(part.needs() for part in parts), ids=any(part.spec.reads_ids for part in parts))
 
 
 def states_of(model: nn.Module) -> dict[str, dict[str, spec.StateEntry]]:

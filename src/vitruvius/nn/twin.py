@@ -6,16 +6,20 @@ left for a twin to write is its equation: `forward`.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from itertools import chain
 from typing import Any, ClassVar, Generic, TypeVar
 
 import torch
 from torch import Tensor, nn
 
+from .. import spec
 from ..spec import Spec, Weight
+from ..spec.registry import Registry
 from .ops import Groups, grouped_linear
 
-TWINS: dict[type[Spec], type[Twin[Any]]] = {}
+TWINS: Registry[type[Spec], type[Twin[Any]]] = Registry("vitruvius.twins")
 
 S = TypeVar("S", bound=Spec)
 M = TypeVar("M", bound="type[Twin[Any]]")
@@ -33,9 +37,33 @@ def twin(kind: type[Spec]) -> Callable[[M], M]:
 
 def make(spec: Spec, width: int, copies: tuple[int, ...] = ()) -> Twin[Any]:
     """The module of a part. Raises ValueError for a part that can be costed and drawn but not run yet."""
-    if type(spec) not in TWINS:
+    module = TWINS.find(type(spec))
+    if module is None:
         raise ValueError(f"running {type(spec).__name__} is not supported yet; cost, compare and draw work")
-    return TWINS[type(spec)](spec, width, copies)
+    return module(spec, width, copies)
+
+
+@dataclass(frozen=True)
+class Needs:
+    """What parts of a model ask of every pass.
+
+    Args:
+        ropes: the kinds of rotary positions.
+        masks: what queries see, as far as positions say, with the window of the keys.
+        kept: the kinds of rotary positions of what is kept unrotated, with its window.
+        ids: whether a part reads token ids, as its spec says.
+    """
+
+    ropes: tuple[spec.RoPE, ...] = ()
+    masks: tuple[tuple[spec.Mask, int | None], ...] = ()
+    kept: tuple[tuple[spec.RoPE, int | None], ...] = ()
+    ids: bool = False
+
+    @staticmethod
+    def together(parts: Iterable[Needs]) -> Needs:
+        """The needs of several parts, each once."""
+        ropes, masks, kept = zip(*((part.ropes, part.masks, part.kept) for part in parts), strict=True)
+        return Needs(*(tuple(dict.fromkeys(chain(*each))) for each in (ropes, masks, kept)))
 
 
 class GroupedLinear(nn.Module):
@@ -75,6 +103,10 @@ class Twin(nn.Module, Generic[S]):
         for slot, part in spec.parts(width).items():
             stacked = copies if part.copies is None else (*copies, part.copies.size)
             self._child(slot, make(part.spec, part.width, stacked))
+
+    def needs(self) -> Needs:
+        """What it asks of every pass, without its children."""
+        return Needs()
 
     def _own(self, name: str, weight: Weight, copies: tuple[int, ...]) -> None:
         value = torch.empty(*copies, *weight.shape)

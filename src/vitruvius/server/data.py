@@ -15,13 +15,13 @@ from importlib import resources
 from typing import Any
 
 from .. import __version__, catalog
-from ..architectures import KINDS, family_of
+from ..architectures import family_of
 from ..catalog import Entry
 from ..cost import Cost, cost
 from ..cost.devices import devices
 from ..cost.quantity import number
 from ..cost.sliders import sliders
-from ..spec import Decoder, walk
+from ..spec import NOUNS, Decoder, walk
 from ..views import draw, tree
 from ..views.charts import charts
 from ..views.diff import Change, changes, properties
@@ -86,7 +86,7 @@ def _paths(drawing: Drawing) -> list[str]:
 
 def _node_kinds(names: set[str]) -> dict[str, Any]:
     """class name -> what is read about it beside the parts that are of it."""
-    return {name: asdict(node_kind(KINDS[name])) for name in sorted(names)}
+    return {name: asdict(node_kind(NOUNS[name])) for name in sorted(names)}
 
 
 def _strip(arch: Decoder) -> dict[str, Any]:

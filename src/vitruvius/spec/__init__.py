@@ -91,6 +91,7 @@ from .position import (
     yarn_mscale,
 )
 from .recurrent import Convolution, GatedDeltaNet, KimiDelta, Mamba2, ShortConv
+from .registry import NOUNS, noun
 from .stream import (
     AltUp,
     AltUpEnds,
@@ -109,6 +110,7 @@ __all__ = [
     "EVERYDAY",
     "MLP",
     "MTP",
+    "NOUNS",
     "SNAPSHOTS",
     "Activation",
     "Add",
@@ -206,6 +208,7 @@ __all__ = [
     "linear",
     "module_names",
     "nested",
+    "noun",
     "shown",
     "slots",
     "spelled",
@@ -215,3 +218,7 @@ __all__ = [
     "width_axis",
     "yarn_mscale",
 ]
+
+for _name in __all__:  # all that is public may stand in a tree
+    if isinstance(_kind := globals()[_name], type) and issubclass(_kind, Spec):
+        noun(_kind)

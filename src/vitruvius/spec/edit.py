@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import fields, replace
 from typing import Any, Literal, TypeVar, get_args, get_origin
 
 from .base import Size, Spec, hints, options
+from .registry import NOUNS
 
 T = TypeVar("T", bound=Spec)
 New = Any | Callable[[Any], Any]
@@ -75,18 +76,18 @@ def to_json(value: Any) -> Any:
     return value
 
 
-def from_json(value: Any, classes: Mapping[str, type[Spec]]) -> Any:
+def from_json(value: Any) -> Any:
     """The tree that `to_json` wrote. Raises ValueError for classes or fields that do not exist."""
     if isinstance(value, list):
-        return tuple(from_json(item, classes) for item in value)
+        return tuple(from_json(item) for item in value)
     if not isinstance(value, dict):
         return value
     name = str(value.get("is"))
-    if name not in classes:
+    cls: Any = NOUNS.find(name)
+    if cls is None:
         raise ValueError(f"the tree holds a part of the unknown kind {name!r}")
-    cls: Any = classes[name]
     known = {f.name for f in fields(cls)}
-    given = {key: from_json(item, classes) for key, item in value.items() if key != "is"}
+    given = {key: from_json(item) for key, item in value.items() if key != "is"}
     if unknown := sorted(set(given) - known):
         raise ValueError(f"{name} has no {', '.join(unknown)}")
     for key, item in given.items():

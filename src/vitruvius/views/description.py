@@ -20,6 +20,7 @@ from typing import Any, TypeVar, cast
 
 from ..cost.quantity import number
 from ..spec import Branch, Spec
+from ..spec.registry import Registry
 
 Names = Mapping[str, str | tuple[str, str]]  # field -> what it is called, or (what, whose); in the order of reading
 
@@ -141,7 +142,7 @@ class Description:
 
 
 S = TypeVar("S", bound=Spec)
-_DESCRIBED: dict[type[Spec], Callable[[Any], Description]] = {}
+_DESCRIBED: Registry[type[Spec], Callable[[Any], Description]] = Registry("vitruvius.descriptions")
 
 
 def describes(noun: type[S]) -> Callable[[Callable[[S], Description]], Callable[[S], Description]]:
@@ -169,7 +170,7 @@ def cached(function: F) -> F:
 @cached
 def describe(spec: Spec) -> Description:
     """What there is to say about a noun; of one without a description, what its class and its fields say."""
-    return _DESCRIBED.get(type(spec), _generic)(spec)
+    return (_DESCRIBED.find(type(spec)) or _generic)(spec)
 
 
 def described() -> frozenset[type[Spec]]:

@@ -12,13 +12,14 @@ import numpy as np
 
 from ...errors import NotLoweredError
 from ...spec import Spec
+from ...spec.registry import Registry
 from ..plan import PANEL, Buffer, Builder, Floats, RowBlock, Target
 
 # (builder, part, width of its stream, canonical path, input, where the result goes)
 Lowering = Callable[[Builder, Any, int, str, Buffer, Target], None]
 L = TypeVar("L", bound=Lowering)
 
-LOWERINGS: dict[type[Spec], Lowering] = {}
+LOWERINGS: Registry[type[Spec], Lowering] = Registry("vitruvius.lowerings")
 
 # (builder, part, width of one stream, canonical path, all streams): gives what is inside something to work on in place
 Surrounding = Callable[[Builder, Any, int, str, Buffer], Iterator[Buffer]]
@@ -58,9 +59,10 @@ def surrounding(b: Builder, part: Spec | None, width: int, path: str, x: Buffer)
 
 def lower(b: Builder, part: Spec, width: int, path: str, x: Buffer, to: Target) -> None:
     """The operations of a part. Raises NotLoweredError for one that has no native form yet."""
-    if type(part) not in LOWERINGS:
+    lowering = LOWERINGS.find(type(part))
+    if lowering is None:
         raise not_lowered(part, path)
-    LOWERINGS[type(part)](b, part, width, path, x, to)
+    lowering(b, part, width, path, x, to)
 
 
 def not_lowered(part: Spec, path: str) -> NotLoweredError:

@@ -1,0 +1,1 @@
+"""Differential attention, a noun of its own: see spec.py."""
