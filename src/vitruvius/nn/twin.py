@@ -62,8 +62,9 @@ class Needs:
     @staticmethod
     def together(parts: Iterable[Needs]) -> Needs:
         """The needs of several parts, each once."""
-        ropes, masks, kept = zip(*((part.ropes, part.masks, part.kept) for part in parts), strict=True)
-        return Needs(*(tuple(dict.fromkeys(chain(*each))) for each in (ropes, masks, kept)))
+        asked = zip(*((part.ropes, part.masks, part.kept) for part in parts), strict=True)
+        ropes, masks, kept = (tuple(dict.fromkeys(chain(*each))) for each in asked)
+        return Needs(ropes, masks, kept)
 
 
 class GroupedLinear(nn.Module):
