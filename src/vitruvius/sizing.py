@@ -11,6 +11,7 @@ from collections.abc import Collection, Mapping
 from math import prod
 from pathlib import Path
 from typing import Any
+from warnings import catch_warnings, warn
 
 from . import catalog
 from .architectures import family_of
@@ -24,6 +25,7 @@ from .cost.counting import counted
 from .cost.dtypes import DTYPES
 from .cost.formats import Format, Plain
 from .cost.setting import tokens
+from .errors import InputError, InputWarning
 from .spec import Decoder, spelled
 
 BF16 = "bf16"
@@ -41,9 +43,17 @@ def as_stored(source: Source, arch: Decoder, ignore: Collection[str] = ()) -> Fo
     """
     if isinstance(source, Decoder) or (isinstance(source, str) and source in catalog.names()):
         return released(arch)
-    if not isinstance(source, Mapping) and _holds_weights(Path(source)):
-        return measured(source, ignore)
-    config = source if isinstance(source, Mapping) else described(source, ignore).config
+    with catch_warnings(action="ignore", category=InputWarning):  # whoever read the tree has heard them
+        if not isinstance(source, Mapping) and _holds_weights(Path(source)):
+            try:
+                return measured(source, ignore)
+            except InputError as error:
+                problem = error
+        else:
+            problem = None
+        config = source if isinstance(source, Mapping) else described(source, ignore).config
+    if problem:
+        warn(f"{problem}; weights are sized as config.json says", InputWarning, stacklevel=3)
     return from_config(config, arch, "as config.json says")
 
 
@@ -114,7 +124,7 @@ def measured(source: str | os.PathLike[str], ignore: Collection[str] = ()) -> Fo
     """The bytes that a folder's or file's tensors have, by the tree's names."""
     from .checkpoints.checkpoint import Checkpoint  # numpy, which a config.json can do without
 
-    checkpoint = Checkpoint.open(source, ignore)
+    checkpoint = Checkpoint.open(source, ignore, strict=False)
     container, sizes, kinds = checkpoint.tensors, {}, set()
     for entry in checkpoint.plan(ignore, mtp=True).entries:
         total = sum(container.nbytes(name) for name in entry.theirs)

@@ -47,18 +47,19 @@ class Checkpoint:
     defaults: Defaults
 
     @classmethod
-    def open(cls, source: str | os.PathLike[str], ignore: Collection[str] = ()) -> Checkpoint:
+    def open(cls, source: str | os.PathLike[str], ignore: Collection[str] = (), strict: bool = True) -> Checkpoint:
         """The checkpoint of a folder, a .gguf file, a catalog name whose weights are at hand, or a hub id. No tensor is
         read yet.
 
         Args:
             ignore: keys of the config that may go unread.
+            strict: whether others are refused, as where a model is to run, or only named.
 
         Raises InputError, in one line, for what cannot be found or understood.
         """
         path = weights(source)
         opened = GGUF.open(path) if path.is_file() else None  # kept, so that its header is read only once
-        found = described(path, ignore, name=None if Path(source).exists() else str(source), strict=True)
+        found = described(path, ignore, name=None if Path(source).exists() else str(source), strict=strict)
         checkpoint = cls(path, found.config, found.spec, Defaults.of(path, found.config))
         if opened:
             checkpoint.__dict__["tensors"] = opened
@@ -70,7 +71,7 @@ class Checkpoint:
                 stacklevel=3,
             )
             untied = {**found.config, "tie_word_embeddings": False}
-            found = described(untied, ignore, name=found.spec.name, strict=True)
+            found = described(untied, ignore, name=found.spec.name, strict=strict)
             checkpoint = replace(checkpoint, config=found.config, spec=found.spec)
         return checkpoint
 
