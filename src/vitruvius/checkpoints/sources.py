@@ -45,7 +45,7 @@ def architecture(source: Source, ignore: Collection[str] = (), name: str | None 
 
 
 @dataclass(frozen=True)
-class Description:
+class ConfigAndSpec:
     """A config.json, or what a GGUF file's metadata amount to, and the spec that it describes."""
 
     config: Mapping[str, Any]
@@ -57,7 +57,7 @@ def described(
     ignore: Collection[str] = (),
     name: str | None = None,
     strict: bool = False,
-) -> Description:
+) -> ConfigAndSpec:
     """What `architecture` gives, with the config that it is read from. Keys that nothing reads are named in a warning;
     with `strict`, as where a model is to run, they are refused."""
     try:
@@ -75,7 +75,7 @@ def described(
     except ValueError as error:
         raise InputError(f"{where}: {error}") from None
     _remember(spec, config)
-    return Description(config, spec)
+    return ConfigAndSpec(config, spec)
 
 
 _READ: dict[Decoder, Mapping[str, Any]] = {}

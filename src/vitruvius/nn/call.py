@@ -167,7 +167,7 @@ def _part(x: Tensor, block: Block) -> Tensor:
 
 
 @dataclass(frozen=True)
-class Entry:
+class StepEntry:
     """One sequence of a pass.
 
     Args:
@@ -183,7 +183,7 @@ class Entry:
 
 def call_of(
     needs: Needs,
-    entries: Several[Entry],
+    entries: Several[StepEntry],
     device: torch.device,
     dtype: torch.dtype,
     encoded: tuple[Tensor, ...] | None = None,
@@ -231,14 +231,14 @@ def whole_call(needs: Needs, new: Tensor, dtype: torch.dtype, start: int = 0, do
     return Call(positions, (group,), (block,), tables, runs)
 
 
-def _rows(entries: Several[Entry]) -> Rows | None:
+def _rows(entries: Several[StepEntry]) -> Rows | None:
     sequences = [entry.sequence for entry in entries if entry.sequence is not None]
     return Rows(sequences) if sequences else None
 
 
-def _neighbours(entries: Several[Entry]) -> Iterator[list[Entry]]:
+def _neighbours(entries: Several[StepEntry]) -> Iterator[list[StepEntry]]:
     """Cuts them where they do not stand alike."""
-    some: list[Entry] = []
+    some: list[StepEntry] = []
     for entry in entries:
         if some and not _alike(some[-1], entry):
             yield some
@@ -247,7 +247,7 @@ def _neighbours(entries: Several[Entry]) -> Iterator[list[Entry]]:
     yield some
 
 
-def _alike(entry: Entry, following: Entry) -> bool:
+def _alike(entry: StepEntry, following: StepEntry) -> bool:
     a, b = entry.sequence, following.sequence
     if entry.encoded != following.encoded or a is None or b is None:
         return entry.encoded == following.encoded

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from .. import spec
 from ..errors import InputError
-from .call import Call, Entry, call_of, whole_call
+from .call import Call, StepEntry, call_of, whole_call
 from .feedforward import Routing
 from .position import LearnedPositions
 from .state import Batch, Sequence, Store
@@ -327,7 +327,7 @@ class Decoder(Twin[spec.Decoder]):
                 raise InputError(f"the encoder reads {len(counts)} texts: give a new state for as many sequences")
             for sequence in state.sequences:
                 sequence.encoder_room(max(counts))
-        call = call_of(self.all_needs, [Entry(count) for count in counts], input_ids.device, self.dtype)
+        call = call_of(self.all_needs, [StepEntry(count) for count in counts], input_ids.device, self.dtype)
         x = self.encoder(call.laid(meant(input_ids, counts)), call, self.head.weight)
         parts = [part for _, (part,) in call.split(call.groups, x)]
         if state is not None:
@@ -376,7 +376,7 @@ class Decoder(Twin[spec.Decoder]):
             raise InputError(f"the encoder of {self.spec.name} has read nothing yet: give input_ids too")
         if len(encoded.lengths) != len(new):
             raise InputError(f"the encoder has read {len(encoded.lengths)} texts, and the decoder has {len(new)} rows")
-        entries = [Entry(new.shape[1], None, length) for length in encoded.lengths]
+        entries = [StepEntry(new.shape[1], None, length) for length in encoded.lengths]
         call = call_of(self.all_needs, entries, new.device, self.dtype, encoded.parts)
         return self._run(call.laid(new.flatten(0, 1)), call, seen).view(*new.shape[:2], -1)
 
@@ -479,7 +479,7 @@ class Decoder(Twin[spec.Decoder]):
             self._learned(sequence.length + count)
             if self.spec.encoder and not sequence.encoded:
                 raise InputError(f"the encoder of {self.spec.name} has read nothing yet: give input_ids too")
-        entries = [Entry(count, s, s.encoded) for s, count in zip(sequences, counts, strict=True)]
+        entries = [StepEntry(count, s, s.encoded) for s, count in zip(sequences, counts, strict=True)]
         call = call_of(self.all_needs, entries, self.device, self.dtype)
         for sequence, count in zip(sequences, counts, strict=True):
             sequence.begin(count)
