@@ -66,7 +66,7 @@ def test_without_the_library_one_line_says_so_and_torch_goes_on(folder: Path) ->
     result = run("generate", str(folder), "-p", "x", "--max-new-tokens", "3")
     assert result.exit_code == 0
     said = result.stderr.splitlines()
-    assert len(said) == 2
+    assert len(said) == 3  # this line, the speed, and that --chat would answer
     assert "the native engine is not built: run `python -m vitruvius.native.build`" in said[0]
     assert said[0].endswith("PyTorch goes on")
 

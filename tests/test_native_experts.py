@@ -66,7 +66,7 @@ def routed(s: spec.Router, logits: Floats, selection_bias: Floats, scale: Floats
             router.selection_bias.copy_(torch.from_numpy(selection_bias))
         if s.expert_scale:
             router.expert_scale.copy_(torch.from_numpy(scale))
-        weights, experts = router(torch.from_numpy(logits))
+        weights, experts, _ = router(torch.from_numpy(logits))
         if s.capacity is not None:
             weights = weights * taken(experts[None], s.experts, s.capacity)[0]
     return weights.numpy(), experts.numpy().astype(np.int32)

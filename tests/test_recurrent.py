@@ -22,7 +22,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 import vitruvius as vt
 from vitruvius import spec
 from vitruvius.nn import Needs
-from vitruvius.nn.call import Entry, call_of, whole_call
+from vitruvius.nn.call import StepEntry, call_of, whole_call
 from vitruvius.nn.decoder import Decoder
 from vitruvius.nn.ops import naive
 from vitruvius.nn.ops.chunks import CHUNK, chunk_size, kept_between
@@ -257,7 +257,7 @@ NEEDS = Needs()  # no attention is here
 def run(module: Twin[Any], x: Tensor, state: Batch | None = None) -> Tensor:
     call = whole_call(NEEDS, x, x.dtype)
     if state is not None:
-        call = call_of(NEEDS, [Entry(x.shape[1], s) for s in state.sequences], x.device, x.dtype)
+        call = call_of(NEEDS, [StepEntry(x.shape[1], s) for s in state.sequences], x.device, x.dtype)
     with torch.no_grad():
         y: Tensor = module(x, call)
     return y
@@ -285,7 +285,7 @@ def test_sequences_side_by_side_do_not_meet(name: str) -> None:
     together, alone = empty_state(module, 3), [empty_state(module, 1) for _ in range(3)]
     for i, lengths in enumerate(rounds):
         parts = [noise(1, length, WIDTH, seed=3 * i + row) for row, length in enumerate(lengths)]
-        entries = [Entry(n, s) for n, s in zip(lengths, together.sequences, strict=True)]
+        entries = [StepEntry(n, s) for n, s in zip(lengths, together.sequences, strict=True)]
         call = call_of(NEEDS, entries, torch.device("cpu"), torch.float32)
         with torch.no_grad():
             y = module(call.laid(torch.cat(parts, 1)[0]), call).flatten(0, 1).split(lengths)
