@@ -186,6 +186,28 @@ def test_the_dtype_of_the_file() -> None:
     assert weights({key: value for key, value in LLAMA_8B.items() if key != "dtype"}) == 2 * 8_030_261_248
 
 
+@pytest.mark.parametrize(
+    ("method", "problem"),
+    [
+        (
+            {"quant_method": "fp8", "weight_block_size": [0, 128]},
+            r"weight_block_size .* two whole numbers above 0, got",
+        ),
+        ({"quant_method": "fp8", "weight_block_size": "x"}, r"weight_block_size .* two whole numbers above 0, got 'x'"),
+        ({"quant_method": "gptq", "bits": "4"}, r"bits .* a whole number above 0, got '4'"),
+        (dynamic(bits=0), r"num_bits .* a whole number above 0, got 0"),
+        (dynamic(strategy="group", group_size=None), r"group_size .* a whole number above 0, got None"),
+        (dynamic(strategy="odd"), r"packed by 'odd', which is not known"),
+        ({"quant_method": "compressed-tensors"}, r"without config_groups"),
+        ({"quant_method": "modelopt", "quant_algo": "W1"}, r"ModelOpt's W1"),
+        ({"group_size": 0, "bits": 4}, r"group_size .* a whole number above 0, got 0"),
+    ],
+)
+def test_settings_that_cannot_be_are_refused(method: dict[str, Any], problem: str) -> None:
+    with pytest.raises(vt.InputError, match=problem):
+        weights(LLAMA_8B | {"quantization_config": method})
+
+
 def test_methods_that_are_not_known_are_named() -> None:
     config = LLAMA_8B | {"quantization_config": {"quant_method": "aqlm"}}
     with pytest.raises(vt.InputError, match="weights are quantized with aqlm: say their size with --weights"):

@@ -92,7 +92,7 @@ def quantized(
 
     Raises InputError for a method that is not known.
     """
-    rule, called = _rule(settings, rest)
+    rule, called = _rule(settings)
     forms = {}
     for weight in weights:
         module = modules.get(canonical(weight))
@@ -106,7 +106,7 @@ def quantized(
 Rule = Callable[[Counted, str], PackedFormat | None]
 
 
-def _rule(settings: Mapping[str, Any], rest: str) -> tuple[Rule, str]:
+def _rule(settings: Mapping[str, Any]) -> tuple[Rule, str]:
     """Which form a weight of a module has, and what the format is called."""
     method = str(settings.get("quant_method", "mlx" if "group_size" in settings else ""))
     if method == "compressed-tensors":
@@ -114,7 +114,7 @@ def _rule(settings: Mapping[str, Any], rest: str) -> tuple[Rule, str]:
     if method == "modelopt" or "quant_algo" in settings:
         return _modelopt(settings)
     if method == "mlx":
-        return _mlx(settings), f"{settings.get('bits', 4)} bits in groups of {settings['group_size']}"
+        return _mlx(settings), f"{_size(settings, 'bits', 4)} bits in groups of {_size(settings, 'group_size')}"
     form = _form(method, settings)
     skipped = [*_texts(settings, "modules_to_not_convert"), *_texts(settings, "llm_int8_skip_modules"), "lm_head"]
     if method == "mxfp4":
@@ -132,17 +132,15 @@ def _rule(settings: Mapping[str, Any], rest: str) -> tuple[Rule, str]:
 
 def _form(method: str, settings: Mapping[str, Any]) -> PackedFormat:
     """The form of all matrices that a method packs."""
-    bits, group = (
-        settings.get("bits", settings.get("w_bit", 4)),
-        settings.get("group_size", settings.get("q_group_size")),
-    )
-    group = group if type(group) is int and group > 0 else None
+    bits = _size(settings, "bits" if "bits" in settings else "w_bit", 4)
+    group = settings.get("group_size", settings.get("q_group_size"))
+    group = group if type(group) is int and group > 0 else None  # −1: the whole row
     match method:
         case "fp8":
-            block = settings.get("weight_block_size")
+            block = _block(settings, "weight_block_size")
             static = 32 if settings.get("activation_scheme") == "static" else 0
             if block:
-                return replace(PACKED["fp8-block"], name=f"fp8 in blocks of {block[0]} × {block[1]}", tile=tuple(block))
+                return replace(PACKED["fp8-block"], name=f"fp8 in blocks of {block[0]} × {block[1]}", tile=block)
             return replace(FP8, name="fp8", whole=static)
         case "fbgemm_fp8":
             return replace(FP8, name="fp8 by row", tile=(1, None))
@@ -185,10 +183,13 @@ def _groups(settings: Mapping[str, Any]) -> tuple[Rule, str]:
 
 
 def _compressed(weights: Mapping[str, Any], form: str) -> PackedFormat:
-    bits, kind, strategy = weights.get("num_bits", 8), weights.get("type", "int"), weights.get("strategy", "tensor")
-    group, block = weights.get("group_size"), weights.get("block_structure")
+    bits, kind, strategy = _size(weights, "num_bits", 8), weights.get("type", "int"), weights.get("strategy", "tensor")
+    group = _size(weights, "group_size") if "group" in str(strategy) else None
+    block = _block(weights, "block_structure")
     tiles = {"tensor": (None, None), "channel": (1, None), "group": (1, group), "tensor_group": (1, group)}
-    tile = tuple(block) if strategy == "block" and isinstance(block, list) else tiles.get(strategy, (1, group))
+    if strategy != "block" and strategy not in tiles:
+        raise InputError(f"weights are packed by {strategy!r}, which is not known: say their size with --weights")
+    tile = (block or (128, 128)) if strategy == "block" else tiles[strategy]
     if kind == "float" and bits == 4:
         return replace(PACKED["nvfp4"], name="nvfp4")
     if kind == "float":
@@ -243,12 +244,31 @@ def _mlx(settings: Mapping[str, Any]) -> Rule:
         own = settings.get(module, settings)
         if own is False or not isinstance(own, Mapping):
             return None
-        bits, group = own.get("bits", settings.get("bits", 4)), own.get("group_size", settings["group_size"])
+        bits = _size(own, "bits", _size(settings, "bits", 4))
+        group = _size(own, "group_size", _size(settings, "group_size"))
         if weight.weight.shape[-1] % group:
             return None
         return PackedFormat(f"{bits} bits", bits, (1, group), None, scales=2)
 
     return rule
+
+
+def _size(settings: Mapping[str, Any], key: str, default: int | None = None) -> int:
+    """A whole number above 0. Raises InputError for others."""
+    value = settings.get(key, default)
+    if type(value) is not int or value < 1:
+        raise InputError(f"{key} of the quantisation must be a whole number above 0, got {value!r}")
+    return value
+
+
+def _block(settings: Mapping[str, Any], key: str) -> tuple[int, int] | None:
+    """Rows and columns of a block, None where there is none. Raises InputError for what is no block."""
+    match settings.get(key):
+        case None:
+            return None
+        case [int(rows), int(columns)] if rows > 0 and columns > 0:
+            return rows, columns
+    raise InputError(f"{key} of the quantisation must be two whole numbers above 0, got {settings[key]!r}")
 
 
 def _texts(settings: Mapping[str, Any], key: str) -> list[str]:
