@@ -34,6 +34,15 @@ def test_the_compilers_first_error_is_told(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["c++"]
 
 
+def test_the_library_is_built_where_there_is_a_compiler() -> None:
+    """Tests that need it are skipped without it; where it could be built, that must not pass for tested."""
+    try:
+        builder.compiler()
+    except InputError:
+        pytest.skip("needs a C++ compiler")
+    assert native.library() is not None, "missing, or an older one: python -m vitruvius.native.build"
+
+
 def test_only_the_interface_is_exported() -> None:
     """Kernels with the same names for several instruction sets stay apart, and nothing else is seen."""
     found = native.library()

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from ..errors import InputError
 
-ABI = 1
+ABI = 2
 FOLDER = Path(__file__).parent / "_lib"
 MISSING = "not built: run `python -m vitruvius.native.build` (it needs a C++ compiler)"
 STATE_DTYPES = ("f32", "f16", "q8")  # in the order of VT_STATE_…

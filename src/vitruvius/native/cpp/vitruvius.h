@@ -14,7 +14,7 @@
 #define VT_API __attribute__((visibility("default")))
 #endif
 
-#define VT_ABI 1
+#define VT_ABI 2
 
 #ifdef __cplusplus
 extern "C" {
