@@ -200,6 +200,13 @@ def feed_from(engine: Engine, sequence: ctypes.c_void_p, end: int) -> Floats:
     return engine.step((sequence, range(engine.library.get("vt_sequence_length", sequence), end)))
 
 
+def again_and_again(engine: Engine, sequence: ctypes.c_void_p) -> None:
+    """On a busy machine the thread that interrupts may not run before one step is done."""
+    for _ in range(1000):
+        engine.step((sequence, [7] * 4096))
+        engine.library.call("vt_sequence_rewind", sequence, 0)
+
+
 def test_interruption() -> None:
     """What was finished is kept; a state that cannot go back must be rewound."""
     plan = convolving(30)
@@ -215,9 +222,7 @@ def test_interruption() -> None:
         other.start()
         try:
             with pytest.raises(InputError, match=r"^interrupted$"):
-                for _ in range(1000):  # on a busy machine the other thread may not run before a step is done
-                    engine.step((sequence, [7] * 4096))
-                    library.call("vt_sequence_rewind", sequence, 0)
+                again_and_again(engine, sequence)
         finally:
             done.set()
             other.join()
