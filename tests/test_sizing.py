@@ -134,6 +134,10 @@ def test_fp8_by_channel() -> None:
             lambda r, c: r * c // 2 + r * c // 64 * 4,
         ),
         (
+            {"quant_method": "bitsandbytes", "load_in_4bit": True, "bnb_4bit_use_double_quant": True},
+            lambda r, c: r * c // 2 + r * c // 64 + r * c // (64 * 256) * 4,
+        ),
+        (
             {"quant_method": "modelopt", "quant_algo": "NVFP4", "ignore": ["lm_head"]},
             lambda r, c: r * c // 2 + r * c // 16 + 4,
         ),
@@ -168,6 +172,27 @@ def test_modules_that_are_left_alone() -> None:
     attention = 2 * 4096 * 4096 + 2 * 1024 * 4096
     more = weights(LLAMA_8B | {"quantization_config": groups}) - weights(LLAMA_8B | {"quantization_config": dynamic()})
     assert more == 32 * (attention - 2 * (2 * 4096 + 2 * 1024))
+
+
+def test_modules_that_gptq_leaves_alone() -> None:
+    """GPTQModel's `dynamic`: "-:" and a pattern of modules that stay as they were."""
+    method = {"quant_method": "gptq", "bits": 4, "group_size": 128, "dynamic": {"-:.*down_proj": {}, "+:.*up_proj": {}}}
+    plain = {key: value for key, value in method.items() if key != "dynamic"}
+    rows, columns = 4096, 14336
+    packed = rows * columns // 2 + rows * columns // 128 * 20 // 8 + 4 * columns
+    left, all_packed = (weights(LLAMA_8B | {"quantization_config": each}) for each in (method, plain))
+    assert left - all_packed == 32 * (2 * rows * columns - packed)
+
+
+def test_a_router_stays_as_it_is() -> None:
+    moe = LLAMA_8B | {"model_type": "qwen3_moe", "head_dim": 128, "num_experts": 8, "num_experts_per_tok": 2}
+    moe |= {"moe_intermediate_size": 1024, "norm_topk_prob": True, "decoder_sparse_step": 1, "mlp_only_layers": []}
+    method = {"quant_method": "modelopt", "quant_algo": "FP8", "exclude_modules": ["lm_head"]}
+    parts = vt.cost(moe, context=1024).parameters.by_part
+    matrices = 32 * (4 + 8 * 3)
+    packed = parts["attention"] - 32 * 2 * 128 + parts["experts"]  # the norms of queries and keys are no matrices
+    others = sum(parts.values()) - packed
+    assert weights(moe | {"quantization_config": method}) == packed + 4 * matrices + 2 * others
 
 
 def test_mixed_precision_by_module() -> None:
@@ -237,6 +262,18 @@ def test_a_folder_is_measured(tmp_path: Path) -> None:
     assert isinstance(found, FileSizes)
     assert weights(folder) == sum(tensor.nbytes for tensor in tensors.values())
     assert vt.cost(folder, context=1024).memory.weights_format == "as stored (BF16, F8_E4M3)"
+
+
+def test_a_tensor_of_several_weights_is_shared_by_them(tmp_path: Path) -> None:
+    """Phi-3 stores queries, keys and values in one tensor, gate and up in another."""
+    folder = tiny(
+        tmp_path, model_type="phi3", rope_scaling=None, original_max_position_embeddings=131072, pad_token_id=0
+    )
+    assert weights(folder) == sum(tensor.nbytes for tensor in load_file(folder / "model.safetensors").values())
+    found = as_stored(folder, vt.architecture(folder))
+    assert isinstance(found, FileSizes)
+    sizes = [found.sizes[f"layers.0.mixer.body.{name}.weight"] for name in ("q", "kv.k", "kv.v")]
+    assert sizes == [128 * 128 * 2, 64 * 128 * 2, 64 * 128 * 2]
 
 
 def test_a_gguf_file_is_measured(tmp_path: Path) -> None:

@@ -17,10 +17,10 @@ from .counting import Counted
 from .dtypes import stored
 from .formats import PACKED, PackedFormat
 
-# Bits of a scale; NF4's of a block are 8, and 32 for each 256 blocks, rounded up to whole bits.
+# NF4 has a scale of 32 bits for 64 values; nested, one of 8 bits for each 64, and one of 32 for 256 of these.
 FP8 = PackedFormat("fp8", 8, (None, None), 32, products="fp8")
 NF4 = PackedFormat("nf4", 4, (1, 64), 32)
-NF4_NESTED = PackedFormat("nf4", 4, (1, 2048), 8 * 32 + 4)
+NF4_NESTED = PackedFormat("nf4", 4, (1, 2048), 2048 // 64 * 8 + 2048 * 32 // (64 * 256))
 INT8 = PackedFormat("int8", 8, (1, None), 32, products="int8")
 
 
@@ -117,8 +117,6 @@ def _rule(settings: Mapping[str, Any]) -> tuple[Rule, str]:
         return _mlx(settings), f"{_size(settings, 'bits', 4)} bits in groups of {_size(settings, 'group_size')}"
     form = _form(method, settings)
     skipped = [*_texts(settings, "modules_to_not_convert"), *_texts(settings, "llm_int8_skip_modules"), "lm_head"]
-    if method == "mxfp4":
-        skipped = _texts(settings, "modules_to_not_convert")
     dynamic = settings.get("dynamic")
     negative = [key[2:] for key in dynamic if str(key).startswith("-:")] if isinstance(dynamic, Mapping) else []
 
