@@ -174,11 +174,13 @@ class StepEntry:
         tokens: how many are new.
         sequence: what it remembers, None in a pass without states.
         encoded: how many tokens an encoder has read of it.
+        positions: (A, T), where they stand on each axis of a position, if that is not the next place on all.
     """
 
     tokens: int
     sequence: Sequence | None = None
     encoded: int = 0
+    positions: Tensor | None = None
 
 
 def call_of(
@@ -205,17 +207,45 @@ def call_of(
         positions = groups[0].positions
     else:
         positions = torch.cat([group.positions.expand(group.count, -1).reshape(1, -1) for group in groups], 1)
-    tables = {rope: rotation(rope, positions, dtype) for rope in needs.ropes}
+    turns = positions if all(map(_in_order, entries)) else _on_axes(entries, len(groups), device)
+    tables = {rope: rotation(rope, turns, dtype) for rope in needs.ropes}
     return Call(positions, tuple(groups), tuple(blocks), tables, None, encoded)
 
 
-def whole_call(needs: Needs, new: Tensor, dtype: torch.dtype, start: int = 0, documents: Tensor | None = None) -> Call:
+def _in_order(entry: StepEntry) -> bool:
+    """Whether its tokens turn by their order in the sequence."""
+    return entry.positions is None and (entry.sequence is None or not entry.sequence.shift)
+
+
+def _on_axes(entries: Several[StepEntry], groups: int, device: torch.device) -> Tensor:
+    """Where the tokens of a pass stand on each axis, (A, B, T) or (A, 1, N); without the A, where all are the same."""
+    axes = max(1 if entry.positions is None else len(entry.positions) for entry in entries)
+    rows = []
+    for entry in entries:
+        if entry.positions is None:
+            begin = entry.sequence.length + entry.sequence.shift if entry.sequence else 0
+            rows.append(torch.arange(begin, begin + entry.tokens, device=device).expand(axes, -1))
+        else:
+            rows.append(entry.positions.expand(axes, -1))
+    turns = torch.cat(rows, 1).unflatten(1, (len(entries) if groups == 1 else 1, -1))
+    return turns if axes > 1 else turns[0]
+
+
+def whole_call(
+    needs: Needs,
+    new: Tensor,
+    dtype: torch.dtype,
+    start: int = 0,
+    documents: Tensor | None = None,
+    turns: Tensor | None = None,
+) -> Call:
     """A pass over rows (B, T, …) that nothing came before.
 
     Args:
         start: the position of their first tokens.
         documents: (B, T), the document of each token. Those of different documents do not see each other, and
             positions begin anew with each.
+        turns: (A, B, T), where they stand on each axis of a position, if that is not their order.
     """
     batch, tokens = new.shape[:2]
     block = Block(0, 0, batch, tokens, None)
@@ -227,7 +257,7 @@ def whole_call(needs: Needs, new: Tensor, dtype: torch.dtype, start: int = 0, do
         begins = F.pad(runs[:, 1:] != runs[:, :-1], (1, 0), value=True)
         positions = steps - torch.where(begins, steps, 0).cummax(1).values
     group = _group(needs, block, positions, start, runs, dtype)
-    tables = {rope: rotation(rope, positions, dtype) for rope in needs.ropes}
+    tables = {rope: rotation(rope, positions if turns is None else turns, dtype) for rope in needs.ropes}
     return Call(positions, (group,), (block,), tables, runs)
 
 

@@ -223,6 +223,19 @@ class Outputs:
 
 
 @dataclass(frozen=True)
+class Embedded:
+    """New tokens of a sequence as embeddings, for `step`.
+
+    Args:
+        embeddings: (T, W), as the first layer reads them.
+        positions: (A, T), where they stand on each axis of a position, if that is not the next place on all.
+    """
+
+    embeddings: Tensor
+    positions: Tensor | None = None
+
+
+@dataclass(frozen=True)
 class Encoded:
     """What an encoder has made of texts.
 
@@ -292,6 +305,7 @@ class Decoder(Twin[spec.Decoder]):
         decoder_lengths: Tensor | None = None,
         documents: Tensor | None = None,
         inputs_embeds: Tensor | None = None,
+        positions: Tensor | None = None,
     ) -> Tensor:
         """Logits for the token after each.
 
@@ -305,13 +319,15 @@ class Decoder(Twin[spec.Decoder]):
             documents: (B, T), integers that say which document each token of a packed row belongs to, without a state:
                 tokens of different documents do not see each other, and positions begin anew with each.
             inputs_embeds: (B, T, W), embeddings in the place of `input_ids`.
+            positions: (A, B, T), where they stand on each axis of a position, if that is not the next place on all:
+                rotary positions turn by it. What a token sees goes by its order all the same.
 
         Returns (B, T, V). Raises InputError for ids out of range, or more tokens than the state has room for.
         """
         if self.spec.encoder is None:
             if decoder_input_ids is not None:
                 raise InputError(f"{self.spec.name} has no encoder: give its tokens as input_ids")
-            return self.head(self.hidden(input_ids, state, lengths, None, documents, inputs_embeds))
+            return self.head(self.hidden(input_ids, state, lengths, None, documents, inputs_embeds, positions))
         if decoder_input_ids is None:
             raise InputError(f"{self.spec.name} reads input_ids and writes after decoder_input_ids: give both")
         encoded = None if input_ids is None else self.encode(input_ids, lengths, state)
@@ -353,6 +369,7 @@ class Decoder(Twin[spec.Decoder]):
         encoded: Encoded | None = None,
         documents: Tensor | None = None,
         inputs_embeds: Tensor | None = None,
+        positions: Tensor | None = None,
         seen: list[Tensor] | None = None,
         yielded: dict[int, dict[str, Any]] | None = None,
     ) -> Tensor:
@@ -365,13 +382,17 @@ class Decoder(Twin[spec.Decoder]):
         counts = self._counts(new, lengths, self.spec.embedding.vocab)
         if documents is not None and (state is not None or self.spec.encoder or documents.shape != new.shape[:2]):
             raise InputError("documents are given for every token of packed rows (B, T), to a decoder without a state")
+        if positions is not None:
+            self._check_positions(positions, new.shape[:2])
         if state is not None:
             if len(state.sequences) != len(new):
                 raise InputError(f"the state is for {len(state.sequences)} sequences, got {len(new)}")
-            return padded(self._advance(state.sequences, counts, meant(new, counts)), counts, new.shape[1])
+            rows = None if positions is None else [positions[:, i, :count] for i, count in enumerate(counts)]
+            return padded(self._advance(state.sequences, counts, meant(new, counts), rows), counts, new.shape[1])
         self._learned(max(counts))
         if self.spec.encoder is None:
-            return self._run(new, whole_call(self.all_needs, new, self.dtype, documents=documents), seen, yielded)
+            call = whole_call(self.all_needs, new, self.dtype, documents=documents, turns=positions)
+            return self._run(new, call, seen, yielded)
         if encoded is None:
             raise InputError(f"the encoder of {self.spec.name} has read nothing yet: give input_ids too")
         if len(encoded.lengths) != len(new):
@@ -385,20 +406,22 @@ class Decoder(Twin[spec.Decoder]):
         """Adds new tokens to any number of sequences, in one pass in which nothing is padded.
 
         Args:
-            entries: (sequence, its new token ids, what is wanted of it): "last" for the logits after the last of them,
-                "all" for those after each, "none".
+            entries: (sequence, its new token ids or `Embedded`, what is wanted of it): "last" for the logits after the
+                last of them, "all" for those after each, "none".
 
         Returns for each (1, V), (T, V) or None. Raises InputError, before anything is done, for ids out of range, a
         sequence without room, given twice, or of another model.
         """
-        entries = [(s, torch.as_tensor(tokens, device=self.device), wanted) for s, tokens, wanted in entries]
-        self._check_step(entries)
+        entries = [(s, self._given(tokens), wanted) for s, tokens, wanted in entries]
+        self._check_step([(s, given.embeddings, wanted) for s, given, wanted in entries])
         if not entries:
             return []
-        order = sorted(range(len(entries)), key=lambda i: len(entries[i][1]))  # those with as many tokens side by side
-        sequences, rows, wanted = map(list, zip(*(entries[i] for i in order), strict=True))
-        counts = [len(row) for row in rows]
-        x = self._advance(sequences, counts, torch.cat(rows))
+        order = sorted(range(len(entries)), key=lambda i: len(entries[i][1].embeddings))  # as many tokens side by side
+        sequences, given, wanted = map(list, zip(*(entries[i] for i in order), strict=True))
+        rows, counts = [one.embeddings for one in given], [len(one.embeddings) for one in given]
+        if len({row.ndim for row in rows}) > 1:  # ids beside embeddings
+            rows = [self.embedding(row, self.head.weight) if row.ndim == 1 else row for row in rows]
+        x = self._advance(sequences, counts, torch.cat(rows), [one.positions for one in given])
         ends = list(accumulate(counts))
         asked = [
             range(end - {"all": count, "last": 1, "none": 0}[want], end)
@@ -411,6 +434,16 @@ class Decoder(Twin[spec.Decoder]):
             outputs[i] = part if len(part) else None
         return outputs
 
+    def _given(self, tokens: Any) -> Embedded:
+        """New tokens of a step as they are to be fed: ids (T,) in the place of embeddings, where they are ids."""
+        if not isinstance(tokens, Embedded):
+            return Embedded(torch.as_tensor(tokens, device=self.device))
+        if tokens.embeddings.ndim != 2:
+            raise InputError(f"embeddings are (T, {self.width}), got {tuple(tokens.embeddings.shape)}")
+        if tokens.positions is not None:
+            self._check_positions(tokens.positions[:, None], torch.Size((1, len(tokens.embeddings))))
+        return tokens
+
     def _check_step(self, entries: list[tuple[Sequence, Tensor, str]]) -> None:
         if len({id(s) for s, _, _ in entries}) < len(entries):
             raise InputError("a step takes each sequence once")
@@ -419,7 +452,7 @@ class Decoder(Twin[spec.Decoder]):
                 raise InputError(f"a sequence belongs to the model that made it, not to this {self.spec.name}")
             if wanted not in ("last", "all", "none"):
                 raise InputError(f"what is wanted of a sequence is last, all or none, not {wanted!r}")
-            if tokens.ndim != 1 or len(tokens) == 0:
+            if len(tokens) == 0 or (tokens.ndim != 1 and tokens.shape[1:] != (self.width,)):
                 raise InputError(f"new tokens are a list of at least one id, got the shape {tuple(tokens.shape)}")
             check_ids(tokens, self.spec.embedding.vocab)
 
@@ -471,22 +504,41 @@ class Decoder(Twin[spec.Decoder]):
         x = self.edges.run(self.layers, x, call, inputs, seen, yielded)
         return self.final_norm(self.ends.narrow(x) if self.spec.ends else x)
 
-    def _advance(self, sequences: list[Sequence], counts: list[int], tokens: Tensor) -> Tensor:
-        """Adds so many tokens to each sequence: ids (N,) or embeddings (N, W), one sequence after the other. Returns
-        the stream after the final norm, (N, W)."""
+    def _advance(
+        self,
+        sequences: list[Sequence],
+        counts: list[int],
+        tokens: Tensor,
+        positions: list[Tensor | None] | list[Tensor] | None = None,
+    ) -> Tensor:
+        """Adds so many tokens to each sequence: ids (N,) or embeddings (N, W), one sequence after the other, with the
+        positions (A, T) of each, where they are not in order. Returns the stream after the final norm, (N, W)."""
         for sequence, count in zip(sequences, counts, strict=True):
             sequence.room(count)
             self._learned(sequence.length + count)
             if self.spec.encoder and not sequence.encoded:
                 raise InputError(f"the encoder of {self.spec.name} has read nothing yet: give input_ids too")
-        entries = [StepEntry(count, s, s.encoded) for s, count in zip(sequences, counts, strict=True)]
+        places = positions or [None] * len(counts)
+        entries = [StepEntry(n, s, s.encoded, at) for s, n, at in zip(sequences, counts, places, strict=True)]
         call = call_of(self.all_needs, entries, self.device, self.dtype)
         for sequence, count in zip(sequences, counts, strict=True):
             sequence.begin(count)
         x = self._run(call.laid(tokens), call)
-        for sequence, count in zip(sequences, counts, strict=True):
+        for sequence, count, at in zip(sequences, counts, places, strict=True):
             sequence.finish(count)
+            if at is not None:
+                sequence.shifted(int(at.max()) + 1)
         return x.flatten(0, 1)
+
+    def _check_positions(self, positions: Tensor, shape: torch.Size) -> None:
+        """Raises InputError for positions that cannot be."""
+        if positions.ndim != 3 or positions.shape[1:] != shape or positions.is_floating_point():
+            raise InputError(f"positions must be integers (axes, {shape[0]}, {shape[1]}), got {tuple(positions.shape)}")
+        if self.all_needs.kept:
+            raise InputError(f"{self.spec.name} keeps keys that are not rotated yet: positions go by their order")
+        axes = max((len(rope.sections.sizes) if rope.sections else 1 for rope in self.all_needs.ropes), default=0)
+        if len(positions) != axes:
+            raise InputError(f"{self.spec.name} has positions with {axes} axes, got {len(positions)}")
 
     def sequence(self, capacity: int | None = None, slack: int = 0, encoder_capacity: int | None = None) -> Sequence:
         """An empty sequence of up to `capacity` tokens (the model's context, if None).

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from math import prod
+from typing import overload
 
 import torch
 
@@ -11,6 +12,7 @@ from .. import spec
 from ..errors import InputError
 from . import attention, feedforward, norm, position, recurrent, stream  # noqa: F401  (they register their twins)
 from .decoder import Decoder
+from .towers import Model
 from .twin import make
 
 DTYPES = {
@@ -32,17 +34,21 @@ def dtype_of(name: str | torch.dtype) -> torch.dtype:
     return DTYPES[name]
 
 
-def skeleton(decoder: spec.Decoder) -> Decoder:
+@overload
+def skeleton(arch: spec.Decoder) -> Decoder: ...
+@overload
+def skeleton(arch: spec.Model) -> Model: ...
+def skeleton(arch: spec.Decoder | spec.Model) -> Decoder | Model:
     """The model without memory for its weights, on PyTorch's meta device: every name and shape, for any size."""
     with torch.device("meta"):
-        model = make(decoder, decoder.width)
-    assert isinstance(model, Decoder)
+        model = make(arch, arch.width)
+    assert isinstance(model, Decoder | Model)
     return model
 
 
-def weights_of(decoder: spec.Decoder) -> dict[str, tuple[spec.Weight, tuple[int, ...]]]:
+def weights_of(arch: spec.Decoder | spec.Model) -> dict[str, tuple[spec.Weight, tuple[int, ...]]]:
     """Canonical name -> (weight, complete shape) of everything that the model is built with."""
-    nodes = spec.walk(decoder, decoder.width)
+    nodes = spec.walk(arch, arch.width)
     return {name: (weight, shape) for node in nodes for name, weight, shape in node.weights()}
 
 
@@ -54,21 +60,27 @@ def check_device(device: str) -> None:
         raise InputError(f"the device {device!r} cannot be used: {str(error).splitlines()[0]}") from None
 
 
-def check_memory(decoder: spec.Decoder, dtype: torch.dtype, device: str) -> None:
+def check_memory(arch: spec.Decoder | spec.Model, dtype: torch.dtype, device: str) -> None:
     """Raises InputError if the weights cannot fit, before anything is allocated."""
-    needed = sum(prod(shape) for _, shape in weights_of(decoder).values()) * dtype.itemsize
+    needed = sum(prod(shape) for _, shape in weights_of(arch).values()) * dtype.itemsize
     check_device(device)
     if torch.device(device).type != "cpu":
         return  # the device's own allocator says so
     there = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     if needed > there:
         raise InputError(
-            f"{decoder.name} needs {needed / 2**30:,.1f} GiB for its weights in {str(dtype).removeprefix('torch.')}, "
+            f"{arch.name} needs {needed / 2**30:,.1f} GiB for its weights in {str(dtype).removeprefix('torch.')}, "
             f"and this machine has {there / 2**30:,.1f} GiB"
         )
 
 
-def build(arch: spec.Decoder, seed: int = 0, dtype: str | torch.dtype = "float32", device: str = "cpu") -> Decoder:
+@overload
+def build(arch: spec.Decoder, seed: int = ..., dtype: str | torch.dtype = ..., device: str = ...) -> Decoder: ...
+@overload
+def build(arch: spec.Model, seed: int = ..., dtype: str | torch.dtype = ..., device: str = ...) -> Model: ...
+def build(
+    arch: spec.Decoder | spec.Model, seed: int = 0, dtype: str | torch.dtype = "float32", device: str = "cpu"
+) -> Decoder | Model:
     """A model with random weights: matrices normal with deviation 0.02, norms at one, biases at zero.
 
     Args:
@@ -95,7 +107,7 @@ def own_dtype(weight: spec.Weight, dtype: torch.dtype) -> torch.dtype:
     return getattr(torch, weight.dtype) if weight.dtype else dtype
 
 
-def assign(model: Decoder, name: str, value: torch.Tensor) -> None:
+def assign(model: torch.nn.Module, name: str, value: torch.Tensor) -> None:
     """Gives the parameter or buffer of that canonical name its value."""
     path, _, leaf = name.rpartition(".")
     owner = model.get_submodule(path)

@@ -31,10 +31,15 @@ _known = lru_cache(maxsize=64)(frequencies)
 
 
 def rotation(rope: spec.RoPE, positions: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-    """For positions (…, T), what each of the first `dim` channels and its partner are multiplied by, (…, 1, T, dim):
-    cosines, and sines that are negative for the first of a pair."""
+    """For positions (B, T), or (A, B, T) on several axes, what each of the first `dim` channels and its partner are
+    multiplied by, (B, 1, T, dim): cosines, and sines that are negative for the first of a pair."""
     radians = (frequencies if torch.compiler.is_compiling() else _known)(rope, positions.device)
-    angles = positions[..., None, :, None].float() * radians
+    if positions.ndim == 3:
+        chosen = list(rope.sections.axes()) if rope.sections else [0]
+        turns = positions[chosen].movedim(0, -1)[:, None].float()
+    else:
+        turns = positions[:, None, :, None].float()
+    angles = turns * radians
     cos, sin = angles.cos() * rope.attention_factor, angles.sin() * rope.attention_factor
     if rope.interleaved:
         return torch.stack((cos, cos), -1).flatten(-2).to(dtype), torch.stack((-sin, sin), -1).flatten(-2).to(dtype)

@@ -128,7 +128,8 @@ class Sequence:
     Args:
         store: where it is kept, and in which `row`.
 
-    `length` is how many tokens are remembered, `encoded` how many an encoder has read.
+    `length` is how many tokens are remembered, `encoded` how many an encoder has read. The next token of text turns by
+    the place `length` + `shift`: 0, but after a picture, whose tokens share places.
     """
 
     def __init__(self, store: Store, row: int) -> None:
@@ -137,6 +138,7 @@ class Sequence:
         self._farthest = 0  # as many tokens may have been written since it was empty: what that overwrote is gone
         self._torn = False  # whether recurrent states may be those of no length: a step was not finished
         self._snapshots: dict[int, dict[str, dict[str, Tensor]]] = {}  # the oldest first
+        self._shifts: dict[int, int] = {}  # length -> the shift from there on
 
     @property
     def capacity(self) -> int:
@@ -147,6 +149,15 @@ class Sequence:
     def recurrent(self) -> bool:
         """Whether it can only return to snapshots and to the beginning."""
         return bool(self.store.fixed)
+
+    @property
+    def shift(self) -> int:
+        """How far the places of text are from its order."""
+        return next(reversed(self._shifts.values()), 0)
+
+    def shifted(self, following: int) -> None:
+        """Says that the next token of text turns by the place `following`."""
+        self._shifts[self.length] = following - self.length
 
     @property
     def nbytes(self) -> int:
@@ -216,6 +227,7 @@ class Sequence:
                     else:
                         tensor[self.row].zero_()
         self._snapshots = {kept: copy for kept, copy in self._snapshots.items() if kept <= length}
+        self._shifts = {begin: shift for begin, shift in self._shifts.items() if begin <= length}
         self.length, self._torn = length, False
         if length == 0:
             self._farthest = 0
@@ -236,7 +248,7 @@ class Sequence:
                         used = tensor.shape[-2]
                 other.store.parts[path][name][0][..., :used, :] = tensor[self.row][..., :used, :]
         other.length, other.encoded, other._farthest = self.length, self.encoded, self._farthest
-        other._snapshots = dict(self._snapshots)
+        other._snapshots, other._shifts = dict(self._snapshots), dict(self._shifts)
         return other
 
     def keep_encoded(self, path: str, entries: Entries) -> None:

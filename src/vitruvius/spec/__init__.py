@@ -87,6 +87,7 @@ from .position import (
     Proportional,
     RoPE,
     Scaling,
+    Sections,
     YaRN,
     yarn_mscale,
 )
@@ -103,6 +104,7 @@ from .stream import (
     PerLayerTable,
     Residual,
 )
+from .towers import Model, Tower
 
 __all__ = [
     "BLOCKS",
@@ -166,6 +168,7 @@ __all__ = [
     "Mamba2",
     "Mask",
     "MoE",
+    "Model",
     "New",
     "Node",
     "Norm",
@@ -188,6 +191,7 @@ __all__ = [
     "ScalarGated",
     "Scale",
     "Scaling",
+    "Sections",
     "ShortConv",
     "Size",
     "Softmax",
@@ -198,6 +202,7 @@ __all__ = [
     "Static",
     "Step",
     "Tensors",
+    "Tower",
     "Transpose",
     "UnifiedKeyValue",
     "UnitNorm",

@@ -155,17 +155,44 @@ Scaling = LinearScaling | Llama3Scaling | YaRN | LongRoPE | Proportional
 
 
 @dataclass(frozen=True, kw_only=True)
+class Sections(Spec):
+    """Positions with several axes, as those of a picture have time, height and width: each pair of channels turns by
+    one of them. A token of text stands at the same place on all. M-RoPE (Qwen2-VL, arXiv 2409.12191, section 2.1).
+
+    Args:
+        sizes: pairs of channels for each axis.
+        interleaved: one pair for each axis in turn, until an axis has as many as it gets, and the first takes what is
+            left (Qwen3-VL, arXiv 2511.21631); otherwise one section after the other.
+    """
+
+    sizes: tuple[int, ...]
+    interleaved: bool = False
+
+    def check(self) -> None:
+        if not self.sizes or min(self.sizes) < 0:
+            raise ValueError(f"Sections.sizes are pairs of channels for each axis of a position, got {self.sizes}")
+
+    def axes(self) -> tuple[int, ...]:
+        """For each pair of channels, which axis it turns by."""
+        count = len(self.sizes)
+        if not self.interleaved:
+            return tuple(axis for axis, size in enumerate(self.sizes) for _ in range(size))
+        return tuple(pair % count if pair // count < self.sizes[pair % count] else 0 for pair in range(sum(self.sizes)))
+
+
+@dataclass(frozen=True, kw_only=True)
 class RoPE(Spec):
     """Rotary positions over the first `dim` channels of each head. Su et al. 2021, arXiv 2104.09864.
 
     `interleaved` pairs neighbouring channels (2i, 2i+1), as in the paper; otherwise channel i is paired with i + dim/2,
-    as in GPT-NeoX and most checkpoints on the hub.
+    as in GPT-NeoX and most checkpoints on the hub. `sections` are those of positions with several axes.
     """
 
     theta: float
     dim: Size
     interleaved: bool = False
     scaling: Scaling | None = None
+    sections: Sections | None = None
 
     def check(self) -> None:
         if self.dim % 2:
@@ -174,6 +201,8 @@ class RoPE(Spec):
             raise ValueError(f"RoPE.theta must be positive, got {self.theta}")
         if isinstance(self.scaling, LongRoPE) and len(self.scaling.factors) != self.dim // 2:
             raise ValueError(f"LongRoPE has {len(self.scaling.factors)} factors for {self.dim // 2} pairs of channels")
+        if self.sections and sum(self.sections.sizes) != self.dim // 2:
+            raise ValueError(f"RoPE.sections must be of {self.dim // 2} pairs of channels, got {self.sections.sizes}")
         if self.theta == 1 and isinstance(self.scaling, YaRN):
             raise ValueError(
                 "RoPE.theta must not be 1, as all frequencies are then the same, and YaRN tells them apart"

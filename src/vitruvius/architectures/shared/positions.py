@@ -14,6 +14,7 @@ from ...spec import (
     Proportional,
     RoPE,
     Scaling,
+    Sections,
     YaRN,
     shown,
     yarn_mscale,
@@ -54,7 +55,7 @@ def rope_settings(
 def scaling(settings: Config) -> Scaling | None:
     """RoPE's scaling as the settings say (transformers, modeling_rope_utils.py)."""
     kind = settings.raw("rope_type") or "default"
-    if kind in ("default", "mrope"):  # sections of mrope: of time, height and width, which are the same for text
+    if kind in ("default", "mrope"):
         return None
     if kind == "linear":
         return LinearScaling(factor=settings.number("factor"))
@@ -124,13 +125,21 @@ def rope(
         dim=dim if share is None else int(dim * share),
         interleaved=interleaved,
         scaling=scaling(settings),
+        sections=sections(settings),
     )
-    settings.ignore("mrope_section", "mrope_interleaved")  # a token of text has the same position in every section
     settings.ignore("mscale", "mscale_all_dim", "original_max_position_embeddings", "truncate", "finetuned")
     settings.ignore("llama_4_scaling_beta", "max_position_embeddings")  # read by `query_temperature`
     if unread := settings.unread():
         raise ValueError(f"RoPE settings hold {', '.join(unread)}, which would be ignored")
     return result
+
+
+def sections(settings: Config) -> Sections | None:
+    """The pairs of channels for time, height and width."""
+    interleaved = settings.raw("mrope_interleaved")
+    if settings.raw("mrope_section") is None:
+        return None
+    return Sections(sizes=tuple(settings.items("mrope_section")), interleaved=interleaved is True)
 
 
 def no_rope_layers(c: Config, count: int) -> list[bool]:

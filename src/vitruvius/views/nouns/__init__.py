@@ -19,7 +19,7 @@ from ..description import (
     phrase,
     title,
 )
-from . import attention, decoder, encoder, feedforward, indexer, norm, position, recurrent, stream  # noqa: F401
+from . import attention, decoder, encoder, feedforward, indexer, norm, position, recurrent, stream, towers  # noqa: F401
 
 __all__ = [
     "Aspect",

@@ -28,11 +28,24 @@ def _(spec: s.RoPE) -> Description:
             f"theta {number(spec.theta)}",
             *(["interleaved"] if spec.interleaved else []),
             *([phrase(spec.scaling)] if spec.scaling else []),
+            *([phrase(spec.sections)] if spec.sections else []),
         ],
         equation=f"(x₁ cos mθᵢ − x₂ sin mθᵢ,  x₁ sin mθᵢ + x₂ cos mθᵢ),  {theta}",
-        names={"theta": "RoPE theta", "dim": "RoPE channels", "scaling": "RoPE scaling"},
+        names={"theta": "RoPE theta", "dim": "RoPE channels", "scaling": "RoPE scaling", "sections": "M-RoPE"},
         aspects=[Aspect("RoPE pairs", "neighbours" if spec.interleaved else "halves", ("interleaved",))],
         picture=Picture(look=s.RoPE(theta=1.0, dim=spec.dim, interleaved=spec.interleaved), steps=ROTATION),
+    )
+
+
+@describes(s.Sections)
+def _(spec: s.Sections) -> Description:
+    sizes, axes = ", ".join(map(number, spec.sizes)), "time, height and width" if len(spec.sizes) == 3 else "each axis"
+    return Description(
+        title="M-RoPE",
+        facts=[f"{sizes} pairs of channels for {axes}", *(["interleaved"] if spec.interleaved else [])],
+        equation="m of each pair is the position on its axis",
+        names={"sizes": "M-RoPE sections"},
+        aspects=[Aspect("M-RoPE pairs", "in turn" if spec.interleaved else "in sections", ("interleaved",))],
     )
 
 
