@@ -12,7 +12,13 @@ TORCH := torch==2.13.0
 demo: .venv/demo
 	@mkdir -p out
 	$(BIN)/vitruvius compare gemma-3-27b mistral-small-3.1-24b --context 128k --svg out/gemma-3-27b-and-mistral-small-3.1-24b.svg
-	$(BIN)/vitruvius generate smollm2-135m-instruct -p "The capital of France is" --max-new-tokens 32
+	@echo
+	$(BIN)/vitruvius generate smollm2-135m-instruct --chat -p "Name three fruits."
+	@echo
+	@echo "The drawing is in out/gemma-3-27b-and-mistral-small-3.1-24b.svg. Try next:"
+	@echo "  $(BIN)/vitruvius explore                                # the gallery in the browser"
+	@echo "  $(BIN)/vitruvius chat smollm2-135m-instruct             # a conversation, on the native engine"
+	@echo "  $(BIN)/vitruvius cost gpt-oss-120b --device h100-sxm    # does it fit, how fast, and what bounds it"
 
 test: lint
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto

@@ -219,13 +219,13 @@ def test_colour_is_for_terminals_that_want_it(monkeypatch: pytest.MonkeyPatch) -
         (["cots"], r"no verb 'cots'; did you mean cost\? \(see `vitruvius --help`\)"),
         (["frobnicate"], r"no verb 'frobnicate'; the verbs are catalog, show, .*"),
         (["compare", "gpt2"], r"Give two models or more \(see `vitruvius compare --help`\)"),
-        (["compare", "gpt2", "gpt2", "gpt2", "--svg", "x.svg"], r"A drawing shows two models side by side, not more.*"),
+        (["compare", *["gpt2"] * 7, "--svg", "x.svg"], r"A drawing shows at most 6 models side by side, not 7.*"),
         (
             ["show", "gpt2", "-o", "/nowhere/at/all.txt"],
             r"/nowhere/at/all\.txt: cannot be written \(No such file or directory\)",
         ),
         (["show", "gpt2", "--svg", "/nowhere/at/all.svg"], r".*/nowhere/at.*"),
-        (["show", "gpt2", "--svg", "drawing.png"], r".*drawing\.png.*\.svg"),
+        (["show", "gpt2", "--svg", "drawing.jpg"], r"a drawing is written as SVG, PNG or PDF.*drawing\.jpg.*"),
     ],
 )
 def test_unusable_input_is_one_line_and_status_2(args: list[str], message: str) -> None:

@@ -254,7 +254,7 @@ def test_nothing_overlaps_in_an_edited_one(name: str) -> None:
 
 @pytest.mark.parametrize("names", PAIRS, ids=" ".join)
 def test_nothing_overlaps_side_by_side(names: tuple[str, str]) -> None:
-    drawn = draw_side_by_side(*map(architecture, names))
+    drawn = draw_side_by_side([*map(architecture, names)])
     assert faults(drawn) == []
     check_document(drawn)
 
@@ -471,7 +471,7 @@ def different(drawn: Drawing) -> set[str]:
 def test_nothing_is_highlighted_by_itself() -> None:
     llama = architecture("llama-3-8b")
     assert different(drawing("llama-3-8b")) == set()
-    same = draw_side_by_side(llama, replace(llama, name="its twin"))
+    same = draw_side_by_side([llama, replace(llama, name="its twin")])
     assert {box.name for box in same.boxes if box.differs} == {"legend.detail.color", "legend.whole.color"}
 
 
@@ -528,7 +528,7 @@ def test_what_is_the_usual_is_told_only_where_it_differs() -> None:
 
 
 def test_side_by_side_marks_both_sides() -> None:
-    drawn = draw_side_by_side(architecture("gemma-3-27b"), architecture("mistral-small-3.1-24b"))
+    drawn = draw_side_by_side([architecture("gemma-3-27b"), architecture("mistral-small-3.1-24b")])
     a, b = ({box.text for box in drawn.boxes if box.differs and box.text and box.name.startswith(x)} for x in "ab")
     assert {"62 layers", "sliding window of 1,024", "QK norm of each head", "hidden dimension 21,504"} <= a
     assert {"40 layers", "sees all earlier tokens", "no QK norm", "hidden dimension 32,768"} <= b
@@ -544,7 +544,7 @@ def test_side_by_side_marks_both_sides() -> None:
 def test_drawing_twice_gives_the_same_bytes() -> None:
     code = (
         "import hashlib, vitruvius as vt; from vitruvius.views.svg import draw_side_by_side as d;"
-        "svg = d(*map(vt.architecture, ('gemma-3-1b', 'deepseek-v3'))).svg;"
+        "svg = d([*map(vt.architecture, ('gemma-3-1b', 'deepseek-v3'))]).svg;"
         "print(hashlib.sha256(svg.encode()).hexdigest())"
     )
     hashes = {
@@ -557,7 +557,7 @@ def test_drawing_twice_gives_the_same_bytes() -> None:
         ).stdout
         for seed in ("1", "2")
     }
-    here = draw_side_by_side(architecture("gemma-3-1b"), architecture("deepseek-v3")).svg
+    here = draw_side_by_side([architecture("gemma-3-1b"), architecture("deepseek-v3")]).svg
     assert hashes == {hashlib.sha256(here.encode()).hexdigest() + "\n"}
 
 
@@ -566,8 +566,8 @@ def test_save(tmp_path: Path) -> None:
     drawn.save(folder / "gpt2.svg")
     assert (folder / "gpt2.svg").read_text("utf-8") == drawn.svg == drawn._repr_svg_()
     assert [file.name for file in folder.iterdir()] == ["gpt2.svg"]
-    with pytest.raises(InputError, match=r"\.svg"):
-        drawn.save(folder / "gpt2.png")
+    with pytest.raises(InputError, match="SVG, PNG or PDF"):
+        drawn.save(folder / "gpt2.jpg")
     with pytest.raises(InputError, match="folder"):
         drawn.save(folder / "missing" / "gpt2.svg")
 

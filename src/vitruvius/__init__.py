@@ -19,8 +19,8 @@ __version__ = "0.1.0"
 _PUBLIC = {
     "architecture": "checkpoints.sources",
     "build": "models",
-    "compare": "views",
-    "draw": "views",
+    "compare": "gallery",
+    "draw": "gallery",
     "engine": "inference.native",
     "generate": "inference.generation",
     "load": "models",
@@ -63,11 +63,11 @@ if TYPE_CHECKING:
     from .checkpoints.sources import architecture as architecture
     from .checkpoints.tokenizer import tokenizer as tokenizer
     from .edit import replace as replace
+    from .gallery import compare as compare
+    from .gallery import draw as draw
     from .inference.generation import generate as generate
     from .inference.native import engine as engine
     from .models import build as build
     from .models import load as load
     from .saving import save as save
     from .slicing import slice as slice  # noqa: A004
-    from .views import compare as compare
-    from .views import draw as draw

@@ -19,6 +19,7 @@ import click
 
 from .. import __version__
 from ..errors import InputError, InputWarning
+from ..terminal import COLUMNS, measure
 
 VERBS = {
     "catalog": "list the known models with their key figures",
@@ -85,6 +86,7 @@ class Verbs(click.Group):
         if os.environ.get("NO_COLOR"):
             kwargs["color"] = False
         warnings.showwarning = warned
+        COLUMNS.set(measure())
         try:
             result = super().main(*args, **{"prog_name": "vitruvius", **kwargs, "standalone_mode": False})
             status = result if isinstance(result, int) else 0

@@ -7,6 +7,8 @@ import click
 from . import options
 from .output import emit, emit_json
 
+MOST_DRAWN = 6  # side by side
+
 
 @click.command()
 @click.argument("models", nargs=-1, required=True)
@@ -22,7 +24,7 @@ def command(
     context: int | None,
     batch: int,
     dtype: str | None,
-    svg: str | None,
+    drawings: tuple[str, ...],
     ignore: tuple[str, ...],
     as_json: bool,
     output: str | None,
@@ -37,8 +39,8 @@ def command(
 
     if len(models) < 2:
         raise click.UsageError("Give two models or more")
-    if svg is not None and len(models) > 2:
-        raise click.UsageError("A drawing shows two models side by side, not more")
+    if drawings and len(models) > MOST_DRAWN:
+        raise click.UsageError(f"A drawing shows at most {MOST_DRAWN} models side by side, not {len(models)}")
     first, *others = archs = [architecture(model, ignore) for model in models]
     formats = [format_of(model, arch, None, dtype, ignore) for model, arch in zip(models, archs, strict=True)]
     dtype = dtype or "bf16"
@@ -47,9 +49,9 @@ def command(
         compare(first, other, context, batch, dtype, (formats[0], own))
         for other, own in zip(others, formats[1:], strict=True)
     ]
-    if svg is not None:
-        draw_side_by_side(first, others[0], differences[0]).save(svg)
-        click.echo(f"wrote {svg}", err=True)
+    for file in drawings:
+        draw_side_by_side(archs, differences).save(file)
+        click.echo(f"wrote {file}", err=True)
     if as_json:
         found = [difference.to_dict() for difference in differences]
         return emit_json(found[0] if len(found) == 1 else {"differences": found}, output)

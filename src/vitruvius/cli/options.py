@@ -68,4 +68,13 @@ as_json = click.option("--json", "as_json", is_flag=True, help="JSON instead of 
 output = click.option(
     "-o", "--output", type=click.Path(), metavar="FILE", help="Write to FILE instead of the terminal."
 )
-svg = click.option("--svg", type=click.Path(), metavar="FILE", help="Also write a drawing.")
+svg = click.option(
+    "--svg",
+    "--png",
+    "--pdf",
+    "drawings",
+    type=click.Path(),
+    multiple=True,
+    metavar="FILE",
+    help="Also write a drawing; the file's ending says as what.",
+)

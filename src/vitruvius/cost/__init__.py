@@ -29,6 +29,7 @@ from typing import Any
 from .. import CallablePackage
 from ..sharding import Layout as Layout
 from ..spec import Decoder, Node
+from ..spec.registry import displayed
 from .counting import Flops, Parameters, counted, flops, parameters
 from .devices import Device
 from .dtypes import DTYPES as DTYPES
@@ -38,6 +39,7 @@ from .fitting import Fit, fit
 from .memory import Memory, needed
 from .part import MTP, headed
 from .policies import kept, reserved
+from .quantity import count, size
 from .roofline import Time, time
 from .setting import Attained as Attained
 from .setting import Setting, setting_for
@@ -59,10 +61,10 @@ class StateSize:
     by_part: Mapping[str, int]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Cost:
     """What `cost` found; the attributes are the keys of its JSON, and the `setting` it holds for. `time` is None
-    without a device."""
+    without a device. `print` shows tables, and so does a notebook."""
 
     model: str
     parameters: Parameters
@@ -71,6 +73,18 @@ class Cost:
     memory: Memory
     time: Time | None
     setting: Setting = field(repr=False)
+
+    def __repr__(self) -> str:
+        weights, state = size(self.memory.weights_bytes), size(self.state.bytes)
+        total, asked = count(self.parameters.total), self.state
+        held = f"{weights} of weights, {state} of state at {asked.batch:,} × {asked.context:,} tokens"
+        return f"<Cost of {self.model}: {total} parameters, {held}>"
+
+    def __str__(self) -> str:
+        return displayed(self, "text") or repr(self)
+
+    def _repr_html_(self) -> str | None:
+        return displayed(self, "html")
 
     @property
     def dtype(self) -> str:

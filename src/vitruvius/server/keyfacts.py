@@ -12,6 +12,7 @@ from ..cost.part import MTP, headed
 from ..spec import Decoder, Node, PerToken, StateEntry, walk
 from ..views.drawing.kinds import kinds
 from ..views.nouns import describe
+from ..views.search import features
 
 STATE = "bf16"  # where the architecture fixes no other dtype
 
@@ -40,7 +41,7 @@ def card(arch: Decoder, entry: Entry | None) -> dict[str, Any]:
         "experts": max((n for node in nodes if (n := describe(node.spec).figures.get("experts"))), default=None),
         "kind": " ".join(filter(None, ("hybrid" if hybrid else "", "MoE" if mixture else "dense"))),
         "attention": _attention(nodes),
-        "features": _features(nodes),
+        "features": features(arch),
         "strip": {"kinds": [kind.name for kind in shown], "runs": runs(arch)},
     }
 
@@ -71,13 +72,3 @@ def _attention(nodes: list[Node]) -> list[str]:
     """The ways in which tokens meet, the commonest first."""
     count = Counter(name for node in nodes if (name := describe(node.spec).filters.get("attention")))
     return [name for name, _ in count.most_common()]
-
-
-def _features(nodes: list[Node]) -> list[str]:
-    """What sets an architecture apart, beside its attention: what its parts are tagged with, and how they differ."""
-    found = [tag for node in (*nodes[1:], nodes[0]) for tag in describe(node.spec).tags]
-    sides: dict[str, set[str]] = {}
-    for node in nodes:
-        for contrast, side in describe(node.spec).contrasts.items():
-            sides.setdefault(contrast, set()).add(side)
-    return list(dict.fromkeys([*found, *(contrast for contrast, seen in sides.items() if len(seen) > 1)]))

@@ -10,6 +10,7 @@ from typing import ClassVar
 from .base import Axis, Exchange, Part, Size, Spec, Weight, linear, slots, width_axis
 from .norm import LayerNorm, RMSNorm
 from .position import LearnedPositions
+from .registry import displayed
 from .stream import Ends, PerLayerEmbedding, Residual
 
 Norm = LayerNorm | RMSNorm
@@ -185,7 +186,7 @@ class Encoder(Spec):
         return parts | slots(width, final_norm=self.final_norm)
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class Decoder(Spec):
     """A language model: a decoder, and the encoder that it looks across to, if it has one.
 
@@ -233,6 +234,16 @@ class Decoder(Spec):
             raise ValueError("a decoder needs at least one layer")
         if len({layer.ends() for layer in self.layers}) > 1:
             raise ValueError("all layers must have as many residual streams, which begin and end alike")
+
+    def __repr__(self) -> str:
+        size = f"{len(self.layers)} layers of width {self.width:,}"
+        return f"<{type(self).__name__} {self.name}: {self.family}, {size}; print it, or see spec.to_json>"
+
+    def __str__(self) -> str:
+        return displayed(self, "text") or repr(self)
+
+    def _repr_html_(self) -> str | None:
+        return displayed(self, "html")
 
     @cached_property
     def ends(self) -> Ends | None:

@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from importlib import metadata
-from typing import TypeVar
+from typing import Any, Literal, TypeVar
 
 from .base import Spec
 
 K = TypeVar("K")
 V = TypeVar("V")
 S = TypeVar("S", bound=type[Spec])
+
+
+@dataclass(frozen=True)
+class Display:
+    """How a thing shows itself: as text for `print`, as HTML in a notebook."""
+
+    text: Callable[[Any], str]
+    html: Callable[[Any], str]
 
 
 class Registry(dict[K, V]):
@@ -30,6 +40,16 @@ class Registry(dict[K, V]):
                     raise ValueError(f"{entry.value}, which {self.group} names, cannot be imported: {error}") from None
             self._complete = True
         return self.get(key)
+
+
+# how things show themselves in a notebook and in print: the modules that know are of other parts of the package
+DISPLAYS: Registry[type[Any], Display] = Registry("vitruvius.displays")
+
+
+def displayed(thing: Any, form: Literal["text", "html"]) -> str | None:
+    """A thing as text or HTML, None where nobody knows how."""
+    display = DISPLAYS.find(type(thing))
+    return None if display is None else getattr(display, form)(thing)
 
 
 NOUNS: Registry[str, type[Spec]] = Registry("vitruvius.nouns")

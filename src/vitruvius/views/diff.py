@@ -18,7 +18,7 @@ from .aspects import aspects
 from .description import Aspect, shown
 from .layer_periods import grouped
 from .nouns import facts, phrase, title
-from .table import costs_table, table
+from .table import costs_rows, costs_table, html_table, table
 
 T = TypeVar("T", bound=Spec)
 FIRST = ("layers", "width", "context", "vocabulary")  # of the numbers
@@ -33,9 +33,9 @@ class Change:
     b: str | float
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Difference:
-    """What `compare` found. `str()` is a table, and so is `print`.
+    """What `compare` found. `print` shows a table, and so does a notebook.
 
     `paths_a` and `paths_b` are the places that differ, as canonical paths ("layers.0.mixer.body.kv.heads"), for a
     drawing to highlight.
@@ -77,6 +77,14 @@ class Difference:
         gap = [()] if self.nouns and self.numbers else []
         nouns, numbers = ([(x.what, *_texts(x)) for x in some] for some in (self.nouns, self.numbers))
         return table([("", self.a, self.b), *nouns, *gap, *numbers])
+
+    def __repr__(self) -> str:
+        found = f"{len(self.nouns)} parts and {len(self.numbers)} numbers differ" if not self.same else "the same"
+        return f"<Difference of {self.a} and {self.b}: {found}>"
+
+    def _repr_html_(self) -> str:
+        rows = [(x.what, *_texts(x)) for x in (*self.nouns, *self.numbers)]
+        return html_table([("", self.a, self.b), *rows]) + html_table(costs_rows(self.costs), left=1)
 
     def __str__(self) -> str:
         return f"{self.changes()}\n\n{costs_table(self.costs)}"

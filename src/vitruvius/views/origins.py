@@ -7,7 +7,8 @@ from textwrap import wrap
 from ..catalog import Entry
 from ..cost import Cost
 from ..cost.quantity import number
-from .table import WIDTH, table
+from ..terminal import prose
+from .table import table
 
 UNITS = {"M": 10**6, "B": 10**9, "T": 10**12}
 
@@ -64,5 +65,6 @@ def _convention(published: str, cost: Cost) -> str:
 
 
 def _note(label: str, texts: list[str]) -> list[str]:
-    lines = [line for text in texts for line in wrap(text, WIDTH - 13, subsequent_indent="  ", break_on_hyphens=False)]
+    width = prose() - 13
+    lines = [line for text in texts for line in wrap(text, width, subsequent_indent="  ", break_on_hyphens=False)]
     return [f"{label if i == 0 else '':11}  {line}" for i, line in enumerate(lines)]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from os import PathLike, fspath
 from pathlib import Path
@@ -47,7 +47,7 @@ class Box:
     differs: bool = False
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Drawing:
     """A drawing; a notebook shows it by itself."""
 
@@ -66,15 +66,31 @@ class Drawing:
         return [line for part, _ in self.root.walk() for line in part.lines]
 
     def save(self, path: str | PathLike[str]) -> None:
-        """Writes the drawing to an .svg file. Raises InputError for a name that ends otherwise or a missing folder."""
+        """Writes the drawing to an .svg, .png or .pdf file. Raises InputError for a name that ends otherwise, a missing
+        folder, or where what makes the last two is not installed."""
         target = Path(fspath(path))
-        if target.suffix.lower() != ".svg":
-            raise InputError(f"a drawing is written as SVG: give {str(target)!r} the ending .svg")
+        kind = target.suffix.lower()
+        if kind not in (".svg", ".png", ".pdf"):
+            raise InputError(f"a drawing is written as SVG, PNG or PDF: give {str(target)!r} one of these endings")
         if not target.parent.is_dir():
             raise InputError(f"the folder {str(target.parent)!r} does not exist: make it first")
+        content = self.svg.encode() if kind == ".svg" else self._converted(kind)
         beside = target.with_name(f"{target.name}.part")
-        beside.write_text(self.svg, "utf-8")
+        beside.write_bytes(content)
         beside.replace(target)
+
+    def _converted(self, kind: str) -> bytes:
+        try:
+            import vl_convert
+        except ImportError:
+            raise InputError(
+                f"{kind} needs the package vl-convert-python: pip install 'vitruvius[plot]', or write an .svg"
+            ) from None
+        made: bytes = vl_convert.svg_to_png(self.svg, scale=2) if kind == ".png" else vl_convert.svg_to_pdf(self.svg)
+        return made
+
+    def __repr__(self) -> str:
+        return f"<Drawing of {self.rect.width:.0f} × {self.rect.height:.0f}; .save(path) writes it>"
 
     def _repr_svg_(self) -> str:
         return self.svg
@@ -95,19 +111,31 @@ def draw(arch: Decoder, highlight: Iterable[str] = frozenset(), theme: Theme | N
     return _drawing(content, theme, f"The architecture of {arch.name}", drawn.words, _id(arch.name))
 
 
-def draw_side_by_side(a: Decoder, b: Decoder, difference: ChangedPaths | None = None, theme: Theme = PAPER) -> Drawing:
-    """Two architectures side by side, with what differs highlighted; `difference` is by default their comparison."""
-    if difference is None:
+def draw_side_by_side(
+    archs: Sequence[Decoder], differences: Sequence[ChangedPaths] | None = None, theme: Theme = PAPER
+) -> Drawing:
+    """Architectures side by side, with what differs between the first and each of the others highlighted.
+
+    Args:
+        differences: the comparisons of the first with each of the others, made here if None; where there are none,
+            nothing is highlighted.
+    """
+    first, *others = archs
+    if differences is None:
         from .diff import compare
 
-        difference = compare(a, b)
-    marked = ((a, highlighted(a, difference.paths_a)), (b, highlighted(b, difference.paths_b)))
+        differences = [compare(first, other) for other in others]
+    none: frozenset[str] = frozenset()
+    paths = [none.union(*(each.paths_a for each in differences))]
+    paths += [each.paths_b for each in differences] or [none] * len(others)
+    marked = [(arch, highlighted(arch, own)) for arch, own in zip(archs, paths, strict=True)]
     height = max(figure(arch, highlight).panels for arch, highlight in marked)
     figures = [figure(arch, highlight, height) for arch, highlight in marked]
-    content = _pair(figures)
-    title = f"The architectures of {a.name} and {b.name}, their differences highlighted"
-    words = " ".join(f"{arch.name}: {drawn.words}." for arch, drawn in zip((a, b), figures, strict=True))
-    return _drawing(content, theme, title, words, _id(f"{a.name}-{b.name}"))
+    names = [arch.name for arch in archs]
+    listed = " and ".join(filter(None, (", ".join(names[:-1]), names[-1])))
+    title = f"The architectures of {listed}" + (", their differences highlighted" if differences else "")
+    words = " ".join(f"{name}: {drawn.words}." for name, drawn in zip(names, figures, strict=True))
+    return _drawing(_row(figures, bool(differences)), theme, title, words, _id("-".join(names)))
 
 
 def _boxes(part: Region, parent: str) -> Iterator[Box]:
@@ -127,13 +155,14 @@ def _titled(header: Region, content: Region) -> Region:
     return group("", (header, *below_it.parts), below_it.lines)
 
 
-def _pair(figures: list[ModelFigure]) -> Region:
-    """Two figures whose titles stand on one height, the token ids too, and so do their cards."""
+def _row(figures: list[ModelFigure], highlighted: bool) -> Region:
+    """Figures whose titles stand on one height, the token ids too, and so do their cards."""
     header = max(drawn.header.rect.bottom for drawn in figures)
     body = max(drawn.body.rect.height for drawn in figures)
     parts: list[Region] = []
     x = 0.0
-    for side, drawn in zip("ab", figures, strict=True):
+    for i, drawn in enumerate(figures):
+        side = chr(ord("a") + i)
         lowered = drawn.body.moved(
             -drawn.body.rect.x, header + UNDER_TITLE + body - drawn.body.rect.height - drawn.body.rect.y
         )
@@ -142,9 +171,9 @@ def _pair(figures: list[ModelFigure]) -> Region:
         parts.append(whole.under(f"{side}.").moved(x, 0.0))
         x = parts[-1].rect.right + APART
     height = max(part.rect.bottom for part in parts)
-    middle = parts[0].rect.right + APART / 2
-    divider = Line(((middle, 0.0), (middle, height)), "divider")
-    return group("", (*parts, _legend(height + 30)), (divider,))
+    middles = [part.rect.right + APART / 2 for part in parts[:-1]]
+    dividers = tuple(Line(((middle, 0.0), (middle, height)), "divider") for middle in middles)
+    return group("", (*parts, *([_legend(height + 30)] if highlighted else [])), dividers)
 
 
 def _legend(y: float) -> Region:

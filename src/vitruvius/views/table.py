@@ -3,27 +3,39 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from html import escape
 from textwrap import wrap
 
 from ..cost import Cost
 from ..cost.part import MTP as APART
 from ..cost.part import weightless
 from ..cost.quantity import count, flops, number, ratio, size
+from ..terminal import COLUMNS, prose
 
-WIDTH = 100  # columns of a terminal that a table may take
 GAP = "  "
+LEAST = 12  # columns that a wrapped cell of words gets beside figures
 
 
 def table(rows: Sequence[Sequence[str]], left: int | None = None) -> str:
-    """Rows as aligned columns, the first `left` of them (all, if None) to the left; an empty row is an empty line.
+    """Rows as aligned columns, the first `left` of them (all, if None) to the left; an empty row is an empty line. A
+    cell may have lines.
 
-    Where all are to the left and the table would be wider than `WIDTH`, cells are wrapped. A cell may have lines.
+    Where all are to the left, cells are wrapped so that the table is as wide as prose may be. Figures are never
+    wrapped: where they do not fit into the terminal, the words to their left are, and then the columns go on in another
+    table below.
     """
     columns = max(len(row) for row in rows)
     cell_lines = [[cell.splitlines() or [""] for cell in row] for row in rows]
     widths = [max(len(line) for row in cell_lines if i < len(row) for line in row[i]) for i in range(columns)]
     if left is None:
-        left, widths = columns, fitted(widths, WIDTH - len(GAP) * (columns - 1))
+        left, widths = columns, fitted(widths, prose() - len(GAP) * (columns - 1))
+    elif limit := COLUMNS.get():
+        words, figures = widths[:left], widths[left:]
+        room = limit - sum(figures) - len(GAP) * (columns - 1)
+        if sum(words) > room >= LEAST * left:
+            widths = [*fitted(words, room), *figures]
+        elif sum(words) > room and len(figures) > 1:
+            return _cut(rows, left, widths, limit)
     lines = []
     for row in cell_lines:
         cells = [
@@ -40,6 +52,17 @@ def table(rows: Sequence[Sequence[str]], left: int | None = None) -> str:
     return "\n".join(lines)
 
 
+def _cut(rows: Sequence[Sequence[str]], left: int, widths: list[int], limit: int) -> str:
+    """Several tables with the same words to the left and some of the figures each."""
+    room = limit - sum(widths[:left]) - len(GAP) * left
+    fit = 1
+    while fit < len(widths) - left - 1 and sum(widths[left : left + fit + 1]) + len(GAP) * fit <= room:
+        fit += 1
+    first = [row[: left + fit] for row in rows]
+    rest = [[*row[:left], *row[left + fit :]] for row in rows if len(row) > left + fit]
+    return f"{table(first, left)}\n\n{table(rest, left)}"
+
+
 def fitted(widths: Sequence[int], room: int) -> list[int]:
     """Widths that fit into `room`: narrow columns keep theirs, the wide ones share what is left evenly."""
     left, fit = room, list(widths)
@@ -50,8 +73,30 @@ def fitted(widths: Sequence[int], room: int) -> list[int]:
     return fit
 
 
+def html_table(rows: Sequence[Sequence[str]], left: int | None = None) -> str:
+    """The same for a notebook: the first row is the heading."""
+    style = "text-align:{}; vertical-align:top; white-space:pre-line"
+
+    def cells(row: Sequence[str], tag: str) -> str:
+        sides = ("left" if left is None or i < left else "right" for i in range(len(row)))
+        return "".join(
+            f'<{tag} style="{style.format(side)}">{escape(cell)}</{tag}>' for cell, side in zip(row, sides, strict=True)
+        )
+
+    head, *body = (row for row in rows if row)
+    lines = "".join(f"<tr>{cells(row, 'td')}</tr>" for row in body)
+    return (
+        f'<table style="margin-bottom: 1em"><thead><tr>{cells(head, "th")}</tr></thead><tbody>{lines}</tbody></table>'
+    )
+
+
 def costs_table(costs: Sequence[Cost]) -> str:
     """Costs side by side, one column for each model, and for two the ratio of the second to the first."""
+    return table(costs_rows(costs), left=1)
+
+
+def costs_rows(costs: Sequence[Cost]) -> list[list[str]]:
+    """The rows of `costs_table`, its heading first."""
     lines: list[tuple[str, Callable[[int], str], list[int]]] = [
         ("parameters", count, [c.parameters.total for c in costs]),
         ("active parameters", count, [c.parameters.active for c in costs]),
@@ -64,8 +109,7 @@ def costs_table(costs: Sequence[Cost]) -> str:
     if all(c.parameters.active == c.parameters.total for c in costs):
         del lines[1]
     rows = [[setting(costs[0]), *(c.model for c in costs)]]
-    rows += [[label, *map(shown, values), *_ratio(values)] for label, shown, values in lines]
-    return table(rows, left=1)
+    return rows + [[label, *map(shown, values), *_ratio(values)] for label, shown, values in lines]
 
 
 def setting(cost: Cost) -> str:
@@ -80,10 +124,11 @@ def _ratio(values: Sequence[int]) -> list[str]:
 
 def cost_table(cost: Cost) -> str:
     """One model's cost in full: parameters and FLOPs by part, then the totals with their conventions."""
-    return f"{cost.model}: {setting(cost)}\n\n{_parts(cost)}\n\n{_totals(cost)}"
+    return f"{cost.model}: {setting(cost)}\n\n{table(parts_rows(cost), 1)}\n\n{table(totals_rows(cost), 1)}"
 
 
-def _parts(cost: Cost) -> str:
+def parts_rows(cost: Cost) -> list[list[str]]:
+    """Parameters and FLOPs by part, the heading first."""
     counts = cost.parameters.by_part
     decode, prefill = cost.flops.by_part["decode_per_token"], cost.flops.by_part["prefill"]
     rows = [["", "parameters", "decode, per token", "prefill"]]
@@ -95,10 +140,11 @@ def _parts(cost: Cost) -> str:
     rows.append(["total", *total])
     if APART in counts:
         rows.append([f"{APART}, apart", number(counts[APART])])
-    return table(rows, left=1)
+    return rows
 
 
-def _totals(cost: Cost) -> str:
+def totals_rows(cost: Cost) -> list[list[str]]:
+    """Parameters by each convention, weights, and state by each policy: (what, in full, rounded)."""
     p, state, memory = cost.parameters, cost.state, cost.memory
     rows = [["parameters", number(p.total), count(p.total)]]
     if p.active != p.total:
@@ -112,8 +158,7 @@ def _totals(cost: Cost) -> str:
     sizes += [(f"  {part}", some) for part, some in state.by_part.items() if len(state.by_part) > 1]
     sizes += [(f"  as {name} keeps it", some) for name, some in state.policies.items() if some != state.bytes]
     sizes.append(("weights and state", memory.total_bytes))
-    rows += [[label, f"{number(some)} bytes", size(some)] for label, some in sizes]
-    return table(rows, left=1)
+    return rows + [[label, f"{number(some)} bytes", size(some)] for label, some in sizes]
 
 
 def growth(cost: Cost) -> str:

@@ -9,12 +9,12 @@ from textwrap import wrap
 from ..cost import cost
 from ..cost.quantity import count, number, size
 from ..spec import Decoder, Encoder, Layer, Spec
+from ..terminal import prose
 from .layer_periods import LayerKind, kinds, stretches
 from .nouns import describe, facts, phrase, title
 from .table import growth
 
-WIDTH = 100  # columns
-LABEL = 22  # of them for lines and names
+LABEL = 22  # columns for lines and names
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Twig:
 
 
 def tree(arch: Decoder) -> str:
-    """The architecture as text, deterministic and at most `WIDTH` columns wide."""
+    """The architecture as text, as wide as prose may be."""
     return "\n".join([*figures(arch), *_lines(_twigs(arch), "")])
 
 
@@ -93,7 +93,7 @@ def _against(name: str, mine: list[str], before: tuple[LayerKind, ...]) -> tuple
         if mine[:2] == theirs[:2] and len(mine) == len(theirs):
             return (f"as in {kind.name}, but", *(fact for fact in mine if fact not in theirs))
     in_one_line = f"{' '.join(mine[1:2])} {', '.join(mine[2:])}"
-    return (mine[0], in_one_line) if len(mine) > 1 and len(in_one_line) <= WIDTH - LABEL else tuple(mine)
+    return (mine[0], in_one_line) if len(mine) > 1 and len(in_one_line) <= prose() - LABEL else tuple(mine)
 
 
 def _in_full(layer: Layer) -> dict[str, list[str]]:
@@ -111,7 +111,11 @@ def _lines(twigs: list[Twig] | tuple[Twig, ...], indent: str) -> Iterator[str]:
         inner = indent + ("   " if last else "│  ")
         hanging = inner + ("│" if twig.below else "")
         name = f"{indent}{'└─ ' if last else '├─ '}{twig.name}"
-        lines = [line for text in twig.lines for line in wrap(text, WIDTH - LABEL, subsequent_indent="  ")]
-        yield name.ljust(LABEL - 2) + "  " + lines[0]
+        lines = [line for text in twig.lines for line in wrap(text, prose() - LABEL, subsequent_indent="  ")]
+        if len(whole := name.ljust(LABEL - 2) + "  " + lines[0]) <= prose():
+            yield whole
+        else:  # a long name on a narrow terminal
+            yield from wrap(name, prose(), subsequent_indent=inner)
+            yield hanging.ljust(LABEL) + lines[0]
         yield from (hanging.ljust(LABEL) + line for line in lines[1:])
         yield from _lines(twig.below, inner)
