@@ -11,7 +11,7 @@ import pytest
 from limited import outcome
 from transformers.utils.chat_template_utils import render_jinja_template
 
-from vitruvius.checkpoints.templates import ChatTemplate, render
+from vitruvius.checkpoints.templates import ALLOWANCE, MOST, SHARE, ChatTemplate, Sandbox, render
 from vitruvius.errors import InputError, InputWarning
 
 HI = [{"role": "user", "content": "Hi"}]
@@ -237,6 +237,31 @@ def test_templates_may_look_at_each_message_again_for_each_other() -> None:
     assert render(quadratic, messages).count("79" + "x" * 20 + "80") == 80
 
 
+def test_macros_get_the_conversation_for_nothing() -> None:
+    """Cohere's and Solar's hand all messages to a macro for each call of a tool, which looks for its answer."""
+    answers = (
+        "{% macro answer(all, id) %}{% for m in all if m.id == id %}{{ m.content }}{% endfor %}{% endmacro %}"
+        "{% for m in messages %}{{ answer(messages, m.id) }}{% endfor %}"
+    )
+    messages = [{"role": "tool", "id": i, "content": f"{i} "} for i in range(300)]
+    sandbox = Sandbox()
+    sandbox.compared(messages)
+    read = ALLOWANCE - sandbox.left
+    given = min(ALLOWANCE + SHARE * read, MOST)
+    sandbox = Sandbox()
+    sandbox.run(answers, {"messages": messages})
+    assert given - sandbox.left < 4 * 300**2  # of the loops alone; the reading of all for each would be 7 * 300² more
+    assert render(answers, messages).split() == list(map(str, range(300)))
+
+
+def test_lists_may_be_appended_to() -> None:
+    """Kimi K2's template does so; transformers refuses it, llama.cpp does not. The caller's own list is another."""
+    messages = [dict(HI[0])]
+    sorted_by_role = "{% set own = [] %}{% for m in messages %}{% set _ = own.append(m) %}{% endfor %}{{ own|length }}"
+    assert render(sorted_by_role + "{% set _ = messages.append(1) %}{{ messages|length }}", messages) == "12"
+    assert messages == HI
+
+
 # What an attacker would try: (template, part of the one line that answers it)
 NS = "{% set ns = namespace(x=['ab'], y=['ab'], t=('ab',), s='ab', n=3, d={}) %}{% for i in range(100) %}"
 ATTACKS = {
@@ -253,7 +278,7 @@ ATTACKS = {
     "self": ("{{ self.__init__.__globals__ }}", "reads TemplateReference.__init__"),
     "namespace": ("{% set ns = namespace() %}{% set ns.__class__ = 1 %}", "writes __class__ of a namespace"),
     "builtin": ("{{ namespace.mro() }}", "reads type.mro"),
-    "append": ("{{ messages.append(1) }}", "reads list.append"),
+    "insert": ("{{ messages.insert(0, 1) }}", "reads list.insert"),
     "pop": ("{{ messages[0].pop('role') }}", "reads dict.pop"),
     "fromkeys": ("{{ dict.fromkeys(range(9)) }}", "calls type.fromkeys"),
     "to_bytes": ("{{ (1).to_bytes(10**9, 'big') }}", "calls int.to_bytes"),
@@ -369,6 +394,21 @@ ATTACKS = {
     "nested item": (NS + "{% set ns.t = (ns.t, ns.t) %}{% endfor %}{{ ns.d[ns.t] }}", "does too much"),
     "nested get": (NS + "{% set ns.t = (ns.t, ns.t) %}{% endfor %}{{ ns.d.get(ns.t) }}", "does too much"),
     "nested in": (NS + "{% set ns.t = (ns.t, ns.t) %}{% endfor %}{{ ns.t in ns.d }}", "does too much"),
+    "list in itself": ("{% set x = [1] %}{% set _ = x.append(x) %}{{ x }}", "nests too deep"),
+    "list often in itself": (
+        "{% set x = [] %}{% for i in range(9999) %}{% set _ = x.append(x) %}{% endfor %}{{ x == [x] }}",
+        "does too much",
+    ),
+    "appended copies": (
+        "{% set x = [1] %}{% for i in range(99) %}{% set _ = x.append(x.copy()) %}{% endfor %}{{ x }}",
+        "does too much",
+    ),
+    "wide list": ("{% set big = range(99999)|list %}{% for i in range(999) %}{{ [big] * 99999 == 1 }}{% endfor %}", "does too much"),
+    "wide call": (
+        "{% macro f() %}{{ varargs|length }}{% endmacro %}{% set big = range(99999)|list %}"
+        "{% for i in range(99999) %}{{ f(*big) }}{% endfor %}",
+        "does too much",
+    ),
     "deep": (
         "{% set ns = namespace(x=[]) %}{% for i in range(1500) %}{% set ns.x = [ns.x] %}{% endfor %}{{ ns.x }}",
         "nests too deep",

@@ -15,6 +15,7 @@ from collections.abc import Callable, ItemsView, Iterable, Iterator, KeysView, M
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial, wraps
+from itertools import chain
 from string import Formatter
 from types import BuiltinMethodType, FunctionType, MethodType
 from typing import Any, NoReturn, cast
@@ -44,6 +45,8 @@ LONGEST_TEMPLATE = 1 << 17  # characters
 LONGEST_TEXT = 1 << 24  # characters, of any text on the way and of the result
 LARGEST_INTEGER = 4096  # bits
 WIDEST = 999  # characters, of a padded field or an indentation
+DEEPEST = 900  # lists in lists; Python itself goes no deeper
+SCALARS = frozenset((int, float, bool, type(None)))
 
 
 class TooMuchError(Exception):
@@ -269,18 +272,41 @@ class Sandbox(ImmutableSandboxedEnvironment):
 
     def compared(self, value: Any) -> Any:
         """A value is gone through to its leaves, each as often as it occurs; an iterator is used up item by item."""
-        self.spend(1)
-        if isinstance(value, Iterator):
+        kind = type(value)
+        if kind is str:
+            self.spend(1 + len(value) // CHARACTERS)
+        elif kind in SCALARS:
+            self.spend(1)
+        elif isinstance(value, Iterator):
+            self.spend(1)
             return self.counted(value)
-        queue = [value]
-        while queue:
-            item = self.copied(queue.pop())
-            if isinstance(item, Mapping):
-                queue.extend(item)
-                queue.extend(item.values())
-            elif isinstance(item, list | tuple | set | KeysView | ItemsView | ValuesView):
-                queue.extend(item)
+        else:
+            self.leaves(value)
         return value
+
+    def leaves(self, value: Any) -> None:
+        """Spends for all that is in a value. Most of a long conversation's work is here: `type` is quick."""
+        units, open_ = 0, [iter((value,))]
+        while open_:
+            for item in open_[-1]:
+                kind = type(item)
+                if kind is str:
+                    units += 1 + len(item) // CHARACTERS
+                elif kind in SCALARS:
+                    units += 1
+                elif isinstance(item, Mapping | list | tuple | set | KeysView | ItemsView | ValuesView):
+                    units += 1 + len(item) // ITEMS
+                    open_.append(chain(item, item.values()) if isinstance(item, Mapping) else iter(item))
+                    break
+                else:
+                    units += 1 + (len(item) // CHARACTERS if isinstance(item, Sized) else 0)
+            else:
+                open_.pop()
+            if units > self.left or len(open_) > DEEPEST:
+                break
+        self.spend(units)
+        if open_:
+            raise RecursionError
 
     def ordered(self, value: Any) -> Any:
         """The items of a value are compared with each other."""
@@ -304,6 +330,9 @@ class Sandbox(ImmutableSandboxedEnvironment):
         owner = __obj.__self__ if isinstance(__obj, MethodType | BuiltinMethodType) else None
         if owner is __self:
             return __obj(*args)
+        if isinstance(__obj, Macro):  # passes what it is given on, and looks at nothing
+            __self.spend(1 + len(args) + len(kwargs))
+            return super().call(__context, __obj, *args, **kwargs)
         __self.compared(args)
         __self.compared({name: value for name, value in kwargs.items() if not name.startswith("_")})
         if isinstance(__obj, BuiltinMethodType):
@@ -311,7 +340,7 @@ class Sandbox(ImmutableSandboxedEnvironment):
         elif isinstance(__obj, FunctionType) and "__wrapped__" in vars(__obj):  # str.format, as the sandbox wraps it
             __self.fields(vars(__obj)["__wrapped__"].__self__, (args, kwargs))
         elif not (
-            isinstance(__obj, Macro | LoopContext | Undefined)
+            isinstance(__obj, LoopContext | Undefined)
             or isinstance(owner, LoopContext)
             or any(__obj is function for function in __self.functions.values())
         ):
@@ -331,6 +360,10 @@ class Sandbox(ImmutableSandboxedEnvironment):
             self.compared(owner)
         self.copied(owner)
         return lambda *args, **kwargs: self.copied(method(*args, **kwargs))
+
+    def is_safe_attribute(self, obj: Any, attr: str, value: Any) -> bool:
+        """The sandbox's answer, and what llama.cpp allows too: a list here is a copy, and may be appended to."""
+        return (type(obj) is list and attr == "append") or super().is_safe_attribute(obj, attr, value)
 
     def unsafe_undefined(self, obj: Any, attribute: str) -> NoReturn:
         """Refuses at once what the sandbox would only refuse to use."""
@@ -473,7 +506,7 @@ METHODS: dict[type, frozenset[str]] = {
         title upper zfill""".split()
     ),
     dict: frozenset(("copy", "get", "items", "keys", "values")),
-    list: frozenset(("copy", "count", "index")),
+    list: frozenset(("append", "copy", "count", "index")),
     tuple: frozenset(("count", "index")),
 }
 
