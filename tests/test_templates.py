@@ -259,6 +259,7 @@ def test_lists_may_be_appended_to() -> None:
     messages = [dict(HI[0])]
     sorted_by_role = "{% set own = [] %}{% for m in messages %}{% set _ = own.append(m) %}{% endfor %}{{ own|length }}"
     assert render(sorted_by_role + "{% set _ = messages.append(1) %}{{ messages|length }}", messages) == "12"
+    assert render("{{ messages.pop().role }}{{ messages|length }}", messages) == "user0"
     assert messages == HI
 
 
@@ -403,10 +404,15 @@ ATTACKS = {
         "{% set x = [1] %}{% for i in range(99) %}{% set _ = x.append(x.copy()) %}{% endfor %}{{ x }}",
         "does too much",
     ),
-    "wide list": ("{% set big = range(99999)|list %}{% for i in range(999) %}{{ [big] * 99999 == 1 }}{% endfor %}", "does too much"),
+    "wide list": (
+        "{% set big = range(99999)|list %}{% for i in range(999) %}{{ [big] * 99999 == 1 }}{% endfor %}",
+        "does too much",
+    ),
     "wide call": (
-        "{% macro f() %}{{ varargs|length }}{% endmacro %}{% set big = range(99999)|list %}"
-        "{% for i in range(99999) %}{{ f(*big) }}{% endfor %}",
+        (
+            "{% macro f() %}{{ varargs|length }}{% endmacro %}{% set big = range(99999)|list %}"
+            "{% for i in range(99999) %}{{ f(*big) }}{% endfor %}"
+        ),
         "does too much",
     ),
     "deep": (

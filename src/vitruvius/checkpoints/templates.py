@@ -361,12 +361,13 @@ class Sandbox(ImmutableSandboxedEnvironment):
         self.copied(owner)
         return lambda *args, **kwargs: self.copied(method(*args, **kwargs))
 
-    def is_safe_attribute(self, obj: Any, attr: str, value: Any) -> bool:
-        """The sandbox's answer, and what llama.cpp allows too: a list here is a copy, and may be appended to."""
-        return (type(obj) is list and attr == "append") or super().is_safe_attribute(obj, attr, value)
+    def unsafe_undefined(self, obj: Any, attribute: str) -> Any:
+        """Refuses at once what the sandbox would only refuse to use.
 
-    def unsafe_undefined(self, obj: Any, attribute: str) -> NoReturn:
-        """Refuses at once what the sandbox would only refuse to use."""
+        It also refuses what llama.cpp allows and Kimi K2's template does; but a list here is a copy, and counted.
+        """
+        if type(obj) is list and attribute in ("append", "pop"):
+            return getattr(obj, attribute)
         raise SecurityError(f"it reads {type(obj).__name__}.{attribute}, which is not allowed")
 
     # Operators
@@ -506,7 +507,7 @@ METHODS: dict[type, frozenset[str]] = {
         title upper zfill""".split()
     ),
     dict: frozenset(("copy", "get", "items", "keys", "values")),
-    list: frozenset(("append", "copy", "count", "index")),
+    list: frozenset(("append", "copy", "count", "index", "pop")),
     tuple: frozenset(("count", "index")),
 }
 
