@@ -27,7 +27,7 @@ from vitruvius.checkpoints.dequantize import DECODERS, dequantize
 from vitruvius.checkpoints.gguf import GGUF, KINDS
 from vitruvius.checkpoints.matching import match_gguf
 from vitruvius.checkpoints.reading import read
-from vitruvius.checkpoints.tokenizer import Tokenizer
+from vitruvius.checkpoints.tokenizer import from_gguf
 from vitruvius.errors import InputError
 from vitruvius.native import library as native
 from vitruvius.spec import BLOCKS
@@ -708,7 +708,7 @@ def everything(path: Path) -> str:
             assert opened.array(name).shape == info.shape
         config = gguf_config.config(opened)
         match_gguf(read_config(config, "file", catalog.implicit), opened)
-        Tokenizer.from_gguf(opened)
+        from_gguf(opened)
     except ValueError as error:
         return str(error)
     return ""

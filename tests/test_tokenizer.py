@@ -16,8 +16,9 @@ from tokenizers import AddedToken, decoders, models, normalizers, pre_tokenizers
 from tokenizers import Tokenizer as Backend
 
 from vitruvius.checkpoints.gguf import GGUF
-from vitruvius.checkpoints.pre_tokenizers import CUTS
-from vitruvius.checkpoints.tokenizer import BYTE_OF, Tokenizer, tokenizer
+from vitruvius.checkpoints.tokenizer import Tokenizer, from_folder, from_gguf, tokenizer
+from vitruvius.checkpoints.tokenizer.cuts import CUTS
+from vitruvius.checkpoints.tokenizer.letters import BYTE_OF, letters
 from vitruvius.errors import InputError, InputWarning
 
 # The text that llama.cpp's converter tells tokenizers by (get_vocab_base_pre): spaces, emoji, digits, scripts, quotes.
@@ -52,7 +53,7 @@ def smollm2() -> GGUF:
 
 @pytest.fixture(scope="module")
 def smol(smollm2: GGUF) -> Tokenizer:
-    return Tokenizer.from_gguf(smollm2)
+    return from_gguf(smollm2)
 
 
 def streamed(tokens: Tokenizer, ids: list[int], skip_special_tokens: bool = False) -> str:
@@ -103,7 +104,7 @@ def test_smollm2_round_trip(smol: Tokenizer, text: str) -> None:
 
 def test_smollm2_builds_fast(smollm2: GGUF) -> None:
     start = time.process_time()
-    Tokenizer.from_gguf(smollm2)
+    from_gguf(smollm2)
     assert time.process_time() - start < 1
 
 
@@ -170,11 +171,6 @@ def test_streaming_takes_the_same_time_for_each_token(smol: Tokenizer) -> None:
 
 
 # Cutting text before merging
-
-
-def letters_of(text: str) -> str:
-    letter = {byte: character for character, byte in BYTE_OF.items()}
-    return "".join(letter[byte] for byte in text.encode())
 
 
 def byte_level_file(path: Path, pre: str | None, tokens: list[str], merges: list[str], **more: Any) -> GGUF:
@@ -245,7 +241,7 @@ def pieces(tokens: Tokenizer, text: str) -> list[str]:
     ],
 )
 def test_cuts(tmp_path: Path, pre: str | None, text: str, expected: list[str]) -> None:
-    tokens = Tokenizer.from_gguf(byte_level_file(tmp_path / "a.gguf", pre, [], [], **{"ggml.bos_token_id": 0}))
+    tokens = from_gguf(byte_level_file(tmp_path / "a.gguf", pre, [], [], **{"ggml.bos_token_id": 0}))
     assert pieces(tokens, text) == expected
 
 
@@ -254,7 +250,7 @@ def test_cuts_as_transformers_does(tmp_path: Path, pre: str) -> None:
     from tokenizers import Regex
     from transformers.integrations.gguf.gguf_tokenizer_mapping import GGUF_PRE_TOKENIZER_SPLITS
 
-    tokens = Tokenizer.from_gguf(byte_level_file(tmp_path / "a.gguf", pre, [], [], **{"ggml.bos_token_id": 0}))
+    tokens = from_gguf(byte_level_file(tmp_path / "a.gguf", pre, [], [], **{"ggml.bos_token_id": 0}))
     reference = pre_tokenizers.Split(Regex(GGUF_PRE_TOKENIZER_SPLITS[pre]), behavior="isolated")
     normalize = (tokens._backend.normalizer or normalizers.Sequence([])).normalize_str
     for text in random_texts(400):
@@ -262,8 +258,8 @@ def test_cuts_as_transformers_does(tmp_path: Path, pre: str) -> None:
 
 
 def test_merges_come_in_their_order(tmp_path: Path) -> None:
-    words = ["ab", "bc", "abc", letters_of(" a")]
-    tokens = Tokenizer.from_gguf(byte_level_file(tmp_path / "a.gguf", "gpt-2", words, ["b c", "a b", "a bc", "Ġ a"]))
+    words = ["ab", "bc", "abc", letters(b" a")]
+    tokens = from_gguf(byte_level_file(tmp_path / "a.gguf", "gpt-2", words, ["b c", "a b", "a bc", "Ġ a"]))
     assert tokens.encode("abc ab a") == [258, ord(" "), 256, 259]
     assert tokens.vocab_size == 261
 
@@ -272,14 +268,14 @@ def test_tiktoken_vocabularies_take_whole_pieces_first(tmp_path: Path) -> None:
     words = ["ab", "bc", "abc"]  # "abc" cannot be reached by these merges
     for pre, expected in (("llama-bpe", [258]), ("dbrx", [256, ord("c")])):
         file = byte_level_file(tmp_path / "a.gguf", pre, words, ["a b", "b c"], **{"ggml.add_bos_token": False})
-        assert Tokenizer.from_gguf(file).encode("abc") == expected
+        assert from_gguf(file).encode("abc") == expected
 
 
 def test_first_and_last_tokens_as_the_file_says(tmp_path: Path) -> None:
     def ids(pre: str, **more: Any) -> list[int]:
         words = ["<s>", "</s>"]
         more = {f"ggml.{key}": value for key, value in {"bos_token_id": 256, "eos_token_id": 257, **more}.items()}
-        tokens = Tokenizer.from_gguf(byte_level_file(tmp_path / "a.gguf", pre, words, [], types=[3, 3], **more))
+        tokens = from_gguf(byte_level_file(tmp_path / "a.gguf", pre, words, [], types=[3, 3], **more))
         assert tokens.encode("a", add_special_tokens=False) == [97]
         return tokens.encode("a")
 
@@ -293,7 +289,7 @@ def test_first_and_last_tokens_as_the_file_says(tmp_path: Path) -> None:
 def test_tokens_that_end_a_turn(tmp_path: Path) -> None:
     words = ["<|endoftext|>", "<|eot_id|>", "<|im_end|>", "<tool>"]
     more = {"ggml.eos_token_id": 256, "ggml.eom_token_id": 259}
-    tokens = Tokenizer.from_gguf(byte_level_file(tmp_path / "a.gguf", "gpt-2", words, [], types=[3, 3, 1, 4], **more))
+    tokens = from_gguf(byte_level_file(tmp_path / "a.gguf", "gpt-2", words, [], types=[3, 3, 1, 4], **more))
     assert tokens.eos_ids == (256, 259, 258, 257)  # <|im_end|> is an ordinary token in this file, and ends a turn
     assert tokens.encode("a<tool>b<|eot_id|><|im_end|>") == [97, 259, 98, 257, 258]
     assert tokens.decode([97, 259, 257], skip_special_tokens=True) == "a<tool>"
@@ -304,7 +300,7 @@ def test_what_ends_a_message_only(tmp_path: Path) -> None:
 
     def ends(words: list[str]) -> tuple[int, ...]:
         file = byte_level_file(tmp_path / "a.gguf", "gpt-2", words, [], **{"ggml.eos_token_id": 256})
-        return Tokenizer.from_gguf(file).eos_ids
+        return from_gguf(file).eos_ids
 
     assert ends(["<|x|>", "<|end|>", "<|return|>"]) == (256, 257, 258)
     assert ends(["<|x|>", "<|end|>", "<|return|>", "<|call|>"]) == (256, 258, 259)
@@ -315,10 +311,10 @@ def test_what_ends_a_message_only(tmp_path: Path) -> None:
 def test_ids_that_are_no_tokens(tmp_path: Path) -> None:
     """Converters write −1, or an id beyond the vocabulary, for a token that there is not."""
     more = {"ggml.eos_token_id": 256, "ggml.padding_token_id": 2**32 - 1, "ggml.bos_token_id": 999}
-    tokens = Tokenizer.from_gguf(byte_level_file(tmp_path / "a.gguf", "gpt-2", ["<e>"], [], **more))
+    tokens = from_gguf(byte_level_file(tmp_path / "a.gguf", "gpt-2", ["<e>"], [], **more))
     assert (tokens.eos_ids, tokens.bos_id, tokens.specials) == ((256,), None, {"eos_token": "<e>"})
     path = folder(tmp_path / "a", small_backend(), config_json={"eos_token_id": [-1, 257]})
-    assert Tokenizer.from_folder(path).eos_ids == (257,)
+    assert from_folder(path).eos_ids == (257,)
 
 
 def test_spaces_as_marks_and_bytes_spelled_out(tmp_path: Path) -> None:
@@ -326,7 +322,7 @@ def test_spaces_as_marks_and_bytes_spelled_out(tmp_path: Path) -> None:
     words = [*(f"<0x{byte:02X}>" for byte in range(256)), "▁", "a", "b", "▁a", "\n", "\n\n", "<bos>"]
     types = [*[6] * 256, *[1] * 6, 3]
     more: dict[str, Any] = {"merges": ["▁ a", "\n \n"], "ggml.bos_token_id": 262}
-    tokens = Tokenizer.from_gguf(tokenizer_file(tmp_path / "a.gguf", "gemma4", None, words, types, **more))
+    tokens = from_gguf(tokenizer_file(tmp_path / "a.gguf", "gemma4", None, words, types, **more))
     ids = tokens.encode("b a\n\né")
     assert ids == [262, 258, 259, 261, 0xC3, 0xA9]
     assert tokens.decode(ids, skip_special_tokens=True) == "b a\n\né" == streamed(tokens, ids, True)
@@ -337,8 +333,8 @@ def test_ranks_are_merges_where_there_are_none(tmp_path: Path) -> None:
     alphabet = sorted(BYTE_OF, key=lambda letter: BYTE_OF[letter])
     words = [*alphabet, "bc", "ab", "abcd", "cd", "abc"]
     file = tokenizer_file(tmp_path / "a.gguf", "gpt2", "kimi-k2", words, [1] * len(words))
-    assert Tokenizer.from_gguf(file).encode("abcd abc") == [258, ord(" "), 260]
-    assert Tokenizer.from_gguf(file).encode("xabc") == [ord("x"), 260]
+    assert from_gguf(file).encode("abcd abc") == [258, ord(" "), 260]
+    assert from_gguf(file).encode("xabc") == [ord("x"), 260]
 
 
 @pytest.mark.parametrize(
@@ -358,7 +354,7 @@ def test_damaged_vocabularies(tmp_path: Path, more: dict[str, Any], problem: str
     given = {"pre": "gpt-2", "tokens": ["ab"], "merges": ["a b"], **more}
     file = byte_level_file(tmp_path / "a.gguf", **given)
     with pytest.raises(InputError, match=problem) as caught:
-        Tokenizer.from_gguf(file)
+        from_gguf(file)
     assert "\n" not in str(caught.value)
 
 
@@ -368,7 +364,7 @@ def test_gguf_without_tokenizer(tmp_path: Path) -> None:
         ("bert", r"tokenizer model 'bert' is not supported \(only gpt2, gemma4, llama\)"),
     ):
         with pytest.raises(InputError, match=problem):
-            Tokenizer.from_gguf(tokenizer_file(tmp_path / "a.gguf", model, None, ["a"], [1]))
+            from_gguf(tokenizer_file(tmp_path / "a.gguf", model, None, ["a"], [1]))
 
 
 # SentencePiece
@@ -411,7 +407,7 @@ def sentencepiece_file(path: Path, **more: Any) -> tuple[GGUF, ByScores, list[st
 
 def test_sentencepiece_ids(tmp_path: Path) -> None:
     file, by_scores, tokens = sentencepiece_file(tmp_path / "a.gguf")
-    ours = Tokenizer.from_gguf(file)
+    ours = from_gguf(file)
     rng = np.random.default_rng(3)
     for _ in range(500):
         text = "".join(rng.choice(list("aabbcdé  zü日"), rng.integers(1, 30)))
@@ -422,7 +418,7 @@ def test_sentencepiece_ids(tmp_path: Path) -> None:
 
 def test_sentencepiece_specials(tmp_path: Path) -> None:
     file, by_scores, tokens = sentencepiece_file(tmp_path / "a.gguf")
-    ours = Tokenizer.from_gguf(file)
+    ours = from_gguf(file)
     at = tokens.index
     assert ours.encode("") == [1]
     around = [*map(at, by_scores("▁ab")), at("<tag>"), *map(at, by_scores("▁▁cd")), 2]
@@ -437,7 +433,7 @@ def test_sentencepiece_without_a_first_space(tmp_path: Path) -> None:
     file, by_scores, tokens = sentencepiece_file(
         tmp_path / "a.gguf", **{"ggml.add_space_prefix": False, "ggml.add_bos_token": False}
     )
-    ours = Tokenizer.from_gguf(file)
+    ours = from_gguf(file)
     ids = [tokens.index(token) for token in by_scores("ab▁cd")]
     assert ours.encode("ab cd") == ids
     assert ours.decode(ids) == "ab cd" == streamed(ours, ids)
@@ -478,7 +474,7 @@ def test_folder(tmp_path: Path) -> None:
         config_json={"eos_token_id": 5},
         chat_template_jinja="{{ bos_token }}{% for m in messages %}{{ m.content }}{{ eos_token }}{% endfor %}",
     )
-    ours = Tokenizer.from_folder(path)
+    ours = from_folder(path)
     assert (ours.bos_id, ours.eos_ids, ours.vocab_size) == (256, (258, 257), 259)
     for text in TRICKY:
         ids = ours.encode(text)
@@ -495,7 +491,7 @@ def test_leftovers_of_training_are_no_facts(tmp_path: Path) -> None:
     backend = small_backend()
     backend.enable_truncation(4)
     backend.enable_padding(length=8)
-    tokens = Tokenizer.from_folder(folder(tmp_path / "a", backend))
+    tokens = from_folder(folder(tmp_path / "a", backend))
     assert tokens.encode("abcdefghij") == [256, *b"abcdefghij"]
     assert tokens.encode("a") == [256, 97]
 
@@ -508,29 +504,25 @@ def test_tokens_that_only_other_files_describe(tmp_path: Path) -> None:
         tokenizer_config_json={"added_tokens_decoder": described, "eos_token": "<|im_end|>"},
         added_tokens_json={"<own>": 260, "<s>": 999},
     )
-    tokens = Tokenizer.from_folder(path)
+    tokens = from_folder(path)
     assert tokens.encode("a<|im_end|><own><gap>", add_special_tokens=False) == [97, 259, 260, 261]
     assert (tokens.eos_ids, tokens.vocab_size) == ((259,), 262)
     wrong = {"300": {"content": "<far>", "special": True}, "x": 1, "97": {"content": "<other>"}}
     path = folder(tmp_path / "b", small_backend(), tokenizer_config_json={"added_tokens_decoder": wrong})
-    assert Tokenizer.from_folder(path).vocab_size == 259
+    assert from_folder(path).vocab_size == 259
 
 
 def test_where_templates_and_ends_are_found(tmp_path: Path) -> None:
     messages = [{"role": "user", "content": "hi"}]
-    plain = Tokenizer.from_folder(
-        folder(tmp_path / "a", small_backend(), config_json={"text_config": {"eos_token_id": 7}})
-    )
+    plain = from_folder(folder(tmp_path / "a", small_backend(), config_json={"text_config": {"eos_token_id": 7}}))
     assert (plain.eos_ids, plain.bos_id) == ((7,), None)
     with pytest.raises(InputError, match="has no chat template, so it is not a chat model; give it a plain prompt"):
         plain.render(messages)
     named = [{"name": "default", "template": "plain"}, {"name": "tool_use", "template": "tools"}, {"name": "broken"}]
-    several = Tokenizer.from_folder(
-        folder(tmp_path / "b", small_backend(), tokenizer_config_json={"chat_template": named})
-    )
+    several = from_folder(folder(tmp_path / "b", small_backend(), tokenizer_config_json={"chat_template": named}))
     assert several.render(messages) == "plain"
     assert several.render(messages, tools=[{"name": "f"}]) == "tools"
-    own = Tokenizer.from_folder(folder(tmp_path / "c", small_backend(), chat_template_json={"chat_template": "own"}))
+    own = from_folder(folder(tmp_path / "c", small_backend(), chat_template_json={"chat_template": "own"}))
     assert own.render(messages) == "own"
 
 
@@ -549,7 +541,7 @@ def test_streams_as_the_library_decodes(tmp_path: Path, decoder: Any) -> None:
     words = ["▁", "▁a", "a", "b▁c", "é", "▁▁", "日", "<x>"]
     backend = Backend(models.BPE({word: i for i, word in enumerate(words)}, []))
     backend.decoder = decoder
-    ours = Tokenizer.from_folder(folder(tmp_path / "a", backend))
+    ours = from_folder(folder(tmp_path / "a", backend))
     rng = np.random.default_rng(4)
     for _ in range(200):
         ids = rng.integers(0, len(words), rng.integers(1, 8)).tolist()
@@ -559,7 +551,7 @@ def test_streams_as_the_library_decodes(tmp_path: Path, decoder: Any) -> None:
 def test_streaming_refuses_what_it_cannot_do(tmp_path: Path) -> None:
     backend = Backend(models.WordPiece({"a": 0, "##b": 1}, unk_token="a"))
     backend.decoder = decoders.WordPiece()
-    ours = Tokenizer.from_folder(folder(tmp_path / "a", backend))
+    ours = from_folder(folder(tmp_path / "a", backend))
     with pytest.raises(InputError, match="the decoder WordPiece cannot be streamed"):
         ours.stream()
 
@@ -567,7 +559,7 @@ def test_streaming_refuses_what_it_cannot_do(tmp_path: Path) -> None:
 def test_damaged_folders(tmp_path: Path) -> None:
     def problem(path: Path) -> str:
         with pytest.raises(InputError) as caught:
-            Tokenizer.from_folder(path)
+            from_folder(path)
         assert "\n" not in str(caught.value)
         return str(caught.value)
 
@@ -585,7 +577,7 @@ def test_damaged_folders(tmp_path: Path) -> None:
 
 def test_two_first_tokens_are_told(tmp_path: Path) -> None:
     """A prompt that spells the first token itself begins with two, as transformers and llama.cpp have it."""
-    tokens = Tokenizer.from_folder(folder(tmp_path / "a", small_backend(), tokenizer_config_json={"bos_token": "<s>"}))
+    tokens = from_folder(folder(tmp_path / "a", small_backend(), tokenizer_config_json={"bos_token": "<s>"}))
     with pytest.warns(InputWarning, match="begins with <s>, and the tokenizer adds another"):
         assert tokens.encode("<s>a") == [256, 256, 97]
     assert tokens.encode("<s>a", add_special_tokens=False) == [256, 97]
@@ -612,7 +604,7 @@ def test_impossible_texts_and_ids(smol: Tokenizer) -> None:
 def test_every_cut_compiles(tmp_path: Path) -> None:
     for pre in CUTS:
         file = byte_level_file(tmp_path / "a.gguf", pre, ["<s>"], [], types=[3], **{"ggml.bos_token_id": 256})
-        tokens = Tokenizer.from_gguf(file)
+        tokens = from_gguf(file)
         for text in random_texts(20):
             ids = tokens.encode(text, add_special_tokens=False)
             assert tokens.decode(ids) == streamed(tokens, ids)
