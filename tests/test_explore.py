@@ -18,11 +18,11 @@ from vitruvius import architecture, catalog, cost
 from vitruvius.checkpoints.matching import plain
 from vitruvius.checkpoints.steps import file_shapes
 from vitruvius.errors import InputError
-from vitruvius.server import data, upload
-from vitruvius.server.explore import application
-from vitruvius.server.export import export
-from vitruvius.server.files import explorer
-from vitruvius.server.guard import POLICY, Guard
+from vitruvius.server.explorer import data, upload
+from vitruvius.server.explorer.application import application
+from vitruvius.server.explorer.export import export
+from vitruvius.server.explorer.files import explorer
+from vitruvius.server.explorer.guard import POLICY, Guard
 from vitruvius.spec import walk
 from vitruvius.views import compare
 from vitruvius.views.diff import properties

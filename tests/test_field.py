@@ -20,7 +20,7 @@ import vitruvius as vt
 from vitruvius.checkpoints import sources
 from vitruvius.cost import cost
 from vitruvius.errors import InputWarning
-from vitruvius.server.upload import described as uploaded
+from vitruvius.server.explorer.upload import described as uploaded
 from vitruvius.spec import RoPE
 
 Config = dict[str, Any]

@@ -13,10 +13,10 @@ from starlette.testclient import TestClient
 import vitruvius as vt
 from vitruvius.inference.torch_runner import TorchRunner
 from vitruvius.nn import Decoder
-from vitruvius.server import local, try_
-from vitruvius.server.attention_maps import attention_weights, heads, router_choice, routers
-from vitruvius.server.explore import application
-from vitruvius.server.local import Loaded, LocalModels
+from vitruvius.server.explorer import local, try_
+from vitruvius.server.explorer.application import application
+from vitruvius.server.explorer.attention_maps import attention_weights, heads, router_choice, routers
+from vitruvius.server.explorer.local import Loaded, LocalModels
 
 TEXT = "abcdefghij"
 

@@ -16,8 +16,8 @@ import pytest
 import uvicorn
 from playwright.sync_api import Browser, ConsoleMessage, Page, expect, sync_playwright
 
-from vitruvius.server.explore import application
-from vitruvius.server.files import content_type, explorer
+from vitruvius.server.explorer.application import application
+from vitruvius.server.explorer.files import content_type, explorer
 
 FOLDER = "/some/folder/"
 DESKTOP, PHONE = {"width": 1440, "height": 1000}, {"width": 390, "height": 844}

@@ -1,4 +1,4 @@
-"""Trying a model, with a server that answers as `server.try_` does (its own answers are tested in test_explore)."""
+"""Trying a model, with a server that answers as `explorer.try_` does (its own answers are tested in test_explore)."""
 
 from __future__ import annotations
 

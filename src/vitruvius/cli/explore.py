@@ -22,7 +22,7 @@ def command(port: int, host: str, no_browser: bool, models: tuple[str, ...], fol
     With --export, the same as files that any web server can hand out, from any folder.
     """
     if folder is not None:
-        from ..server.export import export
+        from ..server.explorer.export import export
 
         files = export(folder, _progress)
         if sys.stderr.isatty():
@@ -30,7 +30,7 @@ def command(port: int, host: str, no_browser: bool, models: tuple[str, ...], fol
         size = sum(file.stat().st_size for file in files)
         click.echo(f"wrote {len(files)} files, {size / 1e6:.1f} MB, to {folder}", err=True)
         return
-    from ..server.explore import serve
+    from ..server.explorer.application import serve
 
     serve(host, port, not no_browser, models)
 

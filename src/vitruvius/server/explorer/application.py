@@ -24,8 +24,8 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from ..checkpoints.gguf import IncompleteError
-from ..errors import InputError, UnknownKeysError
+from ...checkpoints.gguf import IncompleteError
+from ...errors import InputError, UnknownKeysError
 from . import try_
 from .data import encoded
 from .files import INDEX, content_type, explorer

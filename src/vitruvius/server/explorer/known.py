@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from functools import cache
 
-from ..checkpoints.sources import architecture
-from ..spec import Decoder
+from ...checkpoints.sources import architecture
+from ...spec import Decoder
 
 
 @cache

@@ -7,7 +7,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-from ..errors import InputError
+from ...errors import InputError
 from .files import explorer
 
 MARK = ".vitruvius-explorer"  # a folder with this file in it was written here, and may be replaced

@@ -9,15 +9,15 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .. import catalog
-from ..checkpoints.sources import architecture, weights
-from ..errors import InputError, NotLoweredError
-from ..native.library import library
+from ... import catalog
+from ...checkpoints.sources import architecture, weights
+from ...errors import InputError, NotLoweredError
+from ...native.library import library
 
 if TYPE_CHECKING:
-    from ..checkpoints.tokenizer import Tokenizer
-    from ..inference.runner import Runner
-    from ..nn import Decoder
+    from ...checkpoints.tokenizer import Tokenizer
+    from ...inference.runner import Runner
+    from ...nn import Decoder
 
 NO_TORCH = "PyTorch is not installed: pip install 'vitruvius[torch]'"
 
@@ -70,17 +70,17 @@ class LocalModels:
 
 def _load(name: str, source: str) -> Loaded:
     """By the native engine where it is built and covers the model: it loads in a moment and writes faster."""
-    from ..checkpoints.tokenizer import tokenizer
+    from ...checkpoints.tokenizer import tokenizer
 
     words = tokenizer(source)
     if library() is not None:
-        from ..inference.native import engine
+        from ...inference.native import engine
 
         try:
             return Loaded(name, words, engine(source), lambda: _modules(source))
         except NotLoweredError:
             pass
-    from ..inference.torch_runner import TorchRunner
+    from ...inference.torch_runner import TorchRunner
 
     model = _modules(source)
     return Loaded(name, words, TorchRunner(model), lambda: model)
@@ -89,7 +89,7 @@ def _load(name: str, source: str) -> Loaded:
 def _modules(source: str) -> Decoder:
     if find_spec("torch") is None:
         raise InputError(f"looking inside a model needs PyTorch. {NO_TORCH}")
-    from ..models import load
+    from ...models import load
 
     return load(source)
 

@@ -9,11 +9,11 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from ..errors import InputError
-from ..nn import Decoder
-from ..nn.ops.choice import naive
-from ..spec import walk
-from ..views.nouns import describe
+from ...errors import InputError
+from ...nn import Decoder
+from ...nn.ops.choice import naive
+from ...spec import walk
+from ...views.nouns import describe
 
 
 def heads(model: Decoder) -> dict[str, int]:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from .. import catalog
-from ..checkpoints.matching import PLACES, plain
-from ..checkpoints.steps import file_shapes
-from ..spec import Decoder
+from ... import catalog
+from ...checkpoints.matching import PLACES, plain
+from ...checkpoints.steps import file_shapes
+from ...spec import Decoder
 from .known import known
 
 Shape = tuple[int, ...]

@@ -13,14 +13,14 @@ from collections.abc import Collection, Iterator, Mapping
 from math import prod
 from typing import Any
 
-from .. import catalog
-from ..architectures import UnreadKeysError, read
-from ..checkpoints.files import GGUF_MAGIC, parse_json
-from ..checkpoints.gguf import GGUF
-from ..checkpoints.gguf_config import config as gguf_config
-from ..checkpoints.matching import match_gguf
-from ..errors import InputError, UnknownKeysError
-from ..spec import Decoder
+from ... import catalog
+from ...architectures import UnreadKeysError, read
+from ...checkpoints.files import GGUF_MAGIC, parse_json
+from ...checkpoints.gguf import GGUF
+from ...checkpoints.gguf_config import config as gguf_config
+from ...checkpoints.matching import match_gguf
+from ...errors import InputError, UnknownKeysError
+from ...spec import Decoder
 from .data import page
 from .fitting import fitting
 
@@ -151,7 +151,7 @@ def _gguf(body: bytes, name: str, size: int, ignore: Collection[str]) -> dict[st
 
 def _safetensors(body: bytes, name: str, size: int) -> dict[str, Any]:
     """What the tensors' names and shapes say, and which known architectures they fit; the rest is named."""
-    from ..checkpoints.gguf import IncompleteError
+    from ...checkpoints.gguf import IncompleteError
 
     length = int.from_bytes(body[:8], "little")
     if len(body) < 8 or length > min(size - 8, LARGEST_HEADER - 8):

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
-from ..catalog import Entry
-from ..cost.counting import counted, parameters
-from ..cost.dtypes import stored
-from ..cost.part import MTP, headed
-from ..spec import Decoder, Node, PerToken, StateEntry, walk
-from ..views.drawing.kinds import kinds
-from ..views.nouns import describe
-from ..views.search import features
+from ...catalog import Entry
+from ...cost.counting import counted, parameters
+from ...cost.dtypes import stored
+from ...cost.part import MTP, headed
+from ...spec import Decoder, Node, PerToken, StateEntry, walk
+from ...views.drawing.kinds import kinds
+from ...views.nouns import describe
+from ...views.search import features
 
 STATE = "bf16"  # where the architecture fixes no other dtype
 

@@ -25,11 +25,11 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from ..errors import InputError
+from ...errors import InputError
 from .local import Loaded, LocalModels
 
 if TYPE_CHECKING:
-    from ..inference.sampling import Sampler
+    from ...inference.sampling import Sampler
 
 LONGEST_PROMPT = 8_000  # characters
 MOST_NEW, MOST_SHOWN = 512, 256  # tokens written; tokens of a text whose inside is shown
@@ -104,7 +104,7 @@ def _held(response: Response, seat: AsyncExitStack) -> ASGIApp:
 
 def _prepared(loaded: Loaded, asked: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     """The tokens to come. What cannot be done is refused here, before the answer has begun."""
-    from ..inference.sampling import Sampler
+    from ...inference.sampling import Sampler
 
     prompt = _text(asked, "prompt", LONGEST_PROMPT)
     sampler = Sampler(
@@ -124,9 +124,9 @@ def _prepared(loaded: Loaded, asked: Mapping[str, Any]) -> Iterator[dict[str, An
 
 def _tokens(loaded: Loaded, ids: list[int], most: int, sampler: Sampler) -> Iterator[dict[str, Any]]:
     """Each new token with its probability before any sampling option, and the likeliest ones beside it."""
-    from ..inference.generation import TokenStream
-    from ..inference.request import Request
-    from ..inference.scheduler import Scheduler
+    from ...inference.generation import TokenStream
+    from ...inference.request import Request
+    from ...inference.scheduler import Scheduler
 
     tokenizer = loaded.tokenizer
     request = Request(

@@ -14,26 +14,26 @@ from dataclasses import asdict
 from importlib import resources
 from typing import Any
 
-from .. import __version__, catalog
-from ..architectures import family_of
-from ..catalog import Entry
-from ..cost import Cost, cost
-from ..cost.devices import devices
-from ..cost.quantity import number
-from ..cost.sliders import sliders
-from ..spec import NOUNS, Decoder, walk
-from ..views import draw, tree
-from ..views.charts import charts
-from ..views.diff import Change, changes, properties
-from ..views.drawing.document import stylesheet
-from ..views.drawing.font import FILES
-from ..views.drawing.kinds import drawn_for, kinds, stretches
-from ..views.drawing.thumbnail import thumbnail
-from ..views.nouns import phrase
-from ..views.origins import figures
-from ..views.parts import drawn_parts, node_kind
-from ..views.svg import NIGHT, PAPER, Drawing
-from ..views.table import cost_table
+from ... import __version__, catalog
+from ...architectures import family_of
+from ...catalog import Entry
+from ...cost import Cost, cost
+from ...cost.devices import devices
+from ...cost.quantity import number
+from ...cost.sliders import sliders
+from ...spec import NOUNS, Decoder, walk
+from ...views import draw, tree
+from ...views.charts import charts
+from ...views.diff import Change, changes, properties
+from ...views.drawing.document import stylesheet
+from ...views.drawing.font import FILES
+from ...views.drawing.kinds import drawn_for, kinds, stretches
+from ...views.drawing.thumbnail import thumbnail
+from ...views.nouns import phrase
+from ...views.origins import figures
+from ...views.parts import drawn_parts, node_kind
+from ...views.svg import NIGHT, PAPER, Drawing
+from ...views.table import cost_table
 from .keyfacts import card, runs
 from .known import known
 

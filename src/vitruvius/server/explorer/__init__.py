@@ -1,0 +1,3 @@
+"""The explorer: its data, its pages served on this machine, and the same as static files."""
+
+from __future__ import annotations
