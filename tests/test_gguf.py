@@ -21,10 +21,10 @@ import torch
 import vitruvius as vt
 from vitruvius import catalog
 from vitruvius.architectures import read as read_config
-from vitruvius.checkpoints import gguf_config
 from vitruvius.checkpoints.checkpoint import Checkpoint as Opened
 from vitruvius.checkpoints.dequantize import DECODERS, dequantize
 from vitruvius.checkpoints.gguf import GGUF, KINDS
+from vitruvius.checkpoints.gguf import config as gguf_config
 from vitruvius.checkpoints.matching import match_gguf
 from vitruvius.checkpoints.reading import read
 from vitruvius.checkpoints.tokenizer import from_gguf

@@ -12,7 +12,7 @@ import numpy as np
 from ..architectures import family_of
 from ..errors import InputError
 from ..spec import Decoder, Family, Join, Tensors, spelled
-from . import gguf_names
+from .gguf import names as gguf_names
 from .steps import Shape, file_shapes
 
 if TYPE_CHECKING:

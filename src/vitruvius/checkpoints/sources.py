@@ -291,7 +291,7 @@ PARTS_OF_A_MODEL = (("*.safetensors", "weights"), ("tokenizer*", "a tokenizer"))
 def checked_gguf(path: Path) -> Path:
     """The path of a GGUF file, if a model is in it."""
     from .gguf import GGUF
-    from .gguf_config import refuse_additions
+    from .gguf.config import refuse_additions
 
     refuse_additions(GGUF.open(path))
     return path
@@ -310,6 +310,6 @@ def is_path(name: str) -> bool:
 def gguf_config(path: Path, ignore: Collection[str] = ()) -> dict[str, Any]:
     """The config.json that a GGUF file's metadata amount to."""
     from .gguf import GGUF  # with numpy, which `vitruvius cost deepseek-v3` can do without
-    from .gguf_config import config
+    from .gguf.config import config
 
     return config(GGUF.open(path), ignore)

@@ -17,7 +17,7 @@ from ... import catalog
 from ...architectures import UnreadKeysError, read
 from ...checkpoints.files import GGUF_MAGIC, parse_json
 from ...checkpoints.gguf import GGUF
-from ...checkpoints.gguf_config import config as gguf_config
+from ...checkpoints.gguf.config import config as gguf_config
 from ...checkpoints.matching import match_gguf
 from ...errors import InputError, UnknownKeysError
 from ...spec import Decoder

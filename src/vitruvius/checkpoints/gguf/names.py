@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from fnmatch import fnmatchcase
 
-from ..spec import (
+from ...spec import (
     Add,
     AltUpEnds,
     Attention,
@@ -35,7 +35,7 @@ from ..spec import (
     spelled,
     walk,
 )
-from .steps import Shape, file_shapes
+from ..steps import Shape, file_shapes
 
 # RoPE tables, which follow from the metadata; copies of the embedding and the head; what layers hold that use the keys
 # and values of others
