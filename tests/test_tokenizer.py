@@ -236,6 +236,9 @@ def pieces(tokens: Tokenizer, text: str) -> list[str]:
         ("tiny_aya", "1234567 I'll", ["1", "234", "567", " I'll"]),
         ("kimi-k2", "价格abc I'll", ["价格", "abc", " I'll"]),
         ("seed-coder", "a!\n12", ["a", "!", "\n", "1", "2"]),
+        ("chameleon", "IMGIMGABZ a  12!\n", ["IMGIMGABZ", " a", "  ", "1", "2", "!", "\n"]),
+        ("glm5", "a 12345", ["a", " ", "123", "45"]),
+        ("granite-embed-multi-97m", "CamelCase नमस्ते", ["Camel", "Case", " नमस्ते"]),
         ("viking", "a 12.b", ["a", " ", "1", "2", ".", "b"]),
         (None, "a==1234", ["a", "==", "123", "4"]),
     ],
@@ -563,8 +566,8 @@ def test_damaged_folders(tmp_path: Path) -> None:
         assert "\n" not in str(caught.value)
         return str(caught.value)
 
-    assert problem(folder(tmp_path / "a")) == f"{tmp_path / 'a'}: no tokenizer (looked for tokenizer.json)"
-    assert "tokenizer.model alone is not supported" in problem(folder(tmp_path / "b", tokenizer_model="x"))
+    assert problem(folder(tmp_path / "a")).startswith(f"{tmp_path / 'a'}: no tokenizer (looked for tokenizer.json, ")
+    assert "not a complete SentencePiece model" in problem(folder(tmp_path / "b", tokenizer_model="x"))
     assert "not a tokenizer: " in problem(folder(tmp_path / "c", tokenizer_json="{}"))
     assert "not a tokenizer: " in problem(folder(tmp_path / "d", tokenizer_json='{"a":\n'))
     assert "JSON" in problem(folder(tmp_path / "e", small_backend(), tokenizer_config_json="{"))
@@ -599,6 +602,24 @@ def test_impossible_texts_and_ids(smol: Tokenizer) -> None:
     for i in (49152, -1, 1 << 40):
         with pytest.raises(InputError, match=rf"token id {i} is not in the vocabulary of 49,152 tokens"):
             smol.decode([1, i])
+
+
+# What llama.cpp's src/llama-vocab.cpp compares `tokenizer.ggml.pre` with, as of its Python package 0.3.36.
+LLAMA_CPP = """a.x-4.0 afmoe bailingmoe bailingmoe2 bloom chameleon chatglm-bpe codeshell cohere2moe command-r dbrx
+    deepseek-coder deepseek-llm deepseek-r1-qwen deepseek-v3 default exaone exaone-moe exaone4 f2llmv2 falcon falcon-h1
+    falcon3 gemma4 gigachat glm4 glm5 gpt-2 gpt-4o gpt3-finnish granite-docling granite-embed-multi-311m
+    granite-embed-multi-97m grok-2 hunyuan hunyuan-dense hy_v4 jais jais-2 jina-de jina-es jina-v1-en jina-v2-code
+    jina-v2-de jina-v2-es jina-v5-nano joyai-llm kanana2 kimi-k2 kormo laguna lfm2 llada-moe llama-bpe llama-v3 llama3
+    llama4 megrez mellum mellum2 midm-2.0 minerva-7b minicpm5 minimax-m2 modern-bert mpt olmo phi-2 pixtral poro-chat
+    qwen2 qwen35 refact roberta-bpe sarvam-moe seed-coder smaug-bpe smollm solar-open spark2_5 stablelm2 starcoder
+    superbpe talkie tekken tiny_aya trillion ufakzeka viking youtu""".split()
+
+
+def test_every_cut_of_llama_cpp_is_known(tmp_path: Path) -> None:
+    assert set(LLAMA_CPP) == CUTS.keys()
+    for unknown in ("whitespace", "klingon"):  # the first cuts words for one embedding model, without bytes
+        with pytest.raises(InputError, match=f"pre-tokenizer '{unknown}' is not known"):
+            from_gguf(byte_level_file(tmp_path / "a.gguf", unknown, [], []))
 
 
 def test_every_cut_compiles(tmp_path: Path) -> None:

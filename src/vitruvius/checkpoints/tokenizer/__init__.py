@@ -12,7 +12,7 @@ from pathlib import Path
 from ..gguf import GGUF
 from ..sources import weights
 from .encoding import Tokenizer
-from .folder import from_folder
+from .folder import from_folder, has_tokenizer
 from .gguf import from_gguf
 
 __all__ = ["Tokenizer", "from_folder", "from_gguf", "tokenizer"]
@@ -25,5 +25,5 @@ def tokenizer(source: str | PathLike[str]) -> Tokenizer:
         InputError: the model cannot be found, or has no tokenizer.
     """
     folder = Path(fspath(source))
-    path = folder if (folder / "tokenizer.json").is_file() else weights(source)
+    path = folder if has_tokenizer(folder) else weights(source)
     return from_gguf(GGUF.open(path)) if path.is_file() else from_folder(path)

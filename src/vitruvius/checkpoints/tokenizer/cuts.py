@@ -71,7 +71,8 @@ _KINDS: tuple[tuple[Cut, str], ...] = (
         Cut((LLAMA3,), whole=True, bos=True),
         "llama-bpe llama3 llama-v3 falcon3 falcon-h1 pixtral midm-2.0 lfm2 jina-v5-nano",
     ),
-    (Cut((LLAMA3,)), "dbrx smaug-bpe glm4 chatglm-bpe"),
+    (Cut((LLAMA3,)), "dbrx smaug-bpe chatglm-bpe"),
+    (Cut((LLAMA3,), whole=True), "glm4 glm5"),
     (Cut((QWEN2,), nfc=True), "qwen2 deepseek-r1-qwen kormo f2llmv2 megrez"),
     (Cut((QWEN2,)), "stablelm2 hunyuan solar-open grok-2"),
     (Cut((QWEN35,), nfc=True), "qwen35"),
@@ -79,6 +80,7 @@ _KINDS: tuple[tuple[Cut, str], ...] = (
     (Cut((LINE, QWEN2)), "laguna"),
     (Cut((TEKKEN,), whole=True, bos=True), "tekken"),
     (Cut((GPT4O,)), "gpt-4o llama4 kanana2 talkie minimax-m2"),
+    (Cut((GPT4O,), whole=True), "granite-embed-multi-97m"),
     (Cut((BY_THREE, GPT4O)), "tiny_aya cohere2moe"),
     (Cut((KIMI,), whole=True, ranked=True), "kimi-k2"),
     (Cut(DEEPSEEK3), "deepseek-v3 hunyuan-dense joyai-llm hy_v4"),
@@ -140,7 +142,21 @@ _KINDS: tuple[tuple[Cut, str], ...] = (
         ),
         "jais-2",
     ),
-    (Cut((LINE,), bos=True, spaced=True, whole=True), "gemma4"),
+    (
+        Cut(
+            (
+                "<sentinel:[0-9]+>",
+                "IMGIMG[A-I]{1,4}Z",
+                r"[\t\n]|    |  ",
+                DIGIT,
+                r"[\p{P}!-/:-@\[-`{-~]",
+                GPT2.removesuffix(r"|\s+"),
+            ),
+            bos=True,
+        ),
+        "chameleon",
+    ),
+    (Cut((LINE,), bos=True, spaced=True, whole=True), "gemma4 granite-embed-multi-311m"),
     (Cut((LINE,), spaced=True), "sarvam-moe"),
 )
 CUTS = {name: cut for cut, names in _KINDS for name in names.split()}
