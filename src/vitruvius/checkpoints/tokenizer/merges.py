@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Kind:
+class Class:
     """A tokenizer's class: how it cuts, and the special tokens that it has where the files name none."""
 
     cut: Cut
@@ -25,9 +25,9 @@ class Kind:
 
 
 END = "<|endoftext|>"
-GPT2 = Kind(CUTS["gpt-2"], {"bos_token": END, "eos_token": END, "unk_token": END})
-QWEN2 = Kind(CUTS["qwen2"], {"eos_token": END, "unk_token": END, "pad_token": END})
-ROBERTA = Kind(
+GPT2 = Class(CUTS["gpt-2"], {"bos_token": END, "eos_token": END, "unk_token": END})
+QWEN2 = Class(CUTS["qwen2"], {"eos_token": END, "unk_token": END, "pad_token": END})
+ROBERTA = Class(
     CUTS["gpt-2"],
     {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>", "pad_token": "<pad>", "mask_token": "<mask>"},
     around=True,
@@ -37,7 +37,7 @@ KINDS = {"GPT2Tokenizer": GPT2, "CodeGenTokenizer": GPT2, "GPTNeoXTokenizer": GP
 KINDS |= dict.fromkeys(("RobertaTokenizer", "BartTokenizer", "LongformerTokenizer", "LEDTokenizer"), ROBERTA)
 
 
-def kind_of(path: Path, name: str | None, model: str | None) -> Kind:
+def kind_of(path: Path, name: str | None, model: str | None) -> Class:
     """The tokenizer's class by its name, else by `model_type` of config.json. Raises InputError where it is not
     known."""
     name = name or ("Qwen2Tokenizer" if (model or "").startswith("qwen") else "GPT2Tokenizer")
@@ -47,7 +47,7 @@ def kind_of(path: Path, name: str | None, model: str | None) -> Kind:
     return KINDS[name]
 
 
-def read(path: Path, vocabulary: Mapping[str, Any], merges: str, kind: Kind, prefix: bool) -> Backend:
+def read(path: Path, vocabulary: Mapping[str, Any], merges: str, kind: Class, prefix: bool) -> Backend:
     """The tokenizer of both files' contents.
 
     Args:

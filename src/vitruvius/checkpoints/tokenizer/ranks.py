@@ -27,7 +27,7 @@ LINE = re.compile(rb"([A-Za-z0-9+/]+=*) (\d{1,9})")
 
 
 @dataclass(frozen=True)
-class Family:
+class Encoding:
     """What a tokenizer's class adds to its tiktoken file: the cut, and the special tokens after the others, unless
     tokenizer_config.json names them; `spare` is how the unnamed of `reserved` ids are called."""
 
@@ -44,10 +44,10 @@ LLAMA3 = (
 )
 QWEN = ("<|endoftext|>", "<|im_start|>", "<|im_end|>", *(f"<|extra_{i}|>" for i in range(205)))
 FAMILIES = {
-    "QWenTokenizer": Family(replace(CUTS["qwen2"], whole=True), QWEN),
-    "TikTokenTokenizer": Family(CUTS["kimi-k2"], reserved=256, spare="<|reserved_token_{}|>"),
-    "ChatGLM4Tokenizer": Family(replace(CUTS["glm4"], whole=True)),
-    "Llama3": Family(CUTS["llama-bpe"], LLAMA3),
+    "QWenTokenizer": Encoding(replace(CUTS["qwen2"], whole=True), QWEN),
+    "TikTokenTokenizer": Encoding(CUTS["kimi-k2"], reserved=256, spare="<|reserved_token_{}|>"),
+    "ChatGLM4Tokenizer": Encoding(replace(CUTS["glm4"], whole=True)),
+    "Llama3": Encoding(CUTS["llama-bpe"], LLAMA3),
 }
 BY_MODEL = {"qwen": "QWenTokenizer", "kimi_k2": "TikTokenTokenizer", "kimi_linear": "TikTokenTokenizer"}
 BY_MODEL |= {"deepseek_v3": "TikTokenTokenizer", "chatglm": "ChatGLM4Tokenizer", "llama": "Llama3"}
