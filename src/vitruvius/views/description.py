@@ -88,6 +88,7 @@ class Picture:
     Args:
         label: what stands in its box; the title with a capital, if empty.
         callouts: what stands beside the box; the facts, if None.
+        heading: of the card that shows its inside; the label, if empty.
         inset: draws its inside on a card of its own: (Inside, width, letters, highlight) -> Region, see drawing/card.
         look: the noun without what its inset does not show: nouns of one look share an inset; None is the noun itself.
         inner: parts inside it that have insets too.
@@ -98,6 +99,7 @@ class Picture:
     """
 
     label: str = ""
+    heading: str = ""
     callouts: Sequence[Callout] | None = None
     inset: Callable[..., Any] | None = None
     look: Spec | None = None
@@ -238,6 +240,11 @@ def marks(spec: Spec) -> Mapping[str, str]:
 def label(spec: Spec) -> str:
     """What stands in the box of a part."""
     return describe(spec).picture.label or capital(title(spec))
+
+
+def heading(spec: Spec) -> str:
+    """What stands over the card of a part's inside."""
+    return describe(spec).picture.heading or label(spec)
 
 
 def callouts(spec: Spec) -> Sequence[Callout]:

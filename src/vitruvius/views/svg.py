@@ -11,7 +11,7 @@ from typing import Protocol
 
 from ..errors import InputError
 from ..spec import Decoder
-from .drawing.cards import arranged, below
+from .drawing.cards import arranged
 from .drawing.document import document
 from .drawing.figure import ModelFigure, figure
 from .drawing.kinds import highlighted
@@ -166,7 +166,7 @@ def _row(figures: list[ModelFigure], highlighted: bool) -> Region:
         lowered = drawn.body.moved(
             -drawn.body.rect.x, header + UNDER_TITLE + body - drawn.body.rect.height - drawn.body.rect.y
         )
-        content = arranged(lowered, drawn.cards, 0.8, (below,))
+        content = arranged(lowered, drawn.cards, 0.8, most_beside=0)
         whole = group(side, (drawn.header, *content.parts))
         parts.append(whole.under(f"{side}.").moved(x, 0.0))
         x = parts[-1].rect.right + APART

@@ -44,7 +44,7 @@ def attention(inside: Inside[s.Attention], width: int, letters: Letters, highlig
     if spec.gate:
         gates = f"{spec.heads} × {spec.kv.v_dim}" if spec.gate.over == "channel" else number(spec.heads)
         gate = (spec.gate, gates, card.column(2 * step, wide, source=source))
-    return _weighted_sum(card, spec, (q, k, v), gate, out, "o heads kv.v_dim o_bias")
+    return _weighted_sum(card, spec, (q, k, v), gate, out, "o heads kv.v_dim o_bias", letters)
 
 
 def _column_width(spec: s.Attention, size: str, keys_and_values: KeyValueSteps) -> float:
@@ -143,6 +143,7 @@ def _weighted_sum(
     gate: tuple[s.OutputGate, str, Column] | None,
     size: str,
     fields: str,
+    letters: Letters,
 ) -> Region:
     """Softmax of the queries' products with the keys, the values summed by it, and the projection back."""
     q, k, v = columns
@@ -165,7 +166,9 @@ def _weighted_sum(
         text = label(spec.positions)
         card.step("positions", scores.next(ROW), text, fields="positions", about=phrase(spec.positions))
     text = f"{label(spec.mask)}{' with sinks' if softmax.sinks else ''}"
-    card.step("softmax", scores.next(ROW), text, fields="mask softmax.sinks", about=phrase(spec.mask))
+    chosen = card.step("softmax", scores.next(ROW), text, fields="mask softmax.sinks", about=phrase(spec.mask))
+    if spec.mask in letters:
+        card.sketch.badge("softmax.badge", letters[spec.mask], (chosen.rect.right, chosen.rect.y), card.role)
     bottom = scores.y - ARROW
     scores.arrow(bottom)
     v.arrow(bottom)
@@ -230,4 +233,4 @@ def latent_attention(inside: Inside[s.LatentAttention], width: int, letters: Let
     card.step("v", v.next(ROW), f"v: {spec.v_dim}", fields="v_dim")
     key.arrow(min(q.y, k.y) - ARROW)
     size = f"{number(spec.heads * spec.v_dim)} → {number(width)}{bias}"
-    return _weighted_sum(card, spec, (q, k, v), None, size, "o heads v_dim bias")
+    return _weighted_sum(card, spec, (q, k, v), None, size, "o heads v_dim bias", letters)

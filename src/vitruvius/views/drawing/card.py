@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Generic, Literal, TypeVar
 
 from ... import spec as s
-from ..description import label, phrase, title
+from ..description import heading, phrase, title
 from .font import wrap
 from .scene import Differs, Point, Rect, Region, Text
 from .sketch import ARROW, INNER, LABEL, RADIUS, SMALL, Column, Highlight, Sketch, widest
@@ -93,10 +93,10 @@ class Card:
         output.arrow(output.y - ARROW)
         self.sketch.text("output", "output", output.x, output.y - ARROW - 5)
         content, inside = self.sketch.done(), self.inside
-        heading, start = label(inside.spec), PADDING + (26 if inside.letter else 0)
-        width = max(content.rect.width + 2 * PADDING, start + widest([heading], LABEL + 0.5) + PADDING, 190.0)
+        words, start = heading(inside.spec), PADDING + (26 if inside.letter else 0)
+        width = max(content.rect.width + 2 * PADDING, start + widest([words], LABEL + 0.5) + PADDING, 190.0)
         lines = [line for text in inside.lines for line in wrap(text, width - 2 * PADDING, SMALL)]
-        texts = [Text(heading, start, 27.0, LABEL + 0.5, True)]
+        texts = [Text(words, start, 27.0, LABEL + 0.5, True)]
         texts += [Text(line, PADDING, 47.0 + 15 * i, SMALL, ink="muted") for i, line in enumerate(lines)]
         top = 44.0 + 15 * len(lines)
         content = content.moved((width - content.rect.width) / 2 - content.rect.x, top - content.rect.y)

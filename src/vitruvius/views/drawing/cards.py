@@ -9,8 +9,8 @@ from string import ascii_uppercase
 
 from ... import spec as s
 from ...cost.quantity import number
+from ..description import describe, heading, look
 from ..layer_periods import LayerKind
-from ..nouns import describe, label, look
 from .card import Inside, widened
 from .kinds import named
 from .mtp import prediction
@@ -19,9 +19,6 @@ from .sketch import Highlight
 
 BETWEEN = 26.0  # cards
 ASIDE = 40.0  # between the stream and the cards
-
-Way = Callable[[Region, Sequence[Region], int], Region]
-
 
 Body = tuple[s.Spec, str, str]  # a part, its path, and where it is in words
 
@@ -34,8 +31,8 @@ def insides(shown: Iterable[tuple[str, LayerKind]]) -> list[Inside[s.Spec]]:
         word = "the encoder" if stack else named(kind.name)
         for body in _bodies(kind.layer.branches, f"{stack}layers.{kind.indices[0]}", word):
             found.setdefault(look(body[0]), []).append(body)
-    drawn = [bodies for seen, bodies in found.items() if describe(seen).picture.inset]
-    titles = [label(bodies[0][0]) for bodies in drawn]
+    drawn = [bodies for bodies in found.values() if describe(bodies[0][0]).picture.inset]
+    titles = [heading(bodies[0][0]) for bodies in drawn]
     return [
         Inside(
             spec=bodies[0][0],
@@ -96,8 +93,8 @@ def beside(body: Region, drawn: Sequence[Region], columns: int) -> Region:
 
 
 def below(body: Region, drawn: Sequence[Region], rows: int) -> Region:
-    """The cards in rows under `body`."""
-    parts, y = [body], body.rect.bottom + ASIDE
+    """The cards in rows under `body`, or under it and the cards that stand beside it already."""
+    parts, y = list(body.parts if body.name == "" else (body,)), body.rect.bottom + ASIDE
     for row in _split(drawn, rows, lambda card: card.rect.width):
         x = body.rect.x
         for card in row:
@@ -114,16 +111,23 @@ def _split(drawn: Sequence[Region], lines: int, size: Callable[[Region], float])
     return min(ways, key=lambda way: max(sum(size(card) + BETWEEN for card in line) for line in way))
 
 
-def arranged(
-    body: Region, drawn: Sequence[Region], ratio: float = 1.5, ways: Sequence[Way] = (beside, below)
-) -> Region:
-    """`body` and its cards, with little empty room, and about `ratio` times as wide as high."""
+def arranged(body: Region, drawn: Sequence[Region], ratio: float = 1.5, most_beside: int | None = None) -> Region:
+    """`body` and its cards, some beside it and the others below, with little empty room, and about `ratio` times as
+    wide as high. `most_beside` is how many may stand beside it, any number if None."""
     if not drawn:
         return body
     used = sum(part.rect.width * part.rect.height for part in (body, *drawn))
+    most = len(drawn) if most_beside is None else min(most_beside, len(drawn))
 
     def cost(whole: Region) -> float:
         width, height = whole.rect.width, whole.rect.height
         return abs(log(width / height / ratio)) + 1.5 * log(width * height / used)
 
-    return min((way(body, drawn, lines) for way in ways for lines in range(1, len(drawn) + 1)), key=cost)
+    def ways() -> Iterator[Region]:
+        for first in range(most + 1):
+            for columns in range(1, max(1, first) + 1):
+                upper = beside(body, drawn[:first], columns) if first else body
+                rest = drawn[first:]
+                yield from (below(upper, rest, rows) for rows in range(1, len(rest) + 1)) if rest else (upper,)
+
+    return min(ways(), key=cost)

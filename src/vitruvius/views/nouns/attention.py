@@ -13,6 +13,7 @@ from ..description import (
     Aspect,
     Callout,
     Description,
+    Inner,
     Picture,
     callout,
     callouts,
@@ -372,6 +373,11 @@ def _contrasts(spec: s.Attention | s.LatentAttention) -> dict[str, str]:
     }
 
 
+def _chooser(mask: s.Mask) -> list[Inner]:
+    """What chooses the keys, if that has an inside to be shown."""
+    return [Inner("mask", mask, "what attention sees")] if describe(mask).picture.inset else []
+
+
 @describes(s.Attention)
 def _(spec: s.Attention) -> Description:
     kv, dim, rope, gate = spec.kv, spec.head_dim, spec.positions, spec.gate
@@ -425,6 +431,7 @@ def _(spec: s.Attention) -> Description:
             callouts=_attention_callouts(spec),
             inset=inset,
             look=replace(spec, mask=look(spec.mask), kv=look(kv), positions=rope and look(rope)),
+            inner=_chooser(spec.mask),
         ),
     )
 
@@ -494,5 +501,6 @@ def _(spec: s.LatentAttention) -> Description:
             ],
             inset=latent_attention,
             look=replace(spec, mask=look(spec.mask)),
+            inner=_chooser(spec.mask),
         ),
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from ... import spec as s
 from ...cost.quantity import number
 from ..description import Callout, Description, Picture, callout, describes
+from ..drawing.indexer import indexer
 
 
 @describes(s.Indexer)
@@ -23,6 +24,8 @@ def _(spec: s.Indexer) -> Description:
                 callout(f"sees {best} earlier tokens, chosen", "topk"),
                 callout(f"by an indexer of {spec.heads} heads of {spec.dim}", "heads dim"),
             ],
+            heading="Indexer",
+            inset=indexer,
             look=s.LayerIndexer(layer=0, topk=spec.topk),
         ),
     )

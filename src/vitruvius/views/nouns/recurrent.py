@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from ... import spec as s
 from ...cost.quantity import number
-from ..description import Aspect, Description, describe, describes, phrase, times, title
+from ..description import Aspect, Description, Picture, describe, describes, phrase, times, title
+from ..drawing.recurrent import gated_delta_net, kimi_delta, mamba2, short_convolution
 from .feedforward import ACTIVATIONS
 
 RECURRENT = {"memory": "recurrent"}
@@ -58,6 +59,7 @@ def _(spec: s.GatedDeltaNet) -> Description:
             **DTYPE,
         },
         filters={"attention": "Gated DeltaNet", **RECURRENT},
+        picture=Picture(inset=gated_delta_net),
     )
 
 
@@ -82,6 +84,7 @@ def _(spec: s.KimiDelta) -> Description:
             **DTYPE,
         },
         filters={"attention": "Kimi Delta Attention", **RECURRENT},
+        picture=Picture(inset=kimi_delta),
     )
 
 
@@ -121,6 +124,7 @@ def _(spec: s.Mamba2) -> Description:
             Aspect("gate, x, b, c, dt scaled by", spec.multipliers, ("multipliers",)),
         ],
         filters={"attention": "Mamba-2", **RECURRENT},
+        picture=Picture(inset=mamba2),
     )
 
 
@@ -133,4 +137,5 @@ def _(spec: s.ShortConv) -> Description:
         equation=f"W_out (c ⊙ {title(spec.conv)}(b ⊙ x)){bias},  (b, c, x) = W_in x{bias}",
         names={"dim": "channels", "conv": "convolution", "bias": ("biases", "{role}")},
         filters={"attention": "short convolution", **RECURRENT},
+        picture=Picture(inset=short_convolution),
     )
