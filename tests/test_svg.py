@@ -22,6 +22,7 @@ import vitruvius as vt
 from vitruvius import catalog
 from vitruvius import spec as s
 from vitruvius.errors import InputError
+from vitruvius.views.drawing.cards import insides
 from vitruvius.views.drawing.feedforward import choice
 from vitruvius.views.drawing.figure import SHOWN
 from vitruvius.views.drawing.font import measure, wrap
@@ -600,3 +601,38 @@ def test_wrap() -> None:
     endless = wrap("x" * 100, 60, 12)
     assert "".join(endless) == "x" * 100
     assert all(measure(line, 12) <= 60 for line in endless)
+
+
+INSETS = {
+    "qwen3-next-80b-a3b": ("Gated DeltaNet", "S ← α S + β k × (v − α k · S)", "32 × 128 × 128, kept for each sequence"),
+    "kimi-linear-48b-a3b": (
+        "Kimi Delta Attention",
+        "S ← α S + β k × (v − k · α S)",
+        "32 × 128 × 128, kept for each sequence",
+    ),
+    "nemotron-3-nano-30b-a3b": ("Mamba-2", "S ← exp(−A · dt) S + dt · b × x", "64 × 128 × 64, kept for each sequence"),
+    "deepseek-v3.2": ("Indexer", "Σ over heads  w · relu(q · k)", "the best 2,048 tokens"),
+}
+
+
+@pytest.mark.parametrize("name", INSETS)
+def test_what_is_new_has_an_inset(name: str) -> None:
+    shown = {box.text for box in drawing(name).boxes if box.name.startswith("inside.")}
+    assert set(INSETS[name]) <= shown
+
+
+def test_every_mixer_of_the_catalog_has_an_inset() -> None:
+    bodies = {
+        type(branch.body)
+        for entry in vt.catalog()
+        for layer in architecture(entry.id).layers
+        for branch in layer.branches
+    }
+    without = {body.__name__ for body in bodies} - {
+        type(spec).__name__ for entry in vt.catalog() for spec in _lettered(architecture(entry.id))
+    }
+    assert without <= {"Parallel", "PerLayerInput"}
+
+
+def _lettered(arch: s.Decoder) -> list[s.Spec]:
+    return [spec for inside in insides([("", kind) for kind in kinds(arch)]) for spec in inside.specs]

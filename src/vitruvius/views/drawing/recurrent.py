@@ -131,7 +131,7 @@ def short_convolution(inside: Inside[s.ShortConv], width: int, letters: Letters,
     gated = card.sketch.join("gated", "×", x.joint()).rect
     c.turn((c.x, gated.center[1]), (gated.right, gated.center[1]))
     size = f"{dim} → {number(width)}{bias}"
-    card.step("o", x.next(TALL, wide + 24), "Output projection", size, fields="out_proj dim bias", size=LABEL)
+    card.step("o", x.next(TALL, max(wide, 132.0)), "Output projection", size, fields="out_proj dim bias", size=LABEL)
     return card.done(x)
 
 
