@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import gguf
 import pytest
 import torch
 from cases import TEXT
@@ -19,7 +20,10 @@ from reference import randomize
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 
 import vitruvius as vt
+from vitruvius.checkpoints.defaults import Defaults
 from vitruvius.cli import main
+from vitruvius.cli.running import variable
+from vitruvius.errors import InputError
 from vitruvius.inference import generation
 from vitruvius.inference.sampling import Sampler
 
@@ -242,6 +246,31 @@ def test_chat_forgets_the_oldest_turns_where_the_context_is_full(folder: Path) -
         asked.append({"role": "assistant", "content": answers[-1]})
     assert result.stdout == "".join(f"{answer}\n" for answer in answers)
     assert result.stderr.count("the context of 4,000 tokens is full: the oldest turn is forgotten") == 1
+
+
+def test_a_gguf_file_may_ask_for_sampling(tmp_path: Path) -> None:
+    """llama.cpp's converter writes a generation_config.json as general.sampling."""
+    writer = gguf.GGUFWriter(tmp_path / "a.gguf", "llama")
+    for key, value in {"temp": 0.6, "top_p": 0.95, "penalty_repeat": 1.05}.items():
+        writer.add_float32(f"general.sampling.{key}", value)
+    writer.add_int32("general.sampling.top_k", 20)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.close()
+    asked = Defaults.of(tmp_path / "a.gguf", {}).sampling
+    assert asked == pytest.approx({"temperature": 0.6, "top_p": 0.95, "top_k": 20, "repetition_penalty": 1.05})
+    assert list(asked) == ["temperature", "top_p", "top_k", "repetition_penalty"]
+
+
+def test_tools_and_documents_are_lists_of_objects() -> None:
+    assert variable('tools=[{"type": "function"}]') == ("tools", [{"type": "function"}])
+    for text, problem in (
+        ("tools=weather", "tools is a JSON list of objects, and this is no JSON"),
+        ('documents={"text": 1}', "documents is a JSON list of objects, not"),
+        ('documents=["a"]', "documents is a JSON list of objects, not"),
+    ):
+        with pytest.raises(InputError, match=problem):
+            variable(text)
 
 
 def test_chat_samples_as_the_model_asks(folder: Path, tmp_path: Path) -> None:

@@ -158,7 +158,7 @@ def _known_weights(entry: catalog.Entry) -> Path:
     cache."""
     if entry.repository is None:
         raise InputError(f"the weights of {entry.id} were never released (cost, show and compare work)")
-    hint = f"download it with `huggingface-cli download {entry.repository}`, or give its folder or .gguf file"
+    hint = f"download it with `hf download {entry.repository}`, or give its folder or .gguf file"
     if entry.weights:
         try:
             return Path(str(metadata.distribution(entry.weights["distribution"]).locate_file(entry.weights["file"])))

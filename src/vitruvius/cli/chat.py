@@ -48,7 +48,7 @@ def command(
     """A conversation with MODEL in the terminal, by its own chat template.
 
     Ctrl-C stops an answer, Ctrl-D leaves, /clear forgets what was said. Several lines that are pasted are one message.
-    Tokens are chosen as the model's generation_config.json asks, unless an option says otherwise.
+    Tokens are chosen as the model's files ask (generation_config.json, GGUF's general.sampling), unless an option says otherwise.
     """
     from ..checkpoints.defaults import Defaults
     from ..checkpoints.sources import weights
@@ -58,11 +58,13 @@ def command(
     loaded, tokenizer = running.load(model, how)
     begun = [] if system is None else [{"role": "system", "content": system}]
     tokenizer.chat([*begun, {"role": "user", "content": "?"}], **variables)  # refuses what the template cannot say
-    defaults = Defaults.of(weights(model), {}).sampling
+    path = weights(model)
+    defaults = Defaults.of(path, {}).sampling
     sampler = running.sampler(sampling, seed, defaults)
     click.echo(f"{loaded.spec.name}: {HELP}", err=True)
     if taken := [f"{name} {value}" for name, value in defaults.items() if sampling[name] is None]:
-        click.echo(f"as generation_config.json asks: {', '.join(taken)}", err=True)
+        asking = "generation_config.json" if path.is_dir() else path.name
+        click.echo(f"as {asking} asks: {', '.join(taken)}", err=True)
     conversation = Conversation(Session(loaded), tokenizer, sampler, begun, max_new_tokens, stop, variables)
     while (text := read()) is not None:
         asked = COMMAND.match(text)

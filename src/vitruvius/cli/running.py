@@ -47,9 +47,17 @@ def variable(text: str) -> tuple[str, Any]:
     if not (equals and name.isidentifier()):
         raise InputError(f"--template-arg is NAME=VALUE, such as enable_thinking=false, not {text!r}")
     try:
-        return name, json.loads(value)
-    except ValueError:
+        found = json.loads(value)
+    except ValueError as error:
+        if name in LISTS:
+            raise InputError(f"--template-arg {name} is a JSON list of objects, and this is no JSON: {error}") from None
         return name, value
+    if name in LISTS and not (isinstance(found, list) and all(isinstance(item, dict) for item in found)):
+        raise InputError(f"--template-arg {name} is a JSON list of objects, not {value!r:.80}")
+    return name, found
+
+
+LISTS = ("tools", "documents")  # what templates go through
 
 
 template_args = click.option(
