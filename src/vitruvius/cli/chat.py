@@ -48,7 +48,7 @@ def command(
     """A conversation with MODEL in the terminal, by its own chat template.
 
     Ctrl-C stops an answer, Ctrl-D leaves, /clear forgets what was said. Several lines that are pasted are one message.
-    Tokens are chosen as the model's files ask (generation_config.json, GGUF's general.sampling), unless an option says otherwise.
+    Tokens are chosen as generation_config.json or the GGUF file asks, unless an option says otherwise.
     """
     from ..checkpoints.defaults import Defaults
     from ..checkpoints.sources import weights
