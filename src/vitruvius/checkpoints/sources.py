@@ -173,6 +173,18 @@ def _known_weights(entry: catalog.Entry) -> Path:
     return cached
 
 
+def at_hand() -> list[str]:
+    """The known models whose weights are on this machine. Looking for them takes a moment."""
+    found = []
+    for entry in catalog.entries():
+        try:
+            weights(entry.id)
+        except InputError:
+            continue
+        found.append(entry.id)
+    return found
+
+
 def cached_folder(repository: str) -> Path | None:
     """The repository's snapshot in the Hugging Face cache, if it is there."""
     from huggingface_hub import try_to_load_from_cache

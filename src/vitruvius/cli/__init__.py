@@ -29,6 +29,7 @@ VERBS = {
     "shard": "the plan for many devices, without them: placements, memory, communication",
     "explore": "the gallery in the browser, or as static files",
     "plot": "charts of state, work, time, memory, parameters and training, as SVG or PNG",
+    "tokens": "how many tokens a text has in each tokenizer, and what its formatting adds",
     "generate": "the text that a model writes after a prompt, streamed",
     "chat": "a conversation with a model in the terminal",
     "export": "a Hugging Face folder of a model, which other programs load",

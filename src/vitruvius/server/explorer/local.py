@@ -9,8 +9,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ... import catalog
-from ...checkpoints.sources import architecture, weights
+from ...checkpoints.sources import architecture, at_hand
 from ...errors import InputError, NotLoweredError
 from ...native.library import library
 
@@ -48,7 +47,7 @@ class LocalModels:
     @cached_property
     def sources(self) -> Mapping[str, str]:
         """Name -> what `vitruvius.load` takes. Looking for them takes a moment."""
-        return {**_at_hand(), **self._given}
+        return {**{name: name for name in at_hand()}, **self._given}
 
     def unavailable(self) -> str | None:
         """Why nothing can be tried, None if something can."""
@@ -92,17 +91,6 @@ def _modules(source: str) -> Decoder:
     from ...models import load
 
     return load(source)
-
-
-def _at_hand() -> dict[str, str]:
-    found = {}
-    for entry in catalog.entries():
-        try:
-            weights(entry.id)
-        except InputError:
-            continue
-        found[entry.id] = entry.id
-    return found
 
 
 def _name(source: str) -> str:
