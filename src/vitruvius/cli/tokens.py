@@ -13,7 +13,7 @@ from . import options, running
 from .output import emit, emit_json
 
 if TYPE_CHECKING:
-    from ..checkpoints.tokenizer.formatting import Counted
+    from ..checkpoints.tokenizer.formatting import TokenCount
 
 
 @click.command()
@@ -59,7 +59,7 @@ def read(file: str) -> str:
     return text
 
 
-def records(text: str, found: dict[str, Counted]) -> list[dict[str, Any]]:
+def records(text: str, found: dict[str, TokenCount]) -> list[dict[str, Any]]:
     """What --json prints of each tokenizer."""
     return [
         {
@@ -72,7 +72,7 @@ def records(text: str, found: dict[str, Counted]) -> list[dict[str, Any]]:
     ]
 
 
-def shown(text: str, found: dict[str, Counted]) -> str:
+def shown(text: str, found: dict[str, TokenCount]) -> str:
     """The table."""
     from ..views.table import table
 

@@ -69,18 +69,18 @@ def _is_json(text: str) -> bool:
 
 
 @dataclass(frozen=True)
-class Counted:
+class TokenCount:
     """A text's tokens, and how many each kind of formatting adds to it."""
 
     tokens: int
     formatting: Mapping[str, int]
 
 
-def counted(text: str, tokenizer: Tokenizer) -> Counted:
+def counted(text: str, tokenizer: Tokenizer) -> TokenCount:
     """The tokens of a text, those around it aside. Raises InputError where it cannot be written in UTF-8."""
     total = left = len(tokenizer.encode(text, add_special_tokens=False))
     added = {}
     for name, step in steps(text).items():
         now = len(tokenizer.encode(step(text), add_special_tokens=False))
         added[name], left = left - now, now
-    return Counted(total, added)
+    return TokenCount(total, added)
