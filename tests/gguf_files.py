@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import dataclass
+from math import log
 from pathlib import Path
 from statistics import NormalDist
 from typing import Any
@@ -46,6 +47,18 @@ ARCHITECTURES = {
     "olmo2": "olmo2",
     "olmo3": "olmo2",
     "gpt2": "gpt2",
+    "phi3": "phi3",
+    "glm": "chatglm",
+    "glm4": "glm4",
+    "stablelm": "stablelm",
+    "starcoder2": "starcoder2",
+    "gpt_neox": "gptneox",
+    "falcon": "falcon",
+    "cohere": "command-r",
+    "cohere2": "cohere2",
+    "qwen2_moe": "qwen2moe",
+    "olmoe": "olmoe",
+    "granitemoe": "granitemoe",
     "gpt_oss": "gpt-oss",
     "deepseek_v2": "deepseek2",
     "deepseek_v3": "deepseek2",
@@ -62,7 +75,7 @@ ARCHITECTURES = {
     "mamba2": "mamba2",
     "kimi_linear": "kimi-linear",
 }
-ROTATED = ("llama", "mistral3", "smollm3", "granite", "granitehybrid")
+ROTATED = ("llama", "mistral3", "smollm3", "granite", "granitemoe", "granitehybrid")
 # Experts' names that the converter changes before it looks them up
 RENAMED = {
     r"backbone\.(layers\.\d+)\.mixer\.experts": r"model.\1.mlp.experts",
@@ -188,6 +201,11 @@ def metadata(arch: str, c: Config, tensors: Tensors) -> dict[str, Any]:
         "qwen35moe",
         "glm4moe",
         "minimax-m2",
+        "phi3",
+        "glm4",
+        "chatglm",
+        "stablelm",
+        "cohere2",
     ):
         meta["rope.dimension_count"] = c.get("rotary_dim") if arch == "minimax-m2" and not partial else rotated
     moe = {"expert_feed_forward_length": c.get("moe_intermediate_size")}
@@ -208,6 +226,53 @@ def metadata(arch: str, c: Config, tensors: Tensors) -> dict[str, Any]:
                 "ssm.inner_size": c["linear_value_head_dim"] * c["linear_num_value_heads"],
                 "full_attention_interval": c.get("full_attention_interval", 4),
             }
+        case "qwen2moe":
+            meta |= moe | {"expert_shared_feed_forward_length": c["shared_expert_intermediate_size"]}
+        case "olmoe":
+            meta["attention.layer_norm_rms_epsilon"] = 1e-5  # whatever the config says
+        case "phi3":
+            original = pick(c, "original_max_position_embeddings") or c["max_position_embeddings"]
+            meta |= {
+                "attention.key_length": None,
+                "attention.value_length": None,
+                "attention.sliding_window": c.get("sliding_window") or 0,
+                "rope.scaling.original_context_length": original,
+            }
+            if kind == "longrope":
+                scale = c["max_position_embeddings"] / original
+                meta["rope.scaling.attn_factor"] = (1 + log(scale) / log(original)) ** 0.5
+        case "stablelm":
+            meta |= {
+                "attention.layer_norm_epsilon": c["layer_norm_eps"],
+                "use_parallel_residual": c["use_parallel_residual"],
+            }
+        case "starcoder2":
+            meta["attention.layer_norm_epsilon"] = c["norm_epsilon"]
+        case "gptneox":
+            meta |= {
+                "attention.head_count_kv": None,
+                "attention.layer_norm_epsilon": c["layer_norm_eps"],
+                "use_parallel_residual": c["use_parallel_residual"],
+                "rope.freq_base": None,
+                "rope.dimension_count": int(partial * (width // heads)),
+            }
+        case "falcon":
+            meta |= {
+                "attention.head_count_kv": c.get("num_kv_heads") if c["new_decoder_architecture"] else 1,
+                "attention.layer_norm_epsilon": c["layer_norm_epsilon"],
+                "context_length": 2048,
+                "feed_forward_length": 4 * width,
+                "rope.freq_base": None,
+                "tensor_data_layout": "jploski",
+            }
+        case "command-r" | "cohere2":
+            meta |= {
+                "attention.layer_norm_epsilon": c["layer_norm_eps"],
+                "logit_scale": c["logit_scale"],
+                "rope.scaling.type": "none",
+            }
+            if arch == "cohere2":
+                meta |= {"attention.sliding_window": c["sliding_window"], "vocab_size": c["vocab_size"]}
         case "gemma2":
             meta["attn_logit_softcapping"] = c["attn_logit_softcapping"]
             meta["final_logit_softcapping"] = c["final_logit_softcapping"]
@@ -266,7 +331,7 @@ def metadata(arch: str, c: Config, tensors: Tensors) -> dict[str, Any]:
             }
         case "falcon-h1":
             meta |= mamba(c) | {"ssm.inner_size": c["mamba_d_ssm"]}
-        case "granite":
+        case "granite" | "granitemoe":
             meta |= {
                 "attention.scale": c["attention_multiplier"],
                 "embedding_scale": c["embedding_multiplier"],
@@ -389,6 +454,9 @@ def converted(arch: str, c: Config, tensors: Tensors) -> Tensors:
             called = names.get_name(renamed(new), try_suffixes=(".weight", ".bias"))
             assert called, f"{arch} has no name for {new}"
             found[called] = changed
+    for length in ("long", "short"):
+        if factors := (c.get("rope_parameters") or c.get("rope_scaling") or {}).get(f"{length}_factor"):
+            found[f"rope_factors_{length}.weight"] = np.array(factors)
     for way in ("altup_proj", "altup_unembd_proj"):
         if streams := [found.pop(f"{way}.{i}") for i in range(8) if f"{way}.{i}" in found]:
             found[f"{way}.weight"] = np.stack(streams)
@@ -448,7 +516,11 @@ def changes(arch: str, c: Config, name: str, x: np.ndarray) -> list[tuple[str, n
         both = x.reshape(heads, nope + v, -1)
         keys = both[:, :nope].swapaxes(1, 2)
         return [(name.replace("kv_b", "k_b"), keys), (name.replace("kv_b", "v_b"), both[:, nope:])]
-    if "gate_up_proj" in name:
+    if name.endswith(("query_key_value.weight", "query_key_value.bias")):
+        groups = meta_groups(arch, c)
+        parts = x.reshape(groups, -1, c["hidden_size"] // c["num_attention_heads"], *x.shape[1:])
+        return [(name, np.concatenate([y.reshape(-1, *x.shape[1:]) for y in np.split(parts, (-2, -1), axis=1)]))]
+    if "gate_up_proj" in name and "experts" in name:
         bias = name.endswith("_bias")
         x = x if bias or arch not in ("gpt-oss", "llama4") else x.swapaxes(-1, -2)
         axis = 1
@@ -463,7 +535,7 @@ def changes(arch: str, c: Config, name: str, x: np.ndarray) -> list[tuple[str, n
         return [(name.removesuffix("_bias") + (".bias" if bias else ".weight"), x)]
     if arch == "gpt2" and name.endswith((".c_attn.weight", ".c_proj.weight", ".c_fc.weight")):
         x = x.T
-    if arch == "granitehybrid" and "input_linear" in name:
+    if arch in ("granitehybrid", "granitemoe") and "input_linear" in name:
         gate, up = np.split(x, 2, axis=-2)
         end = "exps" if "block_sparse" in name else "shexp" if c.get("num_local_experts") else ""
         return [(f"{blk}.ffn_{part}{'_' + end if end else ''}.weight", v) for part, v in (("gate", gate), ("up", up))]
@@ -494,6 +566,14 @@ def changes(arch: str, c: Config, name: str, x: np.ndarray) -> list[tuple[str, n
     if name.endswith(("sinks",)):
         name = f"{name}.weight"
     return [(name, x)]
+
+
+def meta_groups(arch: str, c: Config) -> int:
+    """How many groups of queries, keys and values lie one after the other."""
+    if arch == "gptneox":
+        groups: int = c["num_attention_heads"]
+        return groups
+    return c["num_kv_heads"] if c["new_decoder_architecture"] else 1
 
 
 def tiled_part(name: str, c: Config, x: np.ndarray) -> np.ndarray:

@@ -34,6 +34,7 @@ def case(name: str, **keys: Any) -> dict[str, Any]:
     return {**cases.TEXT[name], **keys}
 
 
+NEOX = {"rope_type": "default", "rope_theta": 10_000.0, "partial_rotary_factor": 0.5}
 FAMILIES = {
     "llama_biases": case("llama_biases"),
     "llama_linear": case("llama_linear"),
@@ -57,6 +58,26 @@ FAMILIES = {
     "olmo2": case("olmo2"),
     "olmo3": case("olmo3"),
     "gpt2": case("gpt2"),
+    "phi3": case("phi3"),
+    "phi3_long": case("phi3_long"),
+    "phi3_long_partial": case("phi3_long_partial"),
+    "glm": case("glm"),
+    "glm4": case("glm4"),
+    "glm4_no_biases": case("glm4_no_biases"),
+    "stablelm": case("stablelm"),
+    "stablelm_parallel": case("stablelm_parallel"),
+    "starcoder2": case("starcoder2", sliding_window=None, hidden_act="gelu_pytorch_tanh"),
+    "gpt_neox": case("gpt_neox", rotary_emb_base=10_000.0),
+    "gpt_neox_in_turn": case("gpt_neox_in_turn", hidden_act="gelu", rope_parameters=NEOX),
+    "falcon_7b": case("falcon_7b", rope_theta=10_000.0),
+    "falcon_40b": case("falcon_40b", rope_theta=10_000.0, ffn_hidden_size=240),
+    "falcon_11b": case("falcon_11b", rope_theta=10_000.0, rope_scaling=None),
+    "cohere": case("cohere"),
+    "cohere_biases": case("cohere_biases", hidden_act="silu", tie_word_embeddings=True),
+    "cohere2": case("cohere2", sliding_window_pattern=4),
+    "qwen2_moe": case("qwen2_moe"),
+    "olmoe": case("olmoe", rms_norm_eps=1e-5),
+    "granite3_moe": case("granite3_moe"),
     "gpt_oss": case("gpt_oss", swiglu_limit=7.0),
     "deepseek_v2_lite": case("deepseek_v2_lite"),
     "deepseek_v2": case("deepseek_v2", rope_parameters=cases.yarn(rope_theta=80.0, mscale=0.7, mscale_all_dim=0.7)),

@@ -17,6 +17,7 @@ from ...spec import (
     Attention,
     Decoder,
     GatedDeltaNet,
+    GatedMLP,
     Irregular,
     Join,
     KimiDelta,
@@ -24,6 +25,7 @@ from ...spec import (
     LogDecay,
     Mamba2,
     Node,
+    Parallel,
     Reorder,
     Reshape,
     RMSNorm,
@@ -40,12 +42,12 @@ from ..steps import Shape, file_shapes
 # RoPE tables, which follow from the metadata; copies of the embedding and the head; what layers hold that use the keys
 # and values of others
 UNUSED = (
-    *("rope_freqs.weight", "blk.*.attn_rot_embd", "blk.*.attn_rot_embd.weight"),
+    *("rope_freqs.weight", "rope_factors_*.weight", "blk.*.attn_rot_embd", "blk.*.attn_rot_embd.weight"),
     *("blk.*.nextn.embed_tokens.weight", "blk.*.nextn.shared_head_head.weight"),
 )
 SHARED = ("blk.*.attn_[kv].*", "blk.*.attn_k_norm.weight")
 
-ROTATED = ("llama", "mistral3", "smollm3", "granite", "granitehybrid")  # ggml rotates neighbouring channels here
+ROTATED = ("llama", "mistral3", "smollm3", "granite", "granitemoe", "granitehybrid")  # neighbours turn in ggml here
 KINDS = ("weight", "bias")
 TILED = ("qwen35", "qwen35moe")  # value heads of Gated DeltaNet stand by their place within a key head
 POST_NORM = Irregular("layers.*.mlp.pre", "blk.*.post_attention_norm")
@@ -57,18 +59,20 @@ OWN: Mapping[str, tuple[Irregular, ...]] = {
     "qwen35moe": (POST_NORM,),
     "lfm2": (Irregular("final_norm", "token_embd_norm"),),
     "lfm2moe": (Irregular("final_norm", "token_embd_norm"),),
-    "falcon-h1": (
-        Irregular("layers.*.mixer.body.mamba.body", "blk.*"),
-        Irregular("layers.*.mixer.body.attention.body", "blk.*"),
-        Irregular("layers.*.mlp.pre.weight", "blk.*.ffn_norm"),  # as llama.cpp reads it
+    "falcon": (
+        Irregular("layers.*.mixer.body.attention.pre", "blk.*.attn_norm_2"),
+        Irregular("layers.*.mixer.body.mlp.pre", "blk.*.attn_norm"),
     ),
+    "gptneox": (
+        Irregular("layers.*.mixer.body.attention.pre", "blk.*.attn_norm"),
+        Irregular("layers.*.mixer.body.mlp.pre", "blk.*.ffn_norm"),
+    ),
+    "falcon-h1": (Irregular("layers.*.mlp.pre.weight", "blk.*.ffn_norm"),),  # as llama.cpp reads it
     "gemma3n": (
         Irregular("embedding.per_layer.table", "per_layer_token_embd"),
         Irregular("embedding.per_layer.projection.weight", "per_layer_model_proj.weight"),
         Irregular("embedding.per_layer.norm", "per_layer_proj_norm"),
-        Irregular("layers.*.mixer.body.attention.body", "blk.*"),
         Irregular("layers.*.mixer.body.attention.post", "blk.*.post_attention_norm"),
-        Irregular("layers.*.mixer.body.laurel.body", "blk.*"),
     ),
 }
 
@@ -129,8 +133,12 @@ def _fused(architecture: str, node: Node, width: int, have: Collection[str]) -> 
     match node.spec:
         case Attention(heads=heads, gate=gate) if architecture in ("qwen3next", *TILED) and gate:
             yield from (together(("q", "gate"), "attn_q", Split(groups=heads), kind=kind) for kind in KINDS)
-        case Attention() if architecture == "gpt2":
+        case Attention() if f"{blk}.attn_qkv.weight" in have:
             yield from (together(("q", "kv.k", "kv.v"), "attn_qkv", Split(), kind=kind) for kind in KINDS)
+        case Parallel(branches=branches):
+            yield from (Irregular(f"{path}.{branch.name}.body", blk) for branch in branches)
+        case GatedMLP() if not node.copies and f"{blk}.ffn_gate.weight" not in have and f"{blk}.ffn_up.weight" in have:
+            yield together(("gate", "up"), "ffn_up", Split())
         case LatentAttention(heads=heads, nope_dim=nope, v_dim=v, kv=kv) if f"{blk}.attn_kv_b.weight" not in have:
             # keys and values apart, as decoding uses them, the keys the other way round
             steps = (Transpose(only=0), Join((nope, v), 1), Reshape((heads, nope + v, kv.rank)))

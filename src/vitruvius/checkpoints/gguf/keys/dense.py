@@ -7,7 +7,17 @@ from math import erf
 from typing import Any
 
 from ..metadata import Metadata
-from .shared import biased, dense, experts, outside, present, two_ropes, windows
+from .shared import (
+    biased,
+    dense,
+    experts,
+    layer_normed,
+    multipliers,
+    outside,
+    present,
+    two_ropes,
+    windows,
+)
 
 
 def llama(meta: Metadata) -> dict[str, Any]:
@@ -54,15 +64,13 @@ def gemma(meta: Metadata) -> dict[str, Any]:
 
 
 def granite(meta: Metadata) -> dict[str, Any]:
-    """Granite 3, dense."""
-    return {
-        **llama(meta),
-        "model_type": "granite",
-        "attention_multiplier": meta.number("attention.scale"),
-        "embedding_multiplier": meta.number("embedding_scale", 1.0),
-        "residual_multiplier": meta.number("residual_scale", 1.0),
-        "logits_scaling": meta.number("logit_scale", 1.0),
-    }
+    """Granite 3, with experts in granitemoe."""
+    base = {**dense(meta), **multipliers(meta), "hidden_act": "silu", "attention_bias": biased(meta)}
+    if meta.architecture == "granitemoe":
+        return {"model_type": "granitemoe", **base, **experts(meta, "num_local_experts")}
+    for key in ("expert_count", "expert_used_count"):
+        meta.get(key)
+    return {"model_type": "granite", **base, "mlp_bias": biased(meta, "ffn_up")}
 
 
 def qwen3(meta: Metadata) -> dict[str, Any]:
@@ -165,11 +173,101 @@ def gpt2(meta: Metadata) -> dict[str, Any]:
     }
 
 
+def phi3(meta: Metadata) -> dict[str, Any]:
+    """Phi-3 and Phi-4. A window of 0 is none."""
+    window, context = meta.whole_or("attention.sliding_window", 0), meta.get("rope.scaling.original_context_length")
+    base = {"model_type": "phi3", **dense(meta, partial=True), "hidden_act": "silu"}
+    return {**base, "sliding_window": window or None, "original_max_position_embeddings": context}
+
+
+def glm4(meta: Metadata) -> dict[str, Any]:
+    """GLM-4 9B (chatglm) and GLM-4-0414."""
+    model_type = "glm" if meta.architecture == "chatglm" else "glm4"
+    return {"model_type": model_type, **dense(meta, partial=True), "hidden_act": "silu", "attention_bias": biased(meta)}
+
+
+def stablelm(meta: Metadata) -> dict[str, Any]:
+    """StableLM: side by side where a layer has one norm (src/models/stablelm.cpp)."""
+    meta.get("use_parallel_residual")
+    base = layer_normed(meta)
+    del base["head_dim"]
+    return {
+        "model_type": "stablelm",
+        **base,
+        "layer_norm_eps": meta.number("attention.layer_norm_epsilon"),
+        "hidden_act": "silu",
+        "use_qkv_bias": biased(meta),
+        "use_parallel_residual": not present(meta, "ffn_norm.weight")[0],
+    }
+
+
+def starcoder2(meta: Metadata) -> dict[str, Any]:
+    """StarCoder 2, without windows (src/models/starcoder2.cpp)."""
+    return {
+        "model_type": "starcoder2",
+        **layer_normed(meta),
+        "norm_epsilon": meta.number("attention.layer_norm_epsilon"),
+        "hidden_act": "gelu_pytorch_tanh",
+        "use_bias": biased(meta),
+        "sliding_window": None,
+    }
+
+
+def gpt_neox(meta: Metadata) -> dict[str, Any]:
+    """GPT-NeoX, Pythia."""
+    base = layer_normed(meta)
+    del base["num_key_value_heads"], base["head_dim"]
+    return {
+        "model_type": "gpt_neox",
+        **base,
+        "layer_norm_eps": meta.number("attention.layer_norm_epsilon"),
+        "hidden_act": "gelu",
+        "attention_bias": biased(meta, "attn_qkv"),
+        "use_parallel_residual": bool(meta.get("use_parallel_residual", True)),
+    }
+
+
+def falcon(meta: Metadata) -> dict[str, Any]:
+    """Falcon: attention and the feed-forward layer side by side, on one norm or two."""
+    base = layer_normed(meta)
+    kv_heads, hidden = base.pop("num_key_value_heads"), base.pop("intermediate_size")
+    del base["head_dim"]
+    return {
+        "model_type": "falcon",
+        **base,
+        "layer_norm_epsilon": meta.number("attention.layer_norm_epsilon"),
+        "activation": "gelu",
+        "bias": biased(meta, "attn_qkv"),
+        "new_decoder_architecture": True,
+        "num_kv_heads": kv_heads,
+        "ffn_hidden_size": hidden,
+        "num_ln_in_parallel_attn": 2 if present(meta, "attn_norm_2.weight")[0] else 1,
+    }
+
+
+def cohere(meta: Metadata) -> dict[str, Any]:
+    """Command R, and R7B where there are windows."""
+    base = layer_normed(meta)
+    if meta.architecture == "cohere2":
+        base |= {"model_type": "cohere2", "sliding_window": meta.whole("attention.sliding_window")}
+        base["layer_types"] = windows(meta, every=4)
+    else:
+        base |= {"model_type": "cohere", "use_qk_norm": present(meta, "attn_q_norm.weight")[0]}
+    return {
+        **base,
+        "layer_norm_eps": meta.number("attention.layer_norm_epsilon"),
+        "hidden_act": "silu",
+        "attention_bias": biased(meta),
+        "logit_scale": meta.number("logit_scale"),
+    }
+
+
 ARCHITECTURES: dict[str, Callable[[Metadata], dict[str, Any]]] = {
     "llama": llama,
     "mistral3": mistral,
     "smollm3": smollm3,
     "granite": granite,
+    "granitemoe": granite,
     "qwen2": qwen2,
     "gemma": gemma,
     "qwen3": qwen3,
@@ -178,4 +276,13 @@ ARCHITECTURES: dict[str, Callable[[Metadata], dict[str, Any]]] = {
     "gemma3n": gemma3n,
     "olmo2": olmo2,
     "gpt2": gpt2,
+    "phi3": phi3,
+    "glm4": glm4,
+    "chatglm": glm4,
+    "stablelm": stablelm,
+    "starcoder2": starcoder2,
+    "gptneox": gpt_neox,
+    "falcon": falcon,
+    "command-r": cohere,
+    "cohere2": cohere,
 }

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from typing import Any
 
 from ..metadata import Metadata
-from .dense import qwen3
-from .shared import biased, dense, experts, latent, outside, present, rope, routed
+from .dense import qwen2, qwen3
+from .shared import biased, dense, experts, gated_shared, latent, outside, present, rope, routed
 
 SIGMOID = 2  # enum llama_expert_gating_func_type
 
@@ -23,6 +23,25 @@ def qwen3_moe(meta: Metadata) -> dict[str, Any]:
         "decoder_sparse_step": 1,
         "mlp_only_layers": [],
     }
+
+
+def qwen2_moe(meta: Metadata) -> dict[str, Any]:
+    """Qwen1.5 and Qwen2 with experts in every layer, their weights as they are (src/models/qwen2moe.cpp)."""
+    return {
+        **qwen2(meta),
+        "model_type": "qwen2_moe",
+        **gated_shared(meta),
+        "qkv_bias": biased(meta),
+        "norm_topk_prob": False,
+        "decoder_sparse_step": 1,
+        "mlp_only_layers": [],
+    }
+
+
+def olmoe(meta: Metadata) -> dict[str, Any]:
+    """OLMoE, whose experts are weighed as they are (src/models/olmoe.cpp)."""
+    base = {**dense(meta), "hidden_act": "silu", "attention_bias": biased(meta)}
+    return {"model_type": "olmoe", **base, **experts(meta), "norm_topk_prob": False}
 
 
 def gpt_oss(meta: Metadata) -> dict[str, Any]:
@@ -124,6 +143,8 @@ def afmoe(meta: Metadata) -> dict[str, Any]:
 
 ARCHITECTURES: dict[str, Callable[[Metadata], dict[str, Any]]] = {
     "qwen3moe": qwen3_moe,
+    "qwen2moe": qwen2_moe,
+    "olmoe": olmoe,
     "gpt-oss": gpt_oss,
     "deepseek2": deepseek2,
     "glm4moe": glm4_moe,

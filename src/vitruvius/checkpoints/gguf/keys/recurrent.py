@@ -6,7 +6,19 @@ from collections.abc import Callable
 from typing import Any
 
 from ..metadata import Metadata
-from .shared import attention, biased, dense, experts, gated_shared, has_keys, latent, outside, present, routed
+from .shared import (
+    attention,
+    biased,
+    dense,
+    experts,
+    gated_shared,
+    has_keys,
+    latent,
+    multipliers,
+    outside,
+    present,
+    routed,
+)
 
 
 def delta_net(meta: Metadata, model_type: str) -> dict[str, Any]:
@@ -103,10 +115,7 @@ def granite_hybrid(meta: Metadata) -> dict[str, Any]:
         "position_embedding_type": "rope" if rotates else None,
         "attention_bias": biased(meta),
         "shared_intermediate_size": meta.whole("expert_shared_feed_forward_length", base["intermediate_size"]),
-        "attention_multiplier": meta.number("attention.scale"),
-        "embedding_multiplier": meta.number("embedding_scale", 1.0),
-        "residual_multiplier": meta.number("residual_scale", 1.0),
-        "logits_scaling": meta.number("logit_scale", 1.0),
+        **multipliers(meta),
     }
 
 

@@ -53,6 +53,17 @@ def dense(meta: Metadata, partial: bool = False) -> dict[str, Any]:
     }
 
 
+def layer_normed(meta: Metadata) -> dict[str, Any]:
+    """What models with LayerNorm say; RoPE may be over a part of each head."""
+    heads = attention(meta)
+    return {
+        **outside(meta),
+        **heads,
+        "intermediate_size": meta.whole("feed_forward_length"),
+        "rope_parameters": rope(meta, heads["head_dim"], partial=True),
+    }
+
+
 def biased(meta: Metadata, part: str = "attn_q") -> bool:
     """Whether a projection has a bias in some layer."""
     return any(f"blk.{i}.{part}.bias" in meta.gguf.tensors for i in range(meta.layers()))
@@ -79,6 +90,8 @@ def rope(meta: Metadata, dim: int, theta: float = 10_000.0, partial: bool = Fals
     part = {"partial_rotary_factor": turned / dim} if partial else {}
     kind = meta.get("rope.scaling.type", "none")
     derived = llama3_scaling(meta, dim, theta)
+    if "rope_factors_long.weight" in meta.gguf.tensors:
+        return {"rope_theta": theta, **part, **long_rope(meta)}
     if kind != "none" and derived:
         raise meta.refuse("rope.scaling.type", kind, "possible together with rope_freqs.weight")
     if kind == "none":
@@ -98,6 +111,18 @@ def rope(meta: Metadata, dim: int, theta: float = 10_000.0, partial: bool = Fals
     else:
         raise meta.refuse("rope.scaling.type", kind, "none, linear or yarn, which is all that is supported")
     return {"rope_theta": theta, **part, **scaling}
+
+
+def long_rope(meta: Metadata) -> dict[str, Any]:
+    """LongRoPE, whose factors are two tables."""
+    long, short = (
+        meta.gguf.array(f"rope_factors_{length}.weight").reshape(-1).tolist() for length in ("long", "short")
+    )
+    scaling: dict[str, Any] = {"rope_type": "longrope", "long_factor": long, "short_factor": short}
+    scaling["original_max_position_embeddings"] = meta.whole("rope.scaling.original_context_length")
+    if "rope.scaling.attn_factor" in meta:
+        scaling["attention_factor"] = meta.number("rope.scaling.attn_factor")
+    return scaling
 
 
 YARN = {"yarn_beta_fast": "beta_fast", "yarn_beta_slow": "beta_slow", "yarn_attn_factor": "attention_factor"}
@@ -131,6 +156,16 @@ def llama3_scaling(meta: Metadata, dim: int, theta: float) -> dict[str, Any]:
         "low_freq_factor": low,
         "high_freq_factor": high,
         "original_max_position_embeddings": context,
+    }
+
+
+def multipliers(meta: Metadata) -> dict[str, Any]:
+    """Granite's factors."""
+    return {
+        "attention_multiplier": meta.number("attention.scale"),
+        "embedding_multiplier": meta.number("embedding_scale", 1.0),
+        "residual_multiplier": meta.number("residual_scale", 1.0),
+        "logits_scaling": meta.number("logit_scale", 1.0),
     }
 
 
