@@ -241,9 +241,9 @@ def test_a_name_that_was_pointed_here_is_not_answered(client: TestClient, host: 
 
 def test_a_server_that_is_open_answers_for_addresses_but_not_for_foreign_names() -> None:
     guard = Guard(application().app, "0.0.0.0")
-    assert guard.trusted("192.168.1.5:8765")
-    assert guard.trusted("localhost:8765")
-    assert not guard.trusted("evil.example:8765")
+    assert guard.hosts.trusted("192.168.1.5:8765")
+    assert guard.hosts.trusted("localhost:8765")
+    assert not guard.hosts.trusted("evil.example:8765")
 
 
 def test_another_page_may_not_post(client: TestClient) -> None:

@@ -127,7 +127,8 @@ class Completion:
     Args:
         tokens: those written, the one that ends the text included.
         prompt: those of the prompt, where their log-probabilities are wanted.
-        finish: why it has ended; None while it has not. "error" has an `error`.
+        finish: why it has ended; None while it has not. "error" has an `error`, "stop" the string `stopped` that was
+            found.
         timing: how long it took.
     """
 
@@ -136,6 +137,7 @@ class Completion:
     tokens: list[Token] = field(default_factory=list)
     prompt: list[Token] = field(default_factory=list)
     finish: Finish | None = None
+    stopped: str | None = None
     error: InputError | None = None
 
     @property

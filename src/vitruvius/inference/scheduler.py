@@ -116,6 +116,7 @@ class Scheduler:
         self._finished: list[_Prefix] = []  # the one that was used last is the last
         self._events: list[Event] = []
         self._count = 0
+        self.preempted = 0  # how often a request had to give way
 
     # ------------------------------------------------------------------ what clients call
 
@@ -173,6 +174,15 @@ class Scheduler:
     def waiting(self) -> int:
         """How many requests wait for their turn."""
         return len(self._waiting)
+
+    @property
+    def reserved(self) -> int:
+        """Bytes that are set aside for sequences, of those that `memory` allows."""
+        return sum(source.bytes for source in self._sources)
+
+    def forget(self) -> None:
+        """Forgets the sequences of finished requests."""
+        self._finished.clear()
 
     @property
     def nbytes(self) -> int:
@@ -322,6 +332,7 @@ class Scheduler:
 
     def _preempt(self, job: _Job) -> None:
         """Lets a job wait again; it will read its text anew."""
+        self.preempted += 1
         self._running.remove(job)
         self._waiting.append(job)
         job.sequence, job.bytes, job.read = None, 0, 0
@@ -431,7 +442,8 @@ class Scheduler:
             text = "" if finish == "eos" else job.stop.push(job.decoder.push(token))
             if finish and not job.stop.found:
                 text += job.stop.push(job.decoder.finish()) + job.stop.rest()
-            finish = "stop" if job.stop.found else finish
+            if job.stop.found:
+                finish, job.completion.stopped = "stop", job.stop.found
         most = job.request.logprobs
         logprob, top = (None, ()) if most is None else _logprobs(logits, token, most)
         written = Token(token, logprob, top, text)

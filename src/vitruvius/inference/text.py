@@ -28,15 +28,15 @@ class StopStrings:
             raise InputError("a stop string must not be empty")
         self._stop = tuple(stop)
         self._pending = ""  # text that may be the beginning of a stop string
-        self.found = False
+        self.found: str | None = None  # the one that ended the text
 
     def push(self, text: str) -> str:
         """What can be given out after this text."""
         self._pending += text
-        ends = [place for place in map(self._pending.find, self._stop) if place >= 0]
+        ends = [(place, stop) for stop in self._stop if (place := self._pending.find(stop)) >= 0]
         if ends:
-            self.found = True
-            self._pending = self._pending[: min(ends)]
+            place, self.found = min(ends, key=lambda end: end[0])
+            self._pending = self._pending[:place]
             return self.rest()
         keep = max((begun(self._pending, stop) for stop in self._stop), default=0)
         clear = self._pending[: len(self._pending) - keep]

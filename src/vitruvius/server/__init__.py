@@ -1,1 +1,1 @@
-"""What answers over HTTP: the explorer."""
+"""What answers over HTTP: models (`api`), and the gallery (`explorer`)."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Iterable, Mapping
+from functools import cached_property
 from operator import index
 from os import PathLike, fspath
 from pathlib import Path
@@ -124,10 +125,24 @@ class Tokenizer:
 
     def stream(self, skip_special_tokens: bool = True, *, keep: Collection[str] = ()) -> TextStream:
         """A decoder for ids that come one at a time; the special tokens in `keep` are not skipped."""
-        decoder = json.loads(self._backend.decoder.__getstate__()) if self._backend.decoder else {}
-        pieces = Pieces.of(decoder, self.source)
         skipped = self._special_ids(keep) if skip_special_tokens else frozenset()
-        return TextStream(self._token, pieces, skipped)
+        return TextStream(self._token, self._pieces, skipped)
+
+    def token_bytes(self, i: int) -> bytes:
+        """What a token adds to a text, in UTF-8, of which it may be a part; a special token its name. Nothing where
+        there is no such token."""
+        token = self._token(i)
+        return b"" if token is None else self._pieces.piece(token)
+
+    @cached_property
+    def special_texts(self) -> frozenset[str]:
+        """The special tokens."""
+        return frozenset(t.content for t in self._backend.get_added_tokens_decoder().values() if t.special)
+
+    @cached_property
+    def _pieces(self) -> Pieces:
+        decoder = json.loads(self._backend.decoder.__getstate__()) if self._backend.decoder else {}
+        return Pieces.of(decoder, self.source)
 
     def _id(self, special: str) -> int | None:
         token = self.specials.get(special)

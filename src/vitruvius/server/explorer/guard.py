@@ -2,35 +2,27 @@
 
 from __future__ import annotations
 
-import ipaddress
 import json
-import socket
 from collections.abc import Mapping
 from typing import Any
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from ..hosts import Hosts
 
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; font-src 'self'; "
     "connect-src 'self'; base-uri 'none'; form-action 'none'"
 )  # the page says the same of itself, for hosts that send no headers
 DRAWING_POLICY = "default-src 'none'; style-src 'unsafe-inline'; sandbox"  # thumbnails bring their style along
-LOOPBACK = ("localhost", "127.0.0.1", "::1")
 LARGEST_BODY = 64 * 2**20
 
 
 class Guard:
-    """Refuses requests that another page or another machine has made, and bodies that are too large.
-
-    A page from elsewhere may point a name of its own at this machine (DNS rebinding); its requests carry that name in
-    `Host`. Only names that cannot be anybody else's are answered: `allowed`, and where the server listens to others,
-    plain addresses.
-    """
+    """Refuses requests that another page or another machine has made, and bodies that are too large."""
 
     def __init__(self, app: ASGIApp, host: str) -> None:
-        self.app = app
-        self.open = host not in LOOPBACK
-        self.allowed = {*LOOPBACK, host.casefold(), *([socket.gethostname().casefold()] if self.open else [])}
+        self.app, self.hosts = app, Hosts(host)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One request."""
@@ -53,7 +45,7 @@ class Guard:
     def refused(self, headers: Mapping[str, str], method: str) -> tuple[int, str] | None:
         """(status, why) for a request that is not answered."""
         host = headers.get("host", "")
-        if not self.trusted(host):
+        if not self.hosts.trusted(host):
             return 421, f"this server does not answer for the host {host[:80]!r}; open it as localhost"
         origin = headers.get("origin")
         if method not in ("GET", "HEAD") and origin is not None and origin.partition("://")[2] != host:
@@ -62,20 +54,6 @@ class Guard:
         if not length.isdecimal() or int(length) > LARGEST_BODY:
             return 413, f"a request may hold at most {LARGEST_BODY:,} bytes"
         return None
-
-    def trusted(self, host: str) -> bool:
-        """Whether a `Host` can only mean this server."""
-        name = host.rpartition(":")[0] if host.rpartition(":")[2].isdecimal() else host
-        name = name.removeprefix("[").removesuffix("]").casefold()
-        return name in self.allowed or (self.open and _is_address(name))
-
-
-def _is_address(name: str) -> bool:
-    try:
-        ipaddress.ip_address(name)
-    except ValueError:
-        return False
-    return True
 
 
 def _headers(policy: str) -> list[tuple[bytes, bytes]]:

@@ -1,0 +1,105 @@
+"""`vitruvius serve MODEL …`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from ..errors import InputError
+from . import running
+
+if TYPE_CHECKING:
+    from ..server.api.models import Offer
+
+
+@click.command()
+@click.argument("models", nargs=-1, required=True, metavar="[NAME=]MODEL...")
+@click.option("--host", default="127.0.0.1", show_default=True, help="Another address lets other machines in.")
+@click.option("--port", type=click.IntRange(0, 65535), default=8000, show_default=True, help="0 takes any free one.")
+@click.option(
+    "--api-key",
+    "keys",
+    multiple=True,
+    envvar="VITRUVIUS_API_KEY",
+    metavar="KEY",
+    help="Only who gives it is answered; may be repeated. Better kept in VITRUVIUS_API_KEY, where nobody sees it.",
+)
+@click.option("--memory", metavar="SIZE", help="For weights and states, such as 8G. Default: 80 % of what is free.")
+@click.option(
+    "--running", "most", type=click.IntRange(1), default=64, show_default=True, help="Requests at work at once."
+)
+@click.option("--waiting", type=click.IntRange(0), default=256, show_default=True, help="More than these get a 429.")
+@click.option(
+    "--timeout",
+    type=click.FloatRange(0, min_open=True),
+    default=600.0,
+    show_default=True,
+    help="Seconds for a request.",
+)
+@click.option(
+    "--idle", type=click.FloatRange(0, min_open=True), help="Seconds after which an unused model is unloaded."
+)
+@click.option(
+    "--drain", type=click.FloatRange(0), default=60.0, show_default=True, help="Seconds to finish after SIGTERM."
+)
+@click.option("--allow-origin", "origins", multiple=True, metavar="URL", help="A web page that may ask; * lets all.")
+@running.executor
+def command(
+    models: tuple[str, ...],
+    host: str,
+    port: int,
+    keys: tuple[str, ...],
+    memory: str | None,
+    most: int,
+    waiting: int,
+    timeout: float,
+    idle: float | None,
+    drain: float,
+    origins: tuple[str, ...],
+    how: running.How,
+) -> None:
+    """Serves models over HTTP, for clients of OpenAI's and Anthropic's interfaces.
+
+    The first MODEL is loaded at once, others when they are asked for. NAME= gives one another name. Requests are
+    answered side by side; what conversations have in common is read once.
+    """
+    from ..server.api.application import Service
+    from ..server.api.memory import SHARE, free, parsed, shown
+    from ..server.api.models import Limits, Models, opened
+    from ..server.api.serving import serve
+
+    budget = int(SHARE * free()) if memory is None else parsed(memory)
+    limits = Limits(running=most, waiting=waiting, seconds=timeout, idle=idle)
+    offers = [offer(model, how) for model in models]
+    if len({each.name for each in offers}) < len(offers):
+        raise InputError(
+            f"two models have the same name: {', '.join(each.name for each in offers)}; give one as NAME=MODEL"
+        )
+    served = Models(offers, budget, limits)
+    first = opened(offers[0], limits)
+    states = budget - offers[0].weights
+    click.echo(f"{offers[0].name}: {shown(offers[0].weights)} of weights; {shown(states)} for states", err=True)
+    service = Service(served, [first], host, keys, origins)
+    serve(service, host, port, drain, lambda at: click.echo(f"serving at {at}/v1 (stop it with Ctrl-C)", err=True))
+
+
+def offer(model: str, how: running.How) -> Offer:
+    """What is served under a name. Raises InputError where there is nothing to serve."""
+    from pathlib import Path
+
+    from ..checkpoints.checkpoint import Checkpoint
+    from ..checkpoints.sources import weights
+    from ..server.api.models import Offer
+    from ..sizing import cost
+
+    name, _, source = model.rpartition("=") if not Path(model).exists() else ("", "", model)
+    path = weights(source)
+    checkpoint = Checkpoint.open(source, how.ignore)
+    formats = {"f32": "f32", "bf16": "bf16", "q8": "q8_0", "q4": "q4_1"}
+    wanted = formats.get(how.weights or "") or (
+        None if how.native else {"bfloat16": "bf16"}.get(how.dtype or "", "f32")
+    )
+    size = cost(path, weights=wanted, ignore=how.ignore).memory.weights_bytes
+    called = name or (Path(source).name if Path(source).exists() else source)
+    return Offer(called, checkpoint.spec, size, lambda: running.load(source, how), checkpoint.defaults.sampling)
