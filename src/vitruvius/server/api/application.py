@@ -17,7 +17,7 @@ from starlette.routing import Route
 from ...errors import InputError
 from . import completions
 from .body import json_of
-from .calls import Call, EventStream, refusal
+from .calls import Answering, EventStream, refusal
 from .door import Door
 from .errors import RefusedError
 from .fields import Object
@@ -26,7 +26,7 @@ from .models import LiveModel, Models
 from .ticket import StoppedError
 
 log = logging.getLogger(__name__)
-Handle = Callable[[Call, Asked], Awaitable["Response | EventStream"]]
+Handle = Callable[[Answering, Asked], Awaitable["Response | EventStream"]]
 
 
 class Service:
@@ -79,7 +79,7 @@ class Service:
 
         async def endpoint(request: Asked) -> Response | EventStream:
             asked = body.read(await json_of(request), "")
-            call = Call(self.models, self.metrics, asked, anthropic)
+            call = Answering(self.models, self.metrics, asked, anthropic)
             response: Response | EventStream | None = None
             try:
                 response = await handle(call, request)

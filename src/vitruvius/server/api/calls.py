@@ -41,7 +41,7 @@ def refusal(error: Exception) -> RefusedError:
     return RefusedError(500, f"this led to a fault here ({type(error).__name__}); please report it")
 
 
-class Call:
+class Answering:
     """One call of a client: its requests, and the writer of its answer.
 
     Args:
@@ -126,7 +126,7 @@ async def _gone(request: Asked) -> None:
 class EventStream:
     """An answer in server-sent events. When it is sent, or nobody listens any more, its call is closed."""
 
-    def __init__(self, call: Call, writer: Writer) -> None:
+    def __init__(self, call: Answering, writer: Writer) -> None:
         self._call, self._writer = call, writer
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -11,9 +11,9 @@ from starlette.requests import Request as Asked
 from starlette.responses import Response
 
 from ...inference.request import Request, Token
-from .calls import Call, EventStream
+from .calls import Answering, EventStream
 from .errors import RefusedError
-from .fields import Either, Entry, Flag, ListOf, Object, Only, Text, Whole, accepted, required
+from .fields import Either, Field, Flag, ListOf, Object, Only, String, Whole, accepted, required
 from .models import LiveModel
 from .options import CHOOSING, ENDING, MODEL, MOST_TOP, PENALTIES, RUNNING, STREAMING, WITHOUT_EFFECT, requests, room
 from .spelling import Offsets
@@ -28,17 +28,17 @@ BODY = Object(
         "model": MODEL,
         "prompt": required(
             Either(
-                Text(),
+                String(),
                 IDS,
-                ListOf(Text(), least=1, most=MOST_PROMPTS),
+                ListOf(String(), least=1, most=MOST_PROMPTS),
                 ListOf(IDS, least=1, most=MOST_PROMPTS),
             ),
             "a text or ids, or several of either",
         ),
-        "max_tokens": Entry(Whole(), "0 with `echo` only reads the prompt"),
-        "echo": Entry(Flag(), "gives the prompt back before the answer, with its log-probabilities"),
-        "logprobs": Entry(Whole(0, MOST_TOP), "of each token, and of so many of the most probable ones beside it"),
-        "add_special_tokens": Entry(Flag(), "whether a text is begun with the model's first token"),
+        "max_tokens": Field(Whole(), "0 with `echo` only reads the prompt"),
+        "echo": Field(Flag(), "gives the prompt back before the answer, with its log-probabilities"),
+        "logprobs": Field(Whole(0, MOST_TOP), "of each token, and of so many of the most probable ones beside it"),
+        "add_special_tokens": Field(Flag(), "whether a text is begun with the model's first token"),
         **CHOOSING,
         **PENALTIES,
         **ENDING,
@@ -158,7 +158,7 @@ class CompletionWriter:
         return usage(completions, len(self._prompts))
 
 
-async def answer(call: Call, request: Asked) -> Response | EventStream:
+async def answer(call: Answering, request: Asked) -> Response | EventStream:
     """Answers a call."""
     live = await call.model()
 

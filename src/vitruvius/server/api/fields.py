@@ -37,7 +37,7 @@ def unfit(at: str, rule: str, value: Any) -> RefusedError:
 
 
 @dataclass(frozen=True)
-class Text:
+class String:
     """A text."""
 
     least: int = 0
@@ -231,7 +231,7 @@ class Either:
 
 
 @dataclass(frozen=True)
-class Entry:
+class Field:
     """A field of an object. One that is null is as one that is not there, but where it is required.
 
     Args:
@@ -247,14 +247,14 @@ class Entry:
     required: bool = False
 
 
-def accepted(kind: Kind, about: str = "") -> Entry:
+def accepted(kind: Kind, about: str = "") -> Field:
     """A field that may be there, and changes nothing."""
-    return Entry(kind, about, "accepted")
+    return Field(kind, about, "accepted")
 
 
-def required(kind: Kind, about: str = "") -> Entry:
+def required(kind: Kind, about: str = "") -> Field:
     """A field that must be there."""
-    return Entry(kind, about, required=True)
+    return Field(kind, about, required=True)
 
 
 @dataclass(frozen=True)
@@ -266,7 +266,7 @@ class Object:
         refused: fields that clients know and that are refused, with the reason.
     """
 
-    fields: Mapping[str, Entry]
+    fields: Mapping[str, Field]
     refused: Mapping[str, str] = field(default_factory=dict)
 
     def read(self, value: Any, at: str) -> dict[str, Any]:

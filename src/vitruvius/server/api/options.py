@@ -10,59 +10,59 @@ import numpy as np
 from ...inference.request import Request
 from ...inference.sampling import Logits, Processor, Sampler
 from .errors import RefusedError
-from .fields import Either, Entry, Flag, ListOf, MapOf, Number, Object, Only, Text, Whole, accepted
+from .fields import Either, Field, Flag, ListOf, MapOf, Number, Object, Only, String, Whole, accepted
 from .models import LiveModel
 
 MOST_ANSWERS, MOST_STOPS, MOST_TOP = 128, 16, 20
 MOST_BIASED, LONGEST_STOP = 1024, 256
 
-MODEL = Entry(Text(1, 200), "which of the models that are served; the first one, if it is left out")
-CHOOSING: Mapping[str, Entry] = {
-    "temperature": Entry(Number(0, 100), "0 takes the most probable token"),
-    "top_p": Entry(Number(0, 1)),
-    "top_k": Entry(Whole(-1, 2**31 - 1), "0 and −1: all"),
-    "min_p": Entry(Number(0, 1)),
+MODEL = Field(String(1, 200), "which of the models that are served; the first one, if it is left out")
+CHOOSING: Mapping[str, Field] = {
+    "temperature": Field(Number(0, 100), "0 takes the most probable token"),
+    "top_p": Field(Number(0, 1)),
+    "top_k": Field(Whole(-1, 2**31 - 1), "0 and −1: all"),
+    "min_p": Field(Number(0, 1)),
 }
-PENALTIES: Mapping[str, Entry] = {
-    "presence_penalty": Entry(Number(-2, 2)),
-    "frequency_penalty": Entry(Number(-2, 2)),
-    "repetition_penalty": Entry(Number(0, 100, above=True)),
-    "logit_bias": Entry(MapOf(Number(-100, 100), "^[0-9]{1,9}$", MOST_BIASED)),
-    "seed": Entry(Whole(-(2**63)), "the same seed gives the same answer, alone and in company"),
+PENALTIES: Mapping[str, Field] = {
+    "presence_penalty": Field(Number(-2, 2)),
+    "frequency_penalty": Field(Number(-2, 2)),
+    "repetition_penalty": Field(Number(0, 100, above=True)),
+    "logit_bias": Field(MapOf(Number(-100, 100), "^[0-9]{1,9}$", MOST_BIASED)),
+    "seed": Field(Whole(-(2**63)), "the same seed gives the same answer, alone and in company"),
 }
-ENDING: Mapping[str, Entry] = {
-    "stop": Entry(
-        Either(Text(1, LONGEST_STOP), ListOf(Text(1, LONGEST_STOP), most=MOST_STOPS)), "texts that end the answer"
+ENDING: Mapping[str, Field] = {
+    "stop": Field(
+        Either(String(1, LONGEST_STOP), ListOf(String(1, LONGEST_STOP), most=MOST_STOPS)), "texts that end the answer"
     ),
-    "stop_token_ids": Entry(ListOf(Whole(0, 2**31 - 1), most=MOST_BIASED), "tokens that end it"),
-    "ignore_eos": Entry(Flag(), "goes on after the end of a text or a turn"),
-    "min_tokens": Entry(Whole(), "tokens before which it does not end"),
+    "stop_token_ids": Field(ListOf(Whole(0, 2**31 - 1), most=MOST_BIASED), "tokens that end it"),
+    "ignore_eos": Field(Flag(), "goes on after the end of a text or a turn"),
+    "min_tokens": Field(Whole(), "tokens before which it does not end"),
 }
-RUNNING: Mapping[str, Entry] = {
-    "n": Entry(Whole(1, MOST_ANSWERS), "how many answers"),
-    "priority": Entry(Whole(-(2**31), 2**31 - 1), "smaller numbers go first"),
-    "timeout": Entry(Number(0, 86_400, above=True), "seconds after which it is given up"),
+RUNNING: Mapping[str, Field] = {
+    "n": Field(Whole(1, MOST_ANSWERS), "how many answers"),
+    "priority": Field(Whole(-(2**31), 2**31 - 1), "smaller numbers go first"),
+    "timeout": Field(Number(0, 86_400, above=True), "seconds after which it is given up"),
 }
-STREAMING: Mapping[str, Entry] = {
-    "stream": Entry(Flag()),
-    "stream_options": Entry(
+STREAMING: Mapping[str, Field] = {
+    "stream": Field(Flag()),
+    "stream_options": Field(
         Object(
             {
-                "include_usage": Entry(Flag(), "a last piece with the numbers of tokens"),
-                "continuous_usage_stats": Entry(Flag(), "the numbers of tokens in every piece"),
+                "include_usage": Field(Flag(), "a last piece with the numbers of tokens"),
+                "continuous_usage_stats": Field(Flag(), "the numbers of tokens in every piece"),
                 "include_obfuscation": accepted(Flag()),
             }
         )
     ),
 }
-WITHOUT_EFFECT: Mapping[str, Entry] = {
-    "user": accepted(Text()),
-    "metadata": accepted(MapOf(Text())),
+WITHOUT_EFFECT: Mapping[str, Field] = {
+    "user": accepted(String()),
+    "metadata": accepted(MapOf(String())),
     "store": accepted(Only(False), "nothing is kept"),
-    "service_tier": accepted(Text()),
-    "safety_identifier": accepted(Text()),
-    "prompt_cache_key": accepted(Text()),
-    "prompt_cache_retention": accepted(Text()),
+    "service_tier": accepted(String()),
+    "safety_identifier": accepted(String()),
+    "prompt_cache_key": accepted(String()),
+    "prompt_cache_retention": accepted(String()),
 }
 
 
