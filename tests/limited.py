@@ -10,6 +10,7 @@ from multiprocessing.connection import Connection
 from typing import Any, NamedTuple
 
 from vitruvius.checkpoints import templates
+from vitruvius.checkpoints.templates import allowance
 from vitruvius.errors import InputError
 
 MEMORY, SECONDS = 2 << 30, 60  # bytes of addresses, libraries included
@@ -44,8 +45,8 @@ def outcome(template: str, messages: list[dict[str, Any]], share: int) -> Outcom
 
 def _render(pipe: Connection, template: str, messages: list[dict[str, Any]], share: int) -> None:
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
-    templates.ALLOWANCE //= share
-    templates.LONGEST_TEXT //= share
+    allowance.ALLOWANCE //= share
+    allowance.LONGEST_TEXT //= share
     tracemalloc.start()
     start, problem = time.process_time(), "none"
     try:

@@ -465,6 +465,7 @@ GGUFS = [
             ["config.json", "model.safetensors"],
         ),
         (["config.json", "tiktoken.model", "a.py", *SHARDS], SHARDS, None, ["config.json", "tiktoken.model", *SHARDS]),
+        (["config.json", "tokenizer.model.v3", *SHARDS], SHARDS, None, ["config.json", "tokenizer.model.v3", *SHARDS]),
         (["README.md", *GGUFS], [], "q4_k_m", ["a-Q4_K_M.gguf"]),
         (["README.md", *GGUFS], [], "IQ4_XS", GGUFS[3:]),
         (["config.json", "a-Q8_0.gguf"], [], None, ["config.json", "a-Q8_0.gguf"]),

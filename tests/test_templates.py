@@ -11,7 +11,9 @@ import pytest
 from limited import outcome
 from transformers.utils.chat_template_utils import render_jinja_template
 
-from vitruvius.checkpoints.templates import ALLOWANCE, MOST, SHARE, ChatTemplate, Sandbox, render
+from vitruvius.checkpoints.templates import ChatTemplate, render
+from vitruvius.checkpoints.templates.allowance import ALLOWANCE, MOST, SHARE
+from vitruvius.checkpoints.templates.sandbox import Sandbox
 from vitruvius.errors import InputError, InputWarning
 
 HI = [{"role": "user", "content": "Hi"}]
@@ -190,6 +192,29 @@ def test_long_conversations_are_no_attack() -> None:
         messages = [{"role": ("user", "assistant")[i % 2], "content": "x" * length} for i in range(count)]
         for name in ("chatml", "alternating", "reasoning"):
             assert len(render(TEMPLATES[name], messages)) > count * length
+
+
+def test_a_thousand_messages_and_300_calls() -> None:
+    """With all kinds of templates that go through the conversation once."""
+    talk = [{"role": ("user", "assistant")[i % 2], "content": "x" * (200, 1800)[i % 2]} for i in range(1001)]
+    for name in ("chatml", "alternating", "reasoning"):
+        assert len(render(TEMPLATES[name], talk, TOOLS)) > 1_000_000
+    call = {"id": "abcdefghi", "function": {"name": "weather", "arguments": {"city": "x" * 200}}}
+    turn = [{"role": "assistant", "content": "", "tool_calls": [call]}, {"role": "tool", "content": "r" * 2000}]
+    once = TEMPLATES["tools"].replace("loop.index > 6", "false")
+    assert render(once, [*HI, *turn * 300], TOOLS).count("WEATHER") == 300
+
+
+@pytest.mark.slow
+def test_a_thousand_messages_that_are_read_again_for_each() -> None:
+    """Gemma 4's template does so: here it takes about twice the time that it takes in transformers."""
+    again = (
+        "{% for m in messages %}{% set ns = namespace(n=0) %}{% for other in messages %}"
+        "{% if other.role == m.role and loop.index0 > 0 %}{% set ns.n = ns.n + 1 %}{% endif %}{% endfor %}"
+        "{{ ns.n }}{{ m.content }}{% endfor %}"
+    )
+    messages = [{"role": ("user", "assistant")[i % 2], "content": "x" * 2000} for i in range(1000)]
+    assert render(again, messages).count("499" + "x" * 2000 + "500") == 500
 
 
 PARTS_ONLY = (

@@ -20,7 +20,7 @@ from .files import PICKLES, is_gguf, pickle_refused, read_json
 from .mistral import of_params
 
 CODE = re.compile(
-    r".*\.(json|jinja|tiktoken)|(tokenizer|tiktoken|spiece|sentencepiece)\S*\.model|merges\.txt|vocab\.txt"
+    r".*\.(json|jinja|tiktoken)|(tokenizer|tiktoken|spiece|sentencepiece)\S*\.model(\.v\w+)?|merges\.txt|vocab\.txt"
 )
 WHOLE, INDEX = "model.safetensors", "model.safetensors.index.json"
 SECONDS = 2  # to wait for the hub
