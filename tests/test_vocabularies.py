@@ -33,6 +33,7 @@ TEXTS = [
     "a<0x41>b",
     "🦙🏽‍♀️ \u200b zero width",
     "x" * 300,
+    "zqxzqx zqxzqx zqxzqxz",
 ]
 
 
@@ -58,7 +59,7 @@ MODELS = {
     "without bytes": {"model_type": "bpe"},
     "as T5": {"model_type": "unigram"},
     "unigram with bytes": LLAMA | {"model_type": "unigram"},
-    "unigram with own pieces": LLAMA | {"model_type": "unigram", "user_defined_symbols": ["<tag>", "<tag2>"]},
+    "unigram with own pieces": LLAMA | {"model_type": "unigram", "user_defined_symbols": ["<tag>", "<tag2>", "mod"]},
     "folded": {"model_type": "unigram", "normalization_rule_name": "nmt_nfkc_cf", "vocab_size": 400},
 }
 
@@ -173,7 +174,8 @@ def byte_pairs() -> ByteLevelBPETokenizer:
 
 @pytest.fixture(scope="module")
 def ranks(byte_pairs: ByteLevelBPETokenizer) -> dict[bytes, int]:
-    return {bytes(BYTE_OF[letter] for letter in token): i for token, i in byte_pairs.get_vocab().items()}
+    found = {bytes(BYTE_OF[letter] for letter in token): i for token, i in byte_pairs.get_vocab().items()}
+    return found | {b" zqxzqx": len(found)}  # no merges lead to this one: it is found as a whole
 
 
 def tiktoken_file(path: Path, ranks: dict[bytes, int]) -> None:
@@ -209,6 +211,7 @@ def test_ids_are_those_of_tiktoken(
     if kind:
         described = {"[BOS]": 0, "<|im_end|>": 5} if kind != "QWenTokenizer" else {}
         decoder = {str(size + i): {"content": text, "special": True} for text, i in described.items()}
+        decoder["5"] = {"content": "<low>", "special": True}  # the id of an ordinary token, which it stays
         folder(path, tokenizer_config_json={"tokenizer_class": kind, "added_tokens_decoder": decoder})
     tiktoken_file(path / file, ranks)
     ours = from_folder(path)
@@ -217,6 +220,7 @@ def test_ids_are_those_of_tiktoken(
     for text, i in named.items():
         assert ours.encode(f"a{text}", add_special_tokens=False)[-1] == i
         assert ours.decode([i], skip_special_tokens=True) == ""
+    assert ours.token_id("<low>") is None
     if kind is None:
         assert ours.encode("a")[0] == ours.bos_id == size
         assert ours.eos_ids == (size + 1,)

@@ -19,8 +19,8 @@ Merges = list[tuple[str, str]]
 
 
 def merges_in_order(tokens: Iterable[str], order: Callable[[str], float]) -> Merges:
-    """All pairs of tokens that join to a third, those of the third with the lowest order first; of these the pairs with
-    the longer left parts."""
+    """All pairs of tokens that join to a third, those of the third with the lowest order first. Which of its own pairs
+    comes first makes no difference."""
     known = set(tokens)
     return [
         (token[:at], token[at:])
@@ -54,8 +54,7 @@ def ranked(tokens: Mapping[bytes, int], cut: Cut, specials: Mapping[str, int]) -
     """tiktoken's kind: tokens of bytes with their ids, which are the order of merging too; the special tokens' ids may
     come before, between or after them. A token that is spelled as a special one is that one."""
     ids = {letters(token): i for token, i in tokens.items()}
-    ordinary = {token: i for token, i in ids.items() if token not in specials}
-    return byte_level({**ordinary, **specials}, merges_in_order(ordinary, ordinary.__getitem__), cut)
+    return byte_level(ids | specials, merges_in_order(ids, ids.__getitem__), cut)
 
 
 def spaced(

@@ -180,7 +180,7 @@ def _normalizer(vocabulary: SentencePieces, own: list[str]) -> Normalizer:
     if vocabulary.squeeze:
         steps += [normalizers.Replace(Regex(r"\A +| +\z"), ""), normalizers.Replace(Regex(" {2,}"), " ")]
     if vocabulary.prefix and own:  # which are normalised too, before they are looked for, and must stay as they are
-        texts = "|".join(map(re.escape, sorted(own, key=len, reverse=True)))
+        texts = "|".join(map(re.escape, own))
         steps.append(normalizers.Replace(Regex(rf"\A(?!(?:{texts})\z)(?=[\s\S])"), " "))
     elif vocabulary.prefix:
         steps.append(normalizers.Prepend(" "))
