@@ -54,7 +54,7 @@ def ranked(tokens: Mapping[bytes, int], cut: Cut, specials: Mapping[str, int]) -
     """tiktoken's kind: tokens of bytes with their ids, which are the order of merging too; the special tokens' ids may
     come before, between or after them. A token that is spelled as a special one is that one."""
     ids = {letters(token): i for token, i in tokens.items()}
-    return byte_level(ids | specials, merges_in_order(ids, ids.__getitem__), cut)
+    return byte_level({**ids, **specials}, merges_in_order(ids, ids.__getitem__), cut)
 
 
 def spaced(
