@@ -16,7 +16,7 @@ import tiktoken
 from test_tokenizer import TRICKY, folder, random_texts, streamed
 from tokenizers import ByteLevelBPETokenizer
 
-from vitruvius.checkpoints.tokenizer import Tokenizer, from_folder
+from vitruvius.checkpoints.tokenizer import Tokenizer, from_folder, tokenizer
 from vitruvius.checkpoints.tokenizer.letters import BYTE_OF
 from vitruvius.errors import InputError
 
@@ -385,4 +385,6 @@ def test_the_most_complete_file_is_read(tmp_path: Path, ranks: dict[bytes, int])
     data["added_tokens"] = [token for token in data["added_tokens"] if token["content"] != "<SPECIAL_29>"]
     folder(path, tokenizer_json=data)
     sizes.append(from_folder(path).vocab_size)
+    files = ("qwen.tiktoken", "tokenizer.model", "tekken.json", "tokenizer.json")
+    assert [tokenizer(path / file).vocab_size for file in files] == sizes  # or the one that is named
     assert sizes == [len(ranks) + 208, 600, len(ranks) - 20, len(ranks) - 21]

@@ -19,11 +19,14 @@ __all__ = ["Tokenizer", "from_folder", "from_gguf", "tokenizer"]
 
 
 def tokenizer(source: str | PathLike[str]) -> Tokenizer:
-    """The tokenizer of a model: of a folder, a .gguf file, a known model whose weights are at hand, or a hub id.
+    """The tokenizer of a model: of a folder or a tokenizer's file, a .gguf file, a known model whose weights are at
+    hand, or a hub id.
 
     Raises:
         InputError: the model cannot be found, or has no tokenizer.
     """
-    folder = Path(fspath(source))
-    path = folder if has_tokenizer(folder) else weights(source)
+    path = Path(fspath(source))
+    if has_tokenizer(path):
+        return from_folder(path)
+    path = weights(source)
     return from_gguf(GGUF.open(path)) if path.is_file() else from_folder(path)

@@ -20,11 +20,15 @@ LARGEST_FILE = 1 << 27  # bytes; the largest tokenizer.json have 35 MB
 
 
 def from_folder(path: Path) -> Tokenizer:
-    """The tokenizer of a Hugging Face folder: of the first of `FILES` that is there.
+    """The tokenizer of a Hugging Face folder: of the first of `FILES` that is there, or of the one that is given.
 
     Raises InputError where there is none, its files are damaged, or of a kind that is not supported.
     """
-    backend, specials = _read(path)
+    file = path if path.is_file() else _vocabulary(path)
+    if file is None:
+        raise InputError(f"{path}: no tokenizer (looked for {', '.join(FILES)} with merges.txt)")
+    path = file.parent
+    backend, specials = _read(file)
     backend.no_truncation()  # what a training run has left in the file is no fact of the tokenizer
     backend.no_padding()
     settings = _json(path / "tokenizer_config.json")
@@ -47,7 +51,9 @@ FILES = (
 
 
 def has_tokenizer(path: Path) -> bool:
-    """Whether a folder holds a file with a vocabulary."""
+    """Whether a folder holds a file with a vocabulary, or a file may be one."""
+    if path.is_file():
+        return any(path.match(pattern) for pattern in FILES)
     return path.is_dir() and _vocabulary(path) is not None
 
 
@@ -57,11 +63,9 @@ def _vocabulary(path: Path) -> Path | None:
     return next((f for f in found if f.name != "vocab.json" or (path / "merges.txt").is_file()), None)
 
 
-def _read(path: Path) -> tuple[Backend, dict[str, str]]:
-    """The tokenizer of the file that is there, and the special tokens that its kind has."""
-    file = _vocabulary(path)
-    if file is None:
-        raise InputError(f"{path}: no tokenizer (looked for {', '.join(FILES)} with merges.txt)")
+def _read(file: Path) -> tuple[Backend, dict[str, str]]:
+    """The tokenizer of a file, and the special tokens that its kind has."""
+    path = file.parent
     if file.name == "tokenizer.json":
         return _whole(file), {}
     settings, config = _json(path / "tokenizer_config.json"), _json(path / "config.json")
