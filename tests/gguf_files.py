@@ -59,6 +59,15 @@ ARCHITECTURES = {
     "qwen2_moe": "qwen2moe",
     "olmoe": "olmoe",
     "granitemoe": "granitemoe",
+    "gemma4_text": "gemma4",
+    "mimo_v2_flash": "mimo2",
+    "mistral4": "mistral4",
+    "glm_moe_dsa": "glm-dsa",
+    "glm4_moe_lite": "deepseek2",
+    "qwen2_5_vl_text": "qwen2vl",
+    "qwen3_vl_text": "qwen3vl",
+    "qwen3_vl_moe_text": "qwen3vlmoe",
+    "grok": "grok",
     "gpt_oss": "gpt-oss",
     "deepseek_v2": "deepseek2",
     "deepseek_v3": "deepseek2",
@@ -75,6 +84,7 @@ ARCHITECTURES = {
     "mamba2": "mamba2",
     "kimi_linear": "kimi-linear",
 }
+TURNED = ("gpt-oss", "llama4", "qwen3vlmoe")  # whose experts are stored (…, in, out)
 ROTATED = ("llama", "mistral3", "smollm3", "granite", "granitemoe", "granitehybrid")
 # Experts' names that the converter changes before it looks them up
 RENAMED = {
@@ -119,7 +129,11 @@ def random(config: Config, seed: int = 3) -> Made:
 def convert(folder: Path, path: Path, implied: Config | None = None) -> Path:
     """Writes the model of a folder as a GGUF file."""
     config = {**(implied or {}), **json.loads((folder / "config.json").read_text("utf-8"))}
-    return made(config, load_file(folder / "model.safetensors")).write(path)
+    tensors = load_file(folder / "model.safetensors")
+    if "text_config" in config:  # of which the converter takes the text model
+        config = {**config["text_config"], "tie_word_embeddings": config["tie_word_embeddings"]}
+        tensors = {n.replace("language_model.", ""): v for n, v in tensors.items() if "visual" not in n}
+    return made(config, tensors).write(path)
 
 
 def write(path: Path, arch: str, meta: dict[str, Any], tensors: dict[str, Any], alignment: int | None = None) -> Path:
@@ -216,6 +230,58 @@ def metadata(arch: str, c: Config, tensors: Tensors) -> dict[str, Any]:
             meta["rope.scaling.yarn_log_multiplier"] = full["mscale_all_dim"]
         case "qwen3moe":
             meta |= moe
+        case "qwen2vl" | "qwen3vl" | "qwen3vlmoe":
+            meta |= moe | {"rope.dimension_sections": [*full["mrope_section"], 0]}
+            if arch != "qwen2vl":
+                meta["n_deepstack_layers"] = 1
+        case "grok":
+            meta |= moe | {
+                "attention.output_scale": dim**-0.5,
+                "attention.temperature_length": c["attn_temperature_len"],
+                "attn_logit_softcapping": c["attn_logit_softcapping"],
+                "router_logit_softcapping": c["router_logit_softcapping"],
+                "final_logit_softcapping": c["final_logit_softcapping"],
+                "embedding_scale": c["embedding_multiplier_scale"],
+                "logit_scale": c["output_multiplier_scale"],
+                "rope.scaling.type": "yarn",
+                "rope.scaling.factor": 16.0,
+                "rope.scaling.original_context_length": 8192,
+                "rope.scaling.yarn_ext_factor": 1.0,
+                "rope.scaling.yarn_attn_factor": 1.0,
+                "rope.scaling.yarn_beta_fast": 8.0,
+                "rope.scaling.yarn_beta_slow": 1.0,
+            }
+        case "mimo2":
+            sliding = [int(kind == "sliding_attention") for kind in layers]
+            meta |= moe | {
+                "attention.head_count_kv": [kv * (2 if windowed else 1) for windowed in sliding],
+                "attention.sliding_window": c["sliding_window"],
+                "attention.sliding_window_pattern": sliding,
+                "attention.value_length": c["v_head_dim"],
+                "attention.value_scale": c["attention_value_scale"],
+                "expert_count": c["n_routed_experts"],
+                "rope.dimension_count": int(dim * full["partial_rotary_factor"]),
+            }
+        case "gemma4":
+            shared, sliding = c["num_kv_shared_layers"], [kind == "sliding_attention" for kind in layers]
+            wide, own = c["intermediate_size"], count - c["num_kv_shared_layers"]
+            shapes = [c["per_layer_config"].get(str(i), {}) for i in range(count)]
+            meta |= moe | {
+                "attention.head_count_kv": [shape.get("num_key_value_heads", kv) for shape in shapes],
+                "attention.key_length": (wider := next(shape["head_dim"] for shape in shapes if shape)),
+                "attention.value_length": wider,
+                "attention.key_length_swa": dim,
+                "attention.value_length_swa": dim,
+                "attention.shared_kv_layers": shared,
+                "attention.sliding_window": c["sliding_window"],
+                "attention.sliding_window_pattern": sliding,
+                "embedding_length_per_layer_input": c["hidden_size_per_layer_input"],
+                "expert_used_count": c.get("top_k_experts"),
+                "feed_forward_length": [wide] * own + [2 * wide] * shared if c["use_double_wide_mlp"] else wide,
+                "final_logit_softcapping": c["final_logit_softcapping"],
+                "rope.dimension_count": wider,
+                "rope.dimension_count_swa": dim,
+            }
         case "qwen3next" | "qwen35" | "qwen35moe":
             meta |= moe | {
                 "expert_shared_feed_forward_length": c.get("shared_expert_intermediate_size"),
@@ -301,7 +367,7 @@ def metadata(arch: str, c: Config, tensors: Tensors) -> dict[str, Any]:
         case "gpt-oss":
             meta["attention.sliding_window"] = c["sliding_window"]
             meta["expert_feed_forward_length"] = c["intermediate_size"]
-        case "deepseek2" | "glm4moe":
+        case "deepseek2" | "glm4moe" | "mistral4" | "glm-dsa":
             if full.get("mscale_all_dim") is not None:
                 meta["rope.scaling.yarn_log_multiplier"] = 0.1 * full["mscale_all_dim"]
             meta |= moe | {
@@ -315,6 +381,12 @@ def metadata(arch: str, c: Config, tensors: Tensors) -> dict[str, Any]:
                 meta["expert_gating_func"] = 2
             else:
                 meta |= mla(c)
+            if arch == "glm-dsa":
+                meta |= {
+                    "attention.indexer.head_count": c["index_n_heads"],
+                    "attention.indexer.key_length": c["index_head_dim"],
+                    "attention.indexer.top_k": c["index_topk"],
+                }
         case "minimax-m2":
             meta["expert_feed_forward_length"] = c["intermediate_size"]
         case "llama4":
@@ -457,6 +529,10 @@ def converted(arch: str, c: Config, tensors: Tensors) -> Tensors:
     for length in ("long", "short"):
         if factors := (c.get("rope_parameters") or c.get("rope_scaling") or {}).get(f"{length}_factor"):
             found[f"rope_factors_{length}.weight"] = np.array(factors)
+    if arch == "gemma4":
+        wider = metadata(arch, c, tensors)["attention.key_length"]
+        turning = int(wider * c["rope_parameters"]["full_attention"].get("partial_rotary_factor", 1.0) / 2)
+        found["rope_freqs.weight"] = np.array([1.0] * turning + [1e30] * (wider // 2 - turning))
     for way in ("altup_proj", "altup_unembd_proj"):
         if streams := [found.pop(f"{way}.{i}") for i in range(8) if f"{way}.{i}" in found]:
             found[f"{way}.weight"] = np.stack(streams)
@@ -520,9 +596,13 @@ def changes(arch: str, c: Config, name: str, x: np.ndarray) -> list[tuple[str, n
         groups = meta_groups(arch, c)
         parts = x.reshape(groups, -1, c["hidden_size"] // c["num_attention_heads"], *x.shape[1:])
         return [(name, np.concatenate([y.reshape(-1, *x.shape[1:]) for y in np.split(parts, (-2, -1), axis=1)]))]
+    if arch in ("gemma4", "mistral4") and ".experts." in name and not name.endswith(".weight"):
+        return [(f"{name}.weight", x)]
+    if arch == "gemma4" and name.endswith(("router.scale", "router.per_expert_scale")):
+        return [(f"{blk}.{'ffn_gate_inp' if name.endswith('router.scale') else 'ffn_down_exps'}.scale", x)]
     if "gate_up_proj" in name and "experts" in name:
         bias = name.endswith("_bias")
-        x = x if bias or arch not in ("gpt-oss", "llama4") else x.swapaxes(-1, -2)
+        x = x if bias or arch not in TURNED else x.swapaxes(-1, -2)
         axis = 1
         half = x.shape[axis] // 2
         gate, up = (x[:, ::2], x[:, 1::2]) if arch == "gpt-oss" else (x[:, :half], x[:, half:])
@@ -531,7 +611,7 @@ def changes(arch: str, c: Config, name: str, x: np.ndarray) -> list[tuple[str, n
         return [(f"{base}gate_proj{end}", gate), (f"{base}up_proj{end}", up)]
     if name.endswith(("experts.down_proj", "experts.down_proj_bias")):
         bias = name.endswith("_bias")
-        x = x.swapaxes(-1, -2) if not bias and arch in ("gpt-oss", "llama4") else x
+        x = x.swapaxes(-1, -2) if not bias and arch in TURNED else x
         return [(name.removesuffix("_bias") + (".bias" if bias else ".weight"), x)]
     if arch == "gpt2" and name.endswith((".c_attn.weight", ".c_proj.weight", ".c_fc.weight")):
         x = x.T
@@ -563,7 +643,7 @@ def changes(arch: str, c: Config, name: str, x: np.ndarray) -> list[tuple[str, n
         name = f"{name}.bias"
     if name.endswith("e_score_correction_bias"):
         name = name.replace("e_score_correction_bias", "e_score_correction.bias")
-    if name.endswith(("sinks",)):
+    if name.endswith(("sinks", "attention_sink_bias", "layer_scalar")):
         name = f"{name}.weight"
     return [(name, x)]
 

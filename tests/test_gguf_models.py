@@ -3,6 +3,7 @@ to, and what is refused."""
 
 from __future__ import annotations
 
+import json
 from importlib import metadata
 from math import pi
 from pathlib import Path
@@ -16,6 +17,7 @@ import pytest
 import reference
 import torch
 from gguf_files import Made, permuted, write
+from safetensors.numpy import save_file
 
 import vitruvius as vt
 from vitruvius import catalog
@@ -31,9 +33,13 @@ Kind = gguf.GGMLQuantizationType
 
 def case(name: str, **keys: Any) -> dict[str, Any]:
     """A tiny case, with what GGUF cannot say as llama.cpp takes it to be."""
-    return {**cases.TEXT[name], **keys}
+    return {**cases.COMPARED[name], **keys}
 
 
+COLD = cases.TEXT["mistral4"]["rope_parameters"] | {"llama_4_scaling_beta": 0.0}
+HALF = cases.TEXT["gemma4_unified"]["rope_parameters"] | {
+    "full_attention": {"rope_type": "proportional", "rope_theta": 1000.0, "partial_rotary_factor": 0.5}
+}
 NEOX = {"rope_type": "default", "rope_theta": 10_000.0, "partial_rotary_factor": 0.5}
 FAMILIES = {
     "llama_biases": case("llama_biases"),
@@ -78,6 +84,16 @@ FAMILIES = {
     "qwen2_moe": case("qwen2_moe"),
     "olmoe": case("olmoe", rms_norm_eps=1e-5),
     "granite3_moe": case("granite3_moe"),
+    "gemma4": case("gemma4", rope_parameters=cases.TEXT["gemma4_experts"]["rope_parameters"]),
+    "gemma4_experts": case("gemma4_experts"),
+    "gemma4_unified": case("gemma4_unified", attention_bias=False, rope_parameters=HALF),
+    "mimo_v2_flash": case("mimo_v2_flash"),
+    "mistral4": case("mistral4", attention_bias=False, rope_parameters=COLD),
+    "glm_moe_dsa": case("glm_moe_dsa"),
+    "glm4_moe_lite": case("glm4_moe_lite"),
+    "qwen2_5_vl": case("qwen2_5_vl"),
+    "qwen3_vl": case("qwen3_vl"),
+    "qwen3_vl_moe": case("qwen3_vl_moe", text_config=cases.ALONE["qwen3_vl_moe_text"] | {"decoder_sparse_step": 1}),
     "gpt_oss": case("gpt_oss", swiglu_limit=7.0),
     "deepseek_v2_lite": case("deepseek_v2_lite"),
     "deepseek_v2": case("deepseek_v2", rope_parameters=cases.yarn(rope_theta=80.0, mscale=0.7, mscale_all_dim=0.7)),
@@ -109,15 +125,31 @@ FAMILIES = {
 def test_a_gguf_file_computes_what_the_folder_does(family: str, tmp_path: Path) -> None:
     config = {key: value for key, value in FAMILIES[family].items() if key != "time_step_limit" or value}
     made = reference.make(config, tmp_path / "folder")
-    path = gguf_files.convert(made.folder, tmp_path / "model.gguf", catalog.implicit(config["model_type"]))
+    implied = catalog.implicit(config.get("text_config", config)["model_type"])
+    path = gguf_files.convert(made.folder, tmp_path / "model.gguf", implied)
     assert float((vt.load(path)(made.input_ids) - made.logits).abs().max()) < 2e-4
     if native.library() is not None:
         engine = vt.engine(path, "f32", threads=1)
         assert float(np.abs(engine(made.input_ids.numpy()) - made.logits.numpy()).max()) < 5e-4
 
 
+@torch.no_grad()
+def test_grok_computes_what_the_folder_does(tmp_path: Path) -> None:
+    """transformers does not know it: the folder is read by us too."""
+    config = cases.ALONE["grok"]
+    made = gguf_files.random(config)
+    save_file({name: 0.3 * value for name, value in made.folder.items()}, tmp_path / "model.safetensors")
+    (tmp_path / "config.json").write_text(json.dumps(config), "utf-8")
+    path = gguf_files.convert(tmp_path, tmp_path / "model.gguf")
+    ids = torch.randint(83, (2, cases.TOKENS), generator=torch.Generator().manual_seed(0))
+    ours, folder = vt.load(path), vt.load(tmp_path)
+    assert ours.spec == folder.spec
+    assert torch.equal(ours(ids), folder(ids))
+
+
 def test_every_architecture_is_tested() -> None:
-    tested = {gguf_files.ARCHITECTURES[config["model_type"]] for config in FAMILIES.values()} | {"nemotron_h"}
+    texts = [config.get("text_config", config) for config in FAMILIES.values()]
+    tested = {gguf_files.ARCHITECTURES[text["model_type"]] for text in texts} | {"nemotron_h", "grok"}
     assert tested == set(gguf_config.ARCHITECTURES)
 
 

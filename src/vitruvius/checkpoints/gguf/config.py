@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ...errors import InputError, UnknownKeysError
-from .keys import dense, mixtures, recurrent
+from .keys import dense, gemma, mixtures, recurrent
 from .metadata import Metadata
 
 if TYPE_CHECKING:
@@ -69,4 +69,4 @@ def refuse_additions(gguf: GGUF) -> None:
         raise InputError(f"{gguf.path}: {ADDITIONS[kind]}")
 
 
-ARCHITECTURES = dense.ARCHITECTURES | mixtures.ARCHITECTURES | recurrent.ARCHITECTURES
+ARCHITECTURES = dense.ARCHITECTURES | gemma.ARCHITECTURES | mixtures.ARCHITECTURES | recurrent.ARCHITECTURES

@@ -73,6 +73,14 @@ class Metadata:
             raise self.refuse(key, value, f"a list of {count} numbers")
         return value
 
+    def each(self, key: str, count: int) -> list[int]:
+        """A positive integer for each layer; a single one holds for all."""
+        value = self._required(key, None)
+        found = value if isinstance(value, list) else [value] * count
+        if len(found) != count or not all(type(item) is int and item > 0 for item in found):
+            raise self.refuse(key, value, f"a positive integer, or one for each of {count} layers")
+        return found
+
     def shape(self, name: str) -> tuple[int, ...]:
         """The shape of a matrix that says what the metadata leave unsaid."""
         info = self.gguf.tensors.get(name)
@@ -93,4 +101,4 @@ class Metadata:
 
 
 # What changes nothing: the embedding gives the vocabulary, the layout is the same for all, and provenance.
-HARMLESS = ("vocab_size", "tensor_data_layout", "rope.scaling.finetuned", "rope.dimension_sections")
+HARMLESS = ("vocab_size", "tensor_data_layout", "rope.scaling.finetuned", "n_deepstack_layers")

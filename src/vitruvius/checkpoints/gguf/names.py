@@ -51,6 +51,11 @@ ROTATED = ("llama", "mistral3", "smollm3", "granite", "granitemoe", "granitehybr
 KINDS = ("weight", "bias")
 TILED = ("qwen35", "qwen35moe")  # value heads of Gated DeltaNet stand by their place within a key head
 POST_NORM = Irregular("layers.*.mlp.pre", "blk.*.post_attention_norm")
+PER_LAYER = (
+    Irregular("embedding.per_layer.table", "per_layer_token_embd"),
+    Irregular("embedding.per_layer.projection.weight", "per_layer_model_proj.weight"),
+    Irregular("embedding.per_layer.norm", "per_layer_proj_norm"),
+)
 OWN: Mapping[str, tuple[Irregular, ...]] = {
     "gpt-oss": (POST_NORM,),
     "glm4moe": (POST_NORM,),
@@ -67,12 +72,21 @@ OWN: Mapping[str, tuple[Irregular, ...]] = {
         Irregular("layers.*.mixer.body.attention.pre", "blk.*.attn_norm"),
         Irregular("layers.*.mixer.body.mlp.pre", "blk.*.ffn_norm"),
     ),
+    "grok": (
+        Irregular("layers.*.mixer.post", "blk.*.attn_output_norm"),
+        *(Irregular(f"layers.*.mlp.body.shared.{m}.weight", f"blk.*.ffn_{m}.weight") for m in ("gate", "up", "down")),
+    ),
     "falcon-h1": (Irregular("layers.*.mlp.pre.weight", "blk.*.ffn_norm"),),  # as llama.cpp reads it
-    "gemma3n": (
-        Irregular("embedding.per_layer.table", "per_layer_token_embd"),
-        Irregular("embedding.per_layer.projection.weight", "per_layer_model_proj.weight"),
-        Irregular("embedding.per_layer.norm", "per_layer_proj_norm"),
-        Irregular("layers.*.mixer.body.attention.post", "blk.*.post_attention_norm"),
+    "gemma3n": (*PER_LAYER, Irregular("layers.*.mixer.body.attention.post", "blk.*.post_attention_norm")),
+    "gemma4": (
+        *PER_LAYER,
+        Irregular("layers.*.input.body", "blk.*"),
+        Irregular("layers.*.mlp.body.dense.pre", "blk.*.ffn_norm"),
+        Irregular("layers.*.mlp.body.dense.post", "blk.*.post_ffw_norm_1"),
+        Irregular("layers.*.mlp.body.sparse.post", "blk.*.post_ffw_norm_2"),
+        Irregular("layers.*.mlp.body.sparse.body.norm", "blk.*.pre_ffw_norm_2"),
+        Irregular("layers.*.mlp.body.sparse.body.router.norm.weight", "blk.*.ffn_gate_inp.scale"),
+        Irregular("layers.*.mlp.body.sparse.body.router.expert_scale", "blk.*.ffn_down_exps.scale"),
     ),
 }
 
@@ -80,7 +94,7 @@ OWN: Mapping[str, tuple[Irregular, ...]] = {
 def unused(architecture: str, decoder: Decoder, names: Collection[str]) -> set[str]:
     """The tensors of a file that the model knowingly does not need; of its layers those for multi-token prediction,
     which follow the others, where the model has none."""
-    patterns = (*UNUSED, *(SHARED if architecture == "gemma3n" else ()))
+    patterns = (*UNUSED, *(SHARED if architecture in ("gemma3n", "gemma4") else ()))
     found = {name for name in names if any(fnmatchcase(name, pattern) for pattern in patterns)}
     if not decoder.mtp:
         after = {name: name.split(".")[1] for name in names if name.startswith("blk.")}
@@ -137,6 +151,8 @@ def _fused(architecture: str, node: Node, width: int, have: Collection[str]) -> 
             yield from (together(("q", "kv.k", "kv.v"), "attn_qkv", Split(), kind=kind) for kind in KINDS)
         case Parallel(branches=branches):
             yield from (Irregular(f"{path}.{branch.name}.body", blk) for branch in branches)
+        case GatedMLP() if node.copies and f"{blk}.ffn_gate_up_exps.weight" in have:
+            yield together(("gate", "up"), "ffn_gate_up_exps", Split(axis=1))
         case GatedMLP() if not node.copies and f"{blk}.ffn_gate.weight" not in have and f"{blk}.ffn_up.weight" in have:
             yield together(("gate", "up"), "ffn_up", Split())
         case LatentAttention(heads=heads, nope_dim=nope, v_dim=v, kv=kv) if f"{blk}.attn_kv_b.weight" not in have:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from math import erf
 from typing import Any
 
 from ..metadata import Metadata
@@ -54,13 +53,9 @@ def smollm3(meta: Metadata) -> dict[str, Any]:
 
 
 def qwen2(meta: Metadata) -> dict[str, Any]:
-    """Qwen 2 and 2.5, dense."""
-    return {"model_type": "qwen2", **dense(meta), "hidden_act": "silu", "use_sliding_window": False}
-
-
-def gemma(meta: Metadata) -> dict[str, Any]:
-    """Gemma 1."""
-    return {"model_type": "gemma", **dense(meta), "attention_bias": biased(meta)}
+    """Qwen 2 and 2.5, dense, and the text model of Qwen2.5-VL."""
+    model_type = "qwen2_5_vl_text" if meta.architecture == "qwen2vl" else "qwen2"
+    return {"model_type": model_type, **dense(meta), "hidden_act": "silu", "use_sliding_window": False}
 
 
 def granite(meta: Metadata) -> dict[str, Any]:
@@ -74,71 +69,12 @@ def granite(meta: Metadata) -> dict[str, Any]:
 
 
 def qwen3(meta: Metadata) -> dict[str, Any]:
-    """Qwen3, dense."""
+    """Qwen3, dense, and the text model of Qwen3-VL."""
     base = {**dense(meta), "hidden_act": "silu", "attention_bias": biased(meta)}
-    return {"model_type": "qwen3", **base, "use_sliding_window": False}
-
-
-def _gemma(meta: Metadata, largest: int) -> dict[str, Any]:
-    """What Gemma 2 and 3 share. Scores are scaled by the head dimension, but in the largest model, known by its number
-    of layers, by the width of a head's share (src/models/gemma2.cpp, gemma3.cpp)."""
-    base = dense(meta)
-    share = base["hidden_size"] // base["num_attention_heads"]
     return {
+        "model_type": "qwen3_vl_text" if meta.architecture == "qwen3vl" else "qwen3",
         **base,
-        "hidden_activation": "gelu_pytorch_tanh",
-        "attention_bias": biased(meta),
-        "query_pre_attn_scalar": share if base["num_hidden_layers"] == largest else base["head_dim"],
-    }
-
-
-def gemma2(meta: Metadata) -> dict[str, Any]:
-    """Gemma 2: the first of every two layers is windowed."""
-    return {
-        "model_type": "gemma2",
-        **_gemma(meta, largest=46),
-        "sliding_window": meta.whole("attention.sliding_window", 4096),
-        "layer_types": windows(meta, every=2),
-        "attn_logit_softcapping": meta.number("attn_logit_softcapping", 50.0),
-        "final_logit_softcapping": meta.number("final_logit_softcapping", 30.0),
-    }
-
-
-def gemma3(meta: Metadata) -> dict[str, Any]:
-    """Gemma 3: five windowed layers for each full one, each kind with its own RoPE; without a window all are full."""
-    windowed = "attention.sliding_window" in meta
-    return {
-        "model_type": "gemma3_text",
-        **_gemma(meta, largest=62),
-        "rope_parameters": two_ropes(meta, 1_000_000.0),
-        "sliding_window": meta.whole("attention.sliding_window") if windowed else None,
-        "layer_types": windows(meta, every=6 if windowed else 1),
-        "attn_logit_softcapping": None,
-        "final_logit_softcapping": meta.number("final_logit_softcapping", 0.0) or None,
-    }
-
-
-def gemma3n(meta: Metadata) -> dict[str, Any]:
-    """Gemma 3n. Where channels stay inactive the file gives the threshold in standard deviations."""
-    base = dense(meta) | {"rope_parameters": two_ropes(meta, 1_000_000.0)}
-    deviations = meta.items("activation_sparsity_scale", base["num_hidden_layers"])
-    laurel, table = meta.shape("blk.0.laurel_l.weight"), meta.shape("per_layer_token_embd.weight")
-    return {
-        "model_type": "gemma3n_text",
-        **base,
-        "hidden_activation": "gelu_pytorch_tanh",
-        "attention_bias": biased(meta),
-        "sliding_window": meta.whole("attention.sliding_window"),
-        "layer_types": windows(meta, every=5),
-        "final_logit_softcapping": meta.number("final_logit_softcapping", 0.0) or None,
-        "activation_sparsity_pattern": [round((1 + erf(z / 2**0.5)) / 2, 6) for z in deviations],
-        "altup_active_idx": meta.whole_or("altup.active_idx", 0),
-        "altup_num_inputs": meta.whole("altup.num_inputs"),
-        "altup_correct_scale": present(meta, "altup_correct_scale.weight")[0],
-        "hidden_size_per_layer_input": meta.whole("embedding_length_per_layer_input"),
-        "vocab_size_per_layer_input": table[0],
-        "num_kv_shared_layers": meta.whole_or("attention.shared_kv_layers", 0),
-        "laurel_rank": laurel[0],
+        "use_sliding_window": False,
     }
 
 
@@ -150,7 +86,7 @@ def olmo2(meta: Metadata) -> dict[str, Any]:
     return {
         "model_type": "olmo3",
         **base,
-        "rope_parameters": two_ropes(meta, 10_000.0, base["rope_parameters"]["rope_theta"]),
+        "rope_parameters": two_ropes(meta, base["head_dim"], 10_000.0, base["rope_parameters"]["rope_theta"]),
         "sliding_window": meta.whole("attention.sliding_window"),
         "layer_types": windows(meta, every=4),
     }
@@ -182,6 +118,8 @@ def phi3(meta: Metadata) -> dict[str, Any]:
 
 def glm4(meta: Metadata) -> dict[str, Any]:
     """GLM-4 9B (chatglm) and GLM-4-0414."""
+    if meta.get("rope.dimension_sections"):
+        raise meta.refuse("rope.dimension_sections", meta.get("rope.dimension_sections"), "absent: GLM-4V is not read")
     model_type = "glm" if meta.architecture == "chatglm" else "glm4"
     return {"model_type": model_type, **dense(meta, partial=True), "hidden_act": "silu", "attention_bias": biased(meta)}
 
@@ -269,11 +207,9 @@ ARCHITECTURES: dict[str, Callable[[Metadata], dict[str, Any]]] = {
     "granite": granite,
     "granitemoe": granite,
     "qwen2": qwen2,
-    "gemma": gemma,
     "qwen3": qwen3,
-    "gemma2": gemma2,
-    "gemma3": gemma3,
-    "gemma3n": gemma3n,
+    "qwen2vl": qwen2,
+    "qwen3vl": qwen3,
     "olmo2": olmo2,
     "gpt2": gpt2,
     "phi3": phi3,

@@ -9,6 +9,7 @@ import numpy as np
 from ....errors import InputError
 from ..metadata import Metadata
 
+AXES = 3  # of positions
 MOST_EXPERTS = 4096  # more than that is a damaged file
 
 
@@ -110,7 +111,18 @@ def rope(meta: Metadata, dim: int, theta: float = 10_000.0, partial: bool = Fals
                 scaling[name] = meta.number(f"rope.scaling.{key}")
     else:
         raise meta.refuse("rope.scaling.type", kind, "none, linear or yarn, which is all that is supported")
-    return {"rope_theta": theta, **part, **scaling}
+    return {"rope_theta": theta, **part, **scaling, **sections(meta)}
+
+
+def sections(meta: Metadata) -> dict[str, Any]:
+    """The pairs of channels for time, height and width, where positions have axes; Qwen3's turn in turn."""
+    sizes = meta.get("rope.dimension_sections")
+    if not sizes:
+        return {}
+    if not isinstance(sizes, list) or len(sizes) < AXES or not all(type(size) is int for size in sizes):
+        raise meta.refuse("rope.dimension_sections", sizes, "three sizes, of time, height and width")
+    interleaved = {"mrope_interleaved": True} if meta.architecture.startswith("qwen3") else {}
+    return {"mrope_section": sizes[:AXES], **interleaved}
 
 
 def long_rope(meta: Metadata) -> dict[str, Any]:
@@ -227,9 +239,9 @@ def windows(meta: Metadata, every: int) -> list[str]:
     return ["sliding_attention" if item else "full_attention" for item in pattern]
 
 
-def two_ropes(meta: Metadata, theta: float, local: float = 10_000.0, partial: bool = False) -> dict[str, Any]:
+def two_ropes(meta: Metadata, dim: int, theta: float, local: float = 10_000.0, partial: bool = False) -> dict[str, Any]:
     """RoPE of full and of windowed layers, with the bases where the file is silent; a scaling is of the full ones."""
-    full = rope(meta, attention(meta)["head_dim"], theta, partial)
+    full = rope(meta, dim, theta, partial)
     part = {"partial_rotary_factor": full["partial_rotary_factor"]} if partial else {}
     base = meta.number("rope.freq_base_swa", local)
     return {"full_attention": full, "sliding_attention": {"rope_theta": base, "rope_type": "default", **part}}
