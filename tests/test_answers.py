@@ -132,12 +132,12 @@ def test_the_template_opens_the_reasoning_or_not_by_its_variables() -> None:
 
 
 def test_only_marks_of_the_special_tokens_are_text() -> None:
-    harmony = tokenizer([*sorted(HARMONY.texts), "<|constrain|>"], "x")
-    answer = "<|channel|>analysis<|message|>hm<|end|><|start|>assistant<|channel|>final<|constrain|>json<|message|>{}"
+    harmony = tokenizer([*sorted(HARMONY.texts), "<|other|>"], "x")
+    answer = "<|channel|>analysis<|message|>hm<|end|><|start|>assistant<|channel|>final<|other|>json<|message|>{}"
     ids = harmony.encode(answer)
     stream = harmony.stream(keep=HARMONY.texts)
     pieces = [*map(stream.push, ids), stream.finish()]
-    assert "".join(pieces) == answer.replace("<|constrain|>", "")
+    assert "".join(pieces) == answer.replace("<|other|>", "")
     assert parted(HARMONY, pieces) == ("hm", "{}")
     stream = harmony.stream()
     assert "".join(map(stream.push, ids)) == "analysishmassistantfinaljson{}"

@@ -93,6 +93,10 @@ class Tokenizer:
             settings["chat_template"] = [{"name": name, "template": text} for name, text in self.templates.items()]
         (path / "tokenizer_config.json").write_text(json.dumps(settings, indent=2) + "\n", "utf-8")
 
+    def serialized(self) -> str:
+        """As a tokenizer.json."""
+        return str(self._backend.to_str())
+
     def render(self, messages: list[dict[str, Any]], **variables: Any) -> str:
         """The prompt that the model's chat template makes of a conversation.
 

@@ -15,9 +15,9 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from ...errors import InputError
-from . import completions
+from . import chat, completions, tokenizing
+from .answering import Answering, EventStream, refusal
 from .body import json_of
-from .calls import Answering, EventStream, refusal
 from .door import Door
 from .errors import RefusedError
 from .fields import Object
@@ -26,6 +26,7 @@ from .models import LiveModel, Models
 from .ticket import StoppedError
 
 log = logging.getLogger(__name__)
+Tell = Callable[[LiveModel, Mapping[str, Any]], dict[str, Any]]
 Handle = Callable[[Answering, Asked], Awaitable["Response | EventStream"]]
 
 
@@ -61,6 +62,10 @@ class Service:
             Route("/v1/models", self._listed, methods=["GET"]),
             Route("/v1/models/{name:path}", self._one, methods=["GET"]),
             self._called("/v1/completions", completions.BODY, completions.answer),
+            self._called("/v1/chat/completions", chat.BODY, chat.answer),
+            self._asked("/tokenize", tokenizing.TOKENIZE, tokenizing.tokenized),
+            self._asked("/detokenize", tokenizing.DETOKENIZE, tokenizing.detokenized),
+            Route("/tokenizer_info", self._tokenizer, methods=["GET"]),
         ]
 
     @asynccontextmanager
@@ -89,6 +94,22 @@ class Service:
                     await call.close()
 
         return Route(path, endpoint, methods=["POST"])
+
+    def _asked(
+        self, path: str, body: Object, answer: Callable[[LiveModel, Mapping[str, Any]], dict[str, Any]]
+    ) -> Route:
+        """An endpoint that asks a loaded model something that its thread is not needed for."""
+
+        async def endpoint(request: Asked) -> Response:
+            asked = body.read(await json_of(request), "")
+            async with self.models.using(asked.get("model")) as live:
+                return JSONResponse(await asyncio.to_thread(answer, live, asked))
+
+        return Route(path, endpoint, methods=["POST"])
+
+    async def _tokenizer(self, request: Asked) -> Response:
+        async with self.models.using(request.query_params.get("model")) as live:
+            return JSONResponse(tokenizing.described(live.tokenizer, live.spec.context))
 
     async def _health(self, request: Asked) -> Response:
         if not self.models.worker.alive:

@@ -11,7 +11,7 @@ from starlette.requests import Request as Asked
 from starlette.responses import Response
 
 from ...inference.request import Request, Token
-from .calls import Answering, EventStream
+from .answering import Answering, EventStream
 from .errors import RefusedError
 from .fields import Either, Field, Flag, ListOf, Object, Only, String, Whole, accepted, required
 from .models import LiveModel

@@ -11,9 +11,11 @@ from time import monotonic, time
 from typing import TYPE_CHECKING, Any
 
 from ...errors import InputError
+from ...inference.grammars import Grammars
 from ...inference.request import Request
 from ...inference.runner import Runner
 from ...inference.scheduler import Scheduler
+from ...inference.tools.formats import ToolFormat, tool_format
 from .errors import RefusedError
 from .memory import shown
 from .ticket import Flight
@@ -84,6 +86,16 @@ class LiveModel:
     def eos(self) -> frozenset[int]:
         """The ids that end a text or a turn."""
         return frozenset((*self.resident.runner.eos, *self.tokenizer.eos_ids))
+
+    @cached_property
+    def tool_format(self) -> ToolFormat | None:
+        """How it writes calls of tools; None where it knows none."""
+        return tool_format(self.tokenizer)
+
+    @cached_property
+    def grammars(self) -> Grammars:
+        """Makes grammars for it."""
+        return Grammars(self.tokenizer, self.spec.head.vocab, self.eos)
 
 
 def opened(offer: Offer, limits: Limits) -> LiveModel:
