@@ -1,7 +1,8 @@
 """The readable executor: each part of the spec as a PyTorch module with its equation in `forward`."""
 
 from .call import Call
-from .decoder import Decoder, Embedded
+from .decoder import Decoder
+from .inputs import Embedded
 from .model import build, skeleton
 from .state import Batch, Sequence
 from .towers import Model, Tower

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from itertools import accumulate
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -15,103 +14,13 @@ from .. import spec
 from ..errors import InputError
 from .call import Call, StepEntry, call_of, whole_call
 from .feedforward import Routing
+from .inputs import Encoded, check_ids, meant, padded
+from .layer import Edges, times
 from .position import LearnedPositions
 from .state import Batch, Sequence, Store
-from .stream import Ends, PerLayerEmbedding, Residual
+from .step import advance, check_positions, step
+from .stream import Ends, PerLayerEmbedding
 from .twin import Needs, Twin, twin
-
-
-@twin(spec.Scale)
-class Scale(Twin[spec.Scale]):
-    """factor · x."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(…, W) -> (…, W)."""
-        return self.spec.factor * x
-
-
-@twin(spec.Branch)
-class Branch(Twin[spec.Branch]):
-    """x ← skip · x + scale · post(body(pre(x)))."""
-
-    pre: nn.Module
-    body: Twin[Any]
-    post: nn.Module
-
-    def forward(self, x: Tensor, call: Call) -> Tensor:
-        """(B, T, W) -> (B, T, W)."""
-        return _times(x, self.spec.skip) + self.added(x, call)
-
-    def added(self, x: Tensor, call: Call) -> Tensor:
-        """What the branch adds to its stream: scale · post(body(pre(x)))."""
-        s = self.spec
-        y = self.pre(x) if s.pre else x
-        y = self.body(y, call) if self.body.takes_call else self.body(y)
-        y = self.post(y) if s.post else y
-        return _times(y, s.scale)
-
-
-def _times(x: Tensor, factor: float) -> Tensor:
-    return x if factor == 1.0 else factor * x
-
-
-@twin(spec.Parallel)
-class Parallel(Twin[spec.Parallel]):
-    """Σ scale · post(body(pre(x)))."""
-
-    takes_call: ClassVar[bool] = True
-
-    def forward(self, x: Tensor, call: Call) -> Tensor:
-        """(B, T, W) -> (B, T, W)."""
-        y = torch.zeros_like(x)
-        for branch in self.children():
-            assert isinstance(branch, Branch)
-            y = y + branch.added(x, call)
-        return y
-
-
-@twin(spec.Layer)
-class Layer(Twin[spec.Layer]):
-    """One branch after the other, on one plain stream or on what the residual around them gives."""
-
-    around: Residual[Any]
-
-    def forward(
-        self,
-        x: Tensor,
-        call: Call,
-        given: Mapping[spec.Edge, Any] | None = None,
-        wanted: frozenset[str] = frozenset(),
-        layer_input: Tensor | None = None,
-    ) -> tuple[Tensor, dict[str, Any]]:
-        """x (B, T, W), or several such streams (n, B, T, W) -> the same, and what later layers want of it.
-
-        Args:
-            given: what it reads of earlier layers.
-            wanted: the kinds of results that later layers read of it.
-            layer_input: (B, T, channels), where layers have an input of their own.
-        """
-        call = replace(call, given=given or {}, wanted=wanted, layer_input=layer_input, gives={})
-        x, rest = self.around.read(x) if self.spec.around else (x, None)
-        for branch in self.spec.branches:
-            x = getattr(self, branch.name)(x, call)
-        return (self.around.join(x, rest, call) if self.spec.around else x), call.gives
-
-
-@twin(spec.MTP)
-class MTP(Twin[spec.MTP]):
-    """norm(layer(join([norm(embedding of the next token), norm(hidden state)])))."""
-
-    embedding_norm: nn.Module
-    hidden_norm: nn.Module
-    join: nn.Linear
-    layer: Layer
-    final_norm: nn.Module
-
-    def forward(self, embedded: Tensor, hidden: Tensor, call: Call) -> Tensor:
-        """The next tokens' embeddings and the hidden states before them (B, T, W) -> hidden states one token ahead."""
-        x = self.join(torch.cat((self.embedding_norm(embedded), self.hidden_norm(hidden)), -1))
-        return self.final_norm(self.layer(x, call)[0])
 
 
 @twin(spec.Embedding)
@@ -136,73 +45,13 @@ class Head(Twin[spec.Head]):
 
     def forward(self, x: Tensor) -> Tensor:
         """(…, W) -> logits (…, V)."""
-        logits = _times(F.linear(x, self.weight), self.spec.scale)
+        logits = times(F.linear(x, self.weight), self.spec.scale)
         cap = self.spec.softcap
         return logits if cap is None else cap * torch.tanh(logits / cap)
 
 
-@dataclass(frozen=True)
-class Edges:
-    """What the layers of a stack read of each other.
-
-    Args:
-        read: by each layer.
-        wanted: of each layer, the kinds of results.
-        over: after each layer, what no later one reads.
-    """
-
-    read: tuple[tuple[spec.Edge, ...], ...]
-    wanted: tuple[frozenset[str], ...]
-    over: tuple[tuple[spec.Edge, ...], ...]
-
-    @staticmethod
-    def of(layers: tuple[spec.Layer, ...], width: int) -> Edges:
-        """Those that the layers declare."""
-        read = tuple(tuple(edge for node in spec.walk(layer, width) for edge in node.spec.edges()) for layer in layers)
-        last = {edge: i for i, edges in enumerate(read) for edge in edges}
-        return Edges(
-            read,
-            tuple(frozenset(edge.kind for edge in last if edge.layer == i) for i in range(len(layers))),
-            tuple(tuple(edge for edge, reader in last.items() if reader == i) for i in range(len(layers))),
-        )
-
-    def run(
-        self,
-        layers: Iterable[nn.Module],
-        x: Tensor,
-        call: Call,
-        layer_inputs: Tensor | None = None,
-        seen: list[Tensor] | None = None,
-        yielded: dict[int, dict[str, Any]] | None = None,
-    ) -> Tensor:
-        """x (B, T, W), or several streams, through the layers. Each is handed what it reads, and what nobody reads any
-        more is let go.
-
-        Args:
-            layer_inputs: (B, T, layers, channels), where layers have an input of their own.
-            seen: gets the stream before the first layer and after each.
-            yielded: gets what each layer yields besides.
-        """
-        left: dict[spec.Edge, Any] = {}
-        for i, layer in enumerate(layers):
-            if seen is not None:
-                seen.append(x)
-            given = {edge: left[edge] for edge in self.read[i]}
-            own = None if layer_inputs is None else layer_inputs[..., i, :]
-            x, gives = layer(x, call, given, self.wanted[i] if yielded is None else self.wanted[i] | YIELDED, own)
-            if yielded is not None:
-                yielded[i] = {kind: gives.pop(kind) for kind in YIELDED & gives.keys()}
-            left |= {spec.Edge(kind, i): value for kind, value in gives.items()}
-            for edge in self.over[i]:
-                del left[edge]
-        if seen is not None:
-            seen.append(x)
-        return x
-
-
 # the methods that compute: FSDP must gather the weights for each (torch.distributed.fsdp.register_fsdp_forward_method)
 ENTRANCES = ("forward", "encode", "hidden", "outputs", "ahead", "step", "hidden_states")
-YIELDED = frozenset(("routing", "index_scores"))  # what a pass can yield besides logits
 
 
 @dataclass(frozen=True)
@@ -220,32 +69,6 @@ class Outputs:
     hidden: Tensor
     routing: Mapping[int, Routing]
     index_scores: Mapping[int, Tensor]
-
-
-@dataclass(frozen=True)
-class Embedded:
-    """New tokens of a sequence as embeddings, for `step`.
-
-    Args:
-        embeddings: (T, W), as the first layer reads them.
-        positions: (A, T), where they stand on each axis of a position, if that is not the next place on all.
-    """
-
-    embeddings: Tensor
-    positions: Tensor | None = None
-
-
-@dataclass(frozen=True)
-class Encoded:
-    """What an encoder has made of texts.
-
-    Args:
-        lengths: how many tokens each has.
-        parts: (n, S, W), of neighbouring texts of one length.
-    """
-
-    lengths: list[int]
-    parts: tuple[Tensor, ...]
 
 
 @twin(spec.Encoder)
@@ -383,23 +206,23 @@ class Decoder(Twin[spec.Decoder]):
         if documents is not None and (state is not None or self.spec.encoder or documents.shape != new.shape[:2]):
             raise InputError("documents are given for every token of packed rows (B, T), to a decoder without a state")
         if positions is not None:
-            self._check_positions(positions, new.shape[:2])
+            check_positions(self, positions, new.shape[:2])
         if state is not None:
             if len(state.sequences) != len(new):
                 raise InputError(f"the state is for {len(state.sequences)} sequences, got {len(new)}")
             rows = None if positions is None else [positions[:, i, :count] for i, count in enumerate(counts)]
-            return padded(self._advance(state.sequences, counts, meant(new, counts), rows), counts, new.shape[1])
-        self._learned(max(counts))
+            return padded(advance(self, state.sequences, counts, meant(new, counts), rows), counts, new.shape[1])
+        self.check_length(max(counts))
         if self.spec.encoder is None:
             call = whole_call(self.all_needs, new, self.dtype, documents=documents, turns=positions)
-            return self._run(new, call, seen, yielded)
+            return self.run(new, call, seen, yielded)
         if encoded is None:
             raise InputError(f"the encoder of {self.spec.name} has read nothing yet: give input_ids too")
         if len(encoded.lengths) != len(new):
             raise InputError(f"the encoder has read {len(encoded.lengths)} texts, and the decoder has {len(new)} rows")
         entries = [StepEntry(new.shape[1], None, length) for length in encoded.lengths]
         call = call_of(self.all_needs, entries, new.device, self.dtype, encoded.parts)
-        return self._run(call.laid(new.flatten(0, 1)), call, seen).view(*new.shape[:2], -1)
+        return self.run(call.laid(new.flatten(0, 1)), call, seen).view(*new.shape[:2], -1)
 
     @torch.no_grad()
     def step(self, entries: Iterable[tuple[Sequence, Any, str]]) -> list[Tensor | None]:
@@ -412,49 +235,7 @@ class Decoder(Twin[spec.Decoder]):
         Returns for each (1, V), (T, V) or None. Raises InputError, before anything is done, for ids out of range, a
         sequence without room, given twice, or of another model.
         """
-        entries = [(s, self._given(tokens), wanted) for s, tokens, wanted in entries]
-        self._check_step([(s, given.embeddings, wanted) for s, given, wanted in entries])
-        if not entries:
-            return []
-        order = sorted(range(len(entries)), key=lambda i: len(entries[i][1].embeddings))  # as many tokens side by side
-        sequences, given, wanted = map(list, zip(*(entries[i] for i in order), strict=True))
-        rows, counts = [one.embeddings for one in given], [len(one.embeddings) for one in given]
-        if len({row.ndim for row in rows}) > 1:  # ids beside embeddings
-            rows = [self.embedding(row, self.head.weight) if row.ndim == 1 else row for row in rows]
-        x = self._advance(sequences, counts, torch.cat(rows), [one.positions for one in given])
-        ends = list(accumulate(counts))
-        asked = [
-            range(end - {"all": count, "last": 1, "none": 0}[want], end)
-            for count, end, want in zip(counts, ends, wanted, strict=True)
-        ]
-        index = torch.tensor([place for places in asked for place in places], dtype=torch.long, device=self.device)
-        logits = self.head(x[index]).split([len(places) for places in asked])
-        outputs: list[Tensor | None] = [None] * len(entries)
-        for i, part in zip(order, logits, strict=True):
-            outputs[i] = part if len(part) else None
-        return outputs
-
-    def _given(self, tokens: Any) -> Embedded:
-        """New tokens of a step as they are to be fed: ids (T,) in the place of embeddings, where they are ids."""
-        if not isinstance(tokens, Embedded):
-            return Embedded(torch.as_tensor(tokens, device=self.device))
-        if tokens.embeddings.ndim != 2:
-            raise InputError(f"embeddings are (T, {self.width}), got {tuple(tokens.embeddings.shape)}")
-        if tokens.positions is not None:
-            self._check_positions(tokens.positions[:, None], torch.Size((1, len(tokens.embeddings))))
-        return tokens
-
-    def _check_step(self, entries: list[tuple[Sequence, Tensor, str]]) -> None:
-        if len({id(s) for s, _, _ in entries}) < len(entries):
-            raise InputError("a step takes each sequence once")
-        for s, tokens, wanted in entries:
-            if s.store.declared is not self.states:
-                raise InputError(f"a sequence belongs to the model that made it, not to this {self.spec.name}")
-            if wanted not in ("last", "all", "none"):
-                raise InputError(f"what is wanted of a sequence is last, all or none, not {wanted!r}")
-            if len(tokens) == 0 or (tokens.ndim != 1 and tokens.shape[1:] != (self.width,)):
-                raise InputError(f"new tokens are a list of at least one id, got the shape {tuple(tokens.shape)}")
-            check_ids(tokens, self.spec.embedding.vocab)
+        return step(self, entries)
 
     def outputs(self, input_ids: Tensor, documents: Tensor | None = None) -> Outputs:
         """As `forward` without a state, with all that training may ask for."""
@@ -483,7 +264,7 @@ class Decoder(Twin[spec.Decoder]):
         last = self.hidden(input_ids, encoded=encoded, seen=seen)
         return seen if self.spec.ends else [*seen[:-1], last]
 
-    def _run(
+    def run(
         self,
         new: Tensor,
         call: Call,
@@ -503,42 +284,6 @@ class Decoder(Twin[spec.Decoder]):
         x = self.ends.widen(x) if self.spec.ends else x
         x = self.edges.run(self.layers, x, call, inputs, seen, yielded)
         return self.final_norm(self.ends.narrow(x) if self.spec.ends else x)
-
-    def _advance(
-        self,
-        sequences: list[Sequence],
-        counts: list[int],
-        tokens: Tensor,
-        positions: list[Tensor | None] | list[Tensor] | None = None,
-    ) -> Tensor:
-        """Adds so many tokens to each sequence: ids (N,) or embeddings (N, W), one sequence after the other, with the
-        positions (A, T) of each, where they are not in order. Returns the stream after the final norm, (N, W)."""
-        for sequence, count in zip(sequences, counts, strict=True):
-            sequence.room(count)
-            self._learned(sequence.length + count)
-            if self.spec.encoder and not sequence.encoded:
-                raise InputError(f"the encoder of {self.spec.name} has read nothing yet: give input_ids too")
-        places = positions or [None] * len(counts)
-        entries = [StepEntry(n, s, s.encoded, at) for s, n, at in zip(sequences, counts, places, strict=True)]
-        call = call_of(self.all_needs, entries, self.device, self.dtype)
-        for sequence, count in zip(sequences, counts, strict=True):
-            sequence.begin(count)
-        x = self._run(call.laid(tokens), call)
-        for sequence, count, at in zip(sequences, counts, places, strict=True):
-            sequence.finish(count)
-            if at is not None:
-                sequence.shifted(int(at.max()) + 1)
-        return x.flatten(0, 1)
-
-    def _check_positions(self, positions: Tensor, shape: torch.Size) -> None:
-        """Raises InputError for positions that cannot be."""
-        if positions.ndim != 3 or positions.shape[1:] != shape or positions.is_floating_point():
-            raise InputError(f"positions must be integers (axes, {shape[0]}, {shape[1]}), got {tuple(positions.shape)}")
-        if self.all_needs.kept:
-            raise InputError(f"{self.spec.name} keeps keys that are not rotated yet: positions go by their order")
-        axes = max((len(rope.sections.sizes) if rope.sections else 1 for rope in self.all_needs.ropes), default=0)
-        if len(positions) != axes:
-            raise InputError(f"{self.spec.name} has positions with {axes} axes, got {len(positions)}")
 
     def sequence(self, capacity: int | None = None, slack: int = 0, encoder_capacity: int | None = None) -> Sequence:
         """An empty sequence of up to `capacity` tokens (the model's context, if None).
@@ -586,7 +331,7 @@ class Decoder(Twin[spec.Decoder]):
                 raise InputError(f"lengths must be {batch} numbers from 1 to {tokens}, got {counts}")
         return counts
 
-    def _learned(self, tokens: int) -> None:
+    def check_length(self, tokens: int) -> None:
         """Raises InputError where learned positions end before."""
         if self.spec.positions and tokens > self.spec.context:
             raise InputError(f"{tokens} tokens, but the model has learned {self.spec.context} positions only")
@@ -602,27 +347,3 @@ def states_of(model: nn.Module) -> dict[str, dict[str, spec.StateEntry]]:
     """Canonical path -> what that part keeps."""
     parts = {part.path: part.spec.state() for part in model.modules() if isinstance(part, Twin)}
     return {path: declared for path, declared in parts.items() if declared and not path.startswith("mtp.")}
-
-
-def check_ids(ids: Tensor, vocab: int) -> None:
-    """Raises InputError for ids out of range. On other devices than the CPU it would have to wait for them."""
-    if ids.device.type == "cpu" and not ids.is_floating_point() and not 0 <= int(ids.min()) <= int(ids.max()) < vocab:
-        raise InputError(f"token ids run from 0 to {vocab - 1}, got {int(ids.min())} to {int(ids.max())}")
-
-
-def meant(x: Tensor, counts: list[int]) -> Tensor:
-    """x (B, T, …) without the padding at the ends of its rows, (N, …)."""
-    return x.flatten(0, 1) if min(counts) == x.shape[1] else x[_real(counts, x.shape[1], x.device)]
-
-
-def padded(x: Tensor, counts: list[int], tokens: int) -> Tensor:
-    """The other way round, (N, W) -> (B, tokens, W), with zeros as padding."""
-    if min(counts) == tokens:
-        return x.unflatten(0, (-1, tokens))
-    out = x.new_zeros(len(counts), tokens, x.shape[-1])
-    out[_real(counts, tokens, x.device)] = x
-    return out
-
-
-def _real(counts: list[int], tokens: int, device: torch.device) -> Tensor:
-    return torch.arange(tokens, device=device) < torch.tensor(counts, device=device)[:, None]

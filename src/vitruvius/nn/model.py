@@ -10,7 +10,7 @@ import torch
 
 from .. import spec
 from ..errors import InputError
-from . import attention, feedforward, norm, position, recurrent, stream  # noqa: F401  (they register their twins)
+from . import attention, feedforward, layer, mtp, norm, position, recurrent, stream  # noqa: F401  (they register their twins)
 from .decoder import Decoder
 from .towers import Model
 from .twin import make

@@ -46,7 +46,7 @@ from .base import (
 )
 from .blocks import BLOCKS
 from .config import EVERYDAY, Config, shown
-from .decoder import MTP, Body, Branch, Decoder, Embedding, Encoder, Head, Layer, Norm, Parallel, Scale
+from .decoder import Decoder, Embedding, Encoder, Head
 from .edit import New, edit, from_json, to_json
 from .encoder import EncoderKeyValue, LayerBias, RelativeBias
 from .family import Family
@@ -62,7 +62,9 @@ from .feedforward import (
     ScalarGated,
 )
 from .indexer import Indexer, LayerIndexer
+from .layer import Body, Branch, Layer, Norm, Parallel, Scale
 from .matformer import nested
+from .mtp import MTP
 from .names import (
     Add,
     Irregular,

@@ -1,4 +1,4 @@
-"""Layers around the residual stream, and the encoder and decoder that hold them."""
+"""The encoder and the decoder, which hold the layers, and what is before and after these."""
 
 from __future__ import annotations
 
@@ -7,95 +7,12 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import ClassVar
 
-from .base import Axis, Exchange, Part, Size, Spec, Weight, linear, slots, width_axis
-from .norm import LayerNorm, RMSNorm
+from .base import Axis, Exchange, Part, Size, Spec, Weight, slots, width_axis
+from .layer import Layer, Norm
+from .mtp import MTP
 from .position import LearnedPositions
 from .registry import displayed
-from .stream import Ends, PerLayerEmbedding, Residual
-
-Norm = LayerNorm | RMSNorm
-Body = Spec  # anything that takes and gives the stream: a mixer, a feed-forward layer, several side by side
-
-
-@dataclass(frozen=True, kw_only=True)
-class Scale(Spec):
-    """factor · x, where others have a norm (μP multipliers: Yang et al. 2022, arXiv 2203.03466)."""
-
-    factor: float
-
-
-@dataclass(frozen=True, kw_only=True)
-class Branch(Spec):
-    """x ← skip · x + scale · post(body(pre(x))).
-
-    Pre-norm, post-norm inside the residual (OLMo 2) and sandwich norms (Gemma 2) are positions, not kinds.
-    """
-
-    name: str
-    body: Body
-    pre: Norm | Scale | None = None
-    post: Norm | None = None
-    scale: float = 1.0
-    skip: float = 1.0
-
-    def parts(self, width: int) -> dict[str, Part]:
-        return slots(width, pre=self.pre, body=self.body, post=self.post)
-
-    def activations(self, width: int) -> int:
-        """The stream, and its normed copies."""
-        return width * (1 + (self.pre is not None) + (self.post is not None))
-
-
-@dataclass(frozen=True, kw_only=True)
-class Parallel(Spec):
-    """Σ scale · post(body(pre(x))): named branches that all see the same input; the branch around them holds the skip.
-
-    Attention beside a recurrence (Falcon-H1, arXiv 2507.22448), a low-rank residual beside attention (LAuReL, arXiv
-    2411.07501).
-    """
-
-    branches: tuple[Branch, ...]
-
-    mixes: ClassVar[bool] = True
-
-    def parts(self, width: int) -> dict[str, Part]:
-        return slots(width, **{branch.name: branch for branch in self.branches})
-
-
-@dataclass(frozen=True, kw_only=True)
-class Layer(Spec):
-    """Named branches, one after the other: usually `mixer` (tokens meet) and `mlp` (channels meet); and the
-    residual `around` them all, if it is not one plain stream that they add to."""
-
-    branches: tuple[Branch, ...]
-    around: Residual | None = None
-
-    part: ClassVar[str] = "norms"
-    rerun: ClassVar[bool] = True
-    spelling: ClassVar[Mapping[str, str]] = {
-        "mixer.pre": "input_layernorm",
-        "mixer.body": "self_attn",
-        "mixer.post": "post_attention_layernorm",
-        "mlp.pre": "post_attention_layernorm",
-        "mlp.body": "mlp",
-        "mlp.post": "post_feedforward_layernorm",
-    }
-    gguf_spelling: ClassVar[Mapping[str, str]] = {
-        "mixer.pre": "attn_norm",
-        "mixer.body": "",
-        "mixer.post": "post_attention_norm",
-        "mlp.pre": "ffn_norm",
-        "mlp.body": "",
-        "mlp.post": "post_ffw_norm",
-        "around": "",
-    }
-
-    def parts(self, width: int) -> dict[str, Part]:
-        return slots(width, **{branch.name: branch for branch in self.branches}, around=self.around)
-
-    def ends(self) -> Ends | None:
-        """Where the several streams that it meets begin and end, None where there is one."""
-        return self.around.ends() if self.around else None
+from .stream import Ends, PerLayerEmbedding
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -139,29 +56,6 @@ class Head(Spec):
 
     def exchanges(self, width: int) -> tuple[Exchange, ...]:
         return (Exchange("gather", self.vocab),)
-
-
-@dataclass(frozen=True, kw_only=True)
-class MTP(Spec):
-    """Multi-token prediction: one more layer that sees the last hidden state and the next token's embedding, and
-    predicts the token after it through the model's own embedding and head. DeepSeek-V3, arXiv 2412.19437, section
-    2.2."""
-
-    layer: Layer
-    norm: RMSNorm
-
-    part: ClassVar[str] = "mtp"
-    unpacked: ClassVar[bool] = True
-
-    def parts(self, width: int) -> dict[str, Part]:
-        return slots(width, embedding_norm=self.norm, hidden_norm=self.norm, layer=self.layer, final_norm=self.norm)
-
-    def weights(self, width: int) -> dict[str, Weight]:
-        return linear(
-            "join",
-            width_axis(width),
-            (Axis("embedding", width, cut="replicated"), Axis("hidden", width, cut="replicated")),
-        )
 
 
 @dataclass(frozen=True, kw_only=True)

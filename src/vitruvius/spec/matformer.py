@@ -8,8 +8,9 @@ from typing import Any
 
 from .attention import LayerKeyValue
 from .base import Spec
-from .decoder import Branch, Decoder, Layer
+from .decoder import Decoder
 from .feedforward import MLP, GatedMLP
+from .layer import Branch, Layer
 from .stream import PerLayerTable
 
 

@@ -19,7 +19,20 @@ from ..description import (
     phrase,
     title,
 )
-from . import attention, decoder, encoder, feedforward, indexer, norm, position, recurrent, stream, towers  # noqa: F401
+from . import (  # noqa: F401
+    attention,
+    decoder,
+    encoder,
+    feedforward,
+    indexer,
+    layer,
+    mtp,
+    norm,
+    position,
+    recurrent,
+    stream,
+    towers,
+)
 
 __all__ = [
     "Aspect",
