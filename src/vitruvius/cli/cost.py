@@ -34,9 +34,16 @@ def _list_devices(ctx: click.Context, parameter: click.Parameter, wanted: bool) 
 @options.batch
 @options.stored_dtype
 @click.option("--weights", help="Format of the weights: bf16, fp8-block, int4-g128, q4_k_m … Default: as stored.")
-@click.option("--state-dtype", help="dtype of the state (the KV cache). Default: the dtype.")
+@click.option(
+    "--state-dtype", help="Format of the state (the KV cache): fp8_e4m3, q8_0, k=q8_0,v=q4_0 … Default: the dtype."
+)
+@click.option("--prefix-caching", is_flag=True, help="vLLM keeps prompts' states for others that begin alike.")
+@click.option(
+    "--speculative", type=click.IntRange(0), default=0, metavar="N", help="Tokens that vLLM drafts in a step."
+)
 @click.option("--policy", default="minimum", show_default=True, help="Whose accounting of state: vllm, llama.cpp …")
 @click.option("--device", help="A device to judge memory and time by: h100-sxm, m4-max, this-machine …")
+@click.option("--memory", "size", type=options.Bytes(), help="What fits into so much: 24GiB, 80GB. Implies --fits.")
 @click.option("--devices", type=click.IntRange(1), help="How many of them, matrices and heads cut among all.")
 @click.option("--tensor", type=click.IntRange(1), help="Devices that matrices and heads are cut among.")
 @click.option("--data", type=click.IntRange(1), help="Groups of these that share the batch.")
@@ -71,6 +78,7 @@ def command(
     as_json: bool,
     output: str | None,
     fits: bool,
+    size: int | None,
     measure: bool,
     explain: bool,
     training: bool,
@@ -84,13 +92,15 @@ def command(
     """
     from ..checkpoints.sources import architecture
     from ..cost import cost, fitting
-    from ..sharding import plan
+    from ..cost.refusals import refusals
     from ..sizing import format_of
 
     arch = architecture(model, ignore)
     asked["weights"] = format_of(model, arch, asked["weights"], dtype, ignore)
     dtype = dtype or "bf16"
     run = taken(asked)
+    if size is not None:
+        asked["device"], fits = _of_size(size, asked["device"]), True
     if measure:
         from ..cost.this_machine import this_machine
 
@@ -99,19 +109,35 @@ def command(
     fit = fitting.fit(arch, found.setting) if fits else None
     trained = _trained(arch, found, run) if training else None
     figures = _figures(arch, found, trained) if explain else []
+    refused = refusals(arch, found.setting)
     if as_json:
         further: dict[str, Any] = {"fits": fit and asdict(fit), "training": trained and asdict(trained)}
+        further["refusals"] = list(refused)
         further["explained"] = [figure.to_dict() for figure in figures]
         return emit_json(found.to_dict() | {name: value for name, value in further.items() if value}, output)
-    refusals = plan(arch, found.setting.layout).refusals
-    return emit("\n\n".join([*_text(found, arch.context, fit, refusals), *_further(trained, figures)]), output)
+    return emit("\n\n".join([*_text(found, arch.context, fit, refused), *_further(trained, figures)]), output)
+
+
+def _of_size(size: int, device: str | None) -> Any:
+    """A device of which only the memory is known, or a known one with another memory."""
+    from dataclasses import replace
+
+    from ..cost.devices import device as device_named
+    from ..cost.devices import memory_of
+    from ..cost.quantity import size as shown
+
+    if device is None:
+        return memory_of(size)
+    known = device_named(device)
+    return replace(known, title=f"{known.title}, with {shown(size)}", capacity=size)
 
 
 def _trained(arch: Decoder, found: Cost, run: dict[str, Any]) -> Training:
     from ..cost.training import training
 
     asked = found.setting
-    return training(arch, device=asked.device, layout=asked.layout, dtype=asked.dtype, **run)
+    stored = asked.weights if run.get("lora") else None
+    return training(arch, device=asked.device, layout=asked.layout, dtype=asked.dtype, weights=stored, **run)
 
 
 def _figures(arch: Decoder, found: Cost, trained: Training | None) -> list[Figure]:

@@ -49,6 +49,22 @@ class Count(click.ParamType[int]):
         return number
 
 
+class Bytes(click.ParamType[int]):
+    """A size of memory: 24GiB, 24G (2³⁰), 80GB (10⁹), 512MiB."""
+
+    name = "size"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """The bytes. Anything else is a usage error."""
+        if isinstance(value, int):
+            return value
+        match = re.fullmatch(r"(\d{1,9}(?:\.\d{1,3})?)\s*([kmgt])(i?b?)", str(value).casefold(), re.ASCII)
+        if not match or not float(match[1]):
+            self.fail(f"{value!r} is not a size such as 24GiB, 80GB or 512MiB", param, ctx)
+        base, power = (1000 if match[3] == "b" else 1024), "kmgt".index(match[2]) + 1
+        return round(float(match[1]) * base**power)
+
+
 model = click.argument("model")
 ignore_key = click.option(
     "--ignore-key", "ignore", multiple=True, metavar="NAME", help="A key or tensor that a fine-tune adds, to leave out."

@@ -9,7 +9,7 @@ import click
 
 from . import options
 
-NAMES = ("tokens", "sequence", "micro_batch", "zero", "checkpointing", "optimizer", "recipe", "mfu", "price")
+NAMES = ("tokens", "sequence", "micro_batch", "zero", "checkpointing", "optimizer", "recipe", "mfu", "price", "lora")
 
 
 def training_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -29,6 +29,9 @@ def training_options(command: Callable[..., Any]) -> Callable[..., Any]:
             click.option("--optimizer", type=click.Choice(["adamw", "muon"]), help="Default: adamw."),
             click.option("--recipe", help="mixed (16 bytes a parameter), mixed-f32-gradients, deepseek-v3, bf16, f32."),
             click.option("--mfu", type=float, help="The share of the peak that training attains. Default: 0.4."),
+            click.option(
+                "--lora", type=click.IntRange(1), metavar="RANK", help="Train adapters only; QLoRA with --weights nf4."
+            ),
             click.option("--price", type=float, help="Dollars for an hour of a device."),
         )
     ):

@@ -24,6 +24,7 @@ import sys
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from math import ceil
 from typing import Any
 
 from .. import CallablePackage
@@ -34,7 +35,6 @@ from .counting import Flops, Parameters, counted, flops, parameters
 from .devices import Device
 from .dtypes import DTYPES as DTYPES
 from .dtypes import bits as bits
-from .dtypes import stored
 from .fitting import Fit, fit
 from .memory import Memory, needed
 from .part import MTP, headed
@@ -43,6 +43,7 @@ from .quantity import count, size
 from .roofline import Time, time
 from .setting import Attained as Attained
 from .setting import Setting, setting_for
+from .state_formats import state_bits
 
 
 @dataclass(frozen=True)
@@ -145,16 +146,20 @@ def fits(arch: Decoder, *args: Any, **options: Any) -> Fit:
 
 
 def _state(arch: Decoder, nodes: list[tuple[Node, str]], asked: Setting) -> StateSize:
-    states = [(part, state) for node, part in nodes for state in node.spec.state().values()]
+    states = [
+        (part, state, state_bits(node.spec, state, asked.state))
+        for node, part in nodes
+        for state in node.spec.state().values()
+    ]
     held: Counter[str] = Counter()
-    for part, state in states:
-        held[part] += asked.batch * stored(state.elements(asked.context), state.dtype or asked.state)
+    for part, state, each in states:
+        held[part] += asked.batch * ceil(state.elements(asked.context) * each / 8)
     return StateSize(
         context=asked.context,
         batch=asked.batch,
         bytes=held.total(),
-        bytes_per_token=sum(stored(state.growth, state.dtype or asked.state) for _, state in states),
-        policies=reserved(kept(arch), asked.context, asked.state, asked.batch, asked.chunk),
+        bytes_per_token=sum(ceil(state.growth * each / 8) for _, state, each in states),
+        policies=reserved(kept(arch), asked.context, asked.state, asked.batch, asked.chunk, asked.serving),
         by_part=dict(held),
     )
 

@@ -17,10 +17,8 @@ from .counting import Counted
 from .dtypes import stored
 from .formats import PACKED, PackedFormat
 
-# NF4 has a scale of 32 bits for 64 values; nested, one of 8 bits for each 64, and one of 32 for 256 of these.
 FP8 = PackedFormat("fp8", 8, (None, None), 32, products="fp8")
-NF4 = PackedFormat("nf4", 4, (1, 64), 32)
-NF4_NESTED = PackedFormat("nf4", 4, (1, 2048), 2048 // 64 * 8 + 2048 * 32 // (64 * 256))
+NF4, NF4_NESTED = PACKED["nf4"], replace(PACKED["nf4-nested"], name="nf4")
 INT8 = PackedFormat("int8", 8, (1, None), 32, products="int8")
 
 
@@ -49,6 +47,12 @@ class AsStored:
         form = self.forms.get(canonical(weight))
         return form.packed(weight, self.rest) if form else stored(weight.elements, weight.dtype or self.rest)
 
+    def tile_of(self, weight: Counted) -> tuple[int | None, int | None] | None:
+        """Rows and columns that share a scale and that engines refuse to cut, None for all of them; None for a weight
+        without such."""
+        form = self.forms.get(canonical(weight))
+        return form.tile if form and not form.padded else None
+
 
 @dataclass(frozen=True, eq=False)
 class FileSizes:
@@ -71,6 +75,11 @@ class FileSizes:
     def stored(self, weight: Counted, dtype: str) -> int:
         """Bytes of all copies."""
         return self.sizes.get(canonical(weight), 0)
+
+    def tile_of(self, weight: Counted) -> tuple[int | None, int | None] | None:
+        """Rows and columns that share a scale and that engines refuse to cut, None for all of them; None for a weight
+        without such."""
+        return None  # files are measured, not asked
 
 
 def canonical(weight: Counted) -> str:

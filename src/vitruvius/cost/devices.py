@@ -21,8 +21,9 @@ from typing import Any
 
 from ..errors import InputError
 from .device import THIS_MACHINE, WIDER, Device
+from .quantity import size as shown
 
-__all__ = ["Device", "device", "devices", "user_file"]
+__all__ = ["Device", "device", "devices", "memory_of", "user_file"]
 
 KINDS = ("gpu", "soc", "cpu")
 LARGEST_FILE = 1 << 20  # bytes of a user's file
@@ -39,6 +40,12 @@ def devices(file: str | os.PathLike[str] | None = None) -> tuple[Device, ...]:
     if file is not None or path.is_file():
         known |= {each.name: each for each in _read(path)}
     return tuple(known.values())
+
+
+def memory_of(size: int) -> Device:
+    """A device of which nothing is known but its memory in bytes: it says what fits, and no times."""
+    title = f"a device of {shown(size)}"
+    return Device(shown(size), title, "", "gpu", {}, 0.0, size, link=1.0, network=None, devices_per_node=8)
 
 
 def device(which: str | Device, file: str | os.PathLike[str] | None = None) -> Device:

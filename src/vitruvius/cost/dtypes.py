@@ -11,7 +11,7 @@ from ..errors import InputError
 DTYPES: Mapping[str, int] = {
     **dict.fromkeys(("f32", "fp32", "float32"), 32),
     **dict.fromkeys(("bf16", "bfloat16", "f16", "fp16", "float16"), 16),
-    **dict.fromkeys(("fp8", "float8", "int8"), 8),
+    **dict.fromkeys(("fp8", "float8", "fp8_e4m3", "fp8_e5m2", "int8"), 8),
     **dict.fromkeys(("fp4", "int4"), 4),
 }
 

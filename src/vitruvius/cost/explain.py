@@ -10,15 +10,16 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
+from fractions import Fraction
 from math import prod
 from typing import TYPE_CHECKING, Any, Literal
 
 from .. import catalog
 from ..spec import Decoder, StateEntry, walk
-from .dtypes import bits
 from .part import MTP, headed
 from .quantity import flops, number, size
 from .roofline import PartTime, Phase
+from .state_formats import state_bits
 from .training import CHINCHILLA, SECONDS, Training
 
 if TYPE_CHECKING:
@@ -87,13 +88,13 @@ def _parameters(arch: Decoder, cost: Cost) -> Iterator[Figure]:
 
 def _state(arch: Decoder, cost: Cost) -> Iterator[Figure]:
     asked = cost.setting
-    kinds: Counter[tuple[StateEntry, str]] = Counter()
+    kinds: Counter[tuple[StateEntry, Fraction]] = Counter()
     for node, part in headed(arch):
         if part != MTP:
-            kinds.update((state, state.dtype or asked.state) for state in node.spec.state().values())
+            entries = node.spec.state().values()
+            kinds.update((state, state_bits(node.spec, state, asked.state) / 8) for state in entries)
     terms = [
-        f"{count} · {_entry(state, asked.context)} · {bits(dtype) / 8:g} bytes"
-        for (state, dtype), count in kinds.items()
+        f"{count} · {_entry(state, asked.context)} · {float(size):g} bytes" for (state, size), count in kinds.items()
     ]
     yield Figure(
         "state.bytes",
@@ -103,7 +104,7 @@ def _state(arch: Decoder, cost: Cost) -> Iterator[Figure]:
         "batch · Σ layers · shape · min(context, window) · bytes of the dtype",
         f"{asked.batch} · ({' + '.join(terms) or 0})",
     )
-    grown = [f"{n} · {_shape(s)} · {bits(d) / 8:g}" for (s, d), n in kinds.items() if s.growth]
+    grown = [f"{n} · {_shape(s)} · {float(size):g}" for (s, size), n in kinds.items() if s.growth]
     yield Figure(
         "state.bytes_per_token",
         cost.state.bytes_per_token,

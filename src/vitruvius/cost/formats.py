@@ -13,6 +13,8 @@ each tensor its kind by rules of its own (`gguf_kinds`).
     awq           as int4-g128, with a zero point of 4 bits for each scale (arXiv 2306.00978)
     mxfp4         E2M1, an exponent of 8 bits for each 32 (OCP Microscaling Formats 1.0); of the experts only, where
                   there are any (gpt-oss, arXiv 2508.10925)
+    nf4           4 bits, a float32 scale for each 64 (QLoRA, arXiv 2305.14314); `nf4-nested` has 8 bits for each 64,
+                  and a float32 for 256 of these: 4.127 bits in all
     nvfp4         E2M1, an E4M3 scale for each 16 and a float32 for the matrix; products in FP4
 """
 
@@ -43,6 +45,11 @@ class Plain:
         """Bytes of all copies."""
         return stored(weight.elements, weight.dtype or self.name)
 
+    def tile_of(self, weight: Counted) -> tuple[int | None, int | None] | None:
+        """Rows and columns that share a scale and that engines refuse to cut, None for all of them; None for a weight
+        without such."""
+        return None
+
 
 @dataclass(frozen=True)
 class PackedFormat:
@@ -58,6 +65,7 @@ class PackedFormat:
         scales: numbers at `scale` for each tile (a bias beside the scale).
         zero: bits of a tile's zero point.
         column: bits of what each input has beside (the group that it belongs to).
+        padded: whether engines pad what a device has to whole tiles (vLLM, quantization/mxfp4.py).
     """
 
     name: str
@@ -70,6 +78,7 @@ class PackedFormat:
     scales: int = 1
     zero: int = 0
     column: int = 0
+    padded: bool = False
 
     def compute(self, dtype: str) -> str:
         """The dtype of the factors of matrix products."""
@@ -78,6 +87,11 @@ class PackedFormat:
     def stored(self, weight: Counted, dtype: str) -> int:
         """Bytes of all copies, where they are packed; else at `dtype`."""
         return self.packed(weight, dtype) if self.packs(weight) else stored(weight.elements, weight.dtype or dtype)
+
+    def tile_of(self, weight: Counted) -> tuple[int | None, int | None] | None:
+        """Rows and columns that share a scale and that engines refuse to cut, None for all of them; None for a weight
+        without such."""
+        return self.tile if self.packs(weight) and not self.padded else None
 
     def packed(self, weight: Counted, dtype: str) -> int:
         """Bytes of all copies of a matrix that is packed."""
@@ -108,6 +122,10 @@ class Format(Protocol):
     def stored(self, weight: Counted, dtype: str) -> int:
         """Bytes of all copies of a weight, where what is not packed is at `dtype`."""
 
+    def tile_of(self, weight: Counted) -> tuple[int | None, int | None] | None:
+        """Rows and columns that share a scale and that engines refuse to cut, None for all of them; None for a weight
+        without such."""
+
 
 PACKED: Mapping[str, PackedFormat] = {
     each.name: each
@@ -116,8 +134,10 @@ PACKED: Mapping[str, PackedFormat] = {
         PackedFormat("int8-channel", 8, (1, None), None, products="int8"),
         *(PackedFormat(f"int4-g{group}", 4, (1, group), None) for group in (32, 64, 128)),
         PackedFormat("awq", 4, (1, 128), 16 + 4),
-        PackedFormat("mxfp4", 4, (1, 32), 8, experts=True),
-        PackedFormat("nvfp4", 4, (1, 16), 8, whole=32, products="fp4"),
+        PackedFormat("nf4", 4, (1, 64), 32, padded=True),
+        PackedFormat("nf4-nested", 4, (1, 2048), 2048 // 64 * 8 + 2048 * 32 // (64 * 256), padded=True),
+        PackedFormat("mxfp4", 4, (1, 32), 8, experts=True, padded=True),
+        PackedFormat("nvfp4", 4, (1, 16), 8, whole=32, products="fp4", padded=True),
     )
 }
 NAMES = tuple(dict.fromkeys((*DTYPES, *PACKED, *(name.lower() for name in MIXTURES))))

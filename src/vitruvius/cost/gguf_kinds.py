@@ -78,6 +78,11 @@ class Mixture:
             return weight.copies * sum(prod(shape[:-1]) * _row(shape[-1], kind) for shape in shapes)
         return weight.copies * prod(rows) * _row(columns, self.kind(weight))
 
+    def tile_of(self, weight: Counted) -> tuple[int | None, int | None] | None:
+        """Rows and columns that share a scale and that engines refuse to cut, None for all of them; None for a weight
+        without such."""
+        return None  # llama.cpp cuts whole blocks
+
     def kind(self, weight: Counted) -> str:
         """The kind of block that a tensor has."""
         what = role(weight)

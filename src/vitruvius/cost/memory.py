@@ -125,7 +125,7 @@ def _states(arch: Decoder, setting: Setting, layout: Layout, sequences: int) -> 
     """Bytes of state on one device of each stage."""
     tokens = -(-setting.context // layout.context)
     return [
-        reserved_by(setting.policy, layers, tokens, setting.state, sequences, setting.chunk)
+        reserved_by(setting.policy, layers, tokens, setting.state, sequences, setting.chunk, setting.serving)
         for layers in kept_by_stage(arch, layout)
     ]
 

@@ -13,7 +13,8 @@ All are bytes of `batch` sequences of `context` tokens, keys and values at the d
   the fewest layers that a kind has (the most, where that is less than 1.5 times as many), and the last group of a kind
   is padded. A recurrent layer has one page for each sequence; attention's pages are made long enough to hold it, and
   it is padded to them; an FP8 cache is one of keys and values only. An indexer's keys are FP8 with a float32 scale for
-  each 128.
+  each 128, and beside an indexer an FP8 latent is `fp8_ds_mla` (model_executor/models/config.py). With prefix caching
+  a recurrent layer keeps one page more (`mamba_cache_mode` "align"), and one for each speculative token.
 - `vllm-no-hybrid` (`--disable-hybrid-kv-cache-manager`): layers with windows keep every token, where others do. It
   cannot serve recurrent layers.
 - `llama.cpp` (llama-kv-cache-iswa.cpp at 02c28f53, `llama_kv_cache_iswa`; llama-memory-recurrent.cpp): a sequence has
@@ -27,13 +28,15 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
-from math import prod
+from fractions import Fraction
+from math import ceil, prod
 
 from ..errors import InputError
 from ..sharding import Layout, share, stage_of
 from ..spec import Decoder, StateEntry
 from .dtypes import bits, stored
 from .part import MTP, headed
+from .state_formats import DS_MLA, entry_bits, is_plain, of_keys_and_values, recurrent
 
 PAGE = 16  # vLLM's tokens in a page
 CELLS = 256  # what llama.cpp pads its caches to
@@ -54,6 +57,7 @@ class Kept:
         inputs: of a convolution: how many are kept, and the channels of each.
         memory: of a recurrence.
         dtype: of the memory, where the architecture fixes it.
+        rows: of a token's entries: their name, elements, and the channels of a row.
     """
 
     token: int = 0
@@ -63,6 +67,13 @@ class Kept:
     inputs: tuple[int, int] = (0, 0)
     memory: int = 0
     dtype: str | None = None
+    rows: tuple[tuple[str, int, int], ...] = ()
+
+    def size(self, tokens: int, state: str) -> int:
+        """Bytes of the entries of so many tokens."""
+        each = sum((count * entry_bits(name, width, state) for name, count, width in self.rows), Fraction(0))
+        each = each if self.rows else Fraction(self.token * bits(state))
+        return ceil(-(-tokens // self.stride) * each / 8)
 
     def entries(self, tokens: int) -> int:
         """Elements of the entries of so many tokens."""
@@ -83,19 +94,42 @@ def kept_by_stage(arch: Decoder, layout: Layout) -> list[Layers]:
     stages: list[Counter[Kept]] = [Counter() for _ in range(layout.pipeline)]
     for node, part in headed(arch):
         if part != MTP:
-            stages[stage_of(node.path, arch, layout)].update(_kept(node.spec.state().values(), layout.tensor))
+            stages[stage_of(node.path, arch, layout)].update(_kept(node.spec.state().items(), layout.tensor))
     return [*stages]
 
 
-def reserved(layers: Layers, context: int, dtype: str, batch: int = 1, chunk: int = CHUNK) -> dict[str, int]:
+@dataclass(frozen=True)
+class Serving:
+    """Options of an engine that decide what it reserves.
+
+    Args:
+        prefix_caching: whether the states of prompts are kept for those that begin alike.
+        speculative: tokens that are drafted in a step.
+    """
+
+    prefix_caching: bool = False
+    speculative: int = 0
+
+
+def reserved(
+    layers: Layers, context: int, state: str, batch: int = 1, chunk: int = CHUNK, serving: Serving = Serving()
+) -> dict[str, int]:
     """Bytes by policy; those that cannot serve the architecture are left out."""
-    asked = ((name, policy(layers, context, dtype, batch, chunk)) for name, policy in POLICIES.items())
+    asked = ((name, policy(layers, context, state, batch, chunk, serving)) for name, policy in POLICIES.items())
     return {name: size for name, size in asked if size is not None}
 
 
-def reserved_by(policy: str, layers: Layers, context: int, dtype: str, batch: int = 1, chunk: int = CHUNK) -> int:
+def reserved_by(
+    policy: str,
+    layers: Layers,
+    context: int,
+    state: str,
+    batch: int = 1,
+    chunk: int = CHUNK,
+    serving: Serving = Serving(),
+) -> int:
     """Bytes by one policy. Raises InputError where that cannot serve the architecture."""
-    size = policy_named(policy)(layers, context, dtype, batch, chunk)
+    size = policy_named(policy)(layers, context, state, batch, chunk, serving)
     if size is None:
         raise InputError(f"policy {policy!r} cannot serve recurrent layers; take one of {', '.join(POLICIES)}")
     return size
@@ -108,97 +142,104 @@ def policy_named(name: str) -> Policy:
     return POLICIES[name]
 
 
-def _kept(states: Iterable[StateEntry], tensor: int) -> list[Kept]:
+def _kept(states: Iterable[tuple[str, StateEntry]], tensor: int) -> list[Kept]:
     """Of one part: its entries for tokens, together where they are kept alike, and its recurrent ones."""
-    tokens: Counter[Kept] = Counter()
+    tokens: dict[Kept, list[tuple[str, int, int]]] = {}
     inputs, memory, dtype = (0, 0), 0, None
-    for state in states:
+    for name, state in states:
         elements = int(prod(state.shape) * share(state.dimensions, tensor))
         if state.stride is not None:
-            tokens[Kept(window=state.window, stride=state.stride, kind=state.kind)] += elements
+            alike = Kept(window=state.window, stride=state.stride, kind=state.kind)
+            tokens.setdefault(alike, []).append((name, elements, state.shape[-1]))
         elif state.kind == "inputs":
             inputs = (state.shape[0], elements // max(state.shape[0], 1))
         else:
             memory, dtype = elements, state.dtype
-    found = [replace(alike, token=elements) for alike, elements in tokens.items()]
+    found = [replace(alike, token=sum(n for _, n, _ in rows), rows=tuple(rows)) for alike, rows in tokens.items()]
     return found + ([Kept(inputs=inputs, memory=memory, dtype=dtype)] if inputs != (0, 0) or memory else [])
 
 
 # ------------------------------------------------------------------ the policies
 
 
-def minimum(layers: Layers, context: int, dtype: str, batch: int, chunk: int) -> int:
+def minimum(layers: Layers, context: int, state: str, batch: int, chunk: int, serving: Serving) -> int:
     """What the architecture needs."""
 
     def size(kept: Kept) -> int:
         tokens = context if kept.window is None else min(context, kept.window)
-        return stored(kept.entries(tokens), dtype) + _recurrent(kept, dtype)
+        return kept.size(tokens, state) + _recurrent(kept, recurrent(state))
 
     return batch * _sum(layers, size)
 
 
-def transformers(layers: Layers, context: int, dtype: str, batch: int, chunk: int) -> int:
+def transformers(layers: Layers, context: int, state: str, batch: int, chunk: int, serving: Serving) -> int:
     """See the module."""
 
     def size(kept: Kept) -> int:
         count, channels = kept.inputs
         # a slice of the last 0 tokens is one of all of them
         tokens = context if kept.window in (None, 1) else min(context, kept.window - 1)
-        return stored(_both(kept, tokens), dtype) + _recurrent(kept, dtype) + stored(channels if count else 0, dtype)
+        own = recurrent(state)
+        return _both(kept, tokens, state) + _recurrent(kept, own) + stored(channels if count else 0, own)
 
     return batch * _sum(layers, size)
 
 
-def vllm(layers: Layers, context: int, dtype: str, batch: int, chunk: int) -> int | None:
+def vllm(layers: Layers, context: int, state: str, batch: int, chunk: int, serving: Serving) -> int | None:
     """See the module."""
     if not layers:
         return 0
-    grouped, page = _grouped(layers, dtype)
+    state = _as_vllm(layers, state)
+    grouped, page = _grouped(layers, state)
     if len({(kept.window, kept.kind == "chunk", kept.token == 0) for kept in layers}) == 1:
         # one kind of layer, perhaps of several widths: they are one group, and nothing is padded
         return batch * sum(
-            count * _pages(kept, context, chunk, PAGE) * each.bytes for kept, (count, each) in grouped.items()
+            count * _pages(kept, context, chunk, PAGE, serving) * each.bytes for kept, (count, each) in grouped.items()
         )
     counts = [count for count, _ in grouped.values()]
     together = max(counts) if max(counts) < 1.5 * min(counts) else min(counts)
     pages = sum(
-        -(-count // together) * _pages(kept, context, chunk, each.tokens) for kept, (count, each) in grouped.items()
+        -(-count // together) * _pages(kept, context, chunk, each.tokens, serving)
+        for kept, (count, each) in grouped.items()
     )
     return batch * pages * together * page
 
 
-def vllm_without_hybrid(layers: Layers, context: int, dtype: str, batch: int, chunk: int) -> int | None:
+def vllm_without_hybrid(
+    layers: Layers, context: int, state: str, batch: int, chunk: int, serving: Serving
+) -> int | None:
     """See the module."""
     if any(kept.token == 0 for kept in layers):
         return None
     windows = {kept.window for kept in layers}
     if len(windows) == 1:
-        return vllm(layers, context, dtype, batch, chunk)
+        return vllm(layers, context, state, batch, chunk, serving)
+    state = _as_vllm(layers, state)
 
     def size(kept: Kept) -> int:
-        return _padded(-(-context // kept.stride), PAGE) * _vllm_token(kept, dtype)
+        return _padded(-(-context // kept.stride), PAGE) * _vllm_token(kept, state)
 
     return batch * _sum(layers, size)
 
 
-def llama_cpp(layers: Layers, context: int, dtype: str, batch: int, chunk: int) -> int:
+def llama_cpp(layers: Layers, context: int, state: str, batch: int, chunk: int, serving: Serving) -> int:
     """See the module."""
     cells = _padded(context, CELLS)
 
     def size(kept: Kept) -> int:
         held = cells if kept.window is None else _padded(min(cells, kept.window + MICRO_BATCH), CELLS)
-        return stored(_both(kept, held), dtype) + 4 * (prod(kept.inputs) + kept.memory)
+        return _both(kept, held, state) + 4 * (prod(kept.inputs) + kept.memory)
 
     return batch * _sum(layers, size)
 
 
-def llama_cpp_swa_full(layers: Layers, context: int, dtype: str, batch: int, chunk: int) -> int:
+def llama_cpp_swa_full(layers: Layers, context: int, state: str, batch: int, chunk: int, serving: Serving) -> int:
     """See the module."""
     cells = _padded(context, CELLS)
-    return batch * _sum(layers, lambda kept: stored(_both(kept, cells), dtype) + 4 * (prod(kept.inputs) + kept.memory))
+    return batch * _sum(layers, lambda kept: _both(kept, cells, state) + 4 * (prod(kept.inputs) + kept.memory))
 
 
-Policy = Callable[[Layers, int, str, int, int], "int | None"]
+Policy = Callable[[Layers, int, str, int, int, Serving], "int | None"]
 POLICIES: Mapping[str, Policy] = {
     "minimum": minimum,
     "vitruvius": minimum,
@@ -224,9 +265,19 @@ def _recurrent(kept: Kept, dtype: str) -> int:
     return stored(prod(kept.inputs), dtype) + stored(kept.memory, kept.dtype or dtype)
 
 
-def _both(kept: Kept, tokens: int) -> int:
-    """Elements of so many tokens in engines that keep keys and values although one gives the other."""
-    return kept.entries(tokens) * (2 if kept.kind == "unified" else 1)
+def _both(kept: Kept, tokens: int, state: str) -> int:
+    """Bytes of so many tokens in engines that keep keys and values although one gives the other."""
+    size = kept.size(tokens, state)
+    if kept.kind != "unified":
+        return size
+    keys, values = of_keys_and_values(state)
+    return kept.size(tokens, keys) + kept.size(tokens, values)
+
+
+def _as_vllm(layers: Layers, state: str) -> str:
+    """An FP8 latent beside an indexer has scales, and its rotary key in bf16."""
+    sparse = any(kept.kind == "indexer" for kept in layers)
+    return DS_MLA if sparse and is_plain(state) and bits(state) == 8 else state
 
 
 @dataclass(frozen=True)
@@ -235,24 +286,24 @@ class _Page:
     bytes: int
 
 
-def _vllm_token(kept: Kept, dtype: str) -> int:
+def _vllm_token(kept: Kept, state: str) -> int:
     if kept.kind == "indexer":
         return kept.token + 4 * -(-kept.token // QUANTIZED)
-    return stored(_both(kept, 1), dtype)
+    return _both(kept, 1, state)
 
 
-def _grouped(layers: Layers, dtype: str) -> tuple[dict[Kept, tuple[int, _Page]], int]:
+def _grouped(layers: Layers, state: str) -> tuple[dict[Kept, tuple[int, _Page]], int]:
     """Kinds of layers with how many there are and their page, and the bytes of a page that all share."""
-    wide = dtype if bits(dtype) >= 16 else "bf16"
+    wide = state if is_plain(state) and bits(state) >= 16 else "bf16"
     recurrent = max((_recurrent(kept, wide) for kept in layers if not kept.token), default=0)
-    token = max((_vllm_token(kept, dtype) for kept in layers if kept.token), default=0)
+    token = max((_vllm_token(kept, state) for kept in layers if kept.token), default=0)
     if not token:
         return {kept: (count, _Page(1, _recurrent(kept, wide))) for kept, count in layers.items()}, recurrent
     tokens = page_tokens(recurrent, token)
     page = tokens * token
     grouped = {}
     for kept, count in layers.items():
-        own = tokens * _vllm_token(kept, dtype)
+        own = tokens * _vllm_token(kept, state)
         grouped[kept] = (count, _Page(tokens * (page // own), own) if own else _Page(1, page))
     return grouped, page
 
@@ -263,10 +314,10 @@ def page_tokens(recurrent: int, token: int) -> int:
     return PAGE * max(1, -(-recurrent // (PAGE * token)))
 
 
-def _pages(kept: Kept, context: int, chunk: int, tokens: int) -> int:
+def _pages(kept: Kept, context: int, chunk: int, tokens: int, serving: Serving) -> int:
     """Pages of `tokens` entries that a sequence has of one layer."""
     if not kept.token:
-        return 1
+        return 1 + serving.prefix_caching + serving.speculative
     context, chunk = -(-context // kept.stride), -(-chunk // kept.stride)
     if kept.window is None:
         return -(-context // tokens)

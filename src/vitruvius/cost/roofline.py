@@ -22,6 +22,7 @@ from ..spec import Decoder
 from .counting import Counted
 from .dtypes import bits
 from .setting import Attained, Setting
+from .state_formats import state_bits
 from .work import Mixer, Sent, Work, forms, work, written
 
 BOUNDS = ("compute", "memory", "network")
@@ -73,10 +74,11 @@ class Time:
 
 
 def time(arch: Decoder, setting: Setting, parts: tuple[Work, ...] | None = None) -> Time | None:
-    """Of prefill and decoding; None without a device, and where a pipeline or the tokens of a sequence are cut, which
+    """Of prefill and decoding; None without a device, for one of which only the memory is
+    known, and where a pipeline or the tokens of a sequence are cut, which
     nothing here estimates. `parts` is `work(arch)`, for who asks often. Raises InputError
     where devices have no link."""
-    if setting.device is None or setting.layout.pipeline * setting.layout.context > 1:
+    if setting.device is None or not setting.device.peaks or setting.layout.pipeline * setting.layout.context > 1:
         return None
     parts, rates = parts or work(arch), Rates.of(setting)
     kinds = forms(parts, setting.context)
@@ -195,7 +197,9 @@ def _state_bytes(mixer: Mixer, setting: Setting, prompt: bool) -> float:
         return 0.0
     moved = written(mixer.spec, setting.context) if prompt else mixer.spec.reads(setting.context)
     return mixer.count * sum(
-        elements * bits(entry.dtype or setting.state) / 8 * float(share(entry.dimensions, setting.layout.tensor))
+        float(
+            elements * state_bits(mixer.spec, entry, setting.state) / 8 * share(entry.dimensions, setting.layout.tensor)
+        )
         for entry, elements in moved
     )
 

@@ -13,8 +13,10 @@ from .devices import THIS_MACHINE, Device
 from .devices import device as device_named
 from .dtypes import bits
 from .formats import Format, weight_format
-from .policies import CHUNK, policy_named
+from .policies import CHUNK, Serving, policy_named
+from .state_formats import of_keys_and_values
 
+NO_OPTIONS = Serving()
 LARGE, LARGE_CHUNK = 70 * 10**9, 8192  # vLLM's server takes larger steps where there is much memory
 
 
@@ -58,7 +60,8 @@ class Setting:
         batch: sequences at once, over all devices.
         dtype: of activations, and of what has no other.
         weights: the format that weights are stored in.
-        state: the dtype of state.
+        state: the format of state, a name of `state_formats.NAMES` or "k=…,v=…".
+        serving: options of the engine that the policy is of.
         policy: how an engine accounts for state, a name of `policies.POLICIES`.
         chunk: the most tokens that pass through the layers at once.
         device: None where only bytes and operations are asked for.
@@ -74,6 +77,7 @@ class Setting:
     device: Device | None
     layout: Layout
     attained: Attained
+    serving: Serving = NO_OPTIONS
 
 
 def setting_for(
@@ -90,6 +94,8 @@ def setting_for(
     chunk: int | None = None,
     layout: Layout | None = None,
     attained: Attained | None = None,
+    prefix_caching: bool = False,
+    speculative: int = 0,
     devices_file: str | PathLike[str] | None = None,
 ) -> Setting:
     """What is asked, checked.
@@ -97,12 +103,15 @@ def setting_for(
     Args:
         context, batch, dtype, device, devices: as in `cost`.
         weights: a format of `formats.NAMES`, or one; by default `dtype` for all.
-        state: the dtype of state; by default `dtype`.
+        state: the format of state (f32, bf16, fp8_e4m3, q8_0, q4_0, nvfp4 …), of keys and values apart with
+            "k=q8_0,v=q4_0"; by default `dtype`.
         policy: how state is accounted for in `memory`: a name of `policies.POLICIES`.
         chunk: the most tokens that pass through the layers at once; by default 8,192 on a GPU of 70 GB and more, else
             2,048, as in vLLM's server.
         layout: how the model lies on several devices, where `devices` does not say enough.
         attained: the fractions of the device's peaks that are assumed.
+        prefix_caching: whether the engine keeps the states of prompts for others that begin alike (vLLM).
+        speculative: tokens that the engine drafts in a step (vLLM).
         devices_file: a file of devices beside the packaged ones.
     """
     context = arch.context if context is None else context
@@ -111,20 +120,23 @@ def setting_for(
     chunk = (LARGE_CHUNK if large else CHUNK) if chunk is None else chunk
     for name, value in (("context", context), ("batch", batch), ("chunk", chunk)):
         whole(name, value)
-    for each in (dtype, state):
-        bits(each or dtype)
+    bits(dtype)
+    of_keys_and_values(state or dtype)
+    if type(speculative) is not int or speculative < 0:
+        raise InputError(f"speculative tokens must be a whole number from 0 on, got {speculative!r}")
     policy_named(policy)
     return Setting(
         context=context,
         batch=batch,
         dtype=dtype,
         weights=weight_format(weights or dtype, arch) if isinstance(weights, str | None) else weights,
-        state=state or dtype,
+        state=(state or dtype).casefold(),
         policy=policy,
         chunk=chunk,
         device=found,
         layout=_layout(devices, layout),
         attained=attained or (Attained() if found is None else Attained.of(found)),
+        serving=Serving(prefix_caching, speculative),
     )
 
 

@@ -12,6 +12,10 @@ keeps the stream and its normed copy, what its first matrices give, and what its
 again (arXiv 2205.14135); experts keep their own for each of the k. For GPT's layer that is 32 · W bytes for a token:
 the 34 · W of Korthikanti et al. 2022 (arXiv 2205.05198, section 4.1) without its two dropout masks. With checkpointing
 each layer keeps its input, and one layer at a time the rest.
+
+*LoRA* (Hu et al. 2021, arXiv 2106.09685) trains two matrices of `rank` beside each matrix of the layers, experts' too,
+and nothing else: the weights stay as they are stored (QLoRA, arXiv 2305.14314, with NF4), gradients and optimiser
+states are of the adapters only, and backward each frozen matrix costs one product, not two.
 """
 
 from __future__ import annotations
@@ -32,6 +36,7 @@ from ..spec import Decoder, Node, Weight, walk
 from .counting import Counted, counted
 from .devices import Device
 from .devices import device as device_named
+from .formats import Format, Plain
 from .part import MTP, headed
 
 CHINCHILLA = 20  # tokens for each parameter: Hoffmann et al. 2022, arXiv 2203.15556, table 3
@@ -72,6 +77,7 @@ class TrainingMemory:
     capacity_bytes: int | None
     fits: bool | None
     muon_parameters: int
+    adapter_parameters: int = 0
 
 
 @dataclass(frozen=True)
@@ -137,6 +143,8 @@ def training(
     dtype: str = "bf16",
     mfu: float = MFU,
     price: float | None = None,
+    lora: int | None = None,
+    weights: Format | None = None,
 ) -> Training:
     """What it costs to train `arch`.
 
@@ -152,6 +160,8 @@ def training(
         recipe: a key of `RECIPES`.
         dtype: of the products, whose peak the utilisation is of.
         price: dollars for an hour of a device; by default what the device says.
+        lora: the rank of adapters that are trained, and nothing else; None trains all weights.
+        weights: the format of what is not trained, by default `dtype`.
 
     Raises InputError for values that cannot be.
     """
@@ -170,22 +180,30 @@ def training(
         raise InputError(f"ZeRO has the stages 0 to 3, got {zero!r}")
     if not 0 < mfu <= 1:
         raise InputError(f"the utilisation must lie above 0 and at most at 1, got {mfu!r}")
-    weights, layout = counted(arch), layout or Layout()
-    forward, layers = forward_flops(arch, weights, sequence)
-    apart = mtp_flops(arch, weights, sequence)
-    total = sum(w.elements for w in weights if w.part != MTP)
-    active = sum(w.active for w in weights if w.part != MTP)
+    if lora is not None:
+        whole("lora", lora)
+    every, layout = counted(arch), layout or Layout()
+    forward, layers = forward_flops(arch, every, sequence)
+    apart = mtp_flops(arch, every, sequence)
+    total = sum(w.elements for w in every if w.part != MTP)
+    active = sum(w.active for w in every if w.part != MTP)
     tokens = CHINCHILLA * total if tokens is None else tokens
-    model = round(3 * (forward + apart) * tokens)
+    backward = 2 if lora is None else 1
+    model = round((1 + backward) * (forward + apart) * tokens)
     run = None if device is None else _run(device, dtype, model, tokens, mfu, layout.devices, price)
-    held = _memory(
-        arch, weights, sequence * micro_batch, layout, zero, checkpointing, optimizer, RECIPES[recipe], device
-    )
+    passing = sequence * micro_batch
+    kept = ceil(Fraction(activations(arch, checkpointing)) * passing / (layout.tensor * layout.context))
+    if lora is None:
+        sizes, matrices, adapters = *_trained(arch, every, layout, zero, optimizer, RECIPES[recipe]), 0
+    else:
+        sizes, adapters = _adapted(arch, every, layout, zero, lora, weights or Plain(dtype), dtype, RECIPES[recipe])
+        matrices, kept = 0, kept + 2 * lora * passing * sum(map(_adaptable, every))
+    held = _memory(sizes, kept, device, matrices, adapters)
     return Training(
         sequence=sequence,
         tokens=tokens,
         forward_flops=round(forward + apart),
-        backward_flops=round(2 * (forward + apart)),
+        backward_flops=round(backward * (forward + apart)),
         recomputed_flops=round(layers + apart) if checkpointing else 0,
         mtp_flops=round(apart),
         model_flops=model,
@@ -268,32 +286,14 @@ def _published() -> dict[str, Any]:
 # ------------------------------------------------------------------ memory
 
 
+Sizes = Counter[str]  # bytes of weights, gradients, optimizer
+
+
 def _memory(
-    arch: Decoder,
-    weights: list[Counted],
-    tokens: int,
-    layout: Layout,
-    zero: int,
-    checkpointing: bool,
-    optimizer: str,
-    recipe: Recipe,
-    device: Device | None,
+    stages: list[Sizes], active: int, device: Device | None, muon_parameters: int, adapter_parameters: int
 ) -> TrainingMemory:
-    trained = [weight for weight in weights if weight.weight.role != "buffer"]
-    sizes: list[Counter[str]] = [Counter() for _ in range(layout.pipeline)]
-    matrices = 0
-    for weight in trained:
-        held = weight.elements * on_one(weight.weight.dimensions, weight.node.copies, layout)
-        spread = layout.spread if weight.copies > 1 else None
-        groups = layout.stage // spread if spread else layout.data * layout.context
-        moments = MOMENTS["muon"] if optimizer == "muon" and by_muon(weight) else MOMENTS["adamw"]
-        stage = sizes[stage_of(weight.node.path, arch, layout)]
-        stage["weights"] += ceil(held * recipe.weights / (groups if zero >= 3 else 1))
-        stage["gradients"] += ceil(held * recipe.gradients / (groups if zero >= 2 else 1))
-        stage["optimizer"] += ceil(held * (recipe.master + moments * recipe.moment) / (groups if zero >= 1 else 1))
-        matrices += weight.elements if optimizer == "muon" and by_muon(weight) else 0
-    fullest = max(sizes, key=Counter.total)
-    active = ceil(Fraction(activations(arch, checkpointing)) * tokens / (layout.tensor * layout.context))
+    """Of the fullest device."""
+    fullest = max(stages, key=Counter.total)
     total = fullest.total() + active
     capacity = device.capacity if device else None
     return TrainingMemory(
@@ -304,8 +304,67 @@ def _memory(
         total_bytes=total,
         capacity_bytes=capacity,
         fits=None if capacity is None else total <= capacity,
-        muon_parameters=matrices,
+        muon_parameters=muon_parameters,
+        adapter_parameters=adapter_parameters,
     )
+
+
+def _trained(
+    arch: Decoder, weights: list[Counted], layout: Layout, zero: int, optimizer: str, recipe: Recipe
+) -> tuple[list[Sizes], int]:
+    """Where all weights are trained: bytes of each stage, and how many parameters Muon takes."""
+    stages: list[Sizes] = [Counter() for _ in range(layout.pipeline)]
+    matrices = 0
+    for weight in (weight for weight in weights if weight.weight.role != "buffer"):
+        held = weight.elements * on_one(weight.weight.dimensions, weight.node.copies, layout)
+        moments = MOMENTS["muon"] if optimizer == "muon" and by_muon(weight) else MOMENTS["adamw"]
+        stage = stages[stage_of(weight.node.path, arch, layout)]
+        _add(stage, held, recipe, moments, _groups(weight, layout), zero)
+        stage["weights"] += ceil(held * recipe.weights / (_groups(weight, layout) if zero >= 3 else 1))
+        matrices += weight.elements if optimizer == "muon" and by_muon(weight) else 0
+    return stages, matrices
+
+
+def _adapted(
+    arch: Decoder,
+    weights: list[Counted],
+    layout: Layout,
+    zero: int,
+    rank: int,
+    stored: Format,
+    dtype: str,
+    recipe: Recipe,
+) -> tuple[list[Sizes], int]:
+    """Where adapters are trained: bytes of each stage, and the parameters of the adapters."""
+    stages: list[Sizes] = [Counter() for _ in range(layout.pipeline)]
+    adapters = 0
+    for weight in weights:
+        stage, groups = stages[stage_of(weight.node.path, arch, layout)], _groups(weight, layout)
+        share = on_one(weight.weight.dimensions, weight.node.copies, layout)
+        stage["weights"] += ceil(stored.stored(weight, dtype) * share / (groups if zero >= 3 else 1))
+        if _adaptable(weight):
+            own = rank * sum(weight.weight.shape) * weight.copies
+            adapters += own
+            held = own * share
+            stage["weights"] += ceil(held * recipe.weights / (groups if zero >= 3 else 1))
+            _add(stage, held, recipe, MOMENTS["adamw"], groups, zero)
+    return stages, adapters
+
+
+def _adaptable(weight: Counted) -> bool:
+    """Whether it gets an adapter: the matrices of the layers ("all-linear"), routers and the head aside."""
+    return weight.product and len(weight.weight.shape) == 2 and weight.part not in ("head", "router", MTP)
+
+
+def _add(stage: Sizes, held: Fraction, recipe: Recipe, moments: int, groups: int, zero: int) -> None:
+    stage["gradients"] += ceil(held * recipe.gradients / (groups if zero >= 2 else 1))
+    stage["optimizer"] += ceil(held * (recipe.master + moments * recipe.moment) / (groups if zero >= 1 else 1))
+
+
+def _groups(weight: Counted, layout: Layout) -> int:
+    """Devices that hold the same of a weight."""
+    spread = layout.spread if weight.copies > 1 else None
+    return layout.stage // spread if spread else layout.data * layout.context
 
 
 def by_muon(weight: Counted) -> bool:

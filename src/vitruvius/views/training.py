@@ -14,13 +14,13 @@ def training_table(found: Training) -> str:
     """Operations, memory on a device, the run, and what its makers have published."""
     rows = [
         ["forward, per token", flops(found.forward_flops), f"averaged over {number(found.sequence)} tokens"],
-        ["backward", flops(found.backward_flops), "2 × forward"],
+        ["backward", flops(found.backward_flops), f"{'1' if found.memory.adapter_parameters else '2'} × forward"],
     ]
     if found.mtp_flops:
         rows.insert(1, ["  multi-token prediction", flops(found.mtp_flops), "trained with the model"])
     if found.recomputed_flops:
         rows.append(["recomputed", flops(found.recomputed_flops), "checkpointing; not in the utilisation"])
-    rows.append(["all tokens", flops(found.model_flops), f"3 × forward × {count(found.tokens)} tokens"])
+    rows.append(["all tokens", flops(found.model_flops), f"forward and backward × {count(found.tokens)} tokens"])
     rows.append(["20 tokens per parameter", count(found.chinchilla_tokens), "Chinchilla-optimal, arXiv 2203.15556"])
     if found.chinchilla_tokens != found.chinchilla_tokens_active:
         rows.append(["  per active parameter", count(found.chinchilla_tokens_active), "not studied for experts"])
@@ -28,6 +28,8 @@ def training_table(found: Training) -> str:
     parts = [("weights", memory.weights_bytes), ("gradients", memory.gradients_bytes)]
     parts += [("optimiser", memory.optimizer_bytes), ("activations", memory.activations_bytes)]
     rows += [["", ""], *([f"{name}, each device", size(some), ""] for name, some in parts)]
+    if memory.adapter_parameters:
+        rows.append(["adapters", count(memory.adapter_parameters), "parameters; the rest is not trained"])
     if memory.muon_parameters:
         rows.append(["  of them by Muon", count(memory.muon_parameters), "parameters: the layers' matrices"])
     limit = (
