@@ -135,10 +135,35 @@ def test_a_file_that_is_named_must_be_there(tmp_path: Path) -> None:
         devices(tmp_path / "nothing.json")
 
 
-@pytest.mark.parametrize(("name", "hint"), [("h100", "did you mean h100-"), ("abacus", "known are h100-sxm")])
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [
+        ("h100", r"did you mean h100-sxm, h100-pcie\?"),
+        ("3090", r"did you mean rtx-3090\?"),
+        ("a6000", r"did you mean rtx-a6000\?"),
+        ("rtx 5090 ti", r"did you mean rtx-5090\?"),
+        ("3060", "known are h100-sxm"),
+        ("abacus", "known are h100-sxm"),
+    ],
+)
 def test_unknown_devices_are_refused_with_the_nearest(name: str, hint: str) -> None:
     with pytest.raises(InputError, match=hint):
         device(name)
+
+
+def test_a_device_is_found_however_it_is_spelled() -> None:
+    assert device("RTX 3090").name == "rtx-3090"
+    assert device("H100_SXM").name == "h100-sxm"
+
+
+def test_every_figure_has_a_source_and_those_from_memory_are_unconfirmed() -> None:
+    for each in devices():
+        figures = [*(f"peaks.{dtype}" for dtype in each.peaks), "bandwidth", "capacity"]
+        for figure in figures:
+            source = each.sources[figure.partition(".")[0]]
+            source = each.sources[source.removeprefix("as ").partition(";")[0]] if source.startswith("as ") else source
+            assert source
+            assert "memory" not in source.partition(";")[0] or figure in each.unconfirmed, (each.name, figure)
 
 
 # ------------------------------------------------------------------ this machine

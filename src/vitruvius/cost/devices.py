@@ -11,6 +11,7 @@ from __future__ import annotations
 import difflib
 import json
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import fields
 from functools import cache
@@ -62,10 +63,27 @@ def device(which: str | Device, file: str | os.PathLike[str] | None = None) -> D
         from .this_machine import this_machine  # numpy, which is not needed for the others
 
         return this_machine()
-    names, asked = [*known, THIS_MACHINE], which.casefold()
-    near = [name for name in names if name.startswith(asked)] or difflib.get_close_matches(asked, names)
+    names = [*known, THIS_MACHINE]
+    near = _near(which, names)
+    if len(near) == 1 and _plain(near[0]) == _plain(which) and near[0] in known:  # "RTX 3090"
+        return known[near[0]]
     hint = f"did you mean {', '.join(near)}?" if near else f"known are {', '.join(names)}"
     raise InputError(f"no device named {which!r}; {hint}")
+
+
+def _near(asked: str, names: list[str]) -> list[str]:
+    """The names that may have been meant: those that hold it, whatever stands between its letters; else similar ones
+    with the same numbers, since a 3090 is not nearly a 300."""
+    plain, asked = {name: _plain(name) for name in names}, _plain(asked)
+    if holding := [name for name in names if asked and asked in plain[name]]:
+        return holding
+    numbers = re.findall("[0-9]+", asked)
+    similar = difflib.get_close_matches(asked, plain.values(), cutoff=0.5)
+    return [name for name in names if plain[name] in similar and set(numbers) <= set(re.findall("[0-9]+", plain[name]))]
+
+
+def _plain(name: str) -> str:
+    return re.sub("[^a-z0-9]", "", name.casefold())
 
 
 def user_file() -> Path:

@@ -72,7 +72,8 @@ class Kept:
     def size(self, tokens: int, state: str) -> int:
         """Bytes of the entries of so many tokens."""
         each = sum((count * entry_bits(name, width, state) for name, count, width in self.rows), Fraction(0))
-        each = each if self.rows else Fraction(self.token * bits(state))
+        if self.token and not self.rows:
+            each = Fraction(self.token * bits(state))
         return ceil(-(-tokens // self.stride) * each / 8)
 
     def entries(self, tokens: int) -> int:

@@ -74,10 +74,9 @@ class Time:
 
 
 def time(arch: Decoder, setting: Setting, parts: tuple[Work, ...] | None = None) -> Time | None:
-    """Of prefill and decoding; None without a device, for one of which only the memory is
-    known, and where a pipeline or the tokens of a sequence are cut, which
-    nothing here estimates. `parts` is `work(arch)`, for who asks often. Raises InputError
-    where devices have no link."""
+    """Of prefill and decoding; None without a device, for one of which only the memory is known, and where a pipeline
+    or the tokens of a sequence are cut, which nothing here estimates. `parts` is `work(arch)`, for who asks often.
+    Raises InputError where devices have no link."""
     if setting.device is None or not setting.device.peaks or setting.layout.pipeline * setting.layout.context > 1:
         return None
     parts, rates = parts or work(arch), Rates.of(setting)

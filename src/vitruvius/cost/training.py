@@ -190,7 +190,7 @@ def training(
     tokens = CHINCHILLA * total if tokens is None else tokens
     backward = 2 if lora is None else 1
     model = round((1 + backward) * (forward + apart) * tokens)
-    run = None if device is None else _run(device, dtype, model, tokens, mfu, layout.devices, price)
+    run = None if device is None or not device.peaks else _run(device, dtype, model, tokens, mfu, layout.devices, price)
     passing = sequence * micro_batch
     kept = ceil(Fraction(activations(arch, checkpointing)) * passing / (layout.tensor * layout.context))
     if lora is None:
