@@ -409,7 +409,7 @@ def test_nothing_fits_or_everything() -> None:
     [
         ({"weights": "q4"}, "weight format 'q4' is not known: it is one of f32"),
         ({"policy": "sglang"}, "policy 'sglang' is not known: it is one of minimum"),
-        ({"state": "q8"}, "dtype 'q8' is not known"),
+        ({"state": "q8"}, "dtype 'q8' of the state is not known"),
         ({"chunk": 0}, "chunk must be a whole number from 1 on, got 0"),
         ({"devices": 0}, "devices must be a whole number from 1 on, got 0"),
         ({"devices": 3, "layout": Layout(2)}, "the layout takes 2 devices, not 3"),
