@@ -489,7 +489,7 @@ def test_the_commands_options_are_those_of_the_function() -> None:
 def test_the_command_lists_devices(tmp_path: Path) -> None:
     output = run("--list-devices").output
     assert "989.4" in output
-    assert "bf16 756?" in output  # whose sheet was not read
+    assert "756?" in output  # whose sheet was not read
     mine = tmp_path / "mine.json"
     mine.write_text('[{"name": "abacus", "peaks": {"f32": 2}, "bandwidth": 8, "capacity": 100}]')
     assert "abacus" in run("--devices-file", str(mine), "--list-devices").output
