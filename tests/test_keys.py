@@ -32,6 +32,37 @@ def saved(folder: Path, **keys: Any) -> Path:
     return folder
 
 
+def test_a_key_of_another_program_passes(tmp_path: Path) -> None:
+    """What transformers and older Llama files write, and none of them reads (field report b22)."""
+    others = {"max_sequence_length": 2048, "_model_name_or_path": "someone/model", "unk_token_id": 3, "seq_length": 64}
+    folder = saved(tmp_path, **others)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert vt.load(folder).spec == vt.architecture(folder) == vt.architecture(LLAMA)
+
+
+def test_what_cohere_released_says_what_is_taken_for_granted() -> None:
+    """The keys of CohereLabs/tiny-aya-earth's config.json beside transformers' own (huggingface/trl)."""
+    config = cases.TEXT["cohere2"] | {
+        "cache_implementation": "hybrid",
+        "layer_switch": 4,
+        "order_of_interleaved_layers": "local_attn_first",
+        "position_embedding_type": "rope_gptj",
+        "rotary_pct": 1.0,
+        "use_embedding_sharing": True,
+        "use_gated_activation": True,
+        "use_parallel_block": True,
+        "use_parallel_embedding": True,
+        "use_qk_norm": False,
+    }
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert vt.architecture(config) == vt.architecture(cases.TEXT["cohere2"])
+    for key, other in (("rotary_pct", 0.5), ("order_of_interleaved_layers", "global_attn_first")):
+        with pytest.raises(vt.InputError, match=f"{key} .* is not supported"):
+            vt.architecture(config | {key: other})
+
+
 def test_figures_name_a_key_that_is_left_out_and_running_refuses_it(tmp_path: Path) -> None:
     folder = saved(tmp_path, shiny=2, other="x")
     with pytest.warns(InputWarning, match="unknown keys other, shiny .*which these figures leave out"):

@@ -18,6 +18,8 @@ def cohere(c: Config) -> Decoder:
     norm, turning = LayerNorm(eps=c.number("layer_norm_eps"), bias=False), rope(c, dim, interleaved=True)
     mlp = GatedMLP(dim=c.size("intermediate_size"), act=c.activation("hidden_act"))
     c.expect("use_qk_norm", None, False)  # a norm of each head, which only Command R+ has
+    for key, value in RELEASED.items():
+        c.expect(key, None, value)
     full = attention(c, dim, mask=Causal(), positions=turning, bias=bias, o_bias=bias)
     mixers = [full] * count
     if c.raw("model_type") == "cohere2":
@@ -28,9 +30,26 @@ def cohere(c: Config) -> Decoder:
     return decoder(c, "cohere", [side_by_side(mixer, mlp, norm) for mixer in mixers], norm, head=head)
 
 
+# what released files say besides, and transformers takes for granted
+RELEASED = {
+    "order_of_interleaved_layers": "local_attn_first",
+    "position_embedding_type": "rope_gptj",
+    "rotary_pct": 1.0,
+    "use_gated_activation": True,
+    "use_parallel_block": True,
+}
+
 FAMILY = Family(
     model_types=("cohere", "cohere2"),
     spec=cohere,
     irregular=beside,
-    ignored=frozenset(["model_max_length", "cache_implementation", "sliding_window_pattern"]),
+    ignored=frozenset(
+        [
+            "model_max_length",
+            "layer_switch",
+            "sliding_window_pattern",
+            "use_embedding_sharing",
+            "use_parallel_embedding",
+        ]
+    ),
 )

@@ -6,17 +6,8 @@ rotates halves where the attention rotates neighbours, and its norm is a LayerNo
 
 from __future__ import annotations
 
-from ..spec import MTP, Config, Decoder, Family, GatedMLP, Indexer, LayerNorm, RMSNorm
-from .shared import (
-    decoder,
-    deepseek_moe,
-    following_layers,
-    latent_attention,
-    noaux_tc_router,
-    pre_norm,
-    rope,
-    sparse_layers,
-)
+from ..spec import Config, Decoder, Family, Indexer, LayerNorm, RMSNorm
+from .shared import decoder, deepseek_layers, following_layers, latent_attention, rope, sparse_after, sparse_layers
 
 
 def deepseek_v32(c: Config) -> Decoder:
@@ -30,13 +21,8 @@ def deepseek_v32(c: Config) -> Decoder:
         positions=rope(c, rotary),
     )
     mixer = latent_attention(c, mask=indexer, positions=rope(c, rotary, interleaved=True))
-    moe = deepseek_moe(c, noaux_tc_router(c), shared=c.count("n_shared_experts"))
-    dense = GatedMLP(dim=c.size("intermediate_size"), act=c.activation("hidden_act"))
-    c.expect("moe_layer_freq", None, 1)
-    count, ahead = c.depth("num_hidden_layers"), c.count("num_nextn_predict_layers")
-    sparse = sparse_layers(c, count, [i >= c.count("first_k_dense_replace") for i in range(count)])
-    layers = [pre_norm(norm, mixer, moe if each else dense) for each in sparse]
-    mtp = [MTP(layer=pre_norm(norm, mixer, moe), norm=norm)] * ahead
+    count = c.depth("num_hidden_layers")
+    layers, mtp = deepseek_layers(c, norm, [mixer] * count, sparse_layers(c, count, sparse_after(c, count)))
     return decoder(c, "deepseek_v32", layers, norm, mtp=mtp)
 
 

@@ -5,29 +5,16 @@ Z.ai 2026, zai-org/GLM-4.7-Flash; transformers, models/glm4_moe_lite.
 
 from __future__ import annotations
 
-from ..spec import MTP, Causal, Config, Decoder, Family, GatedMLP, RMSNorm
-from .shared import (
-    decoder,
-    deepseek_moe,
-    following_layers,
-    latent_attention,
-    noaux_tc_router,
-    pre_norm,
-    rope,
-    sparse_layers,
-)
+from ..spec import Causal, Config, Decoder, Family, RMSNorm
+from .shared import decoder, deepseek_layers, following_layers, latent_attention, rope, sparse_after, sparse_layers
 
 
 def glm4_moe_lite(c: Config) -> Decoder:
     norm = RMSNorm(eps=c.number("rms_norm_eps"))
     positions = rope(c, c.size("qk_rope_head_dim"), interleaved=c.flag("rope_interleave"))
     mixer = latent_attention(c, mask=Causal(), positions=positions)
-    moe = deepseek_moe(c, noaux_tc_router(c), shared=c.count("n_shared_experts"))
-    dense = GatedMLP(dim=c.size("intermediate_size"), act=c.activation("hidden_act"))
-    count, ahead = c.depth("num_hidden_layers"), c.count("num_nextn_predict_layers")
-    sparse = sparse_layers(c, count, [i >= c.count("first_k_dense_replace") for i in range(count)])
-    layers = [pre_norm(norm, mixer, moe if item else dense) for item in sparse]
-    mtp = [MTP(layer=pre_norm(norm, mixer, moe), norm=norm)] * ahead
+    count = c.depth("num_hidden_layers")
+    layers, mtp = deepseek_layers(c, norm, [mixer] * count, sparse_layers(c, count, sparse_after(c, count)))
     return decoder(c, "glm4_moe_lite", layers, norm, mtp=mtp)
 
 

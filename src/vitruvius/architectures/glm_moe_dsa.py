@@ -5,17 +5,8 @@ Z.ai 2026, zai-org/GLM-5; transformers, models/glm_moe_dsa. The indexer rotates 
 
 from __future__ import annotations
 
-from ..spec import MTP, Config, Decoder, Family, GatedMLP, Indexer, LayerIndexer, LayerNorm, RMSNorm
-from .shared import (
-    decoder,
-    deepseek_moe,
-    following_layers,
-    latent_attention,
-    noaux_tc_router,
-    pre_norm,
-    rope,
-    sparse_layers,
-)
+from ..spec import Config, Decoder, Family, Indexer, LayerIndexer, LayerNorm, RMSNorm
+from .shared import decoder, deepseek_layers, following_layers, latent_attention, rope, sparse_after, sparse_layers
 
 
 def glm_moe_dsa(c: Config) -> Decoder:
@@ -30,20 +21,15 @@ def glm_moe_dsa(c: Config) -> Decoder:
         positions=positions,
     )
     own = latent_attention(c, mask=indexer, positions=positions)
-    moe = deepseek_moe(c, noaux_tc_router(c), shared=c.count("n_shared_experts"))
-    dense = GatedMLP(dim=c.size("intermediate_size"), act=c.activation("hidden_act"))
-    c.expect("moe_layer_freq", None, 1)
     c.expect("rope_interleave", None, True)
     c.expect("indexer_rope_interleave", None, True)
-    count, ahead = c.depth("num_hidden_layers"), c.count("num_nextn_predict_layers")
-    sparse = sparse_layers(c, count, [i >= c.count("first_k_dense_replace") for i in range(count)])
+    count = c.depth("num_hidden_layers")
     owners = indexers(c, count)
     mixers = [
         own if owner == i else latent_attention(c, mask=LayerIndexer(layer=owner, topk=topk), positions=positions)
         for i, owner in enumerate(owners)
     ]
-    layers = [pre_norm(norm, mixers[i], moe if sparse[i] else dense) for i in range(count)]
-    mtp = [MTP(layer=pre_norm(norm, own, moe), norm=norm)] * ahead
+    layers, mtp = deepseek_layers(c, norm, mixers, sparse_layers(c, count, sparse_after(c, count)))
     return decoder(c, "glm_moe_dsa", layers, norm, mtp=mtp)
 
 

@@ -10,8 +10,8 @@ from .feedforward import Activation
 
 DEEPEST = 4096  # more layers than this is a damaged file, not a model
 
-# Keys that Hugging Face writes into any config.json and that say nothing about the architecture: training, tokens,
-# generation and provenance.
+# Keys that stand in any config.json and say nothing about the architecture: training and its length, tokens, generation
+# and provenance.
 EVERYDAY = frozenset(
     """architectures auto_map dtype torch_dtype transformers_version _name_or_path name_or_path use_cache
     initializer_range bos_token_id eos_token_id pad_token_id sep_token_id attention_dropout hidden_dropout
@@ -24,7 +24,7 @@ EVERYDAY = frozenset(
     no_repeat_ngram_size exponential_decay_length_penalty forced_bos_token_id forced_eos_token_id
     diversity_penalty length_penalty repetition_penalty max_length min_length num_beams num_beam_groups
     num_return_sequences output_scores temperature top_k top_p typical_p quantization quantization_config
-    compression_config unsloth_version unsloth_fixed _attn_implementation
+    compression_config max_sequence_length seq_length unk_token_id unsloth_version unsloth_fixed _attn_implementation
     _model_name_or_path cache_implementation""".split()
 )
 

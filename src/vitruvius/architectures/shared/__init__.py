@@ -5,6 +5,7 @@ from .attention import attention, head_dim, latent_attention, window
 from .experts import deepseek_moe, noaux_tc_router, qwen_moe, topk_router
 from .layers import (
     decoder,
+    deepseek_layers,
     layer_types,
     per_layer_embedding,
     periodic,
@@ -13,6 +14,7 @@ from .layers import (
     sandwich,
     sharing_sources,
     side_by_side,
+    sparse_after,
     sparse_layers,
     sparse_steps,
     windowed,
@@ -36,6 +38,7 @@ __all__ = [
     "bamba_mixer",
     "beside",
     "decoder",
+    "deepseek_layers",
     "deepseek_moe",
     "dense_names",
     "first_attention",
@@ -61,6 +64,7 @@ __all__ = [
     "sandwich",
     "sharing_sources",
     "side_by_side",
+    "sparse_after",
     "sparse_layers",
     "sparse_steps",
     "stacked_experts",

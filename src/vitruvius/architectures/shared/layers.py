@@ -13,6 +13,7 @@ from ...spec import (
     Config,
     Decoder,
     Embedding,
+    GatedMLP,
     Head,
     LatentAttention,
     Layer,
@@ -26,6 +27,7 @@ from ...spec import (
     shown,
     walk,
 )
+from .experts import deepseek_moe, noaux_tc_router
 
 OLDER = {"mamba": "linear_attention", "attention": "full_attention"}  # kinds of layers, as earlier files name them
 ATTENTION = ("full_attention", "sliding_attention")
@@ -132,6 +134,24 @@ def sparse_layers(c: Config, count: int, otherwise: Iterable[bool]) -> list[bool
     """Which layers have experts: `mlp_layer_types`, or where the file leaves it out the family's own pattern."""
     pattern = ["sparse" if sparse else "dense" for sparse in otherwise]
     return [kind == "sparse" for kind in layer_types(c, count, pattern, ("dense", "sparse"), "mlp_layer_types")]
+
+
+def deepseek_layers(
+    c: Config, norm: RMSNorm, mixers: Sequence[Body], sparse: Sequence[bool]
+) -> tuple[list[Layer], list[MTP]]:
+    """DeepSeek V3's layers, of which the `sparse` ones have experts, and so many more for multi-token prediction, which
+    have the first layer's mixer and experts."""
+    c.expect("moe_layer_freq", None, 1)
+    moe = deepseek_moe(c, noaux_tc_router(c), shared=c.count("n_shared_experts"))
+    dense = GatedMLP(dim=c.size("intermediate_size"), act=c.activation("hidden_act"))
+    layers = [pre_norm(norm, mixer, moe if each else dense) for mixer, each in zip(mixers, sparse, strict=True)]
+    ahead = MTP(layer=pre_norm(norm, mixers[0], moe), norm=norm)
+    return layers, [ahead] * c.count("num_nextn_predict_layers")
+
+
+def sparse_after(c: Config, count: int) -> list[bool]:
+    """Which layers have experts: all after the first `first_k_dense_replace`."""
+    return [i >= c.count("first_k_dense_replace") for i in range(count)]
 
 
 def sparse_steps(c: Config, count: int) -> list[bool]:
