@@ -1304,6 +1304,13 @@ WRAPPED = {
         vision_config={"model_type": "qwen3_vl_moe_vision", **QWEN_VISION, "deepstack_visual_indexes": [0]},
         **QWEN_TOKENS,
     ),
+    "qwen2_vl": wrapper(
+        "qwen2_vl",
+        llama("qwen2_vl_text", rope_theta=300.0, rope_scaling={"type": "mrope", "mrope_section": [2, 2, 1]}),
+        vision_config={"model_type": "qwen2_vl_vision", "depth": 1, "embed_dim": 16, "num_heads": 2, "hidden_size": 60},
+        tie_word_embeddings=False,
+        **QWEN_TOKENS,
+    ),
     "qwen2_5_vl": wrapper(
         "qwen2_5_vl",
         llama("qwen2_5_vl_text", rope_parameters=rope(mrope_section=[2, 2, 1])),
@@ -1330,15 +1337,13 @@ WRAPPED = {
     ),
 }
 
-WITHOUT_HEAD = ("qwen3_vl", "qwen3_vl_moe", "qwen2_5_vl")  # no class of transformers is their text model alone
+WITHOUT_HEAD = ("qwen3_vl", "qwen3_vl_moe", "qwen2_vl", "qwen2_5_vl")  # no class of transformers is their text model alone
 
 # Families that transformers does not know, or knows in wrappers only.
 ALONE = {
     "qwen3_vl_text": WRAPPED["qwen3_vl"]["text_config"],
     "qwen3_vl_moe_text": WRAPPED["qwen3_vl_moe"]["text_config"],
-    "qwen2_vl_text": llama(
-        "qwen2_vl_text", rope_theta=300.0, rope_scaling={"type": "mrope", "mrope_section": [2, 2, 1]}
-    ),
+    "qwen2_vl_text": WRAPPED["qwen2_vl"]["text_config"],
     "qwen2_5_vl_text": WRAPPED["qwen2_5_vl"]["text_config"],
     "glam": config(
         "glam",
