@@ -1337,7 +1337,12 @@ WRAPPED = {
     ),
 }
 
-WITHOUT_HEAD = ("qwen3_vl", "qwen3_vl_moe", "qwen2_vl", "qwen2_5_vl")  # no class of transformers is their text model alone
+WITHOUT_HEAD = (
+    "qwen3_vl",
+    "qwen3_vl_moe",
+    "qwen2_vl",
+    "qwen2_5_vl",
+)  # no class of transformers is their text model alone
 
 # Families that transformers does not know, or knows in wrappers only.
 ALONE = {

@@ -510,8 +510,8 @@ def test_params_of_mistral_are_read_or_named(tmp_path: Path) -> None:
     for source in (tmp_path, file):
         file.write_text(json.dumps(PARAMS))
         assert cost(vt.architecture(source)).parameters.total == 7_248_023_552
-        file.write_text(json.dumps(PARAMS | {"moe": {"num_experts": 8}}))
-        with pytest.raises(vt.InputError, match=r"params.json is Mistral's own format.*moe cannot be read"):
+        file.write_text(json.dumps(PARAMS | {"lora": {"rank": 8}}))
+        with pytest.raises(vt.InputError, match=r"params.json is Mistral's own format.*lora cannot be read"):
             vt.architecture(source)
 
 

@@ -65,7 +65,7 @@ def save(model: Decoder, folder: str | os.PathLike[str], max_shard_size: str = "
     config, entries = _described(decoder, origin)
     target, source = Path(folder), origin and origin.checkpoint.path
     target.mkdir(parents=True, exist_ok=True)
-    carried = origin.checkpoint.tensors if origin and source and source.is_dir() else None
+    carried = origin.checkpoint.tensors if origin and source and (source / "config.json").exists() else None
     unused = origin.plan.unused if origin else ()
     with tempfile.TemporaryDirectory(dir=target, prefix=".saving-") as temporary:
         place = Path(temporary)
@@ -128,7 +128,7 @@ def _described(decoder: Spec, origin: Origin | None) -> tuple[Mapping[str, Any],
     config = found.config if found else config_of(decoder)
     if config is None or "tree" in config:
         return {"model_type": "vitruvius", "tree": to_json(decoder)}, matching.canonical(decoder)
-    if found and origin and found.path.is_dir():
+    if found and origin and (found.path / "config.json").exists():
         return {key: value for key, value in config.items() if key not in FORMAT_KEYS}, origin.plan.entries
     return text_config(config, catalog.implicit), matching.plain(decoder)  # of a wrapper, whose vision is not there
 

@@ -12,6 +12,7 @@ import numpy as np
 from ..architectures import family_of
 from ..errors import InputError
 from ..spec import Decoder, Family, Join, Tensors, spelled
+from . import mistral
 from .gguf import names as gguf_names
 from .steps import Shape, file_shapes
 
@@ -56,6 +57,8 @@ def match(
     Raises InputError, in one line, where a tensor is missing, unknown, of another shape, or in the file twice.
     """
     family, have = family_of(decoder), container.shapes()
+    if mistral.TABLE in have:
+        return _planned(decoder, container, mistral.names(decoder, have), mistral.beside(have), ignore, mtp)
     every = list(canonical(decoder) if "tree" in config else plain(decoder))
     place = _place(every, family, have)
     every = [_as_cut(replace(entry, theirs=tuple(map(place, entry.theirs))), have) for entry in every]

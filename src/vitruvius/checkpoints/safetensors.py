@@ -16,6 +16,7 @@ from warnings import warn
 import numpy as np
 
 from ..errors import InputError, InputWarning
+from . import mistral
 from .files import PICKLES, pickle_refused, read_json, refuse_pointer
 from .stored import PLAIN, Stored
 
@@ -145,9 +146,11 @@ def _index(folder: Path) -> dict[str, str]:
 
 
 def _alone(folder: Path) -> list[str]:
-    """The one safetensors file of a folder without an index."""
+    """The safetensors files of a folder without an index: one, or those of Mistral's own format."""
     if (folder / WHOLE).exists():
         return [WHOLE]
+    if own := mistral.files(folder):
+        return [file.name for file in own]
     if pickles := sorted(path for path in folder.iterdir() if path.suffix in PICKLES):
         raise InputError(pickle_refused(pickles[0]))
     raise InputError(f"{folder}: no model.safetensors in it, and no {INDEX} that says what is where")

@@ -16,8 +16,8 @@ from .. import catalog
 from ..architectures import UnreadKeysError, read
 from ..errors import InputError, InputWarning, UnknownKeysError
 from ..spec import Decoder
+from . import mistral
 from .files import PICKLES, is_gguf, pickle_refused, read_json
-from .mistral import of_params
 
 CODE = re.compile(
     r".*\.(json|jinja|tiktoken)|(tokenizer|tiktoken|spiece|sentencepiece)\S*\.model(\.v\w+)?|merges\.txt|vocab\.txt"
@@ -110,8 +110,8 @@ def _config(
         if is_gguf(file):
             return gguf_config(file, ignore), path.stem, str(file)
         config = read_json(file)
-        if file.name == "params.json" and "model_type" not in config:
-            config = of_params(config)
+        if file.name == "params.json" and config.get("model_type") in (None, "transformer"):
+            config = mistral.of_params(config)
         return config, path.name if path.is_dir() else path.stem, str(file)
     if is_path(name):
         raise InputError(f"{name}: no such file or folder")
@@ -134,7 +134,7 @@ def weights(source: str | os.PathLike[str]) -> Path:
     """
     path, name = Path(source), str(source)
     if path.is_dir():
-        return path if (path / "config.json").exists() else checked_gguf(only_gguf(path))
+        return path if (path / "config.json").exists() or mistral.files(path) else checked_gguf(only_gguf(path))
     if path.exists():
         if path.suffix in PICKLES:
             raise InputError(pickle_refused(path))
