@@ -35,12 +35,7 @@ class TorchRunner:
 
     def sequence_bytes(self, capacity: int, slack: int, snapshots: int) -> int:
         """See `Runner`."""
-        import torch
-
-        from ..nn.state import Store
-
-        model = self.model
-        store = Store(model.states, 1, capacity, slack, capacity, model.dtype, torch.device("meta"))
+        store = self.model.store(1, capacity, slack, capacity, draft=False, device="meta")
         fixed = sum(tensor.nbytes for part in store.fixed.values() for tensor in part.values())
         return sum(tensor.nbytes for tensor in store.tensors) + snapshots * fixed
 

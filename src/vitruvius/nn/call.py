@@ -52,6 +52,7 @@ class Group(Block):
     batch.
 
     Args:
+        begin: how many tokens each has before the new ones.
         positions: (n or 1, T), absolute.
         encoded: how many tokens an encoder has read of each.
         keys: window -> where the keys stand that its queries see.
@@ -59,6 +60,7 @@ class Group(Block):
         kept_tables: rotary tables of keys that are kept unrotated.
     """
 
+    begin: int
     positions: Tensor
     encoded: int
     keys: Mapping[int | None, Keys]
@@ -71,8 +73,19 @@ class Group(Block):
         keys = self.keys[window]
         if self.rows is None:
             return tuple(new.values()), keys
-        start = self.rows.sequences[0].length
-        return self.rows.store.append(self.rows.rows, path, start, window, new), keys
+        return self.rows.store.append(self.rows.rows, path, self.begin, window, new), keys
+
+    def keep(self, path: str, name: str, new: Tensor) -> None:
+        """Keeps the new tokens' entries (n, …, T, channels) in the states of the part at `path`."""
+        assert self.rows is not None
+        store = self.rows.store
+        store.append(self.rows.rows, path, self.begin, store.declared[path][name].window, {name: new})
+
+    def before(self, path: str, name: str) -> Tensor:
+        """The entry that the part at `path` has kept of the token before the new ones, (n, …, channels); zeros before
+        the first."""
+        assert self.rows is not None
+        return self.rows.store.entry(self.rows.rows, path, name, self.begin - 1)
 
     def rotate_kept(self, rope: spec.RoPE, x: Tensor, keys: Keys) -> Tensor:
         """Rotary positions on what is kept, x (n, heads, S, D)."""
@@ -175,12 +188,19 @@ class StepEntry:
         sequence: what it remembers, None in a pass without states.
         encoded: how many tokens an encoder has read of it.
         positions: (A, T), where they stand on each axis of a position, if that is not the next place on all.
+        drafted: tokens between those that the sequence has and the new ones.
     """
 
     tokens: int
     sequence: Sequence | None = None
     encoded: int = 0
     positions: Tensor | None = None
+    drafted: int = 0
+
+    @property
+    def begin(self) -> int:
+        """How many tokens come before the new ones."""
+        return self.sequence.length + self.drafted if self.sequence else 0
 
 
 def call_of(
@@ -189,8 +209,10 @@ def call_of(
     device: torch.device,
     dtype: torch.dtype,
     encoded: tuple[Tensor, ...] | None = None,
+    first: int = 0,
 ) -> Call:
-    """A pass over sequences that lie in this order, of a model in `dtype`."""
+    """A pass over sequences that lie in this order, of parts in `dtype` that have seen the tokens from position `first`
+    on."""
     blocks: list[Block] = []
     groups: list[Group] = []
     start = 0
@@ -198,10 +220,10 @@ def call_of(
         block = list(alike)
         blocks.append(Block(len(blocks), start, len(block), tokens, _rows(block)))
         for some in _neighbours(block):
-            rows, begin = _rows(some), some[0].sequence.length if some[0].sequence else 0
+            rows, begin = _rows(some), some[0].begin
             positions = torch.arange(begin, begin + tokens, device=device)[None]
             here = Block(len(groups), start, len(some), tokens, rows)
-            groups.append(_group(needs, here, positions, begin, None, dtype, some[0].encoded))
+            groups.append(_group(needs, here, positions, begin, None, dtype, some[0].encoded, first))
             start += len(some) * tokens
     if len(groups) == 1:
         positions = groups[0].positions
@@ -223,7 +245,7 @@ def _on_axes(entries: Several[StepEntry], groups: int, device: torch.device) -> 
     rows = []
     for entry in entries:
         if entry.positions is None:
-            begin = entry.sequence.length + entry.sequence.shift if entry.sequence else 0
+            begin = entry.begin + (entry.sequence.shift if entry.sequence else 0)
             rows.append(torch.arange(begin, begin + entry.tokens, device=device).expand(axes, -1))
         else:
             rows.append(entry.positions.expand(axes, -1))
@@ -281,7 +303,7 @@ def _alike(entry: StepEntry, following: StepEntry) -> bool:
     a, b = entry.sequence, following.sequence
     if entry.encoded != following.encoded or a is None or b is None:
         return entry.encoded == following.encoded
-    return a.length == b.length and a.store is b.store and a.row + 1 == b.row
+    return entry.begin == following.begin and a.store is b.store and a.row + 1 == b.row
 
 
 def _group(
@@ -292,6 +314,7 @@ def _group(
     runs: Tensor | None,
     dtype: torch.dtype,
     encoded: int = 0,
+    first: int = 0,
 ) -> Group:
     """A block of sequences that stand alike, after `start` tokens each, with all that they share."""
     keys = {}
@@ -300,14 +323,18 @@ def _group(
             keys[window] = Keys(positions, start, start + block.tokens, window)
         else:
             keys[window] = block.rows.store.keys(window, start, block.tokens)
-    masks = {(mask, window): _mask(mask, positions, keys[window], runs) for mask, window in needs.masks}
+    masks = {(mask, window): _mask(mask, positions, keys[window], runs, first) for mask, window in needs.masks}
     kept = {(rope, window): rotation(rope, keys[window].positions, dtype) for rope, window in needs.kept}
-    return Group(block.index, block.start, block.count, block.tokens, block.rows, positions, encoded, keys, masks, kept)
+    here = (block.index, block.start, block.count, block.tokens, block.rows)
+    return Group(*here, start, positions, encoded, keys, masks, kept)
 
 
-def _mask(mask: spec.Mask, positions: Tensor, keys: Keys, runs: Tensor | None) -> Mask:
+def _mask(mask: spec.Mask, positions: Tensor, keys: Keys, runs: Tensor | None, first: int) -> Mask:
     if isinstance(mask, spec.Everything):
         return Mask()
+    if keys.first < first:  # tokens before `first` mean nothing; each sees itself, so that its numbers stay finite
+        own = keys.positions[:, None, :] == positions[:, :, None]
+        return Mask((visible(mask, positions, keys.positions) & ((keys.positions >= first)[:, None] | own))[:, None])
     if runs is not None:
         return Mask((visible(mask, positions, keys.positions) & (runs[:, :, None] == runs[:, None]))[:, None])
     if _plain(mask, keys.first, keys.last):  # nothing but the order of positions hides a key: simple rules serve

@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from .. import spec
 from ..errors import InputError
 from .call import Call, StepEntry, call_of, whole_call
+from .draft import check_drafts, draft
 from .feedforward import Routing
 from .inputs import Encoded, check_ids, meant, padded
 from .layer import Edges, times
@@ -51,7 +52,7 @@ class Head(Twin[spec.Head]):
 
 
 # the methods that compute: FSDP must gather the weights for each (torch.distributed.fsdp.register_fsdp_forward_method)
-ENTRANCES = ("forward", "encode", "hidden", "outputs", "ahead", "step", "hidden_states")
+ENTRANCES = ("forward", "encode", "hidden", "outputs", "ahead", "step", "draft", "hidden_states")
 
 
 @dataclass(frozen=True)
@@ -114,10 +115,12 @@ class Decoder(Twin[spec.Decoder]):
         self.decoder_start: int | None = None
         self.origin: Any = None
         self.all_needs, self.edges = needs_of(self), Edges.of(spec.layers, width)
+        self.mtp_needs = [needs_of(module) for module in (self.mtp if spec.mtp else ())]
         for path, module in self.named_modules():
             if isinstance(module, Twin):
                 module.path = path
         self.states = states_of(self)
+        self.draft_states = self.states | spec.draft_state()
 
     def forward(
         self,
@@ -237,6 +240,19 @@ class Decoder(Twin[spec.Decoder]):
         """
         return step(self, entries)
 
+    @torch.no_grad()
+    def draft(self, entries: Iterable[tuple[Sequence, int]], count: int) -> list[list[int]]:
+        """The tokens that the layers for multi-token prediction expect, the most probable ones.
+
+        Args:
+            entries: (sequence made with draft=True, the token that comes next in it and was not stepped yet).
+            count: how many to draft at most; fewer where a sequence has no room for so many, or no slack to return.
+
+        Returns for each those after its token. The sequences stay as they are. Raises InputError for an empty sequence,
+        ids out of range, and sequences that do not draft.
+        """
+        return draft(self, entries, count)
+
     def outputs(self, input_ids: Tensor, documents: Tensor | None = None) -> Outputs:
         """As `forward` without a state, with all that training may ask for."""
         yielded: dict[int, dict[str, Any]] = {}
@@ -251,8 +267,9 @@ class Decoder(Twin[spec.Decoder]):
         hidden, logits = self.hidden(input_ids), []
         for k, module in enumerate(self.mtp if self.spec.mtp else ()):
             ids, hidden = input_ids[:, k + 1 :], hidden[:, :-1]
-            call = replace(whole_call(self.all_needs, ids, self.dtype, start=k + 1), ids=ids)
-            hidden = module(self.embedding(ids, self.head.weight), hidden, call)
+            call = replace(whole_call(self.mtp_needs[k], ids, self.dtype, start=k + 1), ids=ids)
+            if ids.shape[1]:
+                hidden = module(self.embedding(ids, self.head.weight), hidden, call)
             logits.append(self.head(hidden))
         return logits
 
@@ -285,24 +302,44 @@ class Decoder(Twin[spec.Decoder]):
         x = self.edges.run(self.layers, x, call, inputs, seen, yielded)
         return self.final_norm(self.ends.narrow(x) if self.spec.ends else x)
 
-    def sequence(self, capacity: int | None = None, slack: int = 0, encoder_capacity: int | None = None) -> Sequence:
+    def sequence(
+        self, capacity: int | None = None, slack: int = 0, encoder_capacity: int | None = None, draft: bool = False
+    ) -> Sequence:
         """An empty sequence of up to `capacity` tokens (the model's context, if None).
 
         `slack` is how many tokens windowed layers keep beyond their window, so that `rewind` can go back that far;
-        `encoder_capacity` how many tokens an encoder may read (as many as `capacity`, if None).
+        `encoder_capacity` how many tokens an encoder may read (as many as `capacity`, if None). With `draft` the layers
+        for multi-token prediction have a state too: `slack` is then at least `spec.DRAFTS`. Raises InputError where
+        there are none.
         """
-        return self.new_state(1, capacity, slack, encoder_capacity).sequences[0]
+        return self.new_state(1, capacity, slack, encoder_capacity, draft).sequences[0]
 
     def new_state(
-        self, batch: int = 1, capacity: int | None = None, slack: int = 0, encoder_capacity: int | None = None
+        self,
+        batch: int = 1,
+        capacity: int | None = None,
+        slack: int = 0,
+        encoder_capacity: int | None = None,
+        draft: bool = False,
     ) -> Batch:
         """`batch` empty sequences that go on together, and each as `sequence` makes it."""
         capacity = self.spec.context if capacity is None else capacity
         encoder_capacity = capacity if encoder_capacity is None else encoder_capacity
         if batch < 1 or min(capacity, encoder_capacity) < 1 or slack < 0:
             raise InputError(f"a state needs a batch and a capacity of at least 1, got {batch} and {capacity}")
-        store = Store(self.states, batch, capacity, slack, encoder_capacity, self.dtype, self.device)
+        store = self.store(batch, capacity, slack, encoder_capacity, draft)
         return Batch(Sequence(store, row) for row in range(batch))
+
+    def store(
+        self, rows: int, capacity: int, slack: int, encoder_capacity: int, draft: bool, device: str | None = None
+    ) -> Store:
+        """The memory of so many sequences, on the model's device if None: see `sequence`."""
+        if draft:
+            check_drafts(self.spec)
+        declared = self.draft_states if draft else self.states
+        slack = max(slack, spec.DRAFTS) if draft else slack
+        where = self.device if device is None else torch.device(device)
+        return Store(declared, rows, capacity, slack, encoder_capacity, self.dtype, where, draft)
 
     @property
     def dtype(self) -> torch.dtype:
@@ -338,8 +375,9 @@ class Decoder(Twin[spec.Decoder]):
 
 
 def needs_of(model: nn.Module) -> Needs:
-    """What all parts ask of every pass."""
-    parts = [part for part in model.modules() if isinstance(part, Twin)]
+    """What all parts ask of every pass; those for multi-token prediction have passes of their own."""
+    named = model.named_modules()
+    parts = [part for name, part in named if isinstance(part, Twin) and not name.startswith("mtp.")]
     return replace(Needs.together(part.needs() for part in parts), ids=any(part.spec.reads_ids for part in parts))
 
 

@@ -22,6 +22,24 @@ class MTP(Twin[spec.MTP]):
     final_norm: nn.Module
 
     def forward(self, embedded: Tensor, hidden: Tensor, call: Call) -> Tensor:
-        """The next tokens' embeddings and the hidden states before them (B, T, W) -> hidden states one token ahead."""
+        """The tokens' embeddings and the hidden states before them (B, T, W) -> hidden states one token ahead."""
         x = self.join(torch.cat((self.embedding_norm(embedded), self.hidden_norm(hidden)), -1))
         return self.final_norm(self.layer(x, call)[0])
+
+    def shifted(self, hidden: Tensor, call: Call) -> Tensor:
+        """Hidden states at each token (B, T, W) -> those before each, of which the first ones were kept. They are kept
+        in turn."""
+        parts = []
+        for group, (part,) in call.split(call.groups, hidden):
+            parts.append(torch.cat((group.before(self.path, "hidden")[:, None], part[:, :-1]), 1))
+            group.keep(self.path, "hidden", part)
+        return call.join(parts)
+
+    def before(self, call: Call) -> Tensor:
+        """The hidden states (B, 1, W) that were kept of the tokens before the pass."""
+        return call.join([group.before(self.path, "hidden")[:, None] for group in call.groups])
+
+    def keep(self, hidden: Tensor, call: Call) -> None:
+        """Keeps hidden states at each token (B, T, W)."""
+        for group, (part,) in call.split(call.groups, hidden):
+            group.keep(self.path, "hidden", part)

@@ -44,6 +44,7 @@ class Store:
         rows: how many sequences.
         capacity: the most tokens that a sequence may have; `encoder_capacity` the most that an encoder may read.
         slack: how many tokens windowed parts keep beyond their window.
+        drafts: whether what is declared is also for drafting.
     """
 
     def __init__(
@@ -55,9 +56,10 @@ class Store:
         encoder_capacity: int,
         dtype: torch.dtype,
         device: torch.device,
+        drafts: bool = False,
     ) -> None:
         self.declared, self.capacity, self.slack, self.encoder_capacity = declared, capacity, slack, encoder_capacity
-        self.dtype, self.device, self.rows = dtype, device, rows
+        self.dtype, self.device, self.rows, self.drafts = dtype, device, rows, drafts
         self.slots: dict[int | None, int] = {}  # window -> how many tokens are kept
         self.parts: dict[str, dict[str, Tensor]] = {path: {} for path in declared}
         self.fixed: dict[str, dict[str, Tensor]] = {}  # those whose size does not depend on the length
@@ -81,7 +83,15 @@ class Store:
 
     def alone(self) -> Store:
         """An empty one like it, for one sequence."""
-        return Store(self.declared, 1, self.capacity, self.slack, self.encoder_capacity, self.dtype, self.device)
+        how = (self.capacity, self.slack, self.encoder_capacity, self.dtype, self.device, self.drafts)
+        return Store(self.declared, 1, *how)
+
+    def entry(self, rows: slice, path: str, name: str, position: int) -> Tensor:
+        """What is kept of one token of each of some rows, (n, …, channels); zeros before the first token."""
+        tensor, window = self.parts[path][name][rows], self.declared[path][name].window
+        if position < 0:
+            return tensor.new_zeros(tensor[..., 0, :].shape)
+        return tensor[..., position % self.slots[window], :]
 
     @property
     def tensors(self) -> list[Tensor]:
@@ -151,6 +161,11 @@ class Sequence:
         return bool(self.store.fixed)
 
     @property
+    def drafts(self) -> bool:
+        """Whether the layers for multi-token prediction have a state in it too."""
+        return self.store.drafts
+
+    @property
     def shift(self) -> int:
         """How far the places of text are from its order."""
         return next(reversed(self._shifts.values()), 0)
@@ -185,7 +200,12 @@ class Sequence:
     def begin(self, count: int) -> None:
         """Says that `count` tokens are about to be written. An interruption must not leave anything that `reach`
         trusts, so this is said before, and `finish` after."""
-        self._torn, self._farthest = True, max(self._farthest, self.length + count)
+        self._torn = True
+        self.written(self.length + count)
+
+    def written(self, length: int) -> None:
+        """Says that tokens up to that length are about to be written, which need not become its own."""
+        self._farthest = max(self._farthest, length)
 
     def finish(self, count: int) -> None:
         """Says that all parts have kept the tokens."""

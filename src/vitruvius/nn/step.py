@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ..errors import InputError
 from .call import StepEntry, call_of
+from .draft import follow
 from .inputs import Embedded, check_ids
 from .state import Sequence
 
@@ -62,12 +63,13 @@ def advance(
     call = call_of(model.all_needs, entries, model.device, model.dtype)
     for sequence, count in zip(sequences, counts, strict=True):
         sequence.begin(count)
-    x = model.run(call.laid(tokens), call)
+    x = model.run(call.laid(tokens), call).flatten(0, 1)
+    follow(model, entries, tokens, x)
     for sequence, count, at in zip(sequences, counts, places, strict=True):
         sequence.finish(count)
         if at is not None:
             sequence.shifted(int(at.max()) + 1)
-    return x.flatten(0, 1)
+    return x
 
 
 def given(model: Decoder, tokens: Any) -> Embedded:
@@ -86,7 +88,7 @@ def check_step(model: Decoder, entries: list[tuple[Sequence, Tensor, str]]) -> N
     if len({id(s) for s, _, _ in entries}) < len(entries):
         raise InputError("a step takes each sequence once")
     for s, tokens, wanted in entries:
-        if s.store.declared is not model.states:
+        if s.store.declared is not (model.draft_states if s.drafts else model.states):
             raise InputError(f"a sequence belongs to the model that made it, not to this {model.spec.name}")
         if wanted not in ("last", "all", "none"):
             raise InputError(f"what is wanted of a sequence is last, all or none, not {wanted!r}")

@@ -24,6 +24,7 @@ from .attention import (
 )
 from .base import (
     CUTS,
+    DRAFTS,
     SNAPSHOTS,
     Axis,
     Cut,
@@ -111,6 +112,7 @@ from .towers import Model, Tower
 __all__ = [
     "BLOCKS",
     "CUTS",
+    "DRAFTS",
     "EVERYDAY",
     "MLP",
     "MTP",

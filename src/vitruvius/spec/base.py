@@ -19,6 +19,7 @@ from typing import Annotated, Any, ClassVar, Literal, Union, get_args, get_origi
 Size = Annotated[int, "at least 1"]  # a count or width; checked when a spec is made
 Role = Literal["matmul", "table", "vector", "buffer", "constant"]
 SNAPSHOTS = 8  # of what is recurrent in a sequence, the latest: how many an executor keeps
+DRAFTS = 8  # tokens that windowed layers keep beyond their window at least in a sequence that drafts, to go back
 Cut = Literal["heads", "kv_heads", "groups", "hidden", "vocabulary", "experts", "replicated"]
 CUTS: tuple[Cut, ...] = get_args(Cut)
 
@@ -150,11 +151,11 @@ class StateEntry(ABC):
 class PerToken(StateEntry):
     """State that grows with the sequence: an entry for each `stride` of the last `window` tokens (of all, if None), the
     newest perhaps of fewer. `kind` names what some engine keeps otherwise than plain keys and values: those of a chunk,
-    keys and values in one, an indexer's keys."""
+    keys and values in one, an indexer's keys, hidden states."""
 
     window: int | None = None
     stride: int = field(default=1, kw_only=True)
-    kind: Literal["keys", "chunk", "unified", "indexer"] = field(default="keys", kw_only=True)
+    kind: Literal["keys", "chunk", "unified", "indexer", "hidden"] = field(default="keys", kw_only=True)
 
     @property
     def growth(self) -> Fraction:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import ClassVar
 
-from .base import Axis, Exchange, Part, Size, Spec, Weight, slots, width_axis
+from .base import Axis, Exchange, Part, Size, Spec, StateEntry, Weight, slots, width_axis
 from .layer import Layer, Norm
 from .mtp import MTP
 from .position import LearnedPositions
@@ -148,6 +148,12 @@ class Decoder(Spec):
     def streams(self) -> int:
         """How many residual streams there are between the ends."""
         return self.ends.streams if self.ends else 1
+
+    def draft_state(self) -> dict[str, dict[str, StateEntry]]:
+        """Canonical path -> name -> what a sequence that drafts keeps besides: of the modules for multi-token
+        prediction."""
+        kept = (module.draft_state(self.width, f"mtp.{k}") for k, module in enumerate(self.mtp))
+        return {path: entries for module in kept for path, entries in module.items()}
 
     def parts(self, width: int) -> dict[str, Part]:
         parts = slots(width, encoder=self.encoder, embedding=self.embedding, positions=self.positions, ends=self.ends)

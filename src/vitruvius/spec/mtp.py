@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from .base import Axis, Part, Spec, Weight, linear, slots, width_axis
+from .base import Axis, Part, PerToken, Spec, StateEntry, Weight, linear, slots, walk, width_axis
 from .layer import Layer
 from .norm import RMSNorm
 
@@ -24,6 +24,13 @@ class MTP(Spec):
 
     def parts(self, width: int) -> dict[str, Part]:
         return slots(width, embedding_norm=self.norm, hidden_norm=self.norm, layer=self.layer, final_norm=self.norm)
+
+    def draft_state(self, width: int, path: str) -> dict[str, dict[str, StateEntry]]:
+        """Canonical path -> name -> what a sequence that drafts keeps of the module at `path`: the hidden state before
+        the next token (as a window of two keeps the one before), and what its layer remembers."""
+        nodes = {node.path: node.spec.state() for node in walk(self.layer, width, f"{path}.layer")}
+        hidden: dict[str, StateEntry] = {"hidden": PerToken((width_axis(width),), window=2, kind="hidden")}
+        return {path: hidden} | {place: entries for place, entries in nodes.items() if entries}
 
     def weights(self, width: int) -> dict[str, Weight]:
         return linear(
