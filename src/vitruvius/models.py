@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -19,6 +19,7 @@ from .checkpoints.safetensors import RAW
 from .checkpoints.sources import Source, architecture, config_of
 from .checkpoints.stored import PLAIN, Stored
 from .errors import InputError
+from .spec import Decoder as Spec
 from .spec import Tensors
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
     from .checkpoints.stored import Container
     from .nn import Decoder
+    from .nn.initial import Initial
 
 T = TypeVar("T")
 Progress = Callable[[Iterable[T], int], Iterable[T]]  # (items, how many) -> the same items, shown as they pass
@@ -123,7 +125,9 @@ VIEWED = {"BF16": "bfloat16", "F8_E4M3": "float8_e4m3fn", "F8_E5M2": "float8_e5m
 def build(
     source: Source, seed: int = 0, dtype: str | torch.dtype = "float32", device: str = "cpu", mtp: bool = False
 ) -> Decoder:
-    """A model with random weights.
+    """A model with random weights, as its family begins: matrices normal with the config's `initializer_range` (0.02
+    where there is none, as for an edited tree), those that write to the residual stream narrower where GPT-2 and
+    `rescale_prenorm_residual` have it so.
 
     Args:
         source: a spec, or anything that `architecture` takes.
@@ -137,7 +141,19 @@ def build(
     from .nn.model import build as build_spec
 
     decoder = architecture(source)
-    model = build_spec(decoder if mtp else replace(decoder, mtp=()), seed, dtype, device)
-    defaults = Defaults.of(Path("config.json"), config_of(decoder) or {})
+    config = config_of(decoder) or {}
+    model = build_spec(decoder if mtp else replace(decoder, mtp=()), seed, dtype, device, _initial(decoder, config))
+    defaults = Defaults.of(Path("config.json"), config)
     model.decoder_start = defaults.decoder_start
     return model
+
+
+def _initial(decoder: Spec, config: Mapping[str, Any]) -> Initial:
+    """What the config says of untrained matrices."""
+    from .nn.initial import Initial
+
+    text = config.get("text_config")
+    said = {**config, **(text if isinstance(text, Mapping) else {})}
+    deviation = said.get("initializer_range")
+    residual = decoder.family == "gpt2" or said.get("rescale_prenorm_residual") is True
+    return Initial(deviation if isinstance(deviation, float) and 0 < deviation < 10 else 0.02, residual)

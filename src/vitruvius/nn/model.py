@@ -12,6 +12,7 @@ from .. import spec
 from ..errors import InputError
 from . import attention, feedforward, layer, mtp, norm, position, recurrent, stream  # noqa: F401  (they register their twins)
 from .decoder import Decoder
+from .initial import Initial
 from .towers import Model
 from .twin import make
 
@@ -75,17 +76,26 @@ def check_memory(arch: spec.Decoder | spec.Model, dtype: torch.dtype, device: st
 
 
 @overload
-def build(arch: spec.Decoder, seed: int = ..., dtype: str | torch.dtype = ..., device: str = ...) -> Decoder: ...
-@overload
-def build(arch: spec.Model, seed: int = ..., dtype: str | torch.dtype = ..., device: str = ...) -> Model: ...
 def build(
-    arch: spec.Decoder | spec.Model, seed: int = 0, dtype: str | torch.dtype = "float32", device: str = "cpu"
+    arch: spec.Decoder, seed: int = ..., dtype: str | torch.dtype = ..., device: str = ..., initial: Initial = ...
+) -> Decoder: ...
+@overload
+def build(
+    arch: spec.Model, seed: int = ..., dtype: str | torch.dtype = ..., device: str = ..., initial: Initial = ...
+) -> Model: ...
+def build(
+    arch: spec.Decoder | spec.Model,
+    seed: int = 0,
+    dtype: str | torch.dtype = "float32",
+    device: str = "cpu",
+    initial: Initial = Initial(),  # noqa: B008  (it cannot change)
 ) -> Decoder | Model:
-    """A model with random weights: matrices normal with deviation 0.02, norms at one, biases at zero.
+    """A model with random weights: matrices normal, norms at one, biases at zero, decays as their papers say.
 
     Args:
         arch: the architecture (or anything that `vitruvius.architecture` takes, through `vitruvius.build`).
         seed: of the random numbers, which are the same on every device.
+        initial: what its family says of the matrices.
 
     Raises InputError if the weights would not fit into memory.
     """
@@ -93,11 +103,9 @@ def build(
     check_memory(arch, kind, device)
     model = skeleton(arch)
     generator = torch.Generator().manual_seed(seed)
+    layers = len((arch.decoder if isinstance(arch, spec.Model) else arch).layers)
     for name, (weight, shape) in weights_of(arch).items():
-        if weight.initial is None:
-            value = torch.empty(shape).normal_(0.0, 0.02, generator=generator)
-        else:
-            value = torch.full(shape, weight.initial)
+        value = initial.draw(weight, shape, layers, generator)
         assign(model, name, value.to(device, own_dtype(weight, kind)))
     return model
 

@@ -57,6 +57,21 @@ Dimension = tuple[Axis, ...]  # the segments that lie side by side along one dim
 
 
 @dataclass(frozen=True)
+class Drawn:
+    """Random numbers that an untrained model starts from, where they are not normal: uniform between `low` and `high`,
+    or
+
+        log                what the logarithm makes of such numbers
+        log_steps          log 1, log 2, log 3, …, which is not random
+        inverse_softplus   b with softplus(b) between `low` and `high`, evenly over the logarithms
+    """
+
+    low: float = 0.0
+    high: float = 1.0
+    through: Literal["", "log", "log_steps", "inverse_softplus"] = ""
+
+
+@dataclass(frozen=True)
 class Weight:
     """One stored tensor.
 
@@ -65,7 +80,8 @@ class Weight:
         role: `matmul` multiplies every token, `table` is looked up (no FLOPs), `vector` scales or shifts,
             `buffer` is stored but not trained (a router's selection bias), `constant` neither trained nor counted.
         uses: how often one token passes through it.
-        initial: the constant that an untrained model starts from, or None for normal(0, 0.02).
+        initial: the constant that an untrained model starts from, or None for normal(0, σ), with the σ of the family.
+        drawn: random numbers around it, where papers begin with such.
         dtype: where it is not the model's, as PyTorch calls it.
     """
 
@@ -74,6 +90,7 @@ class Weight:
     uses: float = 1.0
     initial: float | None = None
     dtype: str | None = None
+    drawn: Drawn | None = None
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -97,9 +114,9 @@ def linear(name: str, out: Dimension, into: Dimension, bias: bool = False) -> di
     return weights
 
 
-def vector(dimension: Dimension, initial: float) -> Weight:
+def vector(dimension: Dimension, initial: float, drawn: Drawn | None = None) -> Weight:
     """A weight that scales or shifts channels."""
-    return Weight((dimension,), role="vector", initial=initial)
+    return Weight((dimension,), role="vector", initial=initial, drawn=drawn)
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from typing import ClassVar
 from .base import (
     Axis,
     Dimension,
+    Drawn,
     Exchange,
     Fixed,
     Part,
@@ -27,6 +28,7 @@ from .norm import GatedNorm
 # An untrained memory keeps 0.99 of itself from one token to the next: exp(−A · softplus(dt_bias)) with A = 1, and the
 # geometric middle of the time steps that Mamba-2 begins with, 0.001 to 0.1 (arXiv 2312.00752, section 3.6).
 DT_BIAS = -4.6
+STEPS = Drawn(0.001, 0.1, "inverse_softplus")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,13 +41,10 @@ class Convolution(Spec):
     act: Activation | None = None
     bias: bool = False
 
-    def held(self, channels: Dimension) -> dict[str, Weight]:
+    def held(self, channels: Dimension, drawn: Drawn | None = None) -> dict[str, Weight]:
         """The weights over `channels`, as `torch.nn.Conv1d` shapes them. They multiply every token."""
-        weights = {
-            "conv": Weight(
-                (channels, (Axis("inputs", 1, cut="replicated"),), (Axis("kernel", self.kernel, cut="replicated"),))
-            )
-        }
+        kernel = (Axis("inputs", 1, cut="replicated"),), (Axis("kernel", self.kernel, cut="replicated"),)
+        weights = {"conv": Weight((channels, *kernel), drawn=drawn)}
         return weights | {"conv_bias": vector(channels, initial=0.0)} if self.bias else weights
 
     def inputs(self, channels: Dimension) -> Fixed:
@@ -59,10 +58,12 @@ def _memory(heads: int, rows: int, columns: int, dtype: str | None) -> Fixed:
     return Fixed(((Axis("heads", heads, cut="heads"),), *matrix), dtype=dtype)
 
 
-def _decay(heads: Axis, steps: Axis) -> dict[str, Weight]:
+def _decay(heads: Axis, steps: Axis, decay: Drawn) -> dict[str, Weight]:
     """What turns a projection a into a log decay, −exp(A_log) · softplus(a + dt_bias). Dao and Gu 2024, arXiv
-    2405.21060."""
-    return {"A_log": vector((heads,), initial=0.0), "dt_bias": vector((steps,), initial=DT_BIAS)}
+    2405.21060. Time steps begin as there, decays as the code of each paper has them (fla-org/flash-linear-attention,
+    layers/gated_deltanet.py and kda.py; state-spaces/mamba, modules/mamba2.py). transformers' Qwen3-Next begins with
+    a bias of 1, which leaves nothing of a memory after a few tokens."""
+    return {"A_log": vector((heads,), 0.0, decay), "dt_bias": vector((steps,), DT_BIAS, STEPS)}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,7 +133,8 @@ class GatedDeltaNet(Spec):
         heads = Axis("heads", self.v_heads, cut="heads")
         weights = linear("q", (q,), stream) | linear("k", (k,), stream) | linear("v", (v,), stream)
         weights |= self.conv.held(self.channels)
-        weights |= linear("beta", (heads,), stream) | linear("decay", (heads,), stream) | _decay(heads, heads)
+        decay = _decay(heads, heads, Drawn(0.01, 16.0, "log"))
+        weights |= linear("beta", (heads,), stream) | linear("decay", (heads,), stream) | decay
         return weights | linear("gate", (v,), stream) | linear("o", stream, (v,))
 
     def state(self) -> dict[str, StateEntry]:
@@ -214,7 +216,8 @@ class KimiDelta(Spec):
         rank, heads = (Axis("gate_rank", 1, self.gate_rank, cut="replicated"),), Axis("heads", self.heads, cut="heads")
         weights = linear("q", (q,), stream) | linear("k", (k,), stream) | linear("v", (v,), stream)
         weights |= self.conv.held(self.channels)
-        weights |= linear("decay_a", rank, stream) | linear("decay_b", (k,), rank) | _decay(heads, k)
+        weights |= linear("decay_a", rank, stream) | linear("decay_b", (k,), rank)
+        weights |= _decay(heads, k, Drawn(1.0, 16.0, "log"))
         weights |= linear("beta", (heads,), stream)
         return weights | linear("gate_a", rank, stream) | linear("gate_b", (v,), rank) | linear("o", stream, (v,))
 
@@ -293,8 +296,9 @@ class Mamba2(Spec):
     def weights(self, width: int) -> dict[str, Weight]:
         stream, x, heads = width_axis(width), self.channels[0], Axis("heads", self.heads, cut="heads")
         weights = linear("in_proj", (x, *self.channels, heads), stream, self.in_bias)
-        weights |= self.conv.held(self.channels)
-        weights |= _decay(heads, heads) | {"D": vector((heads,), initial=1.0)}
+        bound = self.conv.kernel**-0.5  # as torch.nn.Conv1d begins
+        weights |= self.conv.held(self.channels, Drawn(-bound, bound))
+        weights |= _decay(heads, heads, Drawn(through="log_steps")) | {"D": vector((heads,), initial=1.0)}
         return weights | linear("out_proj", stream, (x,), self.out_bias)
 
     def state(self) -> dict[str, StateEntry]:
