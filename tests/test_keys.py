@@ -25,6 +25,38 @@ def test_a_key_that_says_nothing_passes(value: Any) -> None:
         assert vt.architecture({**LLAMA, "shiny": value}) == vt.architecture(LLAMA)
 
 
+@pytest.mark.parametrize(
+    "key", ["_attn_implementation_autoset", "transformers.js_config", "image_break_token_id", "predict_special_tokens"]
+)
+def test_a_key_that_is_never_of_the_architecture_passes(key: str) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert vt.architecture({**LLAMA, key: 3}) == vt.architecture(LLAMA)
+
+
+def test_keys_of_a_wrappers_other_parts_pass_and_no_others() -> None:
+    """moonshotai/Kimi-K2.5 has use_unified_vision_chunk and media_placeholder_token_id; `intermediate` is no medium."""
+    wrapper = {"model_type": "kimi_k25", "text_config": LLAMA, "vision_config": {"depth": 2}}
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        others = {"use_unified_vision_chunk": True, "video_placeholder": "x", "mm_projector_lr": 1e-5, "nothing": None}
+        assert vt.architecture(wrapper | others) == vt.architecture(LLAMA)
+    for key in ("intermediate_scale", "communication"):
+        with pytest.warns(InputWarning, match=f"^the config: the wrapper holds {key}"):
+            vt.architecture(wrapper | {key: 2})
+
+
+def test_a_size_that_is_said_twice_must_be_the_same() -> None:
+    """nvidia/GLM-5.2-NVFP4 says num_experts beside n_routed_experts."""
+    config = cases.TEXT["glm_moe_dsa"]
+    same = {"num_experts": config["n_routed_experts"]}
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert vt.architecture({**config, **same}) == vt.architecture(config)
+    with pytest.warns(InputWarning, match="unknown key n_routed_experts"):
+        vt.architecture({**config, "num_experts": config["n_routed_experts"] * 2})
+
+
 def saved(folder: Path, **keys: Any) -> Path:
     vt.save(vt.build(LLAMA), folder)
     config = json.loads((folder / "config.json").read_text("utf-8"))

@@ -240,6 +240,45 @@ def test_methods_that_are_not_known_are_named() -> None:
     assert weights(config, weights="bf16") == 2 * 8_030_261_248
 
 
+def test_names_of_a_wrapper_are_those_of_its_text_model() -> None:
+    """nvidia/Qwen3.5-122B-A10B-NVFP4, nvidia/Kimi-K2.6-NVFP4 and mlx-vlm name modules as the wrapper does."""
+    plain = {"quant_method": "modelopt", "quant_algo": "NVFP4", "ignore": ["lm_head", "model.layers.3.self_attn*"]}
+    whole = weights(LLAMA_8B | {"quantization_config": plain})
+    for start in ("model.language_model.layers", "language_model.model.layers"):
+        own = plain | {"ignore": ["lm_head", f"{start}.3.self_attn*"]}
+        assert weights(LLAMA_8B | {"quantization_config": own}) == whole
+    mlx = {"group_size": 64, "bits": 4}
+    apart = {"language_model.model.embed_tokens": False, "language_model.lm_head": False}
+    table = 128256 * 4096
+    difference = weights(LLAMA_8B | {"quantization": mlx | apart}) - weights(LLAMA_8B | {"quantization": mlx})
+    assert difference == 2 * (2 * table - table * 9 // 16)
+
+
+def test_experts_of_a_layer_named_as_one() -> None:
+    """nvidia/Qwen3.6-35B-A3B-NVFP4: "…mlp.experts", with weights of 4 bits and products in bf16."""
+    moe = LLAMA_8B | {"model_type": "qwen3_moe", "head_dim": 128, "num_experts": 8, "num_experts_per_tok": 2}
+    moe |= {"moe_intermediate_size": 1024, "norm_topk_prob": True, "decoder_sparse_step": 1, "mlp_only_layers": []}
+    layers = {"model.layers.2.mlp.experts": {"quant_algo": "W4A16_NVFP4", "group_size": 16}}
+    method = {"quant_method": "modelopt", "quant_algo": "MIXED_PRECISION", "quantized_layers": layers}
+    matrix = 1024 * 4096
+    assert weights(moe) - weights(moe | {"quantization_config": method}) == 8 * 3 * (
+        2 * matrix - (matrix // 2 + matrix // 16 + 4)
+    )
+
+
+def test_a_format_beside_the_config(tmp_path: Path) -> None:
+    """ModelOpt's hf_quant_config.json, as beside nvidia/Llama-3.1-70B-Instruct-FP8's config.json."""
+    file = tmp_path / "config.json"
+    file.write_text(json.dumps(LLAMA_8B))
+    format_of = {"quant_algo": "FP8", "kv_cache_quant_algo": "FP8", "exclude_modules": ["lm_head"]}
+    (tmp_path / "hf_quant_config.json").write_text(json.dumps({"quantization": format_of}))
+    table, norms, matrices = 128256 * 4096, 65 * 4096, 7 * 32
+    expected = 8_030_261_248 - 2 * table - norms + 4 * matrices + 2 * (2 * table + norms)
+    for source in (tmp_path, file):
+        assert weights(source) == expected
+        assert vt.cost(source, context=1024).memory.weights_format == "ModelOpt FP8, as config.json says"
+
+
 # ------------------------------------------------------------------ as the files have it
 
 

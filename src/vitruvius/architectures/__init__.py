@@ -3,6 +3,7 @@ way. What several families have in common is in `shared`."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 from difflib import get_close_matches
@@ -15,14 +16,9 @@ from .. import spec
 from ..spec import Config, Decoder, Family, Head, from_json
 
 # What a multimodal wrapper says beside its text model. Vision is a published figure here, never a part of the spec.
-WRAPPER = frozenset(
-    """text_config vision_config audio_config model_type image_token_index image_token_id video_token_index
-    video_token_id audio_token_id boi_token_index eoi_token_index boi_token_id eoi_token_id boa_token_id
-    eoa_token_id eoa_token_index vision_start_token_id vision_end_token_id image_start_token_id image_end_token_id
-    video_start_token_id video_end_token_id mm_tokens_per_image vision_soft_tokens_per_image
-    audio_soft_tokens_per_image vision_token_id multimodal_projector_bias projector_hidden_act spatial_merge_size
-    vision_feature_layer ignore_index tie_word_embeddings vocab_size hidden_size""".split()
-)
+PARTS = frozenset(("text_config", "model_type", "spatial_merge_size", "ignore_index"))
+WRAPPER = PARTS | {"tie_word_embeddings", "vocab_size", "hidden_size"}
+OTHER_PARTS = re.compile(r"(.*_)?(vision|visual|image|video|audio|speech|media|multimodal|projector|mm)(_|$)")
 
 
 @cache
@@ -76,13 +72,13 @@ def text_config(config: Mapping[str, Any], implicit: Implicit, ignore: Collectio
     itself."""
     text = config.get("text_config")
     if text is None and (kind := FLAT.get(str(config.get("model_type")))):
-        wrapping = WRAPPER - {"tie_word_embeddings", "vocab_size", "hidden_size"}
-        return {"model_type": kind, **{key: value for key, value in config.items() if key not in wrapping}}
+        own = {key: value for key, value in config.items() if not (key in PARTS or OTHER_PARTS.match(key))}
+        return {"model_type": kind, **own}
     if text is None:
         return dict(config)
     if not isinstance(text, Mapping):
         raise ValueError("text_config must be an object")
-    if unread := sorted(set(config) - spec.EVERYDAY - WRAPPER - set(ignore)):
+    if unread := sorted(key for key in spec.said(config) - WRAPPER - set(ignore) if not OTHER_PARTS.match(key)):
         raise UnreadKeysError(f"the wrapper holds {', '.join(unread)}, which would be ignored", unread)
     text = {**text, **NOT_IN_WRAPPER.get(str(config.get("model_type")), {})}
     for values in (config, text, implicit(str(config.get("model_type")))):

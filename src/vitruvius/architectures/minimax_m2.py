@@ -33,7 +33,9 @@ def minimax_m2(c: Config) -> Decoder:
     c.expect("use_routing_bias", None, True)
     c.expect("scoring_func", None, "sigmoid")
     c.expect("shared_intermediate_size", None, 0)
-    return decoder(c, "minimax_m2", [pre_norm(norm, mixer, moe)] * c.depth("num_hidden_layers"), norm)
+    count = c.depth("num_hidden_layers")
+    c.expect("attn_type_list", None, [1] * count)  # MiniMax-Text-01's lightning attention would be 0
+    return decoder(c, "minimax_m2", [pre_norm(norm, mixer, moe)] * count, norm)
 
 
 def irregular(decoder: Decoder) -> list[Irregular]:

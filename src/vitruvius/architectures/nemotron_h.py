@@ -98,7 +98,7 @@ IGNORED = frozenset(
     """attention_bias chunk_size expand mamba_proj_bias moe_shared_expert_overlap mtp_hybrid_override_pattern
     mtp_layers_block_type n_shared_experts norm_eps num_hidden_layers num_logits_to_keep num_nextn_predict_layers
     partial_rotary_factor rescale_prenorm_residual residual_in_fp32 rope_theta time_step_floor time_step_limit
-    time_step_max use_mamba_kernels""".split()
+    time_step_max time_step_rank use_mamba_kernels""".split()
 )
 FAMILY = Family(
     model_types=("nemotron_h",), spec=nemotron_h, irregular=irregular, ignored=IGNORED | OPTIONAL, unused=("mtp.*",)

@@ -41,6 +41,9 @@ def qwen3_5(c: Config) -> Decoder:
         experts, active = c.size("num_experts"), c.size("num_experts_per_tok")
         mlp = qwen_moe(c, Router(experts=experts, active=active, norm_topk_eps=0.0))
     c.expect("attn_output_gate", None, True)
+    c.expect(
+        "output_gate_type", None, "swish"
+    )  # the delta rule's, which is its only one; transformers reads no such key
     layers = [pre_norm(norm, full if kind == "full_attention" else delta, mlp) for kind in kinds]
     return decoder(c, "qwen3_5_text", layers, norm)
 

@@ -85,6 +85,18 @@ def parse_json(content: bytes, what: str, constant: Callable[[str], Any] = float
     return value
 
 
+MODELOPT = "hf_quant_config.json"  # where NVIDIA's ModelOpt says the format, which its config.json may leave out
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """A config.json, with the format of the weights where that stands in a file beside it."""
+    config = read_json(path)
+    beside = path.parent / MODELOPT
+    if path.name == "config.json" and not settings(config) and beside.is_file():
+        config["quantization_config"] = {"quant_method": "modelopt", **read_json(beside)}
+    return config
+
+
 FORMAT_KEYS = ("quantization_config", "compression_config", "quantization")  # of config.json
 
 

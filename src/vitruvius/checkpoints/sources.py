@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Collection, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cache
 from importlib import metadata
@@ -17,7 +18,7 @@ from ..architectures import UnreadKeysError, read
 from ..errors import InputError, InputWarning, UnknownKeysError
 from ..spec import Decoder
 from . import mistral
-from .files import PICKLES, is_gguf, pickle_refused, read_json
+from .files import MODELOPT, PICKLES, is_gguf, pickle_refused, read_config, read_json
 
 CODE = re.compile(
     r".*\.(json|jinja|tiktoken)|(tokenizer|tiktoken|spiece|sentencepiece)\S*\.model(\.v\w+)?|merges\.txt|vocab\.txt"
@@ -60,15 +61,16 @@ def described(
 ) -> ConfigAndSpec:
     """What `architecture` gives, with the config that it is read from. Keys that nothing reads are named in a warning;
     with `strict`, as where a model is to run, they are refused."""
+    called = "the config" if isinstance(source, Mapping) else str(source)
     try:
         config, own_name, where = _config(source, ignore)
         spec = read(config, name or own_name, catalog.implicit, ignore)
     except (UnreadKeysError, UnknownKeysError) as error:
-        told = " ".join(str(error).removeprefix(f"{source}: ").split())
+        told = " ".join(str(error).removeprefix(f"{called}: ").split())
         if strict:
             options = " ".join(f"--ignore-key {key}" for key in error.keys)
-            raise UnknownKeysError(f"{source}: {told}; run it all the same with {options}", error.keys) from None
-        warn(f"{source}: {told}, which these figures leave out", InputWarning, stacklevel=3)
+            raise UnknownKeysError(f"{called}: {told}; run it all the same with {options}", error.keys) from None
+        warn(f"{called}: {told}, which these figures leave out", InputWarning, stacklevel=3)
         return described(source, [*ignore, *error.keys], name)
     except InputError:
         raise
@@ -109,7 +111,7 @@ def _config(
             file = path / "params.json" if (path / "params.json").exists() else only_gguf(path)
         if is_gguf(file):
             return gguf_config(file, ignore), path.stem, str(file)
-        config = read_json(file)
+        config = read_config(file)
         if file.name == "params.json" and config.get("model_type") in (None, "transformer"):
             config = mistral.of_params(config)
         return config, path.name if path.is_dir() else path.stem, str(file)
@@ -121,7 +123,7 @@ def _config(
     elif is_hub_id(name):
         repository, kind = _of_hub(name)
         if kind is None:
-            return read_json(hub_file(repository, "config.json")), name, name
+            return hub_config(repository), name, name
         return gguf_config(weights(name), ignore), name, name
     entry = entry or catalog.entry(name)
     return entry.config, entry.id, entry.id
@@ -233,6 +235,15 @@ def needed(repository: str, files: list[str], index: Mapping[str, Any], kind: st
         raise InputError(f"{repository}: name one of its .gguf files by its kind, as {repository}:Q4_K_M ({choice})")
     (model,) = models
     return described * (kind is None) + [file for file in ggufs if LATER_PART.sub("-00001\\1", file) == model]
+
+
+def hub_config(repository: str) -> dict[str, Any]:
+    """The config.json of a repository, with the format that a file beside it says."""
+    file = hub_file(repository, "config.json")
+    if "quantization_config" not in read_json(file):
+        with suppress(InputError):  # few have it
+            hub_file(repository, MODELOPT)
+    return read_config(file)
 
 
 def hub_file(repository: str, file: str) -> Path:

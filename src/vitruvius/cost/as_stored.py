@@ -8,7 +8,7 @@ tensors, quantization/; NVIDIA/Model-Optimizer, hf_quant_config.json; ml-explore
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -106,13 +106,19 @@ def quantized(
     for weight in weights:
         module = modules.get(canonical(weight))
         matrix = weight.weight.role in ("matmul", "table") and len(weight.weight.shape) == 2 and weight.dtype is None
-        if module is not None and matrix and (form := rule(weight, module)):
+        if module is not None and matrix and (form := rule(weight, spellings(module))):
             forms[canonical(weight)] = form
     kinds = {form.products for form in forms.values()}
     return AsStored(f"{called}, {origin}", forms, rest, kinds.pop() if len(kinds) == 1 else None)
 
 
-Rule = Callable[[Counted, str], PackedFormat | None]
+def spellings(module: str) -> tuple[str, ...]:
+    """The names of a text model's module: its own, and those that multimodal wrappers give it."""
+    inner = module.removeprefix("model.")
+    return (module, f"model.language_model.{inner}", f"language_model.{module}", f"language_model.model.{inner}")
+
+
+Rule = Callable[[Counted, tuple[str, ...]], PackedFormat | None]
 
 
 def _rule(settings: Mapping[str, Any]) -> tuple[Rule, str]:
@@ -129,10 +135,10 @@ def _rule(settings: Mapping[str, Any]) -> tuple[Rule, str]:
     dynamic = settings.get("dynamic")
     negative = [key[2:] for key in dynamic if str(key).startswith("-:")] if isinstance(dynamic, Mapping) else []
 
-    def rule(weight: Counted, module: str) -> PackedFormat | None:
-        if not form.packs(weight) or any(_names(pattern, module) for pattern in skipped):
+    def rule(weight: Counted, names: tuple[str, ...]) -> PackedFormat | None:
+        if not form.packs(weight) or _any(_names, skipped, names) or _any(re.match, negative, names):
             return None
-        return None if any(re.match(pattern, module) for pattern in negative) else form
+        return form
 
     return rule, form.name
 
@@ -177,12 +183,12 @@ def _groups(settings: Mapping[str, Any]) -> tuple[Rule, str]:
     if not found:
         raise InputError("compressed-tensors without config_groups: say the weights' size with --weights")
 
-    def rule(weight: Counted, module: str) -> PackedFormat | None:
-        if weight.weight.role != "matmul" or any(_regular(name, module) for name in ignored):
+    def rule(weight: Counted, names: tuple[str, ...]) -> PackedFormat | None:
+        if weight.weight.role != "matmul" or _any(_regular, ignored, names):
             return None
         linear = ("Linear",) if not weight.node.spec.unpacked else ()
         for targets, form in found:
-            if any(target in linear or _regular(target, module) for target in targets):
+            if any(target in linear for target in targets) or _any(_regular, targets, names):
                 return form
         return None
 
@@ -215,6 +221,7 @@ def _modelopt(settings: Mapping[str, Any]) -> tuple[Rule, str]:
     algorithms |= {"W4A16_AWQ": PACKED["awq"], "INT4_AWQ": PACKED["awq"], "W4A8_AWQ": PACKED["awq"]}
     algorithms |= {
         "NVFP4_AWQ": PACKED["nvfp4"],
+        "W4A16_NVFP4": PACKED["nvfp4"],
         "W8A8_SQ_PER_CHANNEL": INT8,
         "MXFP8": PackedFormat("mxfp8", 8, (1, 32), 8),
     }
@@ -233,11 +240,11 @@ def _modelopt(settings: Mapping[str, Any]) -> tuple[Rule, str]:
         if each not in algorithms and not (each == "MIXED_PRECISION" and layers):
             raise InputError(f"weights are quantized with ModelOpt's {each}: say their size with --weights")
 
-    def rule(weight: Counted, module: str) -> PackedFormat | None:
-        if weight.weight.role != "matmul" or any(_star(pattern, module) for pattern in excluded):
+    def rule(weight: Counted, names: tuple[str, ...]) -> PackedFormat | None:
+        if weight.weight.role != "matmul" or _any(_star, excluded, names):
             return None
         if isinstance(layers, Mapping):
-            own = layers.get(module)
+            own = next((layers[part] for name in names for part in _and_above(name) if part in layers), None)
             return algorithms[str(own.get("quant_algo"))] if isinstance(own, Mapping) else None
         return None if weight.node.spec.unpacked else algorithms[algorithm]
 
@@ -247,8 +254,8 @@ def _modelopt(settings: Mapping[str, Any]) -> tuple[Rule, str]:
 def _mlx(settings: Mapping[str, Any]) -> Rule:
     """MLX: every linear layer and embedding, a scale and a bias for each group, some modules apart."""
 
-    def rule(weight: Counted, module: str) -> PackedFormat | None:
-        own = settings.get(module, settings)
+    def rule(weight: Counted, names: tuple[str, ...]) -> PackedFormat | None:
+        own = next((settings[name] for name in names if name in settings), settings)
         if own is False or not isinstance(own, Mapping):
             return None
         bits = _size(own, "bits", _size(settings, "bits", 4))
@@ -281,6 +288,18 @@ def _block(settings: Mapping[str, Any], key: str) -> tuple[int, int] | None:
 def _texts(settings: Mapping[str, Any], key: str) -> list[str]:
     value = settings.get(key)
     return [item for item in value if isinstance(item, str)] if isinstance(value, list) else []
+
+
+def _any(matches: Callable[[str, str], object], patterns: Iterable[str], names: tuple[str, ...]) -> bool:
+    """Whether one of the patterns says one of a module's names."""
+    return any(matches(pattern, name) for pattern in patterns for name in names)
+
+
+def _and_above(module: str) -> Iterator[str]:
+    """A module's name, and those of the modules that it is in, as ModelOpt names the experts of a layer as one."""
+    while module:
+        yield module
+        module = module.rpartition(".")[0]
 
 
 def _names(pattern: str, module: str) -> bool:

@@ -47,7 +47,7 @@ from .base import (
     width_axis,
 )
 from .blocks import BLOCKS
-from .config import EVERYDAY, Config, shown
+from .config import Config, said, shown
 from .decoder import Decoder, Embedding, Encoder, Head
 from .edit import New, edit, from_json, to_json
 from .encoder import EncoderKeyValue, LayerBias, RelativeBias
@@ -114,7 +114,6 @@ __all__ = [
     "BLOCKS",
     "CUTS",
     "DRAFTS",
-    "EVERYDAY",
     "MLP",
     "MTP",
     "NOUNS",
@@ -222,6 +221,7 @@ __all__ = [
     "module_names",
     "nested",
     "noun",
+    "said",
     "shown",
     "slots",
     "spelled",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from math import isfinite
 from typing import Any
@@ -13,20 +14,20 @@ DEEPEST = 4096  # more layers than this is a damaged file, not a model
 # Keys that stand in any config.json and say nothing about the architecture: training and its length, tokens, generation
 # and provenance.
 EVERYDAY = frozenset(
-    """architectures auto_map dtype torch_dtype transformers_version _name_or_path name_or_path use_cache
-    initializer_range bos_token_id eos_token_id pad_token_id sep_token_id attention_dropout hidden_dropout
-    resid_pdrop embd_pdrop attn_pdrop output_router_logits router_aux_loss_coef router_jitter_noise
+    """architectures auto_map dtype torch_dtype name_or_path use_cache initializer_range attention_dropout
+    hidden_dropout resid_pdrop embd_pdrop attn_pdrop output_router_logits router_aux_loss_coef router_jitter_noise
     aux_loss_alpha seq_aux ep_size pretraining_tp output_attentions output_hidden_states return_dict
     return_dict_in_generate problem_type id2label label2id is_decoder cross_attention_hidden_size
-    decoder_start_token_id chunk_size_feed_forward pruned_heads tie_encoder_decoder torchscript use_bfloat16
-    tf_legacy_loss finetuning_task task_specific_params prefix tokenizer_class remove_invalid_values
-    bad_words_ids begin_suppress_tokens suppress_tokens do_sample early_stopping encoder_no_repeat_ngram_size
-    no_repeat_ngram_size exponential_decay_length_penalty forced_bos_token_id forced_eos_token_id
-    diversity_penalty length_penalty repetition_penalty max_length min_length num_beams num_beam_groups
-    num_return_sequences output_scores temperature top_k top_p typical_p quantization quantization_config
-    compression_config max_sequence_length seq_length unk_token_id unsloth_version unsloth_fixed _attn_implementation
-    _model_name_or_path cache_implementation""".split()
+    chunk_size_feed_forward pruned_heads tie_encoder_decoder torchscript use_bfloat16 tf_legacy_loss finetuning_task
+    task_specific_params prefix tokenizer_class remove_invalid_values bad_words_ids begin_suppress_tokens
+    suppress_tokens do_sample early_stopping encoder_no_repeat_ngram_size no_repeat_ngram_size
+    exponential_decay_length_penalty diversity_penalty length_penalty repetition_penalty max_length min_length
+    num_beams num_beam_groups num_return_sequences output_scores temperature top_k top_p typical_p quantization
+    quantization_config compression_config max_sequence_length seq_length unsloth_version unsloth_fixed
+    cache_implementation predict_special_tokens""".split()
 )
+# So are numbers of tokens, what is transformers' own (a leading underscore), and what its ports add.
+ALSO_EVERYDAY = re.compile(r"_|.*_token_(id|ids|index)$|transformers[._]")
 
 
 class Config:
@@ -50,9 +51,11 @@ class Config:
         return self._values[key] if key in self._values else self._implicit.get(key)
 
     def _required(self, key: str, alternatives: Iterable[str]) -> tuple[str, Any]:
-        for name in (key, *alternatives):
+        names = (key, *alternatives)
+        for name in names:
             value = self.raw(name)
             if value is not None:
+                self._read |= {other for other in names if self._values.get(other) == value}  # the same again
                 return name, value
         null = "is null" if key in self._values else "is missing"
         raise ValueError(f"{key} {null}: the architecture cannot be known without it")
@@ -169,9 +172,15 @@ class Config:
         self._read.update(keys)
 
     def unread(self) -> list[str]:
-        """The keys that nobody has read and that may say something: null, false, 0 and what is empty do not."""
-        said = {key for key, value in self._values.items() if value not in (None, False, 0, "", [], {})}
-        return sorted(said - self._read - EVERYDAY)
+        """The keys that nobody has read and that may say something."""
+        return sorted(said(self._values) - self._read)
+
+
+def said(config: Mapping[str, Any]) -> set[str]:
+    """The keys of a config.json that may say something about the architecture: null, false, 0 and what is empty do
+    not."""
+    values = {key for key, value in config.items() if value not in (None, False, 0, "", [], {})}
+    return {key for key in values - EVERYDAY if not ALSO_EVERYDAY.match(key)}
 
 
 ACTIVATIONS: dict[str, Activation] = {

@@ -15,13 +15,16 @@ def topk_router(c: Config) -> Router:
     )
 
 
+EXPERTS = ("num_experts", "n_routed_experts", "num_local_experts")
+
+
 def noaux_tc_router(c: Config) -> Router:
     """DeepSeek V3's router, in the keys that its kin share: a sigmoid, groups by their best two, balanced by a stored
     bias (`topk_method` "noaux_tc")."""
     c.expect("scoring_func", None, "sigmoid")
     c.expect("topk_method", None, "noaux_tc")
     return Router(
-        experts=c.size("num_experts" if "num_experts" in c else "n_routed_experts", "num_local_experts"),
+        experts=c.size(*EXPERTS if "num_experts" in c else EXPERTS[1:]),
         active=c.size("num_experts_per_tok", "num_experts_per_token"),
         score="sigmoid",
         selection_bias=True,
