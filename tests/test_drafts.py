@@ -94,6 +94,40 @@ def test_logits_are_those_of_a_sequence_that_does_not_draft(name: str) -> None:
         assert drafting.length == plain.length
 
 
+@BY_MODEL
+@torch.no_grad()
+def test_the_state_takes_the_bytes_that_cost_says(name: str) -> None:
+    model = model_of(name)
+    for context in (3, LENGTH, 80):
+        state = model.new_state(2, context, draft=True)
+        model(torch.tensor([text_of(model, "a", context), text_of(model, "b", context)]), state)
+        found = vt.cost(model.spec, context, 2, "f32", draft=True)
+        held = sum(tensor.untyped_storage().nbytes() for tensor in state.tensors)
+        assert held == state.nbytes == found.state.policies["vitruvius"]
+        without = vt.cost(model.spec, context, 2, "f32")
+        parts = dict(found.state.by_part)
+        assert parts.pop("mtp") == found.state.bytes - without.state.bytes > 0
+        assert parts == without.state.by_part
+        assert found.state.policies["minimum"] == found.state.bytes
+        assert found.memory.weights_bytes == without.memory.weights_bytes + found.memory.mtp_bytes
+
+
+def test_what_engines_keep_where_a_module_drafts() -> None:
+    """DeepSeek V3's one module has a latent of 512 and a rotary key of 64 for each token, as its layers have; of the
+    hidden states, 7,168 wide, the last one and that before it, which engines do not count as state."""
+    arch, context = vt.architecture("deepseek-v3"), 32_768
+    found, without = (vt.cost(arch, context, dtype="bf16", draft=draft).state for draft in (True, False))
+    layer, hidden = 2 * context * 576, 2 * 7168
+    assert found.bytes - without.bytes == layer + 2 * hidden
+    assert found.bytes_per_token - without.bytes_per_token == 2 * 576 + hidden
+    more = {name: size - without.policies[name] for name, size in found.policies.items()}
+    assert more.pop("vitruvius") == layer + (2 + DRAFTS) * hidden
+    assert more.pop("minimum") == layer + 2 * hidden
+    assert set(more.values()) == {layer}
+    with pytest.raises(vt.InputError, match="llama-3-8b has no layers for multi-token prediction"):
+        vt.cost(vt.architecture("llama-3-8b"), draft=True)
+
+
 @torch.no_grad()
 def test_a_draft_is_counted_as_written_where_windows_go_round() -> None:
     """What it has overwritten in a window cannot be returned to."""

@@ -41,6 +41,7 @@ def _list_devices(ctx: click.Context, parameter: click.Parameter, wanted: bool) 
 @click.option(
     "--speculative", type=click.IntRange(0), default=0, metavar="N", help="Tokens that vLLM drafts in a step."
 )
+@click.option("--draft", is_flag=True, help="With the weights and the state of the layers that predict several tokens.")
 @click.option("--policy", default="minimum", show_default=True, help="Whose accounting of state: vllm, llama.cpp …")
 @click.option("--device", help="A device to judge memory and time by: h100-sxm, m4-max, this-machine …")
 @click.option("--memory", "size", type=options.Bytes(), help="What fits into so much: 24GiB, 80GB. Implies --fits.")
@@ -88,7 +89,7 @@ def command(
 
     Prefill is BATCH prompts of CONTEXT tokens, the head computed for every token; decoding is one new token of one
     sequence at that position. A multiply-add is 2 FLOPs, scores count visible pairs, k = 1,024. State is the
-    architectural minimum: windows keep their window. Multi-token prediction stands apart.
+    architectural minimum: windows keep their window. Multi-token prediction stands apart, unless it is to --draft.
     """
     from ..checkpoints.sources import architecture
     from ..cost import cost, fitting

@@ -43,7 +43,7 @@ from .quantity import count, size
 from .roofline import Time, time
 from .setting import Attained as Attained
 from .setting import Setting, setting_for
-from .state_formats import state_bits
+from .state_formats import named_bits, state_bits
 
 
 @dataclass(frozen=True)
@@ -151,6 +151,10 @@ def _state(arch: Decoder, nodes: list[tuple[Node, str]], asked: Setting) -> Stat
         for node, part in nodes
         for state in node.spec.state().values()
     ]
+    if asked.serving.draft:
+        entries = [pair for module in arch.draft_state().values() for pair in module.items()]
+        states += [(MTP, state, named_bits(name, state, asked.state)) for name, state in entries]
+    layers = kept(arch, draft=asked.serving.draft)
     held: Counter[str] = Counter()
     for part, state, each in states:
         held[part] += asked.batch * ceil(state.elements(asked.context) * each / 8)
@@ -159,7 +163,7 @@ def _state(arch: Decoder, nodes: list[tuple[Node, str]], asked: Setting) -> Stat
         batch=asked.batch,
         bytes=held.total(),
         bytes_per_token=sum(ceil(state.growth * each / 8) for _, state, each in states),
-        policies=reserved(kept(arch), asked.context, asked.state, asked.batch, asked.chunk, asked.serving),
+        policies=reserved(layers, asked.context, asked.state, asked.batch, asked.chunk, asked.serving),
         by_part=dict(held),
     )
 

@@ -44,7 +44,8 @@ class Memory:
     """Bytes of weights and state. `fits` says whether every device holds its share, None without one.
 
     `state_bytes` is what the policy reserves; `activations_bytes` is estimated, and in no total but `per_device`'s.
-    Multi-token prediction and vision are in none; `vision_bytes` is None where the catalog knows of no tower.
+    Multi-token prediction, unless it drafts, and vision are in none; `vision_bytes` is None where the catalog knows of
+    no tower.
     """
 
     weights_bytes: int
@@ -62,7 +63,7 @@ class Memory:
 def needed(arch: Decoder, setting: Setting, every: Sequence[Counted]) -> Memory:
     """What `arch`, whose weights `every` are, needs in this setting."""
     sizes = [(weight.part, setting.weights.stored(weight, setting.dtype)) for weight in every]
-    weights = sum(size for part, size in sizes if part != MTP)
+    weights = sum(size for part, size in sizes if part != MTP or setting.serving.draft)
     (state,) = _states(arch, setting, Layout(), setting.batch)
     share = per_device(arch, setting, weights_on_one(arch, every, setting))
     return Memory(
@@ -90,12 +91,12 @@ def per_device(arch: Decoder, setting: Setting, weights: Sequence[int]) -> Share
 
 
 def weights_on_one(arch: Decoder, weights: Iterable[Counted], setting: Setting) -> list[int]:
-    """Bytes of weights on the fullest device of each stage, without multi-token prediction. A tied head's matrix is
-    on the first stage too, where it is the embedding."""
+    """Bytes of weights on the fullest device of each stage; multi-token prediction's only where it drafts. A tied
+    head's matrix is on the first stage too, where it is the embedding."""
     layout = setting.layout
     stages = [0] * layout.pipeline
     for weight in weights:
-        if weight.part == MTP:
+        if weight.part == MTP and not setting.serving.draft:
             continue
         size = setting.weights.stored(weight, setting.dtype)
         some = on_one(weight.weight.dimensions, weight.node.copies, layout)
@@ -126,7 +127,7 @@ def _states(arch: Decoder, setting: Setting, layout: Layout, sequences: int) -> 
     tokens = -(-setting.context // layout.context)
     return [
         reserved_by(setting.policy, layers, tokens, setting.state, sequences, setting.chunk, setting.serving)
-        for layers in kept_by_stage(arch, layout)
+        for layers in kept_by_stage(arch, layout, setting.serving.draft)
     ]
 
 

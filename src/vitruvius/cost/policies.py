@@ -4,6 +4,8 @@ All are bytes of `batch` sequences of `context` tokens, keys and values at the d
 
 - `minimum`: what the architecture needs. A window keeps its window, a latent is kept once, a short convolution keeps
   one input less than its kernel. `vitruvius` keeps the same.
+- Where layers for multi-token prediction draft, their state counts in all of these; what `minimum` and `vitruvius` keep
+  of hidden states the others keep elsewhere. `vitruvius` keeps `spec.DRAFTS` tokens beyond each window, to go back.
 - `transformers` (5.23, cache_utils.py, `DynamicCache`): layers with a window or a chunk of w keep w − 1 tokens between
   steps, all others every token; a convolution keeps as many inputs as its kernel has. Where keys and values are one
   projection, both are kept.
@@ -33,7 +35,7 @@ from math import ceil, prod
 
 from ..errors import InputError
 from ..sharding import Layout, share, stage_of
-from ..spec import Decoder, StateEntry
+from ..spec import DRAFTS, Decoder, StateEntry
 from .dtypes import bits, stored
 from .part import MTP, headed
 from .state_formats import DS_MLA, entry_bits, is_plain, of_keys_and_values, recurrent
@@ -53,7 +55,8 @@ class Kept:
         token: of one token; 0 for recurrent parts.
         window: the tokens that are kept, None for all.
         stride: tokens that share an entry.
-        kind: "keys", or what some engine treats apart: "chunk", "unified" (keys and values in one), "indexer".
+        kind: "keys", or what some engine treats apart: "chunk", "unified" (keys and values in one), "indexer", "hidden"
+            (states, for drafts).
         inputs: of a convolution: how many are kept, and the channels of each.
         memory: of a recurrence.
         dtype: of the memory, where the architecture fixes it.
@@ -84,18 +87,21 @@ class Kept:
 Layers = Mapping[Kept, int]  # how many parts keep the same
 
 
-def kept(arch: Decoder, tensor: int = 1) -> Layers:
-    """What all parts keep, each on one of `tensor` devices among which heads are cut."""
-    (layers,) = kept_by_stage(arch, Layout(tensor=tensor))
+def kept(arch: Decoder, tensor: int = 1, draft: bool = False) -> Layers:
+    """What all parts keep, each on one of `tensor` devices among which heads are cut; those for multi-token prediction
+    too, where they `draft`."""
+    (layers,) = kept_by_stage(arch, Layout(tensor=tensor), draft)
     return layers
 
 
-def kept_by_stage(arch: Decoder, layout: Layout) -> list[Layers]:
+def kept_by_stage(arch: Decoder, layout: Layout, draft: bool = False) -> list[Layers]:
     """What all parts of each stage of the pipeline keep, each on one device."""
     stages: list[Counter[Kept]] = [Counter() for _ in range(layout.pipeline)]
     for node, part in headed(arch):
         if part != MTP:
             stages[stage_of(node.path, arch, layout)].update(_kept(node.spec.state().items(), layout.tensor))
+    for path, entries in arch.draft_state().items() if draft else ():
+        stages[stage_of(path, arch, layout)].update(_kept(entries.items(), layout.tensor))
     return [*stages]
 
 
@@ -106,10 +112,12 @@ class Serving:
     Args:
         prefix_caching: whether the states of prompts are kept for those that begin alike.
         speculative: tokens that are drafted in a step.
+        draft: whether the layers for multi-token prediction draft them, so that they have a state too.
     """
 
     prefix_caching: bool = False
     speculative: int = 0
+    draft: bool = False
 
 
 def reserved(
@@ -165,16 +173,27 @@ def _kept(states: Iterable[tuple[str, StateEntry]], tensor: int) -> list[Kept]:
 
 def minimum(layers: Layers, context: int, state: str, batch: int, chunk: int, serving: Serving) -> int:
     """What the architecture needs."""
+    return batch * _windowed(layers, context, state, 0)
+
+
+def vitruvius(layers: Layers, context: int, state: str, batch: int, chunk: int, serving: Serving) -> int:
+    """See the module."""
+    return batch * _windowed(layers, context, state, DRAFTS if serving.draft else 0)
+
+
+def _windowed(layers: Layers, context: int, state: str, slack: int) -> int:
+    """Of one sequence, with so many tokens beyond each window."""
 
     def size(kept: Kept) -> int:
-        tokens = context if kept.window is None else min(context, kept.window)
+        tokens = context if kept.window is None else min(context, kept.window + slack)
         return kept.size(tokens, state) + _recurrent(kept, recurrent(state))
 
-    return batch * _sum(layers, size)
+    return _sum(layers, size)
 
 
 def transformers(layers: Layers, context: int, state: str, batch: int, chunk: int, serving: Serving) -> int:
     """See the module."""
+    layers = _without_hidden(layers)
 
     def size(kept: Kept) -> int:
         count, channels = kept.inputs
@@ -188,6 +207,7 @@ def transformers(layers: Layers, context: int, state: str, batch: int, chunk: in
 
 def vllm(layers: Layers, context: int, state: str, batch: int, chunk: int, serving: Serving) -> int | None:
     """See the module."""
+    layers = _without_hidden(layers)
     if not layers:
         return 0
     state = _as_vllm(layers, state)
@@ -210,6 +230,7 @@ def vllm_without_hybrid(
     layers: Layers, context: int, state: str, batch: int, chunk: int, serving: Serving
 ) -> int | None:
     """See the module."""
+    layers = _without_hidden(layers)
     if any(kept.token == 0 for kept in layers):
         return None
     windows = {kept.window for kept in layers}
@@ -225,7 +246,7 @@ def vllm_without_hybrid(
 
 def llama_cpp(layers: Layers, context: int, state: str, batch: int, chunk: int, serving: Serving) -> int:
     """See the module."""
-    cells = _padded(context, CELLS)
+    layers, cells = _without_hidden(layers), _padded(context, CELLS)
 
     def size(kept: Kept) -> int:
         held = cells if kept.window is None else _padded(min(cells, kept.window + MICRO_BATCH), CELLS)
@@ -236,14 +257,14 @@ def llama_cpp(layers: Layers, context: int, state: str, batch: int, chunk: int, 
 
 def llama_cpp_swa_full(layers: Layers, context: int, state: str, batch: int, chunk: int, serving: Serving) -> int:
     """See the module."""
-    cells = _padded(context, CELLS)
+    layers, cells = _without_hidden(layers), _padded(context, CELLS)
     return batch * _sum(layers, lambda kept: _both(kept, cells, state) + 4 * (prod(kept.inputs) + kept.memory))
 
 
 Policy = Callable[[Layers, int, str, int, int, Serving], "int | None"]
 POLICIES: Mapping[str, Policy] = {
     "minimum": minimum,
-    "vitruvius": minimum,
+    "vitruvius": vitruvius,
     "transformers": transformers,
     "vllm": vllm,
     "vllm-no-hybrid": vllm_without_hybrid,
@@ -252,6 +273,11 @@ POLICIES: Mapping[str, Policy] = {
 }
 
 # ------------------------------------------------------------------ what they share
+
+
+def _without_hidden(layers: Layers) -> Layers:
+    """What an engine keeps as state that has the last hidden states elsewhere."""
+    return {kept: count for kept, count in layers.items() if kept.kind != "hidden"}
 
 
 def _sum(layers: Layers, size: Callable[[Kept], int]) -> int:

@@ -96,6 +96,7 @@ def setting_for(
     attained: Attained | None = None,
     prefix_caching: bool = False,
     speculative: int = 0,
+    draft: bool = False,
     devices_file: str | PathLike[str] | None = None,
 ) -> Setting:
     """What is asked, checked.
@@ -112,6 +113,8 @@ def setting_for(
         attained: the fractions of the device's peaks that are assumed.
         prefix_caching: whether the engine keeps the states of prompts for others that begin alike (vLLM).
         speculative: tokens that the engine drafts in a step (vLLM).
+        draft: whether the layers for multi-token prediction draft them: their weights and state count then. Work and
+            time are those without drafts all the same.
         devices_file: a file of devices beside the packaged ones.
     """
     context = arch.context if context is None else context
@@ -125,6 +128,8 @@ def setting_for(
     if type(speculative) is not int or speculative < 0:
         raise InputError(f"speculative tokens must be a whole number from 0 on, got {speculative!r}")
     policy_named(policy)
+    if draft and not arch.mtp:
+        raise InputError(f"{arch.name} has no layers for multi-token prediction that could draft")
     return Setting(
         context=context,
         batch=batch,
@@ -136,7 +141,7 @@ def setting_for(
         device=found,
         layout=_layout(devices, layout),
         attained=attained or (Attained() if found is None else Attained.of(found)),
-        serving=Serving(prefix_caching, speculative),
+        serving=Serving(prefix_caching, speculative, draft),
     )
 
 

@@ -92,6 +92,13 @@ def _ds(name: str) -> int:
     return 16 if name == "key" else 8
 
 
+def named_bits(name: str, entry: StateEntry, state: str) -> Fraction:
+    """Bits of an element of the entry of that name."""
+    if entry.dtype or entry.stride is None:
+        return Fraction(bits(entry.dtype or recurrent(state)))
+    return entry_bits(name, entry.shape[-1], state)
+
+
 def state_bits(spec: Spec, entry: StateEntry, state: str) -> Fraction:
     """Bits of an element of a part's entry; of entries that are alike, the mean."""
     if entry.dtype or entry.stride is None:

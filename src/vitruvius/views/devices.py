@@ -26,7 +26,8 @@ def device_table(cost: Cost) -> str:
         ["activations", size(share.activations_bytes), f"estimated, {number(setting.chunk)} tokens at once"],
         ["needed", size(share.needed_bytes), f"of {size(share.capacity_bytes)}: {verdict}"],
     ]
-    apart = {"multi-token prediction": cost.memory.mtp_bytes, "vision tower": cost.memory.vision_bytes}
+    mtp = 0 if setting.serving.draft else cost.memory.mtp_bytes
+    apart = {"multi-token prediction": mtp, "vision tower": cost.memory.vision_bytes}
     rows += [[name, size(some), "apart, in all"] for name, some in apart.items() if some]
     parts = [f"on {where(setting.device, setting.layout)}", table(rows), *_times(cost.time), *_doubts(setting.device)]
     return "\n\n".join(parts)
