@@ -404,3 +404,38 @@ def test_the_command_refuses_in_one_line(arguments: str, message: str, capfd: py
     error = capfd.readouterr().err
     assert message in error
     assert error.count("\n") == 1
+
+
+# ------------------------------------------------------------------ what mutations found untested
+
+
+def test_gradients_are_exchanged_layer_by_layer() -> None:
+    """By unit: each layer, each layer for multi-token prediction, and the parts around them; whole experts only among
+    the devices that hold the same."""
+    name, layout = "deepseek-v3", Layout(tensor=2, data=8, experts=4, pipeline=1)
+    found = plan(arch(name), layout, zero=1)
+    assert found.zero == 1
+    weights: dict[str, Fraction] = {}
+    for weight in found.weights:
+        unit = weight.name.split(".")
+        groups = 16 // 4 if isinstance(weight.placements["expert"], Shard) else 8
+        key = ".".join(unit[:2]) if unit[0] in ("layers", "mtp") else unit[0]
+        weights[key] = weights.get(key, Fraction(0)) + Fraction(weight.elements * (groups - 1), groups)
+    sent_by = [c for c in found.collectives if c.per == "step"]
+    assert {(c.kind, c.over) for c in sent_by} == {("all_reduce", "data")}
+    assert {c.module: c.elements for c in sent_by} == {unit: 2 * moved for unit, moved in weights.items() if moved}
+    assert {"layers.60", "mtp.0", "embedding", "head", "final_norm"} <= weights.keys()
+
+
+def test_states_of_a_cut_sequence_lie_apart_and_memories_do_not() -> None:
+    found = plan(arch("qwen3-next-80b-a3b"), Layout(context=4))
+    kinds = {type(state.entry).__name__: state.placements["context"] for state in found.states}
+    assert kinds == {"PerToken": Shard(0, ()), "Fixed": Replicate()}
+    assert all("context" not in state.placements for state in plan(arch("llama-3.2-1b"), Layout(tensor=2)).states)
+
+
+def test_a_pipeline_sends_its_stream_to_the_next_stage() -> None:
+    sends = [c for c in plan(arch("llama-3.2-1b"), Layout(pipeline=4, tensor=2)).collectives if c.kind == "send"]
+    assert [(c.over, c.module, c.elements) for c in sends] == [
+        ("pipeline", f"layers.{i}", Fraction(2048, 2)) for i in (3, 7, 11)
+    ]

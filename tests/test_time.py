@@ -263,3 +263,12 @@ def test_the_numbers_in_a_formula_give_the_figure() -> None:
             text = figures[key].numbers.replace("·", "*").replace(",", "").replace(" bytes", "")
             assert set(text) <= set("0123456789 *+().")
             assert eval(text) == figures[key].value
+
+
+def test_this_machine_attains_what_was_measured() -> None:
+    from vitruvius.cost.devices import THIS_MACHINE, device
+    from vitruvius.cost.setting import Attained
+
+    h100 = device("h100-sxm")
+    assert Attained.of(replace(h100, name=THIS_MACHINE)) == Attained(1.0, 1.0, 1.0)
+    assert Attained.of(h100) == Attained(0.6, 0.8, 0.7)

@@ -10,6 +10,7 @@ import pytest
 from vitruvius import catalog
 from vitruvius.architectures import read
 from vitruvius.cost import cost
+from vitruvius.cost.counting import counted
 from vitruvius.cost.devices import device
 from vitruvius.cost.setting import Layout
 from vitruvius.cost.training import RECIPES, activations, training
@@ -170,3 +171,21 @@ def test_experts_keep_what_each_of_the_chosen_needs() -> None:
 def test_unusable_values_are_refused(wrong: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match=message):
         training(arch("gpt2"), **wrong)
+
+
+def test_nothing_is_shared_out_unless_it_is_asked_for() -> None:
+    whole, out = (training(arch("llama-3.2-1b"), layout=Layout(data=4), zero=zero).memory for zero in (0, 1))
+    assert training(arch("llama-3.2-1b"), layout=Layout(data=4)).memory == whole
+    assert out.optimizer_bytes == -(-whole.optimizer_bytes // 4)
+
+
+def test_the_fullest_stage_counts() -> None:
+    """The last stage holds the head, and the first a tied head's embedding is not: the larger of both is told."""
+    one = training(arch("llama-3-8b"), layout=Layout(pipeline=32)).memory
+    head = 128_256 * 4096
+    layer = sum(
+        w.elements
+        for w in counted(arch("llama-3-8b"))
+        if w.node.path.startswith("layers.0") and w.weight.role != "buffer"
+    )
+    assert one.weights_bytes == 2 * (layer + head + 4096)  # the last: a layer, the norm, the head
