@@ -885,7 +885,7 @@ TEXT = {
         num_hidden_layers=5,
         layer_types=[LINEAR, LINEAR, FULL, LINEAR, FULL],
         mamba_ssm_dtype="float32",
-        rope_parameters=rope(),
+        rope_parameters=rope(partial_rotary_factor=0.5, mrope_section=[2, 1, 1], mrope_interleaved=True),
     ),
     "kimi_linear": kimi_linear(
         num_hidden_layers=6,
