@@ -206,7 +206,7 @@ def test_edits_can_follow_each_other() -> None:
         ("layers.*.mixer.body.heads", 5, "5 query heads cannot be shared evenly by 2"),
         ("layers.*.mixer.body.softmax.scale", float("nan"), "scale must be a finite number, got nan"),
         ("layers", (), "at least one layer"),
-        ("head.vocab", 5, "tied head"),
+        ("head.vocab", 5, "a head of as many, not of 5"),
     ],
 )
 def test_an_edit_that_cannot_be_is_one_clear_line(pattern: str, new: Any, message: str) -> None:

@@ -128,7 +128,7 @@ def test_a_tower_takes_the_places_of_its_tokens():
     ids = torch.tensor([[4, 7, 7, 9, 5], [7, 3, 8, 6, 4]])
     patches = torch.randn(3, 6, generator=torch.Generator().manual_seed(1))
     with torch.no_grad():
-        embeddings = model.decoder.embedding(ids, model.decoder.head.weight)
+        embeddings = model.decoder.embed(ids)
         embeddings[ids == 7] = patches @ model.vision.body.project.weight.T + model.vision.body.project.bias
         wanted = model.decoder(inputs_embeds=embeddings)
         torch.testing.assert_close(model(ids, {"vision": patches}), wanted)

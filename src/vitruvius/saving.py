@@ -85,7 +85,7 @@ def _completed(config: Mapping[str, Any], model: Decoder) -> dict[str, Any]:
     """The config.json with what other programs look for: the class that runs the model, and the dtype of its
     weights."""
     known = {"architectures": [class_of(str(config.get("model_type")))], **config}
-    dtype = str(model.head.weight.dtype).removeprefix("torch.")
+    dtype = str(model.dtype).removeprefix("torch.")
     return known | {"dtype" if "dtype" in config else "torch_dtype": dtype}
 
 

@@ -13,7 +13,7 @@ from pkgutil import iter_modules
 from typing import Any
 
 from .. import spec
-from ..spec import Config, Decoder, Family, Head, from_json
+from ..spec import Classifier, Config, Decoder, Family, from_json
 
 # What a multimodal wrapper says beside its text model. Vision is a published figure here, never a part of the spec.
 PARTS = frozenset(("text_config", "model_type", "spatial_merge_size", "ignore_index"))
@@ -125,7 +125,9 @@ def read(
 
 
 DRAFTS = ("eagle", "medusa")
-OTHER_HEADS = ("ForTokenClassification", "ForQuestionAnswering")
+CLASSIFIERS = ("ForSequenceClassification", "ForTokenClassification")
+OTHER_HEADS = ("ForQuestionAnswering", "ForMultipleChoice", "DoubleHeadsModel", "RewardModel")
+TWO = 2  # labels, where nothing is said (transformers, PreTrainedConfig)
 
 
 def class_of(config: Mapping[str, Any], ignore: Collection[str] = ()) -> str:
@@ -143,15 +145,18 @@ def class_of(config: Mapping[str, Any], ignore: Collection[str] = ()) -> str:
 
 
 def with_head(decoder: Decoder, name: str, config: Mapping[str, Any]) -> Decoder:
-    """The decoder with the head of the class `name`: one row for each label in a classifier; in a class without a head
-    no matrix but the embedding's."""
-    if name.endswith("ForSequenceClassification"):
-        labels = config.get("id2label")
-        count = len(labels) if isinstance(labels, Mapping) and labels else 2  # transformers, PreTrainedConfig
-        return replace(decoder, embedding=replace(decoder.embedding, tied=False), head=Head(vocab=count))
-    if name.endswith("Model") and not name.endswith("HeadModel"):
-        return replace(decoder, embedding=replace(decoder.embedding, tied=True))
-    return decoder
+    """The decoder with the head of the class `name`: a score for each label in a classifier, of which that of tokens
+    has a bias; none in a class without one."""
+    classifies = name.endswith(CLASSIFIERS)
+    if not classifies and (not name.endswith("Model") or name.endswith("HeadModel")):
+        return decoder
+    head = None
+    if classifies:
+        labels, count = config.get("id2label"), config.get("num_labels")
+        if isinstance(labels, Mapping) and labels:
+            count = len(labels)
+        head = Classifier(labels=count or TWO, bias=name.endswith("ForTokenClassification"))
+    return replace(decoder, embedding=replace(decoder.embedding, tied=False), head=head, mtp=())
 
 
 def family_of(decoder: Decoder) -> Family:

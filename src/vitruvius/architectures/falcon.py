@@ -48,4 +48,5 @@ FAMILY = Family(
     spec=falcon,
     irregular=irregular,
     ignored=frozenset("num_kv_heads parallel_attn multi_query".split()),
+    bare="transformer.",
 )

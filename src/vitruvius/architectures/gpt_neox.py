@@ -47,4 +47,5 @@ FAMILY = Family(
         "gpt_neox.layers.*.attention.masked_bias",
         "gpt_neox.layers.*.attention.rotary_emb.inv_freq",
     ),
+    bare="gpt_neox.",
 )

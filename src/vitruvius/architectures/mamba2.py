@@ -50,4 +50,5 @@ FAMILY = Family(
         """chunk_size norm_before_gate rescale_prenorm_residual residual_in_fp32 rms_norm time_step_floor time_step_max
         time_step_min time_step_rank""".split()
     ),
+    bare="backbone.",
 )

@@ -17,11 +17,12 @@ from warnings import warn
 
 from ..errors import InputWarning
 from ..spec import Decoder
+from .classes import base_class
 from .codecs import Unpacked, refuse_unknown
 from .defaults import Defaults
 from .files import settings
 from .gguf import GGUF
-from .matching import LoadPlan, match, match_gguf, other_head
+from .matching import LoadPlan, headless, match, match_gguf, other_head
 from .safetensors import Safetensors
 from .sources import described, weights
 
@@ -72,6 +73,11 @@ class Checkpoint:
             )
             untied = {**found.config, "tie_word_embeddings": False}
             found = described(untied, ignore, name=found.spec.name, strict=strict)
+            checkpoint = replace(checkpoint, config=found.config, spec=found.spec)
+        elif "tree" not in found.config and headless(found.spec, checkpoint.tensors):
+            warn(f"{path}: no head in its tensors: it gives hidden states, as embedders do", InputWarning, stacklevel=3)
+            bare = {**found.config, "architectures": [base_class(found.config)]}
+            found = described(bare, ignore, name=found.spec.name, strict=strict)
             checkpoint = replace(checkpoint, config=found.config, spec=found.spec)
         return checkpoint
 

@@ -3,6 +3,9 @@ choose."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 # where the name does not follow from the model_type
 IRREGULAR = {
     "gpt2": "GPT2LMHeadModel",
@@ -29,3 +32,12 @@ def class_of(model_type: str) -> str:
     """The class of a text model: "Gemma3nForCausalLM" for gemma3n_text."""
     words = model_type.removesuffix("_text").split("_")
     return IRREGULAR.get(model_type) or "".join(word[:1].upper() + word[1:] for word in words) + "ForCausalLM"
+
+
+def base_class(config: Mapping[str, Any]) -> str:
+    """The class of the same model without a head."""
+    said = config.get("architectures")
+    name = str(said[0]) if isinstance(said, list) and said else class_of(str(config.get("model_type")))
+    for ending in ("ForCausalLM", "LMHeadModel", "ForConditionalGeneration"):
+        name = name.removesuffix(ending)
+    return f"{name}Model"

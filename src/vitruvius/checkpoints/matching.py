@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 # How files put a text model inside a multimodal one: our name -> theirs.
 PLACES: tuple[Callable[[str], str], ...] = (
     lambda name: name,
+    lambda name: name.removeprefix("model."),  # as a class without a head saves itself
     lambda name: f"language_model.{name}",
     lambda name: name.replace("model.", "model.language_model.", 1) if name.startswith("model.") else name,
 )
@@ -67,7 +68,7 @@ def match(
         names = {table: head}
         every = [replace(entry, theirs=tuple(names.get(name, name) for name in entry.theirs)) for entry in every]
     patterns = [*family.unused, *map(place, family.unused)]
-    if decoder.embedding.tied:
+    if decoder.embedding.tied or decoder.head is None:
         patterns.append(place("lm_head.weight"))
     text = ("language_model.", "model.language_model.", "model.layers.", "lm_head.")
     beside = {name for name in have if not name.startswith(text)} if "text_config" in config else set()
@@ -138,6 +139,16 @@ def _place(entries: list[Tensors], family: Family, have: Mapping[str, Shape]) ->
     """How this file places the text model's names."""
     places = (*PLACES, lambda name: name.removeprefix(family.bare))
     return max(places, key=lambda place: sum(place(name) in have for entry in entries for name in entry.theirs))
+
+
+def headless(decoder: Decoder, container: Container) -> bool:
+    """Whether a file has no head, though the class of the model has one of its own."""
+    if not decoder.writes or decoder.embedding.tied:
+        return False
+    entries, have = plain(decoder), container.shapes()
+    place = _place(list(entries), family_of(decoder), have)
+    head = [place(name) for entry in entries if entry.ours == ("head.weight",) for name in entry.theirs]
+    return mistral.TABLE not in have and bool(have) and not have.keys() & set(head)
 
 
 def other_head(decoder: Decoder, container: Container) -> bool:

@@ -110,7 +110,7 @@ def activations(arch: Decoder, setting: Setting, layout: Layout, sequences: int)
     """Estimated bytes while at most `setting.chunk` tokens of `sequences` sequences pass through; see the module."""
     tokens = -(-min(setting.chunk, sequences * setting.context) // layout.context)
     elements = tokens * (2 * arch.streams * arch.width + _outputs(arch, layout.tensor))
-    logits = sequences * -(-arch.head.vocab // layout.tensor)
+    logits = sequences * -(-arch.output_width // layout.tensor)
     return -(-elements * bits(setting.dtype) // 8) + 4 * logits
 
 

@@ -231,7 +231,7 @@ def forward_flops(arch: Decoder, weights: Iterable[Counted], sequence: int) -> t
 def mtp_flops(arch: Decoder, weights: Iterable[Counted], sequence: int) -> Fraction:
     """Of multi-token prediction, for one token: its own layers, and the head once more for each."""
     own = sum(2 * weight.passes for weight in weights if weight.product and weight.part == MTP)
-    heads = len(arch.mtp) * 2 * arch.width * arch.head.vocab
+    heads = len(arch.mtp) * 2 * arch.width * arch.output_width
     inside = (node for module in arch.mtp for node in walk(module, arch.width))
     return own + heads + _scores(inside, sequence)
 
@@ -377,7 +377,7 @@ def activations(arch: Decoder, checkpointing: bool) -> int:
     in bf16 and float32, for each head once. With tensor parallelism all is cut among the devices, the stream along the
     sequence (arXiv 2205.05198, section 4.2.2)."""
     inside = [2 * ceil(_kept(node)) for node in walk(arch, arch.width) if node.spec.rerun]
-    logits = (1 + len(arch.mtp)) * (2 + 4) * arch.head.vocab
+    logits = (1 + len(arch.mtp)) * (2 + 4) * arch.output_width
     layers = len(inside) * 2 * arch.width + max(inside) if checkpointing else sum(inside)
     return layers + 2 * 2 * arch.width + logits  # the last norm's input and output
 

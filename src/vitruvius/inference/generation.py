@@ -55,7 +55,7 @@ def generate(
     sampler = Sampler(temperature=temperature, seed=seed, **sampling)
     rows = input_ids.tolist() if isinstance(input_ids, torch.Tensor) else input_ids
     new = write(TorchRunner(model), rows, max_new_tokens, sampler, ignore_eos, processors)
-    return torch.from_numpy(new).to(model.head.weight.device)
+    return torch.from_numpy(new).to(model.device)
 
 
 def write(

@@ -152,7 +152,10 @@ class Completion:
 
 
 def checked_ids(spec: Decoder, ids: Any) -> list[int]:
-    """A prompt as a list. Raises InputError for what the model cannot read."""
+    """A prompt as a list. Raises InputError for what the model cannot read, and for a model that does not write."""
+    if not spec.writes:
+        gives = "scores for its labels" if spec.head else "the tokens' hidden states"
+        raise InputError(f"{spec.name} does not say which token comes next, so it cannot write: it gives {gives}")
     if not isinstance(ids, Sequence) or not all(isinstance(token, Integral) for token in ids):
         raise InputError("input_ids must be integers (B, T), or a list of lists of them")
     if not ids:

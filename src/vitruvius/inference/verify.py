@@ -117,12 +117,14 @@ def verify(
     with reference_folder(source, lambda: model) as folder:
         theirs = reference_model(folder)
     with torch.no_grad():
-        wanted = theirs(input_ids=ids, use_cache=False).logits
+        wanted = given(theirs, ids)
         full = model(ids)
         state = model.new_state(batch, ids.shape[1])
         single = min(CACHED, ids.shape[1] - 1)
         parts = ids.split([ids.shape[1] - single, *[1] * single], 1)
         cached = torch.cat([model(part, state) for part in parts], 1)
+    if wanted.ndim == 2:  # of texts as a whole
+        full, cached = full[:, -1], cached[:, -1]
     values = float(wanted.abs().max())
     largest, tolerance = (_largest(full, wanted), _largest(cached, wanted)), TOLERANCE * max(1.0, values / 10)
     return Verdict(
@@ -160,9 +162,11 @@ def first_difference(
     with torch.no_grad(), _recorded({name: model.get_submodule(name) for name in pairs}) as ours:
         logits = model(input_ids)
     with torch.no_grad(), _recorded({name: module for name, (_, module) in pairs.items()}) as wanted:
-        wanted_logits = theirs(input_ids=input_ids, use_cache=False).logits
+        wanted_logits = given(theirs, input_ids)
+    logits = logits[:, -1] if wanted_logits.ndim == 2 else logits
     # what follows the head's matrix (a softcap) is inside our module and outside of theirs
-    ours["head"], wanted["head"] = (ours["head"][0], logits), (wanted["head"][0], wanted_logits)
+    if "head" in pairs:
+        ours["head"], wanted["head"] = (ours["head"][0], logits), (wanted["head"][0], wanted_logits)
     pending: FirstDifference | None = None
     for name in ours:
         if name not in wanted or (got := _aligned(ours[name][1], wanted[name][1])) is None:
@@ -258,6 +262,16 @@ def _installed() -> str:
         raise InputError(
             "transformers is not installed, and it is what models are compared with: pip install transformers"
         ) from None
+
+
+def given(reference: nn.Module, input_ids: Tensor) -> Tensor:
+    """What transformers' model gives: logits, scores of labels, (B, labels) where they are of texts as a whole, or
+    hidden states."""
+    import torch
+
+    # one row at a time: more need a padding token, to be told from it
+    rows = [reference(input_ids=row[None], use_cache=False) for row in input_ids]
+    return torch.cat([row["logits"] if "logits" in row else row["last_hidden_state"] for row in rows])
 
 
 @contextmanager

@@ -116,7 +116,7 @@ class Engine:
         batch, tokens = ids.shape
         rows = [(self._sequence(self._ahead, tokens, 0), row) for row in ids]
         whole = self._add(self._ahead, rows, ["all"] * batch).reshape(batch, tokens, -1)
-        vocab = self.spec.head.vocab
+        vocab = self.spec.output_width
         return [whole[:, k + 1 :, k * vocab : (k + 1) * vocab] for k in range(len(self.spec.mtp))]
 
     def sequence(self, capacity: int | None = None, slack: int = 0) -> Sequence:

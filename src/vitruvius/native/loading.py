@@ -76,11 +76,11 @@ def lowered(model: spec.Decoder, operations: OperationTable, format_of: Callable
     """The plan of a decoder, and that of its layers for multi-token prediction if it has any."""
     builder = Builder(operations, format_of)
     lowering.decoder(builder, model)
-    plans = [builder.plan(model.head.vocab)]
+    plans = [builder.plan(model.output_width)]
     if model.mtp:
         builder = Builder(operations, format_of)
         lowering.ahead(builder, model)
-        plans.append(builder.plan(len(model.mtp) * model.head.vocab))
+        plans.append(builder.plan(len(model.mtp) * model.output_width))
     return plans
 
 

@@ -15,8 +15,9 @@ from ..errors import InputError
 from .call import Call, StepEntry, call_of, whole_call
 from .draft import check_drafts, draft
 from .feedforward import Routing
+from .head import Classifier, Head
 from .inputs import Encoded, check_ids, meant, padded
-from .layer import Edges, times
+from .layer import Edges
 from .position import LearnedPositions
 from .state import Batch, Sequence, Store
 from .step import advance, check_positions, step
@@ -31,24 +32,11 @@ class Embedding(Twin[spec.Embedding]):
     weight: Tensor
     per_layer: PerLayerEmbedding
 
-    def forward(self, ids: Tensor, head: Tensor) -> Tensor:
+    def forward(self, ids: Tensor, head: Tensor | None) -> Tensor:
         """ids (B, T), the head's matrix (V, W) for a tied one -> (B, T, W)."""
-        x = F.embedding(ids, head if self.spec.tied else self.weight)
+        x = F.embedding(ids, head if self.spec.tied and head is not None else self.weight)
         # the scale in the model's own precision, as Gemma has it
         return x if self.spec.scale == 1.0 else x * torch.tensor(self.spec.scale, dtype=x.dtype)
-
-
-@twin(spec.Head)
-class Head(Twin[spec.Head]):
-    """softcap(scale · x Wᵀ)."""
-
-    weight: Tensor
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(…, W) -> logits (…, V)."""
-        logits = times(F.linear(x, self.weight), self.spec.scale)
-        cap = self.spec.softcap
-        return logits if cap is None else cap * torch.tanh(logits / cap)
 
 
 # the methods that compute: FSDP must gather the weights for each (torch.distributed.fsdp.register_fsdp_forward_method)
@@ -60,7 +48,7 @@ class Outputs:
     """What a pass yields when training asks for more than logits.
 
     Args:
-        logits: (B, T, V).
+        logits: (B, T, V), as `forward` gives them.
         hidden: (B, T, W), what the head reads.
         routing: layer -> what its router says of the B · T tokens, for auxiliary losses, loads and the z-loss.
         index_scores: layer -> (B, T, S), its indexer's scores, −∞ where a key is hidden; for its distillation.
@@ -84,7 +72,7 @@ class Encoder(Twin[spec.Encoder]):
         super().__init__(spec, width, copies)
         self.edges = Edges.of(spec.layers, width)
 
-    def forward(self, ids: Tensor, call: Call, head: Tensor) -> Tensor:
+    def forward(self, ids: Tensor, call: Call, head: Tensor | None) -> Tensor:
         """ids (B, S), the head's matrix (V, W) for a tied embedding -> (B, S, W)."""
         return self.final_norm(self.edges.run(self.layers, self.embedding(ids, head), replace(call, ids=ids)))
 
@@ -106,7 +94,7 @@ class Decoder(Twin[spec.Decoder]):
     ends: Ends[Any]
     layers: nn.ModuleList
     final_norm: nn.Module
-    head: Head
+    head: Head | Classifier
     mtp: nn.ModuleList
 
     def __init__(self, spec: spec.Decoder, width: int, copies: tuple[int, ...] = ()) -> None:
@@ -133,7 +121,8 @@ class Decoder(Twin[spec.Decoder]):
         inputs_embeds: Tensor | None = None,
         positions: Tensor | None = None,
     ) -> Tensor:
-        """Logits for the token after each.
+        """Logits for the token after each; of a classifier scores of its labels, of a model without a head the hidden
+        states.
 
         Args:
             input_ids: (B, T), the new tokens.
@@ -148,16 +137,17 @@ class Decoder(Twin[spec.Decoder]):
             positions: (A, B, T), where they stand on each axis of a position, if that is not the next place on all:
                 rotary positions turn by it. What a token sees goes by its order all the same.
 
-        Returns (B, T, V). Raises InputError for ids out of range, or more tokens than the state has room for.
+        Returns (B, T, V), (B, T, labels) or (B, T, W). Raises InputError for ids out of range, or more tokens than the
+        state has room for.
         """
         if self.spec.encoder is None:
             if decoder_input_ids is not None:
                 raise InputError(f"{self.spec.name} has no encoder: give its tokens as input_ids")
-            return self.head(self.hidden(input_ids, state, lengths, None, documents, inputs_embeds, positions))
+            return self.read_out(self.hidden(input_ids, state, lengths, None, documents, inputs_embeds, positions))
         if decoder_input_ids is None:
             raise InputError(f"{self.spec.name} reads input_ids and writes after decoder_input_ids: give both")
         encoded = None if input_ids is None else self.encode(input_ids, lengths, state)
-        return self.head(self.hidden(decoder_input_ids, state, decoder_lengths, encoded, documents))
+        return self.read_out(self.hidden(decoder_input_ids, state, decoder_lengths, encoded, documents))
 
     def encode(self, input_ids: Tensor, lengths: Tensor | None = None, state: Batch | None = None) -> Encoded:
         """What the encoder makes of input_ids (B, S). A state keeps the keys and values that the decoder's layers make
@@ -170,7 +160,8 @@ class Decoder(Twin[spec.Decoder]):
             for sequence in state.sequences:
                 sequence.encoder_room(max(counts))
         call = call_of(self.all_needs, [StepEntry(count) for count in counts], input_ids.device, self.dtype)
-        x = self.encoder(call.laid(meant(input_ids, counts)), call, self.head.weight)
+        head = self.head.weight if self.spec.head else None
+        x = self.encoder(call.laid(meant(input_ids, counts)), call, head)
         parts = [part for _, (part,) in call.split(call.groups, x)]
         if state is not None:
             self._keep(parts, state.sequences)
@@ -186,6 +177,14 @@ class Decoder(Twin[spec.Decoder]):
         texts = [text for part in parts for text in part]
         for sequence, text in zip(sequences, texts, strict=True):
             sequence.encoded = len(text)
+
+    def embed(self, ids: Tensor) -> Tensor:
+        """The tokens' rows: (B, T) -> (B, T, W)."""
+        return self.embedding(ids, self.head.weight if self.spec.head else None)
+
+    def read_out(self, hidden: Tensor) -> Tensor:
+        """What the head makes of hidden states (…, W), or these where there is none."""
+        return self.head(hidden) if self.spec.head else hidden
 
     def hidden(
         self,
@@ -259,7 +258,7 @@ class Decoder(Twin[spec.Decoder]):
         hidden = self.hidden(input_ids, documents=documents, yielded=yielded)
         routing = {i: kinds["routing"] for i, kinds in yielded.items() if "routing" in kinds}
         scores = {i: kinds["index_scores"][0] for i, kinds in yielded.items() if "index_scores" in kinds}
-        return Outputs(self.head(hidden), hidden, routing, scores)
+        return Outputs(self.read_out(hidden), hidden, routing, scores)
 
     def ahead(self, input_ids: Tensor) -> list[Tensor]:
         """What the layers for multi-token prediction say: logits (B, T − 1 − k, V) of module k, whose entry t is for
@@ -269,8 +268,8 @@ class Decoder(Twin[spec.Decoder]):
             ids, hidden = input_ids[:, k + 1 :], hidden[:, :-1]
             call = replace(whole_call(self.mtp_needs[k], ids, self.dtype, start=k + 1), ids=ids)
             if ids.shape[1]:
-                hidden = module(self.embedding(ids, self.head.weight), hidden, call)
-            logits.append(self.head(hidden))
+                hidden = module(self.embed(ids), hidden, call)
+            logits.append(self.read_out(hidden))
         return logits
 
     @torch.no_grad()
@@ -290,7 +289,7 @@ class Decoder(Twin[spec.Decoder]):
     ) -> Tensor:
         """New tokens (B, T), or their embeddings (B, T, W), as they lie in the pass -> the stream after the final norm,
         (B, T, W)."""
-        x = new if new.is_floating_point() else self.embedding(new, self.head.weight)
+        x = new if new.is_floating_point() else self.embed(new)
         if self.all_needs.ids:
             if new.is_floating_point():
                 raise InputError(f"the layers of {self.spec.name} read token ids: give input_ids")
@@ -344,12 +343,17 @@ class Decoder(Twin[spec.Decoder]):
     @property
     def dtype(self) -> torch.dtype:
         """Of the weights, where the architecture does not fix another."""
-        return self.head.weight.dtype
+        return self._table.dtype
 
     @property
     def device(self) -> torch.device:
         """Where it runs."""
-        return self.head.weight.device
+        return self._table.device
+
+    @property
+    def _table(self) -> Tensor:
+        """A row for each token."""
+        return self.head.weight if self.spec.embedding.tied else self.embedding.weight
 
     def _counts(self, new: Tensor, lengths: Tensor | None, vocab: int) -> list[int]:
         """How many of each row's tokens are meant, after all has been checked."""

@@ -93,7 +93,7 @@ def _module_call(model: Decoder, k: int, entries: list[StepEntry], tokens: Tenso
     if tokens.is_floating_point():
         return call, call.laid(tokens)
     ids = call.laid(tokens)
-    return replace(call, ids=ids), model.embedding(ids, model.head.weight)
+    return replace(call, ids=ids), model.embed(ids)
 
 
 def _check(model: Decoder, entries: list[tuple[Sequence, int]], count: int) -> None:

@@ -29,7 +29,7 @@ def step(model: Decoder, entries: Iterable[tuple[Sequence, Any, str]]) -> list[T
     sequences, news, wanted = map(list, zip(*(entries[i] for i in order), strict=True))
     rows, counts = [new.embeddings for new in news], [len(new.embeddings) for new in news]
     if len({row.ndim for row in rows}) > 1:  # ids beside embeddings
-        rows = [model.embedding(row, model.head.weight) if row.ndim == 1 else row for row in rows]
+        rows = [model.embed(row) if row.ndim == 1 else row for row in rows]
     x = advance(model, sequences, counts, torch.cat(rows), [new.positions for new in news])
     ends = list(accumulate(counts))
     asked = [
@@ -37,7 +37,7 @@ def step(model: Decoder, entries: Iterable[tuple[Sequence, Any, str]]) -> list[T
         for count, end, want in zip(counts, ends, wanted, strict=True)
     ]
     index = torch.tensor([place for places in asked for place in places], dtype=torch.long, device=model.device)
-    logits = model.head(x[index]).split([len(places) for places in asked])
+    logits = model.read_out(x[index]).split([len(places) for places in asked])
     outputs: list[Tensor | None] = [None] * len(entries)
     for i, part in zip(order, logits, strict=True):
         outputs[i] = part if len(part) else None

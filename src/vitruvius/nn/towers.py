@@ -56,7 +56,7 @@ class Model(Twin[spec.Model]):
         towers = {tower.name: tower for tower in self.spec.towers}
         if unknown := sorted(inputs.keys() - towers.keys()):
             raise InputError(f"{self.spec.name} has no tower {unknown[0]!r}, only {', '.join(towers) or 'none'}")
-        x = self.decoder.embedding(input_ids, self.decoder.head.weight)
+        x = self.decoder.embed(input_ids)
         for name, given in inputs.items():
             embeddings, places = getattr(self, name)(given).to(x.dtype), input_ids == towers[name].placeholder
             if len(embeddings) != int(places.sum()):

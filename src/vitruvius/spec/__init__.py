@@ -48,7 +48,7 @@ from .base import (
 )
 from .blocks import BLOCKS
 from .config import Config, said, shown
-from .decoder import Decoder, Embedding, Encoder, Head
+from .decoder import Decoder, Embedding, Encoder
 from .edit import New, edit, from_json, to_json
 from .encoder import EncoderKeyValue, LayerBias, RelativeBias
 from .family import Family
@@ -63,6 +63,7 @@ from .feedforward import (
     Router,
     ScalarGated,
 )
+from .head import Classifier, Head
 from .indexer import Indexer, LayerIndexer
 from .layer import Body, Branch, Layer, Norm, Parallel, Scale
 from .matformer import nested
@@ -129,6 +130,7 @@ __all__ = [
     "Causal",
     "Chunk",
     "ClampedSwiGLU",
+    "Classifier",
     "Config",
     "Convolution",
     "Cut",

@@ -17,7 +17,7 @@ EVERYDAY = frozenset(
     """architectures auto_map dtype torch_dtype name_or_path use_cache initializer_range attention_dropout
     hidden_dropout resid_pdrop embd_pdrop attn_pdrop output_router_logits router_aux_loss_coef router_jitter_noise
     aux_loss_alpha seq_aux ep_size pretraining_tp output_attentions output_hidden_states return_dict
-    return_dict_in_generate problem_type id2label label2id is_decoder cross_attention_hidden_size
+    return_dict_in_generate problem_type id2label label2id num_labels is_decoder cross_attention_hidden_size
     chunk_size_feed_forward pruned_heads tie_encoder_decoder torchscript use_bfloat16 tf_legacy_loss finetuning_task
     task_specific_params prefix tokenizer_class remove_invalid_values bad_words_ids begin_suppress_tokens
     suppress_tokens do_sample early_stopping encoder_no_repeat_ngram_size no_repeat_ngram_size
@@ -28,6 +28,8 @@ EVERYDAY = frozenset(
 )
 # So are numbers of tokens, what is transformers' own (a leading underscore), and what its ports add.
 ALSO_EVERYDAY = re.compile(r"_|.*_token_(id|ids|index)$|transformers[._]")
+
+DENIED = frozenset(["is_causal"])  # keys whose false says something: that tokens see later ones
 
 
 class Config:
@@ -178,8 +180,9 @@ class Config:
 
 def said(config: Mapping[str, Any]) -> set[str]:
     """The keys of a config.json that may say something about the architecture: null, false, 0 and what is empty do
-    not."""
-    values = {key for key, value in config.items() if value not in (None, False, 0, "", [], {})}
+    not, but for what is `DENIED`."""
+    values = {key for key, value in config.items() if value not in (None, False, 0, "", [], {})} - DENIED
+    values |= {key for key in DENIED if config.get(key) is False}
     return {key for key in values - EVERYDAY if not ALSO_EVERYDAY.match(key)}
 
 

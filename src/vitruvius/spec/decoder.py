@@ -8,6 +8,7 @@ from functools import cached_property
 from typing import ClassVar
 
 from .base import Axis, Exchange, Part, Size, Spec, StateEntry, Weight, slots, width_axis
+from .head import Classifier, Head
 from .layer import Layer, Norm
 from .mtp import MTP
 from .position import LearnedPositions
@@ -40,25 +41,6 @@ class Embedding(Spec):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Head(Spec):
-    """softcap(scale · x Wᵀ): a logit for each token."""
-
-    vocab: Size
-    softcap: float | None = None
-    scale: float = 1.0
-
-    part: ClassVar[str] = "head"
-    unpacked: ClassVar[bool] = True
-    quantized: ClassVar[Mapping[str, str | None]] = {"weight": "head"}
-
-    def weights(self, width: int) -> dict[str, Weight]:
-        return {"weight": Weight(((Axis("vocab", self.vocab, cut="vocabulary"),), width_axis(width)))}
-
-    def exchanges(self, width: int) -> tuple[Exchange, ...]:
-        return (Exchange("gather", self.vocab),)
-
-
-@dataclass(frozen=True, kw_only=True)
 class Encoder(Spec):
     """A stack that reads a whole text at once, each token seeing all others, for a decoder's cross-attention."""
 
@@ -88,6 +70,7 @@ class Decoder(Spec):
         name: what to call it; not part of the architecture, so equal trees with other names are equal.
         family: the architecture file that reads its config.json and knows its tensor names.
         context: the longest sequence it is made for, in tokens.
+        head: what says which token comes next, or which label fits; None in a model that only gives hidden states.
         encoder: what reads the text that is to be answered, for the layers that look across to it.
     """
 
@@ -98,7 +81,7 @@ class Decoder(Spec):
     embedding: Embedding
     layers: tuple[Layer, ...]
     final_norm: Norm
-    head: Head
+    head: Head | Classifier | None
     positions: LearnedPositions | None = None
     mtp: tuple[MTP, ...] = ()
     encoder: Encoder | None = None
@@ -122,8 +105,13 @@ class Decoder(Spec):
     }
 
     def check(self) -> None:
-        if self.embedding.vocab != self.head.vocab and self.embedding.tied:
-            raise ValueError(f"a tied head needs the embedding's {self.embedding.vocab} tokens, not {self.head.vocab}")
+        vocab = self.head.vocab if isinstance(self.head, Head) else None
+        if self.embedding.tied and self.embedding.vocab != vocab:
+            raise ValueError(
+                f"a tied embedding of {self.embedding.vocab} tokens needs a head of as many, not of {vocab}"
+            )
+        if self.mtp and vocab is None:
+            raise ValueError("multi-token prediction needs a head that predicts tokens")
         if not self.layers:
             raise ValueError("a decoder needs at least one layer")
         if len({layer.ends() for layer in self.layers}) > 1:
@@ -143,6 +131,16 @@ class Decoder(Spec):
     def ends(self) -> Ends | None:
         """Where the layers' several streams begin and end, None where there is one."""
         return self.layers[0].ends()
+
+    @property
+    def writes(self) -> bool:
+        """Whether it says which token comes next."""
+        return isinstance(self.head, Head)
+
+    @property
+    def output_width(self) -> int:
+        """How many numbers it gives for each token: logits, scores of labels, or without a head the hidden state."""
+        return self.head.outputs if self.head else self.width
 
     @property
     def streams(self) -> int:

@@ -132,14 +132,12 @@ def fill(pattern: str, path: str, template: str) -> str | None:
 def spelled(decoder: Decoder, irregular: Sequence[Irregular], gguf: bool = False) -> list[Tensors]:
     """Every tensor of the model with its name in the file, in Hugging Face's spelling or GGUF's. Names of the model are
     complete: each weight is in one entry."""
-    plain, fused = _sorted(irregular)
+    plain, fused = _sorted([*_classifier(decoder, gguf), *irregular])
     entries: list[Tensors] = []
     waiting: dict[tuple[str, ...], dict[str, tuple[str, Shape]]] = {}  # the file's names -> pattern -> what has come
     modules: dict[str, str] = {}
     for ours, name, shape in _spell(decoder, decoder.width, "", "", {}, plain, modules, gguf=gguf):
         theirs = f"{modules['embedding']}.weight" if ours == "head.weight" and decoder.embedding.tied else name
-        if ours == "head.weight" and decoder.head.vocab != decoder.embedding.vocab:
-            theirs = "score.weight"  # a row for each label (transformers, modeling_layers.py)
         found = next(((line, p, names) for line, p in fused if (names := line.filled(p, ours))), None)
         if found is None:
             steps: tuple[Step, ...] = (Stack(),) if "{}" in theirs else ()
@@ -159,6 +157,11 @@ def spelled(decoder: Decoder, irregular: Sequence[Irregular], gguf: bool = False
     return entries
 
 
+def _classifier(decoder: Decoder, gguf: bool = False) -> list[Irregular]:
+    """What files call a classifier, whatever the family (transformers, modeling_layers.py)."""
+    return [Irregular("head", "cls.output" if gguf else "score")] if decoder.head and not decoder.writes else []
+
+
 def _numbered(names: tuple[str, ...], shape: Shape) -> tuple[str, ...]:
     """Names with `{}` for an expert's number, written out for every expert."""
     return tuple(n.replace("{}", str(i)) for n in names for i in range(shape[0] if "{}" in n else 1))
@@ -174,7 +177,7 @@ def _sorted(irregular: Sequence[Irregular]) -> tuple[list[Irregular], list[tuple
 def module_names(decoder: Decoder, irregular: Sequence[Irregular]) -> dict[str, str]:
     """Canonical path of every part -> the name of the reference's module, to compare a model layer by layer."""
     names: dict[str, str] = {}
-    for _ in _spell(decoder, decoder.width, "", "", {}, _sorted(irregular)[0], names):
+    for _ in _spell(decoder, decoder.width, "", "", {}, _sorted([*_classifier(decoder), *irregular])[0], names):
         pass
     return names
 

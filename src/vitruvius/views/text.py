@@ -46,7 +46,8 @@ def figures(arch: Decoder) -> list[str]:
 def _twigs(arch: Decoder) -> list[Twig]:
     twigs = [Twig("encoder", ("reads the text first",), tuple(_stack(arch.encoder)))] if arch.encoder else []
     twigs += _stack(arch, arch.positions)
-    twigs.append(Twig(title(arch.head), (", ".join(facts(arch.head)),)))
+    if arch.head:
+        twigs.append(Twig(title(arch.head), (", ".join(facts(arch.head)),)))
     found = kinds(arch)
     for module in arch.mtp:
         alike = next((f"as {kind.name}" for kind in found if kind.layer == module.layer), None)

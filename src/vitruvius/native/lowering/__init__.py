@@ -6,7 +6,7 @@ Other packages write lowerings with what is public here.
 from __future__ import annotations
 
 from ..plan import Buffer, Builder, StateLayout, Target
-from . import attention, feedforward, layer, norm, recurrent, stream  # noqa: F401  (they register their lowerings)
+from . import attention, feedforward, head, layer, norm, recurrent, stream  # noqa: F401  (they register their lowerings)
 from .base import Linear, linear, lower, lowers, not_lowered, project
 from .decoder import decoder
 from .mtp import ahead

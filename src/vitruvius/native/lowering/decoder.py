@@ -16,15 +16,6 @@ def embed(b: Builder, s: spec.Decoder, y: Buffer) -> None:
     b.into("embed", Target(y, scale=s.embedding.scale), table=table)
 
 
-def head(b: Builder, s: spec.Decoder, x: Buffer, logits: Buffer) -> None:
-    """softcap(scale · x Wᵀ)."""
-    vocab, cap = s.head.vocab, s.head.softcap
-    matrix = b.matrix([RowBlock("head.weight", 0, vocab)], vocab, s.width, role="head")
-    b.into("matmul", Target(logits, scale=s.head.scale), x=x, matrix=matrix)
-    if cap is not None:
-        b.op("pointwise", kind="softcap", a=logits, y=logits, scale=1.0, cap=cap)
-
-
 def trunk(b: Builder, s: spec.Decoder) -> Buffer:
     """All layers: the residual stream before the final norm."""
     if s.encoder:
@@ -44,10 +35,13 @@ def trunk(b: Builder, s: spec.Decoder) -> Buffer:
 
 
 def decoder(b: Builder, s: spec.Decoder) -> None:
-    """The model: logits of the wanted rows."""
+    """The model: logits of the wanted rows, scores of labels, or without a head the hidden states."""
     x = trunk(b, s)
     with b.scope():
-        last = b.buffer(s.width)
+        last, output = b.buffer(s.width), b.output(s.output_width)
         b.op("select", x=x, y=last)
+        if s.head is None:
+            lower(b, s.final_norm, s.width, "final_norm", last, Target(output))
+            return
         lower(b, s.final_norm, s.width, "final_norm", last, Target(last))
-        head(b, s, last, b.output(s.head.vocab))
+        lower(b, s.head, s.width, "head", last, Target(output))

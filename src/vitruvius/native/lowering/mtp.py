@@ -7,7 +7,7 @@ import numpy as np
 from ... import spec
 from ..plan import Buffer, Builder, StateLayout, Target
 from .base import Linear, linear, lower
-from .decoder import embed, head, trunk
+from .decoder import embed, trunk
 from .layer import layer
 
 
@@ -25,12 +25,15 @@ def ahead(b: Builder, s: spec.Decoder) -> None:
         result = states.columns(k * s.width, s.width)
         next_tokens(b, s, module, f"mtp.{k}", hidden, result)
         hidden = result
-    logits = b.output(len(s.mtp) * s.head.vocab)
+    assert s.head is not None
+    vocab = s.output_width
+    logits = b.output(len(s.mtp) * vocab)
     with b.scope():
         last = b.buffer(states.width)
         b.op("select", x=states, y=last)
         for k in range(len(s.mtp)):
-            head(b, s, last.columns(k * s.width, s.width), logits.columns(k * s.head.vocab, s.head.vocab))
+            x = last.columns(k * s.width, s.width)
+            lower(b, s.head, s.width, "head", x, Target(logits.columns(k * vocab, vocab)))
 
 
 def next_tokens(b: Builder, s: spec.Decoder, m: spec.MTP, path: str, hidden: Buffer, y: Buffer) -> None:

@@ -95,7 +95,7 @@ class LiveModel:
     @cached_property
     def grammars(self) -> Grammars:
         """Makes grammars for it."""
-        return Grammars(self.tokenizer, self.spec.head.vocab, self.eos)
+        return Grammars(self.tokenizer, self.spec.output_width, self.eos)
 
 
 def opened(offer: Offer, limits: Limits) -> LiveModel:

@@ -92,10 +92,10 @@ def sampler(live: LiveModel, asked: Mapping[str, Any], answer: int = 0) -> Sampl
         chosen["top_p"] = 1e-9  # the most probable token alone
     seed = asked.get("seed")
     bias = {int(token): value for token, value in asked.get("logit_bias", {}).items()}
-    wrong = next((token for token in bias if token >= live.spec.head.vocab), None)
+    wrong = next((token for token in bias if token >= live.spec.output_width), None)
     if wrong is not None:
         raise RefusedError(
-            400, f"logit_bias names the token {wrong}; ids end at {live.spec.head.vocab - 1}", "logit_bias"
+            400, f"logit_bias names the token {wrong}; ids end at {live.spec.output_width - 1}", "logit_bias"
         )
     return Sampler(**chosen, logit_bias=bias, seed=None if seed is None else (seed + answer) % 2**64)
 

@@ -75,7 +75,7 @@ def _run(model: Decoder, ids: Sequence[int], *hooks: Any) -> None:
         raise InputError(f"{model.spec.name} has an encoder: its inside cannot be shown yet")
     try:
         with torch.inference_mode():
-            model.hidden(torch.tensor([list(ids)], device=model.head.weight.device))
+            model.hidden(torch.tensor([list(ids)], device=model.device))
     finally:
         for hook in hooks:
             hook.remove()

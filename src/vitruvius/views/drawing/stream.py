@@ -10,7 +10,7 @@ from ... import spec as s
 from ...cost.quantity import number
 from ..description import callout, capital, counted, root
 from ..layer_periods import LayerKind
-from ..nouns import label, phrase
+from ..nouns import describe, label, phrase
 from .kinds import kinds, named
 from .panel import (
     NOTE_DISTANCE,
@@ -110,23 +110,25 @@ def _entrance(arch: s.Decoder, stack: s.Decoder | s.Encoder, column: Column) -> 
 
 
 def _exit(arch: s.Decoder, column: Column) -> list[Anchor]:
-    """From the layers to the logits."""
+    """From the layers to what the head makes of them."""
     sketch, highlight, head, norm = column.sketch, column.sketch.highlight, arch.head, arch.final_norm
     last = _final_norm(norm, column)
-    differs = highlight.marks("width") or highlight.fields("head.vocab", "embedding.tied")
+    if head is None:
+        column.arrow(column.y - ARROW)
+        sketch.text("output", "hidden states", 0.0, column.y - ARROW - 6, size=NOTE)
+        return noted(last, norm, highlight)
+    differs = highlight.marks("width") or highlight.fields("head.vocab", "head.labels", "embedding.tied")
     box = sketch.box(
-        "head", column.next(BOX), "Output layer", role="embedding", path="head", differs=differs, about=phrase(head)
+        "head", column.next(BOX), label(head), role="embedding", path="head", differs=differs, about=phrase(head)
     )
-    if head.scale != 1.0:
-        _pill(column, "head.scale", f"× {number(head.scale)}", 84.0)
-    if head.softcap is not None:
-        cap = number(head.softcap)
-        _pill(column, "head.softcap", f"{cap} · tanh(logits ÷ {cap})", 148.0)
+    result, pills = describe(head).picture.steps
+    for name, text, width in pills:
+        _pill(column, f"head.{name}", text, width)
     column.arrow(column.y - ARROW)
-    sketch.text("logits", "logits", 0.0, column.y - ARROW - 6, size=NOTE)
-    size = callout(f"{number(arch.width)} → {number(head.vocab)}", "vocab")
+    sketch.text("logits", result, 0.0, column.y - ARROW - 6, size=NOTE)
+    size = callout(f"{number(arch.width)} → {number(head.outputs)}", "vocab")
     return [
-        *anchored(box, [(size, highlight.fields("head.vocab") or highlight.marks("width"))]),
+        *anchored(box, [(size, highlight.fields("head.vocab", "head.labels") or highlight.marks("width"))]),
         *noted(last, norm, highlight),
     ]
 

@@ -24,6 +24,7 @@ from . import (  # noqa: F401
     decoder,
     encoder,
     feedforward,
+    head,
     indexer,
     layer,
     mtp,

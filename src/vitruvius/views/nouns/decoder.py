@@ -26,22 +26,6 @@ def _(spec: s.Embedding) -> Description:
     )
 
 
-@describes(s.Head)
-def _(spec: s.Head) -> Description:
-    scaled, cap = times(spec.scale, "x Wᵀ"), None if spec.softcap is None else number(spec.softcap)
-    return Description(
-        title="head",
-        facts=[
-            f"{number(spec.vocab)} tokens",
-            *([] if spec.scale == 1.0 else [f"logits × {number(spec.scale)}"]),
-            *([] if cap is None else [f"logits capped at {cap}"]),
-        ],
-        equation=scaled if cap is None else f"{cap} · tanh({scaled} / {cap})",
-        names={"vocab": "vocabulary", "softcap": "logits capped at", "scale": "logits scaled by"},
-        tags=[] if cap is None else ["softcap"],
-    )
-
-
 @describes(s.Encoder)
 def _(spec: s.Encoder) -> Description:
     return Description(
