@@ -424,7 +424,7 @@ REFUSED: list[tuple[str, dict[str, Any], str, str]] = [
     (
         "chat/completions",
         {"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "data:,"}}]}]},
-        "messages[0].content",
+        "messages[0].content[0]",
         "pictures",
     ),
 ]

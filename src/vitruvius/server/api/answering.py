@@ -7,7 +7,7 @@ import json
 import logging
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack
-from typing import Any
+from typing import Any, Literal
 
 from starlette.requests import Request as Asked
 from starlette.responses import JSONResponse, Response
@@ -23,6 +23,7 @@ from .writer import Event, Writer
 
 log = logging.getLogger(__name__)
 QUIET = 10.0  # seconds without a piece after which a line is sent that says nothing, so that nobody hangs up
+Form = Literal["openai", "anthropic", "responses"]
 UNREAD = 60.0  # seconds that a client may leave a piece unread
 
 
@@ -45,11 +46,11 @@ class Answering:
     """One call of a client: its requests, and the writer of its answer.
 
     Args:
-        anthropic: whether errors have Anthropic's form, and streams end without a mark.
+        form: whose form events have: errors look unlike, and only OpenAI's older one marks the end.
     """
 
-    def __init__(self, models: Models, metrics: Metrics, asked: Mapping[str, Any], anthropic: bool = False) -> None:
-        self.models, self.metrics, self.asked, self.anthropic = models, metrics, asked, anthropic
+    def __init__(self, models: Models, metrics: Metrics, asked: Mapping[str, Any], form: Form = "openai") -> None:
+        self.models, self.metrics, self.asked, self.form = models, metrics, asked, form
         self._stack = AsyncExitStack()
         self._flight: Flight | None = None
         loop = asyncio.get_running_loop()
@@ -161,9 +162,15 @@ class EventStream:
                 yield encoded(name, data)
         except Exception as error:  # the answer has begun: what went wrong can only be said in it
             told = refusal(error)
-            yield encoded("error", told.anthropic()) if self._call.anthropic else encoded(None, told.openai())
+            match self._call.form:
+                case "openai":
+                    yield encoded(None, told.openai())
+                case "anthropic":
+                    yield encoded("error", told.anthropic())
+                case "responses":
+                    yield encoded("error", {**told.openai()["error"], "type": "error", "sequence_number": 0})
         else:
-            if not self._call.anthropic:
+            if self._call.form == "openai":
                 yield b"data: [DONE]\n\n"
 
 

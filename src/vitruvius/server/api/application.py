@@ -15,8 +15,8 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from ...errors import InputError
-from . import chat, completions, tokenizing
-from .answering import Answering, EventStream, refusal
+from . import chat, completions, messages, responses, tokenizing
+from .answering import Answering, EventStream, Form, refusal
 from .body import json_of
 from .door import Door
 from .errors import RefusedError
@@ -63,6 +63,9 @@ class Service:
             Route("/v1/models/{name:path}", self._one, methods=["GET"]),
             self._called("/v1/completions", completions.BODY, completions.answer),
             self._called("/v1/chat/completions", chat.BODY, chat.answer),
+            self._called("/v1/responses", responses.BODY, responses.answer, "responses"),
+            self._called("/v1/messages", messages.BODY, messages.answer, "anthropic"),
+            self._called("/v1/messages/count_tokens", messages.COUNT, messages.count, "anthropic"),
             self._asked("/tokenize", tokenizing.TOKENIZE, tokenizing.tokenized),
             self._asked("/detokenize", tokenizing.DETOKENIZE, tokenizing.detokenized),
             Route("/tokenizer_info", self._tokenizer, methods=["GET"]),
@@ -79,12 +82,12 @@ class Service:
                 unloading.cancel()
             await asyncio.to_thread(self.models.stop)
 
-    def _called(self, path: str, body: Object, handle: Handle, anthropic: bool = False) -> Route:
+    def _called(self, path: str, body: Object, handle: Handle, form: Form = "openai") -> Route:
         """An endpoint that runs a model."""
 
         async def endpoint(request: Asked) -> Response | EventStream:
             asked = body.read(await json_of(request), "")
-            call = Answering(self.models, self.metrics, asked, anthropic)
+            call = Answering(self.models, self.metrics, asked, form)
             response: Response | EventStream | None = None
             try:
                 response = await handle(call, request)

@@ -38,6 +38,7 @@ class Chat:
         variables: of the chat template.
         most: tokens of the answer; as many as the context has room for, if None.
         logprobs: see `Request`.
+        begun: what the answer begins with already.
     """
 
     messages: Sequence[dict[str, Any]]
@@ -49,6 +50,7 @@ class Chat:
     variables: Mapping[str, Any] = field(default_factory=dict)
     most: int | None = None
     logprobs: int | None = None
+    begun: str = ""
 
 
 @dataclass(frozen=True)
@@ -75,7 +77,7 @@ def prepared(live: LiveModel, asked: Mapping[str, Any], chat: Chat) -> Prepared:
         raise RefusedError(400, f"chat_template_kwargs may not set {min(wrong)}", "chat_template_kwargs")
     forced = chat.choice == "required"
     form = _form(live, forced) if tools else None
-    ids = live.tokenizer.encode(_rendered(live, chat, tools), add_special_tokens=False)
+    ids = live.tokenizer.encode(_rendered(live, chat, tools) + chat.begun, add_special_tokens=False)
     most = room(live, len(ids))
     variables = {**chat.variables, **({"tools": _offered(tools)} if tools else {})}
     keep = _keep(live, form, variables)
@@ -122,7 +124,7 @@ def _rendered(live: LiveModel, chat: Chat, tools: Sequence[Mapping[str, Any]]) -
         variables["tools"] = _offered(tools)
     elif tools:
         told = INSTRUCTION.format(tools="\n".join(json.dumps(dict(tool)) for tool in tools))
-        if messages[0]["role"] == "system":
+        if messages and messages[0]["role"] == "system":
             messages[0] = {**messages[0], "content": f"{messages[0]['content']}\n\n{told}"}
         else:
             messages = [{"role": "system", "content": told}, *messages]

@@ -10,20 +10,26 @@ from .errors import RefusedError
 from .fields import Anything, Either, Field, Flag, Kind, ListOf, MapOf, Object, Only, String, Tagged, accepted, required
 
 NAME = "^[A-Za-z0-9_.:-]{1,128}$"
-UNSEEN = {"image_url": "pictures", "input_audio": "sound", "file": "files"}
+UNSEEN = {
+    **dict.fromkeys(("image_url", "input_image", "image"), "pictures"),
+    **dict.fromkeys(("file", "input_file", "document"), "files"),
+    "input_audio": "sound",
+}
 
 
 class TextParts:
     """Parts of a content that are text; others are refused by what they are."""
 
     def __init__(self, *tags: str) -> None:
-        self._kind = ListOf(Tagged("type", dict.fromkeys(tags, Object({"text": required(String())}))))
+        ours = {name: accepted(ListOf(Anything())) for name in ("annotations", "logprobs", "citations")}
+        part = Object({"text": required(String()), **ours, "cache_control": accepted(MapOf())})
+        self._kind = ListOf(Tagged("type", dict.fromkeys(tags, part)))
 
     def read(self, value: Any, at: str) -> str:
         """See `Kind`: the texts, a line each."""
-        for item in value if isinstance(value, list) else ():
+        for i, item in enumerate(value if isinstance(value, list) else ()):
             if isinstance(item, dict) and (what := UNSEEN.get(str(item.get("type")))):
-                raise RefusedError(400, f"{at} holds {what}, and the models served here read text", at)
+                raise RefusedError(400, f"{at} holds {what}, and the models served here read text", f"{at}[{i}]")
         return "\n".join(part["text"] for part in self._kind.read(value, at))
 
     def schema(self) -> dict[str, Any]:
