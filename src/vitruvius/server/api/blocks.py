@@ -14,7 +14,7 @@ Kind = Literal["reasoning", "text", "call"]
 
 
 @dataclass(eq=False)
-class Block:
+class AnswerBlock:
     """A stretch of one kind; of a call, `text` is its arguments, and `name` the tool.
 
     Args:
@@ -30,14 +30,14 @@ class Block:
     logprobs: list[dict[str, Any]] = field(default_factory=list)
 
 
-Change = tuple[Literal["open", "grow", "close"], Block, str]  # with the text that has come to it
+Change = tuple[Literal["open", "grow", "close"], AnswerBlock, str]  # with the text that has come to it
 
 
-class Blocks:
+class AnswerBlocks:
     """The blocks of an answer as it comes; only the last one grows."""
 
     def __init__(self, several: bool = True) -> None:
-        self.row: list[Block] = []
+        self.row: list[AnswerBlock] = []
         self._several = several  # whether there may be more than one call
         self._open = False
         self._blank = ""  # white space, which alone begins no block
@@ -69,7 +69,7 @@ class Blocks:
     def _grown(self, kind: Kind, text: str, name: str = "") -> Iterator[Change]:
         if not self._open:
             self._open, self._blank = True, ""
-            self.row.append(Block(len(self.row), kind, name))
+            self.row.append(AnswerBlock(len(self.row), kind, name))
             yield "open", self.row[-1], ""
         self.row[-1].text += text
         yield "grow", self.row[-1], text

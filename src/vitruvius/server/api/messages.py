@@ -12,7 +12,7 @@ from starlette.responses import JSONResponse, Response
 
 from ...inference.request import Completion, Token
 from .answering import Answering, EventStream
-from .blocks import Block, Blocks, Change
+from .blocks import AnswerBlock, AnswerBlocks, Change
 from .chatting import Chat, Prepared, prepared
 from .conversation import NAME, TextParts
 from .errors import RefusedError
@@ -53,7 +53,7 @@ THINKING = Object({"thinking": required(String()), "signature": accepted(String(
 REDACTED = Object({"data": accepted(String())})
 
 
-class Parts:
+class Contents:
     """The content of a message: a text, or parts."""
 
     def __init__(self, **parts: Object) -> None:
@@ -77,11 +77,11 @@ MESSAGES = ListOf(
     Tagged(
         "role",
         {
-            "user": Object({"content": required(Parts(text=TEXT, tool_result=RESULT))}),
+            "user": Object({"content": required(Contents(text=TEXT, tool_result=RESULT))}),
             "assistant": Object(
-                {"content": required(Parts(text=TEXT, tool_use=USE, thinking=THINKING, redacted_thinking=REDACTED))}
+                {"content": required(Contents(text=TEXT, tool_use=USE, thinking=THINKING, redacted_thinking=REDACTED))}
             ),
-            "system": Object({"content": required(Parts(text=TEXT))}),
+            "system": Object({"content": required(Contents(text=TEXT))}),
         },
     ),
     least=1,
@@ -226,7 +226,7 @@ class MessageWriter:
 
     def __init__(self, live: LiveModel, asked: Mapping[str, Any], ready: Prepared) -> None:
         (self._reader,), self._prompt = ready.readers, len(ready.requests[0].ids)
-        self._blocks = Blocks(not asked.get("tool_choice", {}).get("disable_parallel_tool_use", False))
+        self._blocks = AnswerBlocks(not asked.get("tool_choice", {}).get("disable_parallel_tool_use", False))
         self._head = {"id": identifier("msg_"), "type": "message", "role": "assistant", "model": live.offer.name}
         self._completion: Completion | None = None
 
@@ -280,7 +280,7 @@ def _event(name: str, **data: Any) -> Event:
     return name, {"type": name, **data}
 
 
-def _whole(block: Block) -> dict[str, Any]:
+def _whole(block: AnswerBlock) -> dict[str, Any]:
     match block.kind:
         case "reasoning":
             return {"type": "thinking", "thinking": block.text, "signature": ""}

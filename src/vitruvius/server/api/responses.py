@@ -13,7 +13,7 @@ from starlette.responses import Response
 from ...inference.answers import AnswerPart
 from ...inference.request import Completion, Token
 from .answering import Answering, EventStream
-from .blocks import Block, Blocks, Change
+from .blocks import AnswerBlock, AnswerBlocks, Change
 from .chat import EFFORTS, effort, grammar
 from .chatting import Chat, Prepared, prepared
 from .conversation import NAME, TextParts, said
@@ -186,8 +186,8 @@ class ResponseWriter:
     def __init__(self, live: LiveModel, asked: Mapping[str, Any], chat: Chat, ready: Prepared) -> None:
         (self._reader,), self._tokenizer = ready.readers, live.tokenizer
         self._asked, self._logprobs = asked, chat.logprobs is not None
-        self._blocks = Blocks(chat.parallel)
-        self._ids: dict[Block, str] = {}
+        self._blocks = AnswerBlocks(chat.parallel)
+        self._ids: dict[AnswerBlock, str] = {}
         self._completion: Completion | None = None
         self._sequence = self._thought = 0
         self._head = {
@@ -276,7 +276,7 @@ class ResponseWriter:
             "total_tokens": read + written,
         }
 
-    def _item(self, block: Block, ended: bool) -> dict[str, Any]:
+    def _item(self, block: AnswerBlock, ended: bool) -> dict[str, Any]:
         """A block as an item of the output; only begun, if it has not ended."""
         prefix = {"reasoning": "rs_", "text": "msg_", "call": "fc_"}[block.kind]
         own = self._ids.setdefault(block, identifier(prefix))
@@ -297,7 +297,7 @@ class ResponseWriter:
                 }
         return {"type": "message", **head, "role": "assistant", "content": [self._part(block)] if ended else []}
 
-    def _part(self, block: Block, ended: bool = True) -> dict[str, Any]:
+    def _part(self, block: AnswerBlock, ended: bool = True) -> dict[str, Any]:
         text = block.text if ended else ""
         if block.kind == "reasoning":
             return {"type": "reasoning_text", "text": text}
@@ -323,7 +323,7 @@ class ResponseWriter:
                 yield from self._closed(block, place, part)
                 yield self._event("response.output_item.done", output_index=block.index, item=self._item(block, True))
 
-    def _closed(self, block: Block, place: Mapping[str, Any], part: Mapping[str, Any]) -> Iterator[Event]:
+    def _closed(self, block: AnswerBlock, place: Mapping[str, Any], part: Mapping[str, Any]) -> Iterator[Event]:
         match block.kind:
             case "call":
                 done = "response.function_call_arguments.done"
