@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
+from vitruvius.terminal import COLUMNS
+
+os.environ.pop("COLUMNS", None)  # which pytest-xdist says for its own sake
 
 GOLDEN = Path(__file__).parent / "golden"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--update-golden", action="store_true", help="write the golden files anew instead of comparing")
+
+
+@pytest.fixture(autouse=True)
+def _no_terminal() -> None:
+    """What is printed does not depend on where the tests run, nor on the verb that an earlier test has called."""
+    COLUMNS.set(None)
 
 
 @pytest.fixture
