@@ -269,9 +269,10 @@ def given(reference: nn.Module, input_ids: Tensor) -> Tensor:
     hidden states."""
     import torch
 
-    # one row at a time: more need a padding token, to be told from it
-    rows = [reference(input_ids=row[None], use_cache=False) for row in input_ids]
-    return torch.cat([row["logits"] if "logits" in row else row["last_hidden_state"] for row in rows])
+    # a classifier of texts takes one at a time: several need a padding token, to be told from it
+    alone = type(reference).__name__.endswith("ForSequenceClassification")
+    results = [reference(input_ids=ids, use_cache=False) for ids in (input_ids.split(1) if alone else [input_ids])]
+    return torch.cat([found["logits"] if "logits" in found else found["last_hidden_state"] for found in results])
 
 
 @contextmanager
