@@ -26,9 +26,8 @@ from vitruvius.views.drawing.cards import insides
 from vitruvius.views.drawing.feedforward import choice
 from vitruvius.views.drawing.figure import SHOWN
 from vitruvius.views.drawing.font import measure, wrap
-from vitruvius.views.drawing.kinds import kinds
+from vitruvius.views.drawing.kinds import blocks, kinds, patterns, sections
 from vitruvius.views.drawing.scene import Line, Point, Rect, Region, Text
-from vitruvius.views.drawing.stream import MANY
 from vitruvius.views.svg import NIGHT, Box, Drawing, draw, draw_side_by_side
 
 TOUCH = 0.5  # px by which two things may meet
@@ -317,14 +316,13 @@ def test_figures_are_the_spec_s(name: str) -> None:
     assert f"{arch.width:,} → {arch.head.vocab:,}" in everywhere
     assert ("shares its table" in everywhere) == arch.embedding.tied
     assert ("Learned positions" in everywhere) == (arch.positions is not None)
-    first = kinds(arch)[0]
-    for kind in kinds(arch)[:SHOWN]:
-        beside = said(drawn, f"notes.layers.{kind.indices[0]}.")
-        if len(kinds(arch)) > MANY:  # then what the first has said is not repeated
-            beside += said(drawn, f"notes.layers.{first.indices[0]}.")
-        for branch in kind.layer.branches:
-            for wanted in expected(branch.body):
-                assert wanted in beside, f"{wanted!r} is not beside the layer {kind.name}"
+    beside = ""
+    for block in blocks(arch)[:SHOWN]:  # what one block has said, the next need not repeat
+        beside += said(drawn, f"notes.layers.{block.indices[0]}.")
+        for kind in block.kinds:
+            for branch in kind.layer.branches:
+                for wanted in expected(branch.body):
+                    assert wanted in beside, f"{wanted!r} is not beside the layer {kind.name}"
 
 
 def test_headers() -> None:
@@ -333,11 +331,11 @@ def test_headers() -> None:
         "gpt2": ["124M parameters · 12 layers · width 768 · context 1,024"],
         "gemma-3-27b": [
             "27.0B parameters · 62 layers · width 5,376 · context 131,072",
-            "Layers, from the bottom: 10 × (5 × window 1,024, 1 × full), then 2 × window 1,024",
+            "Attention, from the first layer: 5 : 1, 10 × (5 window 1,024, 1 full), then 2 window 1,024",
         ],
         "deepseek-v3": [
             "671B parameters, 37.6B active · 61 layers · width 7,168 · context 163,840",
-            "Layers, from the bottom: 3 × dense, then 58 × MoE",
+            "Feed-forward, from the first layer: 3 dense, then 58 MoE",
         ],
     }
 
@@ -376,10 +374,10 @@ def test_norms_and_sums_stand_where_they_are(name: str) -> None:
     shapes = {box.name: box.rect for box in drawn.boxes if box.text is None}
     stacks = {"": arch} | ({"encoder.": arch.encoder} if arch.encoder else {})
     for above, stack in stacks.items():
-        for kind in kinds(stack)[:SHOWN]:
-            start = f"{above}layers.{kind.indices[0]}"
+        for block in blocks(stack)[:SHOWN]:
+            start = f"{above}layers.{block.indices[0]}"
             assert start in shapes
-            check_order(kind.layer.branches, start, shapes)
+            check_order(block.kinds[0].layer.branches, start, shapes)
 
 
 def check_order(branches: tuple[s.Branch, ...], start: str, shapes: dict[str, Rect]) -> None:
@@ -411,37 +409,125 @@ def test_ladder_shows_every_layer_in_its_kind_s_colour() -> None:
     windows = ["local" if isinstance(x.branches[0].body.mask, s.Window) else "full" for x in arch.layers]
     assert order == windows
     assert local.role != full.role
-    assert "52 of 62 layers: 0–4, 6–10, 12–16, …" in texts(drawn)
+    assert "52 × window 1,024: 0–4, 6–10, 12–16, …" in said(drawn)
 
 
 def test_layers_that_refer_to_other_layers_are_one_kind() -> None:
     arch = s.edit(architecture("llama-3-8b"), "layers.1,3.mixer.body.kv", kept_by(0))
     arch = s.edit(arch, "layers.5.mixer.body.kv", kept_by(2))
     assert [kind.indices for kind in kinds(arch)] == [(0, 2, 4, *range(6, 32)), (1, 3, 5)]
+    assert [[kind.indices[0] for kind in block.kinds] for block in blocks(arch)] == [[0, 1]]
     drawn = draw(arch, {"layers.5.mixer.body.kv"})
-    assert "layers.1.mixer.body" in different(drawn)
-    assert "layers.0.mixer.body" not in different(drawn)
+    assert {"layers.0.mixer.body"} <= different(drawn)
+    assert "keys and values of an earlier" in marked_texts(drawn)
 
 
 def kept_by(layer: int) -> s.LayerKeyValue:
     return s.LayerKeyValue(layer=layer, heads=8, head_dim=128, v_dim=128)
 
 
+# The order of the layers
+
+
+@pytest.mark.parametrize("name", catalog.names())
+def test_blocks_stand_above_each_other_in_the_order_of_the_network(name: str) -> None:
+    """And each layer is in one: nothing of the stream can be read as a branch beside another."""
+    arch, drawn = architecture(name), drawing(name)
+    found = blocks(arch)
+    assert sorted(index for block in found for index in block.indices) == list(range(len(arch.layers)))
+    assert len(found) <= SHOWN
+    panels = [find(drawn.root, f"layers.{block.indices[0]}").rect for block in found]
+    assert all(upper.bottom < lower.y for lower, upper in pairwise(panels))
+    assert len({(panel.x, panel.width) for panel in panels}) == 1
+
+
+def test_brackets_say_how_often() -> None:
+    names = ("deepseek-v3", "qwen3-next-80b-a3b", "glam-64b-64e", "kimi-linear-48b-a3b", "gemma-3-27b")
+    words = {name: [text for part, _ in drawing(name).root.walk() for text in _repeats(part)] for name in names}
+    assert words == {
+        "deepseek-v3": ["× 3", "× 58"],
+        "qwen3-next-80b-a3b": ["× 3", "× 1", "× 12"],
+        "glam-64b-64e": ["× 1", "× 1", "× 32"],
+        "kimi-linear-48b-a3b": ["× 1", "19 layers", "7 layers", "in turn"],
+        "gemma-3-27b": ["× 62"],
+    }
+
+
+def _repeats(part: Region) -> list[str]:
+    return [text.string for text in part.texts] if re.match(r"stream\.(repeat|turns)\.", part.name) else []
+
+
+@pytest.mark.parametrize("name", catalog.names())
+def test_brackets_add_up_to_all_layers(name: str) -> None:
+    arch = architecture(name)
+    for section in sections(blocks(arch)):
+        layers = sum(len(block.indices) for block in section.blocks)
+        assert section.counts is None or sum(section.counts) * section.times == layers
+
+
+def test_patterns_are_those_that_people_know() -> None:
+    assert {name: patterns(architecture(name)) for name in PATTERNS} == PATTERNS
+
+
+PATTERNS = {
+    "gemma-3-27b": {"attention": "5 : 1, 10 × (5 window 1,024, 1 full), then 2 window 1,024"},
+    "kimi-linear-48b-a3b": {
+        "attention": "3 : 1, 6 × (3 KDA, 1 MLA), then 2 KDA, 1 MLA",
+        "feed-forward": "1 dense, then 26 MoE",
+    },
+    "mimo-v2-flash": {
+        "attention": "5 : 1, 1 full, then 4 window 128, 1 full, then 7 × (5 window 128, 1 full)",
+        "feed-forward": "1 dense, then 47 MoE",
+    },
+    "trinity-mini-26b": {
+        "attention": "3 : 1, 8 × (3 window 2,048, 1 full)",
+        "feed-forward": "2 dense, then 30 MoE",
+    },
+    "gemma-3n-e2b": {
+        "attention": "4 : 1, 6 × (4 window 512, 1 full)",
+        "keys and values": "20 own, then 10 an earlier layer's",
+        "feed-forward": "10 sparse, then 20 dense",
+    },
+    "glm-5.2": {
+        "attention": "3 : 1, 3 indexer, then 18 × (3 choice of an earlier layer, 1 indexer), "
+        "then 3 choice of an earlier layer",
+        "feed-forward": "3 dense, then 75 MoE",
+    },
+    "llama-3-8b": {},
+}
+
+
+@pytest.mark.parametrize("name", catalog.names())
+def test_no_text_is_smaller_than_can_be_read(name: str) -> None:
+    assert min(text.size for part, _ in drawing(name).root.walk() for text in part.texts) >= 11
+
+
+def test_the_encoder_s_output_goes_to_every_attention_that_looks_across() -> None:
+    drawn = drawing("switch-base-8")
+    output = find(drawn.root, "encoder.stream.output").rect
+    boxes = [find(drawn.root, f"layers.{i}.cross.body").rect for i in (0, 1)]
+    streams = next(part for part, _ in drawn.root.walk() if part.name == "streams")
+    assert [(line.points[0], line.points[-1]) for line in streams.lines] == [
+        ((output.center[0], output.y), (box.x, box.center[1])) for box in boxes
+    ]
+    assert all(line.arrow for line in streams.lines)
+
+
 def test_insides() -> None:
     titles = {
-        name: [part.texts[0].string for part, _ in drawing(name).root.walk() if part.role.startswith("card-")]
+        name: sorted(part.texts[0].string for part, _ in drawing(name).root.walk() if part.role.startswith("card-"))
         for name in ("gpt2", "gemma-3-27b", "smollm3-3b", "mixtral-8x7b", "deepseek-v3")
     }
     assert titles == {
-        "gpt2": ["Multi-head attention", "Feed-forward"],
-        "gemma-3-27b": ["Grouped-query attention", "GeGLU feed-forward"],
-        "smollm3-3b": ["Grouped-query attention", "SwiGLU feed-forward", "Grouped-query attention"],
+        "gpt2": ["Feed-forward", "Multi-head attention"],
+        "gemma-3-27b": ["GeGLU feed-forward", "Grouped-query attention"],
+        "smollm3-3b": ["Grouped-query attention", "Grouped-query attention", "SwiGLU feed-forward"],
         "mixtral-8x7b": ["Grouped-query attention", "Mixture of experts", "SwiGLU feed-forward"],
         "deepseek-v3": [
-            "Multi-head latent attention",
-            "SwiGLU feed-forward",
             "Mixture of experts",
+            "Multi-head latent attention",
             "Multi-token prediction",
+            "SwiGLU feed-forward",
         ],
     }
 
@@ -510,16 +596,16 @@ def test_a_part_that_is_another_is_marked_as_a_whole() -> None:
 def test_a_path_counts_for_the_layer_that_is_drawn() -> None:
     gemma = architecture("gemma-3-27b")
     assert different(draw(gemma, {"layers.61.mixer.body.mask"})) >= {"layers.0.mixer.body"}
-    assert "layers.5.mixer.body" not in different(draw(gemma, {"layers.61.mixer.body.mask"}))
-    assert "layers.5.mixer.body" in different(draw(gemma, {"layers.11.mixer.body.mask"}))
+    assert marked_texts(draw(gemma, {"layers.61.mixer.body.mask"})) == {"sliding window of 1,024"}
+    assert marked_texts(draw(gemma, {"layers.11.mixer.body.mask"})) == {"sees all earlier tokens"}
 
 
 def test_encoder_and_decoder_are_highlighted_apart() -> None:
     arch = architecture("switch-base-8")
     assert "output of the encoder" in texts(drawing("switch-base-8"))
-    assert different(draw(arch, {"encoder.layers.4.mlp.body.dim"})) >= {"encoder.layers.2.mlp.body"}
-    assert "layers.2.mlp.body" not in different(draw(arch, {"encoder.layers.4.mlp.body.dim"}))
-    assert "encoder.layers.2.mlp.body" not in different(draw(arch, {"layers.4.mlp.body.dim"}))
+    assert different(draw(arch, {"encoder.layers.4.mlp.body.dim"})) >= {"encoder.layers.0.mlp.body"}
+    assert "layers.0.mlp.body" not in different(draw(arch, {"encoder.layers.4.mlp.body.dim"}))
+    assert "encoder.layers.0.mlp.body" not in different(draw(arch, {"layers.4.mlp.body.dim"}))
 
 
 def test_what_is_the_usual_is_told_only_where_it_differs() -> None:

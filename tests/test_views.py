@@ -32,7 +32,9 @@ from vitruvius.views import Description, Difference, compare, describes, draw, t
 from vitruvius.views.aspects import aspects
 from vitruvius.views.description import _DESCRIBED
 from vitruvius.views.diff import properties
-from vitruvius.views.layer_periods import Stretch, grouped, kinds, stretches
+from vitruvius.views.drawing.kinds import kinds as drawn_kinds
+from vitruvius.views.drawing.kinds import patterns
+from vitruvius.views.layer_periods import Stretch, grouped, kinds, pattern
 from vitruvius.views.nouns import describe, facts, phrase, title
 from vitruvius.views.origins import as_precise, origins
 from vitruvius.views.table import fitted, table
@@ -76,21 +78,57 @@ def test_a_drawing_fits_a_terminal_and_is_the_same_each_time(entry: catalog.Entr
 
 
 @BY_ENTRY
-def test_the_places_cover_every_layer_once(entry: catalog.Entry) -> None:
+def test_patterns_tell_every_layer_of_every_kind(entry: catalog.Entry) -> None:
+    """Read back, they put each layer where the definition has it."""
     mine = arch(entry.id)
-    told = [
-        (stretch.first + k * stretch.period + offset, name)
-        for stretch in stretches(mine)
-        for k in range(stretch.times)
-        for offset, name in enumerate(name for count, name in stretch.unit for _ in range(count))
-    ]
-    found = kinds(mine)
-    assert [index for index, _ in told] == list(range(len(mine.layers)))
-    assert {kind.name: kind.indices for kind in found} == {
-        kind.name: tuple(index for index, name in told if name == kind.name) for kind in found
-    }
-    assert all(mine.layers[index] == kind.layer for kind in found for index in kind.indices)
-    assert len({kind.name for kind in found}) == len(set(mine.layers))
+    told = [read_back(text) for text in patterns(mine).values()]
+    found: dict[str, list[int]] = {}
+    for kind in drawn_kinds(mine):  # "dense (1)" and "dense (2)" are two that no word tells apart
+        found.setdefault(re.sub(r" \(\d+\)$", "", kind.name) if "layer (" not in kind.name else kind.name, []).extend(
+            kind.indices
+        )
+    if not told:
+        assert len(found) == 1
+        return
+    places: dict[tuple[str, ...], list[int]] = {}
+    for index, words in enumerate(zip(*told, strict=True)):
+        places.setdefault(words, []).append(index)
+    assert list(places.values()) == [sorted(indices) for indices in found.values()]
+
+
+def read_back(text: str) -> list[str]:
+    """The sequence that a pattern tells."""
+    found, depth, start = [], 0, 0
+    text = re.sub(r"^\d+ : 1, ", "", text) + ", "
+    for i, letter in enumerate(text):
+        depth += {"(": 1, ")": -1}.get(letter, 0)
+        if not depth and text[i : i + 2] == ", ":
+            found.append(text[start:i].removeprefix("then "))
+            start = i + 2
+    sequence = []
+    for part in found:
+        if again := re.fullmatch(r"(\d+) × \((.*)\)", part):
+            sequence += int(again[1]) * read_back(again[2])
+        else:
+            count, name = part.split(" ", 1)
+            sequence += int(count) * [name]
+    return sequence
+
+
+@pytest.mark.parametrize(
+    ("sequence", "expected"),
+    [
+        ("aaaa", "4 a"),
+        ("abab", "2 × (1 a, 1 b)"),
+        ("aaab" * 3 + "aa", "3 : 1, 3 × (3 a, 1 b), then 2 a"),
+        ("aaa" + "b" * 9, "3 a, then 9 b"),
+        ("baaaab" + "aaaaab" * 7, "5 : 1, 1 b, then 4 a, 1 b, then 7 × (5 a, 1 b)"),
+        ("ababac" * 2 + "ab", "2 × (2 × (1 a, 1 b), 1 a, 1 c), then 1 a, 1 b"),
+    ],
+)
+def test_the_units_of_a_pattern_end_on_what_is_rare(sequence: str, expected: str) -> None:
+    assert pattern(list(sequence)) == expected
+    assert read_back(expected) == list(sequence)
 
 
 @BY_ENTRY
@@ -152,8 +190,7 @@ def test_kinds_that_no_word_tells_apart_are_numbered() -> None:
 
 def test_the_drawing_of_gemma_3_shows_its_pattern_and_its_norms() -> None:
     text = tree(arch("gemma-3-27b"))
-    assert "0-59: 10 × (5 × window 1,024, 1 × full)" in text
-    assert "60-61: 2 × window 1,024" in text
+    assert "attention: 5 : 1, 10 × (5 window 1,024, 1 full), then 2 window 1,024" in text
     assert "x + RMSNorm(attention(RMSNorm(x)))" in text
     assert "32 query heads, 16 key/value heads of 128" in text
     assert "RoPE theta 1,000,000, linear scaling factor 8" in text
@@ -221,7 +258,7 @@ def test_a_foreign_noun_draws_and_compares_at_once_and_can_bring_its_own_words()
         assert "mean pooling over 4 tokens" in tree(other)
         assert changes(other, edit(mine, "layers.*.mixer.body", Pooling(size=8))) == {"pooling over": (4, 8)}
         mixed = edit(mine, "layers.1,3.mixer.body", pooling)
-        assert [kind.name for kind in kinds(mixed)] == ["grouped-query attention", "pooling 4"]
+        assert [kind.name for kind in kinds(mixed)] == ["GQA", "pooling 4"]
         texts = [box.text for box in draw(other).boxes]
         assert "Mean pooling" in texts
         assert "over 4 tokens" in texts

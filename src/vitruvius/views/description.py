@@ -96,6 +96,7 @@ class Picture:
         steps: how it is drawn inside its owner's inset, as that one asks.
         frame: whether it is drawn around others, not as a box of its own.
         reference: the field that holds the number of another layer; layers that differ in nothing else are drawn once.
+        looks_across: whether it reads what the encoder has made.
     """
 
     label: str = ""
@@ -108,6 +109,7 @@ class Picture:
     steps: Any = None
     frame: bool = False
     reference: str = ""
+    looks_across: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -233,8 +235,8 @@ def phrase(spec: Spec) -> str:
 
 def marks(spec: Spec) -> Mapping[str, str]:
     """What tells one kind of layer from another, the most telling first."""
-    own = describe(spec).marks
-    return {"": title(spec)} if own is None else own
+    known = describe(spec)
+    return {"": known.short or known.title} if known.marks is None else known.marks
 
 
 def label(spec: Spec) -> str:

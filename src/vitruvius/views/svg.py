@@ -13,7 +13,7 @@ from ..errors import InputError
 from ..spec import Decoder
 from .drawing.cards import arranged
 from .drawing.document import document
-from .drawing.figure import ModelFigure, figure
+from .drawing.figure import ModelFigure, figure, full_name
 from .drawing.kinds import highlighted
 from .drawing.scene import Differs, Line, Rect, Region, Text, group
 from .drawing.sketch import NOTE
@@ -108,7 +108,7 @@ def draw(arch: Decoder, highlight: Iterable[str] = frozenset(), theme: Theme | N
     """
     drawn = figure(arch, highlighted(arch, highlight))
     content = _titled(drawn.header, arranged(drawn.body, drawn.cards))
-    return _drawing(content, theme, f"The architecture of {arch.name}", drawn.words, _id(arch.name))
+    return _drawing(content, theme, f"The architecture of {full_name(arch)}", drawn.words, _id(arch.name))
 
 
 def draw_side_by_side(
@@ -129,9 +129,8 @@ def draw_side_by_side(
     paths = [none.union(*(each.paths_a for each in differences))]
     paths += [each.paths_b for each in differences] or [none] * len(others)
     marked = [(arch, highlighted(arch, own)) for arch, own in zip(archs, paths, strict=True)]
-    height = max(figure(arch, highlight).panels for arch, highlight in marked)
-    figures = [figure(arch, highlight, height) for arch, highlight in marked]
-    names = [arch.name for arch in archs]
+    figures = [figure(arch, highlight) for arch, highlight in marked]
+    names = [*map(full_name, archs)]
     listed = " and ".join(filter(None, (", ".join(names[:-1]), names[-1])))
     title = f"The architectures of {listed}" + (", their differences highlighted" if differences else "")
     words = " ".join(f"{name}: {drawn.words}." for name, drawn in zip(names, figures, strict=True))
@@ -166,7 +165,7 @@ def _row(figures: list[ModelFigure], highlighted: bool) -> Region:
         lowered = drawn.body.moved(
             -drawn.body.rect.x, header + UNDER_TITLE + body - drawn.body.rect.height - drawn.body.rect.y
         )
-        content = arranged(lowered, drawn.cards, 0.8, most_beside=0)
+        content = arranged(lowered, drawn.cards, most_beside=0)
         whole = group(side, (drawn.header, *content.parts))
         parts.append(whole.under(f"{side}.").moved(x, 0.0))
         x = parts[-1].rect.right + APART

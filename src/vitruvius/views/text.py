@@ -10,7 +10,8 @@ from ..cost import cost
 from ..cost.quantity import count, number, size
 from ..spec import Decoder, Encoder, Layer, Spec
 from ..terminal import prose
-from .layer_periods import LayerKind, kinds, stretches
+from .drawing.kinds import patterns
+from .layer_periods import LayerKind, kinds
 from .nouns import describe, facts, phrase, title
 from .table import growth
 
@@ -68,12 +69,8 @@ def _stack(stack: Decoder | Encoder, positions: Spec | None = None) -> list[Twig
 
 
 def _places(stack: Decoder | Encoder) -> tuple[str, ...]:
-    """Which layers are of which kind: "0-59: 10 × (5 × window 1,024, 1 × full)"."""
-    if len(kinds(stack)) == 1:
-        return ("all alike",)
-    return tuple(
-        f"{s.first}-{s.last}: {s}" if s.last > s.first else f"{s.first}: {s.unit[0][1]}" for s in stretches(stack)
-    )
+    """In which order the kinds follow each other: "attention: 5 : 1, 10 × (5 window 1,024, 1 full)"."""
+    return tuple(f"{what}: {text}" for what, text in patterns(stack).items()) or ("all alike",)
 
 
 def _times(kind: LayerKind) -> str:

@@ -27,7 +27,7 @@ from ...views.charts import charts
 from ...views.diff import Change, changes, properties
 from ...views.drawing.document import stylesheet
 from ...views.drawing.font import FILES
-from ...views.drawing.kinds import drawn_for, kinds, stretches
+from ...views.drawing.kinds import drawn_for, kinds, patterns
 from ...views.drawing.thumbnail import thumbnail
 from ...views.nouns import phrase
 from ...views.origins import figures
@@ -93,7 +93,7 @@ def _strip(arch: Decoder) -> dict[str, Any]:
     """Every layer's kind in order, and what the kinds are; `path` is where one of the kind is drawn."""
     shown = kinds(arch)
     return {
-        "summary": ", then ".join(map(str, stretches(shown))),
+        "summary": "; ".join(f"{what} {text}" for what, text in patterns(arch).items()) or "all alike",
         "runs": runs(arch),
         "kinds": [
             {

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import combinations, pairwise
-from math import log
 from string import ascii_uppercase
 
 from ... import spec as s
@@ -19,6 +18,7 @@ from .sketch import Highlight
 
 BETWEEN = 26.0  # cards
 ASIDE = 40.0  # between the stream and the cards
+WIDEST = 1028.0  # of a figure whose stream leaves room: what the explorer shows without a scroll bar
 
 Body = tuple[s.Spec, str, str]  # a part, its path, and where it is in words
 
@@ -111,23 +111,20 @@ def _split(drawn: Sequence[Region], lines: int, size: Callable[[Region], float])
     return min(ways, key=lambda way: max(sum(size(card) + BETWEEN for card in line) for line in way))
 
 
-def arranged(body: Region, drawn: Sequence[Region], ratio: float = 1.5, most_beside: int | None = None) -> Region:
-    """`body` and its cards, some beside it and the others below, with little empty room, and about `ratio` times as
-    wide as high. `most_beside` is how many may stand beside it, any number if None."""
+def arranged(body: Region, drawn: Sequence[Region], most_beside: int | None = None) -> Region:
+    """`body` and its cards, some beside it and the others below, with little empty room and no wider than WIDEST or the
+    stream. `most_beside` is how many may stand beside it, any number if None."""
     if not drawn:
         return body
-    used = sum(part.rect.width * part.rect.height for part in (body, *drawn))
-    most = len(drawn) if most_beside is None else min(most_beside, len(drawn))
-
-    def cost(whole: Region) -> float:
-        width, height = whole.rect.width, whole.rect.height
-        return abs(log(width / height / ratio)) + 1.5 * log(width * height / used)
+    widest = max(WIDEST, body.rect.width, *(card.rect.width for card in drawn))
+    room = widest - body.rect.width - ASIDE
+    fitting = [i for i, card in enumerate(drawn) if card.rect.width <= room][:most_beside]
 
     def ways() -> Iterator[Region]:
-        for first in range(most + 1):
+        for first in range(len(fitting) + 1):
+            side, rest = fitting[:first], [card for i, card in enumerate(drawn) if i not in fitting[:first]]
             for columns in range(1, max(1, first) + 1):
-                upper = beside(body, drawn[:first], columns) if first else body
-                rest = drawn[first:]
+                upper = beside(body, [drawn[i] for i in side], columns) if side else body
                 yield from (below(upper, rest, rows) for rows in range(1, len(rest) + 1)) if rest else (upper,)
 
-    return min(ways(), key=cost)
+    return min(ways(), key=lambda way: (way.rect.width > widest, way.rect.height * max(way.rect.width, 0.75 * widest)))

@@ -79,6 +79,7 @@ def _rules(theme: Theme) -> dict[str, str]:
         ".stream,.skip,.control,.sign": f"fill:none;stroke:{theme.line};{stroke}",
         ".control": "stroke-dasharray:4 3.5",
         ".head": f"fill:{theme.line}",
+        ".bracket": f"fill:none;stroke:{theme.leader};stroke-width:1.5;stroke-linecap:round",
         ".leader": f"fill:none;stroke:{theme.leader};stroke-width:0.9",
         ".rule-plain": f"stroke:{theme.leader};stroke-width:2",
         ".divider": f"stroke:{theme.leader};stroke-width:1",

@@ -5,22 +5,22 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from ... import catalog
 from ... import spec as s
 from ...cost.counting import counted as weights
 from ...cost.counting import parameters
 from ...cost.quantity import count, number
 from ..description import capital, counted
-from ..layer_periods import LayerKind
 from ..nouns import phrase
+from .across import behind
 from .cards import cards, insides
 from .font import wrap
-from .kinds import highlighted_in, kinds, stretches
-from .scene import Rect, Region, Text, group
+from .kinds import blocks, highlighted_in, patterns
+from .scene import Rect, Region, Text
 from .sketch import NOTE, Highlight
 from .stream import stream
 
-SHOWN = 6  # kinds of layers that get a panel
-BETWEEN = 80.0  # an encoder and its decoder
+SHOWN = 4  # blocks of layers that get a panel
 TITLE = 22.0
 
 
@@ -32,33 +32,33 @@ class ModelFigure:
     body: Region
     cards: tuple[Region, ...]
     words: str
-    panels: float  # their height
 
 
-def figure(arch: s.Decoder, highlight: Highlight, height: float = 0.0) -> ModelFigure:
-    """The figure of a model, its panels at least as high as `height`."""
-    shown = kinds(arch)[:SHOWN]
-    read = kinds(arch.encoder)[:SHOWN] if arch.encoder else ()
-    inside = insides([*(("", kind) for kind in shown), *(("encoder.", kind) for kind in read)])
+def figure(arch: s.Decoder, highlight: Highlight) -> ModelFigure:
+    """The figure of a model."""
+    shown = blocks(arch)[:SHOWN]
+    read = blocks(arch.encoder)[:SHOWN] if arch.encoder else ()
+    stacks = (("", shown), ("encoder.", read))
+    inside = insides([(stack, kind) for stack, found in stacks for block in found for kind in block.kinds])
     letters = {spec: i.letter for i in inside for spec in i.specs}
-    body, panels = stream(arch, arch, shown, letters, highlight, height)
+    body = stream(arch, arch, shown, letters, highlight)
     if arch.encoder:
         marked = highlighted_in(arch.encoder, highlight)
-        encoder, _ = stream(arch, arch.encoder, read, letters, marked, panels)
-        body = _behind(encoder.under("encoder.", "encoder."), body)
-    summary = _summary(arch, shown)
-    words = ". ".join([*summary, *(f"{capital(kind.name)}: {phrase(kind.layer)}" for kind in (*read, *shown))])
-    header = _header(arch.name, summary, max(body.rect.width, 480.0))
-    return ModelFigure(header, body, tuple(cards(arch, inside, highlight)), words, panels)
+        encoder = stream(arch, arch.encoder, read, letters, marked)
+        body = behind(encoder.under("encoder.", "encoder."), body, shown)
+    summary = _summary(arch, len(shown))
+    kinds = [kind for block in (*read, *shown) for kind in block.kinds]
+    words = ". ".join([*summary, *(f"{capital(kind.name)}: {phrase(kind.layer)}" for kind in kinds)])
+    header = _header(full_name(arch), summary, max(body.rect.width, 480.0))
+    return ModelFigure(header, body, tuple(cards(arch, inside, highlight)), words)
 
 
-def _behind(encoder: Region, decoder: Region) -> Region:
-    """The decoder to the right of the encoder that it reads, the token ids of both on one height."""
-    x = encoder.rect.right + BETWEEN - decoder.rect.x
-    return group("streams", (encoder, decoder.moved(x, 0.0)))
+def full_name(arch: s.Decoder) -> str:
+    """The name that its makers gave to a model of the catalog; of others, what they are called here."""
+    return catalog.entry(arch.name).name if arch.name in catalog.names() else arch.name
 
 
-def _summary(arch: s.Decoder, shown: Sequence[LayerKind]) -> list[str]:
+def _summary(arch: s.Decoder, shown: int) -> list[str]:
     sizes = parameters(weights(arch))
     active = f", {_short(sizes.active)} active" if sizes.active < sizes.total else ""
     facts = [
@@ -69,9 +69,8 @@ def _summary(arch: s.Decoder, shown: Sequence[LayerKind]) -> list[str]:
         f"context {number(arch.context)}",
     ]
     summary = [" · ".join(facts)]
-    if len(shown) > 1:
-        summary.append(f"Layers, from the bottom: {', then '.join(map(str, stretches(kinds(arch))))}")
-    if more := len(kinds(arch)) - len(shown):
+    summary += [f"{capital(what)}, from the first layer: {text}" for what, text in patterns(arch).items()]
+    if more := len(blocks(arch)) - shown:
         summary.append(f"{counted(more, 'more kind')} of layers without a panel")
     return summary
 

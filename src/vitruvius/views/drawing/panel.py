@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Generic, TypeVar
 
 from ...cost.quantity import number
 from ...spec import Branch, Layer, Spec
@@ -12,6 +13,7 @@ from ..nouns import callouts, describe, label, phrase
 from .font import wrap
 from .scene import Differs, Line, Rect, Region, Text, group
 from .sketch import ARROW, LABEL, NOTE, RADIUS, SMALL, Column, Highlight, Sketch, around, widest
+from .theme import PAPER
 
 NORM_HEIGHT, BODY_HEIGHT = 28.0, 44.0
 PADDING = 38.0  # between a box and the edge of its panel: the residual line goes there
@@ -19,38 +21,59 @@ LANE = 18.0  # from a box to the residual line
 APART = 26.0  # branches side by side
 NOTE_PITCH, NOTE_GAP, NOTE_WIDTH, INDENT = 16.5, 11.0, 218.0, 9.0
 NOTE_DISTANCE = 30.0  # from the panel to its notes
+SQUARE, SQUARE_STEP = 9.0, 13.0  # in the colour of a kind of layers
+KIND_COLORS = len(PAPER.kinds)
+
+S_co = TypeVar("S_co", bound=Spec, covariant=True)
+
+
+@dataclass(frozen=True)
+class Note:
+    """A line beside a part. One that is not true of all kinds of layers in a panel has the numbers of their colours."""
+
+    text: str
+    ink: str = "ink"
+    colors: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
 class Anchor:
-    """A part that has something to say: the middle of its right edge, and the lines to write, each with its ink."""
+    """A part that has something to say: the middle of its right edge, and the lines to write."""
 
     path: str
     role: str
     x: float
     y: float
-    lines: tuple[tuple[str, str], ...]
+    lines: tuple[Note, ...]
 
     def moved(self, dx: float, dy: float) -> Anchor:
         """The same elsewhere."""
         return replace(self, x=self.x + dx, y=self.y + dy)
 
-    def muted(self, known: Container[str]) -> Anchor:
-        """Lines that have been said elsewhere step back."""
-        lines = tuple((text, "muted" if ink == "ink" and text in known else ink) for text, ink in self.lines)
-        return replace(self, lines=lines)
 
-    def without(self, known: Container[str]) -> Anchor:
-        """Lines that have been said elsewhere are left out, unless they differ."""
-        return replace(self, lines=tuple((text, ink) for text, ink in self.lines if ink != "ink" or text not in known))
+@dataclass(frozen=True)
+class Place(Generic[S_co]):
+    """What one kind of layers has at a place of its panel: the number of the kind's colour, a path, and what is there.
+    Of the places in a panel the first is drawn."""
+
+    color: int
+    path: str
+    spec: S_co
+
+
+Places = Sequence[Place[S_co]]
 
 
 def anchored(part: Region, notes: Iterable[tuple[Callout, Differs]], gap: float = 0.0) -> list[Anchor]:
     """The part with its callouts, each with how it differs; one that is quiet only if so. Nothing, if none is left.
     The line to them begins `gap` beside the part."""
     lines = tuple(
-        (each.text, "difference" if differs else "ink") for each, differs in notes if differs or not each.quiet
+        Note(each.text, "difference" if differs else "ink") for each, differs in notes if differs or not each.quiet
     )
+    return _anchor(part, lines, gap)
+
+
+def _anchor(part: Region, lines: tuple[Note, ...], gap: float = 0.0) -> list[Anchor]:
     role = "difference" if part.differs == "whole" else part.role or "plain"
     return [Anchor(part.path, role, part.rect.right + gap, part.rect.center[1], lines)] if lines else []
 
@@ -58,6 +81,22 @@ def anchored(part: Region, notes: Iterable[tuple[Callout, Differs]], gap: float 
 def noted(part: Region, spec: Spec, highlight: Highlight) -> list[Anchor]:
     """The part with all that there is to say about its spec."""
     return anchored(part, ((each, highlight.fields(*each.paths(part.path))) for each in callouts(spec)))
+
+
+def noted_in_all(part: Region, places: Places[Spec], highlight: Highlight) -> list[Anchor]:
+    """The part with what there is to say about it in all kinds of layers, and then in single ones."""
+    names = {label(place.spec) for place in places}
+    colors: dict[str, dict[int, Differs]] = {}
+    for place in places:
+        said = [*([Callout(label(place.spec))] if len(names) > 1 else []), *callouts(place.spec)]
+        for each in said:
+            if (differs := highlight.of_kinds.fields(*each.paths(place.path))) or not each.quiet:
+                colors.setdefault(each.text, {})[place.color] = differs
+    notes = [
+        Note(text, "difference" if any(kinds.values()) else "ink", () if len(kinds) == len(places) else tuple(kinds))
+        for text, kinds in colors.items()
+    ]
+    return _anchor(part, tuple(sorted(notes, key=lambda note: note.colors)))
 
 
 @dataclass(frozen=True)
@@ -89,33 +128,39 @@ class Widths:
 
 
 def layer_panel(
-    layer: Layer, path: str, widths: Widths, letters: Mapping[Spec, str], highlight: Highlight, spread: float = 0.0
+    layers: Places[Layer], widths: Widths, letters: Mapping[Spec, str], highlight: Highlight, spread: float = 0.0
 ) -> Panel:
-    """The panel of one kind of layer; `spread` is added to every branch."""
-    sketch = Sketch("", highlight)
+    """The panel of kinds of layers that differ in little; `spread` is added to every branch."""
+    first, sketch = layers[0], Sketch("", highlight)
     column = Column(sketch, 0.0, 0.0, widths.box)
     anchors: list[Anchor] = []
     column.rise(10 + spread / 2)
-    for branch in layer.branches:
-        anchors += _branch(column, branch, f"{path}.{branch.name}", widths, letters)
+    for branches in _branches(layers, "", [each.spec.branches for each in layers]):
+        anchors += _branch(column, branches, widths, letters)
         column.rise(spread)
     column.rise(-spread)
-    if layer.around:
-        anchors += _around(column, layer.around, f"{path}.around")
+    if first.spec.around:
+        anchors += _around(column, first.spec.around, f"{first.path}.around")
     top = column.y - spread / 2 - 22
     column.line(top)
     half = widths.stream / 2 + PADDING
-    frame = Region(path, Rect(-half, top, 2 * half, -top), "box", path, "panel", phrase(layer))
+    frame = Region(first.path, Rect(-half, top, 2 * half, -top), "box", first.path, "panel", phrase(first.spec))
     return Panel(replace(frame, parts=tuple(sketch.parts), lines=tuple(sketch.lines)), tuple(anchors))
 
 
-def _branch(column: Column, branch: Branch, path: str, widths: Widths, letters: Mapping[Spec, str]) -> list[Anchor]:
+def _branches(owners: Places[Spec], slot: str, of: Sequence[Sequence[Branch]]) -> Iterator[list[Place[Branch]]]:
+    """The branches of all owners, those that stand at one place together."""
+    for alike in zip(*of, strict=True):
+        yield [Place(o.color, f"{o.path}{slot}.{b.name}", b) for o, b in zip(owners, alike, strict=True)]
+
+
+def _branch(column: Column, places: Places[Branch], widths: Widths, letters: Mapping[Spec, str]) -> list[Anchor]:
     """x ← skip · x + scale · post(body(pre(x))), and what there is to say about it."""
-    sketch = column.sketch
+    sketch, branch, path = column.sketch, places[0].spec, places[0].path
     column.rise(6)
     fork = column.y
     sketch.dot(f"{path}.fork", column.x, fork)
-    anchors = _inside(column, branch, path, letters)
+    anchors = _inside(column, places, letters)
     plus = sketch.join(f"{path}.sum", "+", column.joint(), path=path, about=describe(branch).equation or "").rect
     y, left = plus.center[1], column.x - widths.stream / 2
     way = ((column.x, fork), (left - LANE, fork), (left - LANE, y))
@@ -129,20 +174,24 @@ def _branch(column: Column, branch: Branch, path: str, widths: Widths, letters: 
     return anchors
 
 
-def _inside(column: Column, branch: Branch, path: str, letters: Mapping[Spec, str]) -> list[Anchor]:
+def _inside(column: Column, places: Places[Branch], letters: Mapping[Spec, str]) -> list[Anchor]:
     """scale · post(body(pre(x)))."""
-    sketch, body = column.sketch, branch.body
+    sketch, branch, path = column.sketch, places[0].spec, places[0].path
+    bodies = [Place(place.color, f"{place.path}.body", place.spec.body) for place in places]
+    body, here = bodies[0].spec, bodies[0].path
     if branch.pre:
         _norm(column, branch.pre, f"{path}.pre")
-    if branches := describe(body).picture.side_by_side:
-        anchors = _side_by_side(column, branches, f"{path}.body", letters)
+    side_by_side = [describe(each.spec).picture.side_by_side for each in bodies]
+    if side_by_side[0]:
+        anchors = _side_by_side(column, list(_branches(bodies, "", side_by_side)), here, letters)
     else:
-        here, role, rect = f"{path}.body", role_of(body), column.next(BODY_HEIGHT)
+        role, rect = role_of(body), column.next(BODY_HEIGHT)
         differs = sketch.highlight.part(here)
         part = sketch.box(here, rect, label(body), role=role, path=here, differs=differs, about=phrase(body))
-        if body in letters:
-            sketch.badge(f"{path}.badge", letters[body], (rect.right, rect.y), role)
-        anchors = noted(part, body, sketch.highlight)
+        for i, letter in enumerate(dict.fromkeys(letters[each.spec] for each in bodies if each.spec in letters)):
+            center = (rect.right - i * (2 * RADIUS + 3), rect.y)
+            sketch.badge(f"{path}.badge{i or ''}", letter, center, role)
+        anchors = noted_in_all(part, bodies, sketch.highlight)
     if branch.post:
         _norm(column, branch.post, f"{path}.post")
     if branch.scale != 1.0:
@@ -156,25 +205,27 @@ def _norm(column: Column, norm: Spec, path: str) -> None:
     sketch.box(path, rect, label(norm), role="norm", path=path, differs=differs, about=phrase(norm))
 
 
-def _side_by_side(column: Column, branches: Sequence[Branch], path: str, letters: Mapping[Spec, str]) -> list[Anchor]:
+def _side_by_side(
+    column: Column, branches: Sequence[Places[Branch]], path: str, letters: Mapping[Spec, str]
+) -> list[Anchor]:
     """Branches side by side, and their sum; what there is to say about all of them stands together."""
     sketch, bottom, low = column.sketch, column.trail[-1], column.y - ARROW
     step = column.width + APART
     left = column.x - step * (len(branches) - 1) / 2
     columns, anchors = [], []
-    for i, branch in enumerate(branches):
+    for i, places in enumerate(branches):
         x = left + i * step
         inner = Column(sketch, x, low, column.width, via=(bottom,) if x == column.x else (bottom, (column.x, low)))
         columns.append(inner)
-        anchors += _inside(inner, branch, f"{path}.{branch.name}", letters)
+        anchors += _inside(inner, places, letters)
     y = min(inner.y for inner in columns) - ARROW - RADIUS
     plus = sketch.join(f"{path}.sum", "+", around((column.x, y)), path=path).rect
     for inner in columns:
         side = plus.x if inner.x < column.x else plus.right
         inner.arrow(plus.bottom) if inner.x == column.x else inner.turn((inner.x, y), (side, y))
     column.leave(plus.y)
-    names = dict(zip((f"{path}.{branch.name}.body" for branch in branches), branches, strict=True))
-    lines = [line for a in anchors for line in ((f"{label(names[a.path].body)}:", "ink"), *a.lines)]
+    names = {f"{places[0].path}.body": label(places[0].spec.body) for places in branches}
+    lines = [line for a in anchors for line in (Note(f"{names[a.path]}:"), *a.lines)]
     return [replace(anchors[-1], role=anchors[0].role, lines=tuple(lines))] if anchors else []
 
 
@@ -200,11 +251,12 @@ def role_of(body: Spec) -> str:
 
 @dataclass(frozen=True)
 class Heading:
-    """What stands above the notes of a panel: a name, where its layers are, and the number of the kind's colour."""
+    """What stands above the notes of a panel: a name, where its layers are, and its kinds, each with the number of
+    its colour."""
 
     title: str
     line: str = ""
-    color: int | None = None
+    kinds: tuple[Note, ...] = ()
 
 
 def beside(
@@ -247,24 +299,42 @@ def apart(wanted: Sequence[tuple[float, float]], top: float, bottom: float) -> l
 
 def _block(name: str, anchor: Anchor) -> Region:
     """Notes under each other with a rule in their part's colour to the left."""
-    texts: list[Text] = []
-    for string, ink in anchor.lines:
-        bold = ink == "difference"
-        for line in wrap(string, NOTE_WIDTH - INDENT, NOTE, bold):
-            texts.append(Text(line, INDENT, NOTE_PITCH * (len(texts) + 1) - 4.5, NOTE, bold, ink))
-    height = NOTE_PITCH * len(texts)
-    width = max(text.rect.right for text in texts)
+    content = _lines(name, anchor.lines, INDENT)
+    height = content.rect.height
     rule = Line(((0.0, 0.0), (0.0, height)), f"rule-{anchor.role}")
-    return Region(name, Rect(0.0, 0.0, width, height), path=anchor.path, texts=tuple(texts), lines=(rule,))
+    return replace(content, rect=Rect(0.0, 0.0, content.rect.right, height), path=anchor.path, lines=(rule,))
+
+
+def _lines(name: str, notes: Sequence[Note], left: float, top: float = 0.0) -> Region:
+    """Notes under each other, those of single kinds of layers behind squares in their colours."""
+    texts: list[Text] = []
+    squares: list[Region] = []
+    y = top
+    for i, note in enumerate(notes):
+        bold, x = note.ink == "difference", left + SQUARE_STEP * len(note.colors)
+        for j, color in enumerate(note.colors):
+            rect = Rect(left + j * SQUARE_STEP, y + 3.5, SQUARE, SQUARE)
+            squares.append(Region(f"{name}.color-{i}-{j}", rect, "box", role=kind_color(color)))
+        for line in wrap(note.text, NOTE_WIDTH - x, NOTE, bold):
+            texts.append(Text(line, x, y + NOTE_PITCH - 4.5, NOTE, bold, note.ink))
+            y += NOTE_PITCH
+    rect = Rect(left, top, max(text.rect.right for text in texts) - left, y - top)
+    return Region(name, rect, texts=tuple(texts), parts=tuple(squares))
+
+
+def kind_color(number: int) -> str:
+    """The role of what is painted in the colour of a kind of layers."""
+    return f"kind-{number if number < KIND_COLORS else 'other'}"
 
 
 def _heading(name: str, heading: Heading) -> Region:
-    left = 0.0 if heading.color is None else 18.0
-    texts: list[Text] = []
-    for line in wrap(heading.title, NOTE_WIDTH - left, 13.5, bold=True):
-        texts.append(Text(line, left, 14.0 + NOTE_PITCH * len(texts), 13.5, True))
+    title = wrap(heading.title, NOTE_WIDTH, 13.5, bold=True)
+    texts = [Text(line, 0.0, 14.0 + NOTE_PITCH * i, 13.5, True) for i, line in enumerate(title)]
     for line in wrap(heading.line, NOTE_WIDTH, NOTE) if heading.line else ():
         texts.append(Text(line, 0.0, 14.5 + NOTE_PITCH * len(texts), NOTE, ink="muted"))
     rect = Rect(0.0, 0.0, max(text.rect.right for text in texts), texts[-1].rect.bottom)
-    swatch = Region(f"{name}.color", Rect(0, 3.5, 11, 11), "box", role=f"kind-{heading.color}")
-    return Region(name, rect, texts=tuple(texts), parts=() if heading.color is None else (swatch,))
+    whole = Region(name, rect, texts=tuple(texts))
+    if not heading.kinds:
+        return whole
+    kinds = _lines(f"{name}.kinds", heading.kinds, 0.0, rect.bottom)
+    return replace(whole, rect=rect.union(kinds.rect), parts=(kinds,))

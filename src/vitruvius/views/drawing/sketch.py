@@ -16,9 +16,16 @@ RADIUS = 9.0  # of ⊕, ⊗ and badges
 
 @dataclass(frozen=True)
 class Highlight:
-    """The paths to highlight. Those in layer 7 are given in the layer that is drawn for it, see `highlighted`."""
+    """The paths to highlight. Those in layer 7 are given in the layer that is drawn for it, see `highlighted`; in
+    `own`, in the first of its kind, of which a panel may hold several."""
 
     paths: frozenset[str] = frozenset()
+    own: frozenset[str] = frozenset()
+
+    @property
+    def of_kinds(self) -> Highlight:
+        """What is said of single kinds of layers goes by these."""
+        return Highlight(self.own)
 
     def part(self, path: str) -> Differs:
         """How a part differs: as a whole, if it or what it belongs to is marked; in a detail, if something in it is."""
@@ -104,7 +111,7 @@ class Sketch:
 
     def badge(self, name: str, letter: str, center: Point, role: str) -> Region:
         """A letter in a circle: the same letter marks a part and the card that shows its inside."""
-        text = Text(letter, center[0], middle(center[1], 10.5), 10.5, True, "paper", "middle")
+        text = Text(letter, center[0], middle(center[1], SMALL), SMALL, True, "paper", "middle")
         return self.add(Region(self._named(name), around(center), "circle", role=f"badge-{role}", texts=(text,)))
 
     def dot(self, name: str, x: float, y: float) -> Region:

@@ -3,61 +3,62 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from itertools import pairwise
 from math import inf
 
 from ... import spec as s
 from ...cost.quantity import number
 from ..description import callout, capital, counted, root
-from ..layer_periods import LayerKind
-from ..nouns import describe, label, phrase
-from .kinds import kinds, named
+from ..nouns import describe, label, phrase, title
+from .kinds import Block, kinds, named, sections
 from .panel import (
     NOTE_DISTANCE,
     Anchor,
     Heading,
-    Panel,
+    Note,
+    Place,
     Widths,
     anchored,
     beside,
+    kind_color,
     layer_panel,
     noted,
     notes_height,
 )
 from .scene import Rect, Region
-from .sketch import ARROW, INNER, NOTE, SMALL, Column, Highlight, Sketch
+from .sketch import ARROW, INNER, LABEL, NOTE, SMALL, Column, Highlight, Sketch
 
-MANY = 2  # with more kinds of layers, what has been shown_before beside the first is not repeated
 BOX, NORM = 36.0, 28.0  # heights of the boxes below and above the layers
-RAIL = 20.0  # between the panels and the line to them, where they are several
-LADDER, LADDER_DISTANCE = 15.0, 24.0
-BESIDE = 40.0  # between the notes of a panel and the next panel
+BETWEEN = 26.0  # blocks
+LADDER, LADDER_DISTANCE = 15.0, 16.0
+BRACKET, HOOK = 10.0, 5.0  # from what it stands beside, and the length of its ends
+LANE = 16.0  # where the encoder's output comes along
 
 
 def stream(
     arch: s.Decoder,
     stack: s.Decoder | s.Encoder,
-    shown: Sequence[LayerKind],
+    shown: Sequence[Block],
     letters: Mapping[s.Spec, str],
     highlight: Highlight,
-    height: float,
-) -> tuple[Region, float]:
-    """The decoder's or the encoder's stream, and the height of its panels."""
-    sketch, widths = Sketch("stream", highlight), Widths.of([kind.layer for kind in shown])
+) -> Region:
+    """The decoder's or the encoder's stream."""
+    layers = [kind.layer for block in shown for kind in block.kinds]
+    sketch, widths = Sketch("stream", highlight), Widths.of(layers)
     column = Column(sketch, 0.0, 0.0, widths.box)
     entering = _entrance(arch, stack, column)
-    rail = RAIL if len(shown) > 1 else 0.0
-    column.rise(26 + rail)
-    first = _layers(stack, shown, column, widths, letters, height)
-    column.leave(first.y)
-    column.rise(rail)
+    column.rise(26)
+    panels = _layers(stack, shown, column, widths, letters)
     leaving = _handed_over(arch.encoder, column) if arch.encoder and stack is arch.encoder else _exit(arch, column)
-    x = first.right + NOTE_DISTANCE
-    sketch.add(beside("notes.entrance", x, first.bottom + rail + 8, inf, None, entering))
+    bottom, top = panels[0].bottom, panels[-1].y
+    x = panels[0].right + NOTE_DISTANCE
+    sketch.add(beside("notes.entrance", x, bottom + 8, inf, None, entering))
     if leaving:
-        sketch.add(beside("notes.exit", x, -inf, first.y - rail - 8, None, leaving))
-    sketch.add(_ladder(stack, shown, first, highlight))
-    return sketch.done(), first.height
+        sketch.add(beside("notes.exit", x, -inf, top - 8, None, leaving))
+    left = _brackets(sketch, shown, panels) if len(stack.layers) > 1 else panels[0].x
+    sketch.add(_ladder(stack, left, top, bottom, highlight))
+    return sketch.done()
 
 
 def _entrance(arch: s.Decoder, stack: s.Decoder | s.Encoder, column: Column) -> list[Anchor]:
@@ -166,65 +167,69 @@ def _pill(column: Column, path: str, text: str, width: float) -> None:
 
 def _layers(
     stack: s.Decoder | s.Encoder,
-    shown: Sequence[LayerKind],
+    shown: Sequence[Block],
     column: Column,
     widths: Widths,
     letters: Mapping[s.Spec, str],
-    height: float,
-) -> Rect:
-    """The panels side by side, all as high as the one that needs most room, with their notes; the first one's place."""
-    sketch, bottom, x = column.sketch, column.y, column.x
-    headings = [_heading(stack, kind, i, len(shown)) for i, kind in enumerate(shown)]
-
-    def panel(kind: LayerKind, spread: float = 0.0) -> Panel:
-        path = f"layers.{kind.indices[0]}"
-        return layer_panel(kind.layer, path, widths, letters, sketch.highlight, spread)
-
-    tight = [panel(kind) for kind in shown]
-    needed = [max(p.part.rect.height, notes_height(h, p.anchors)) for p, h in zip(tight, headings, strict=True)]
-    height = max(height, *needed)
-    column.line(bottom)
-    placed: list[Rect] = []
-    shown_before: list[set[str]] = []
-    for kind, heading, narrow in zip(shown, headings, tight, strict=True):
-        drawn = panel(kind, (height - narrow.part.rect.height) / len(kind.layer.branches))
-        part = drawn.part.moved(x, bottom)
-        anchors = _not_repeated([anchor.moved(x, bottom) for anchor in drawn.anchors], shown_before, len(shown) > MANY)
-        shown_before.append({text for anchor in drawn.anchors for text, _ in anchor.lines})
-        notes = beside(f"notes.{part.name}", part.rect.right + NOTE_DISTANCE, part.rect.y, bottom, heading, anchors)
-        sketch.parts += [part, notes]
+) -> list[Rect]:
+    """The panels one above the other in the order of the network, with their notes; the panels' places."""
+    sketch, placed = column.sketch, list[Rect]()
+    told: dict[tuple[str, tuple[Note, ...]], str] = {}
+    for block in shown:
+        heading = _heading(stack, block, len(shown))
+        layers = [
+            Place(number, f"layers.{kind.indices[0]}", kind.layer)
+            for kind, number in zip(block.kinds, block.numbers, strict=True)
+        ]
+        tight = layer_panel(layers, widths, letters, sketch.highlight)
+        anchors = [_not_repeated(anchor, told, _block_name(block)) for anchor in tight.anchors]
+        height = max(tight.part.rect.height, notes_height(heading, anchors))
+        spread = (height - tight.part.rect.height) / len(layers[0].spec.branches)
+        drawn = layer_panel(layers, widths, letters, sketch.highlight, spread)
+        bottom = column.y
+        column.line(bottom)
+        part = drawn.part.moved(column.x, bottom)
+        places = {anchor.path: anchor.moved(column.x, bottom) for anchor in drawn.anchors}
+        anchors = [replace(places[anchor.path], lines=anchor.lines) for anchor in anchors]
+        x, top = part.rect.right + NOTE_DISTANCE, part.rect.y
+        sketch.parts += [part, beside(f"notes.{part.name}", x, top, bottom, heading, anchors)]
         placed.append(part.rect)
-        x = notes.rect.right + BESIDE + part.rect.width / 2
-    if len(placed) > 1:
-        _rails(sketch, placed)
-    return placed[0]
+        column.leave(top)
+        column.rise(BETWEEN)
+    column.rise(-BETWEEN)
+    return placed
 
 
-def _not_repeated(anchors: Sequence[Anchor], shown_before: Sequence[set[str]], many: bool) -> list[Anchor]:
-    """The notes of a panel: what the panels before show steps back, and with many panels, what the first shows is left
-    out."""
-    if shown_before and many:
-        anchors = [left for anchor in anchors if (left := anchor.without(shown_before[0])).lines]
-    return [anchor.muted(set().union(*shown_before)) for anchor in anchors]
+def _not_repeated(anchor: Anchor, told: dict[tuple[str, tuple[Note, ...]], str], block: str) -> Anchor:
+    """The notes of a part; where another block has told the same about its own, they say so instead."""
+    known = (anchor.path.split(".", 2)[2], anchor.lines)
+    if any(note.colors or note.ink != "ink" for note in anchor.lines) or known not in told:
+        told.setdefault(known, block)
+        return anchor
+    return replace(anchor, lines=(Note(f"as in the {told[known]}", "muted"),))
 
 
-def _rails(sketch: Sketch, panels: Sequence[Rect]) -> None:
-    """The ways round the first panel: each layer is one of them."""
-    first, *others = panels
-    trunk, low, high = first.center[0], first.bottom + RAIL, first.y - RAIL
-    for panel in others:
-        x = panel.center[0]
-        sketch.line((trunk, low), (x, low), (x, panel.bottom))
-        sketch.line((x, panel.y), (x, high), (trunk + 2, high), arrow=True)
-    sketch.dot("rail.fork", trunk, low)
-    sketch.dot("rail.merge", trunk, high)
-
-
-def _heading(stack: s.Decoder | s.Encoder, kind: LayerKind, index: int, of: int) -> Heading:
+def _heading(stack: s.Decoder | s.Encoder, block: Block, of: int) -> Heading:
+    several = len(block.kinds) > 1
+    kinds = [
+        Note(f"{number(len(kind.indices))} × {kind.name}: {_ranges(kind.indices)}", "muted", (color,))
+        for kind, color in zip(block.kinds, block.numbers, strict=True)
+    ]
     if of == 1:
-        return Heading(f"Each of {counted(len(stack.layers), 'layer')}" if len(stack.layers) > 1 else "The only layer")
-    where = f"{len(kind.indices)} of {counted(len(stack.layers), 'layer')}: {_ranges(kind.indices)}"
-    return Heading(capital(named(kind.name)), where, index)
+        all_of_them = f"Each of {counted(len(stack.layers), 'layer')}" if len(stack.layers) > 1 else "The only layer"
+        return Heading(all_of_them, kinds=tuple(kinds) if several else ())
+    where = f"{len(block.indices)} of {counted(len(stack.layers), 'layer')}"
+    title = capital(_block_name(block))
+    if several:
+        return Heading(title, where, tuple(kinds))
+    return Heading(title, kinds=(Note(f"{where}: {_ranges(block.indices)}", "muted", block.numbers),))
+
+
+def _block_name(block: Block) -> str:
+    """What the layers of a block are called: by what they do, where the names of its kinds have nothing in common."""
+    bodies = [branch.body for branch in block.kinds[0].layer.branches]
+    shorts = (describe(body).short or title(body) for body in bodies)
+    return named(block.name) if block.name else f"layers with {' and '.join(shorts)}"
 
 
 def _ranges(indices: Sequence[int]) -> str:
@@ -235,21 +240,55 @@ def _ranges(indices: Sequence[int]) -> str:
     return ", ".join(runs if len(runs) <= 4 else [*runs[:3], "…"])
 
 
-def _ladder(stack: s.Decoder | s.Encoder, shown: Sequence[LayerKind], panel: Rect, highlight: Highlight) -> Region:
+def _brackets(sketch: Sketch, shown: Sequence[Block], panels: Sequence[Rect]) -> float:
+    """How often each block is repeated, and those that take turns together; the left end of all brackets."""
+    places = dict(zip(shown, panels, strict=True))
+    found = sections(shown)
+    edge = panels[0].x - (LANE if any(looks_across(block) for block in shown) else 0.0)
+    inner = []
+    for section in found:
+        counts = section.counts or [len(block.indices) for block in section.blocks]
+        for block, count in zip(section.blocks, counts, strict=True):
+            text = f"× {number(count)}" if section.counts else counted(count, "layer")
+            inner.append(_bracket(sketch, f"repeat.{block.indices[0]}", edge, [places[block]], text))
+    left = min(inner)
+    together = [section for section in found if len(section.blocks) > 1]
+    outer = []
+    for section in together:
+        text = f"× {number(section.times)}" if section.counts else "in turn"
+        rects = [places[block] for block in section.blocks]
+        outer.append(_bracket(sketch, f"turns.{section.blocks[0].indices[0]}", left, rects, text))
+    return min([left, *outer])
+
+
+def _bracket(sketch: Sketch, name: str, right: float, panels: Sequence[Rect], text: str) -> float:
+    """A bracket to the left of `right` around panels, with a word in its middle; where it ends on the left."""
+    top, bottom = min(rect.y for rect in panels) + 4, max(rect.bottom for rect in panels) - 4
+    x = right - BRACKET
+    sketch.line((x + HOOK, top), (x, top), (x, bottom), (x + HOOK, bottom), kind="bracket")
+    said = sketch.text(name, text, x - 6, (top + bottom) / 2 + 4, size=LABEL, ink="ink", anchor="end")
+    return said.rect.x
+
+
+def looks_across(block: Block) -> bool:
+    """Whether its layers read what the encoder has made."""
+    return any(describe(branch.body).picture.looks_across for branch in block.kinds[0].layer.branches)
+
+
+def _ladder(stack: s.Decoder | s.Encoder, edge: float, top: float, bottom: float, highlight: Highlight) -> Region:
     """All layers from the first, at the bottom, to the last, each in the colour of its kind."""
-    total, right = len(stack.layers), panel.x - LADDER_DISTANCE
-    step, left = panel.height / total, right - LADDER
+    total, right = len(stack.layers), edge - LADDER_DISTANCE
+    step, left = (bottom - top) / total, right - LADDER
     gap = min(1.5, step / 4)
     sketch = Sketch("ladder", highlight)
     for i, kind in enumerate(kinds(stack)):
-        cells = tuple(Rect(left, panel.bottom - (j + 1) * step, LADDER, step - gap) for j in kind.indices)
+        cells = tuple(Rect(left, bottom - (j + 1) * step, LADDER, step - gap) for j in kind.indices)
         rect = Rect(left, cells[-1].y, LADDER, cells[0].bottom - cells[-1].y)
-        color = f"kind-{i if i < len(shown) else 'other'}"
         about = f"{kind.name}: {_ranges(kind.indices)}"
-        sketch.add(Region(f"ladder.{i}", rect, "cells", f"layers.{kind.indices[0]}", color, about, cells=cells))
+        sketch.add(Region(f"ladder.{i}", rect, "cells", f"layers.{kind.indices[0]}", kind_color(i), about, cells=cells))
     differs = highlight.marks("layers")
-    sketch.text("count", counted(total, "layer"), right, panel.y - 9, anchor="end", path="layers", differs=differs)
+    sketch.text("count", counted(total, "layer"), right, top - 9, anchor="end", path="layers", differs=differs)
     if total > 1:
-        sketch.text("first", "0", left - 6, panel.bottom - 2, anchor="end")
-        sketch.text("last", str(total - 1), left - 6, panel.y + 10, anchor="end")
+        sketch.text("first", "0", left - 6, bottom - 2, anchor="end")
+        sketch.text("last", str(total - 1), left - 6, top + 10, anchor="end")
     return sketch.done("layers")

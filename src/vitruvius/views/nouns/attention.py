@@ -415,7 +415,7 @@ def _(spec: s.Attention) -> Description:
             *([channels] if channels else []),
             _scale_aspect(spec),
         ],
-        marks=_marks(spec, name),
+        marks=_marks(spec, short),
         tags=[
             *([] if across else describe(spec.mask).tags),
             *(["QK norm"] if spec.q_norm else []),
@@ -432,6 +432,7 @@ def _(spec: s.Attention) -> Description:
             inset=inset,
             look=replace(spec, mask=look(spec.mask), kv=look(kv), positions=rope and look(rope)),
             inner=_chooser(spec.mask),
+            looks_across=across,
         ),
     )
 
@@ -479,7 +480,7 @@ def _(spec: s.LatentAttention) -> Description:
             "bias": ("biases", "attention"),
         },
         aspects=[Aspect("head dim with RoPE", spec.rope_dim, ("rope_dim", "positions.dim")), _scale_aspect(spec)],
-        marks=_marks(spec, name),
+        marks=_marks(spec, "MLA"),
         tags=[*describe(spec.mask).tags, *describe(spec.softmax).tags],
         contrasts=_contrasts(spec),
         filters={"attention": "MLA"},

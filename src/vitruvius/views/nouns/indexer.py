@@ -17,6 +17,7 @@ def _(spec: s.Indexer) -> Description:
         facts=[f"of {best} keys", f"{spec.heads} heads of {spec.dim}"],
         equation=f"the {best} earlier s with the highest Σₕ wₕ · relu(qₕ · kₛ)",
         names={"heads": "indexer's heads", "dim": "indexer's head dim", "topk": "keys chosen"},
+        marks={"mask": "indexer"},
         tags=["sparse indexer"],
         picture=Picture(
             label=f"softmax over the {best} chosen",

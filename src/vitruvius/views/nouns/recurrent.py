@@ -67,6 +67,7 @@ def _(spec: s.GatedDeltaNet) -> Description:
 def _(spec: s.KimiDelta) -> Description:
     return Description(
         title="Kimi Delta Attention",
+        short="KDA",
         facts=[
             f"{spec.heads} heads of {number(spec.head_dim)}",
             f"decay and gate through {number(spec.gate_rank)} channels",

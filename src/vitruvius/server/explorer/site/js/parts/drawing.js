@@ -44,9 +44,9 @@ export function known(parts, path) {
 /**
  * drawing: {svg, width, height}; parts: what is known by path; on(path, kept) is told what is pointed at (kept: chosen);
  * chosen: the path that is chosen; marks: {path: "whole" | "detail"} to highlight; tallest: of the window's height;
- * least: the scale below which its text could not be read.
+ * least: the scale below which its text, of at least 11 px, could not be read.
  */
-export function Drawing({ name, drawing, parts, on, chosen, marks, tallest = 0.82, least = 0.55 }) {
+export function Drawing({ name, drawing, parts, on, chosen, marks, tallest = 0.82, least = innerWidth < 700 ? 0.75 : 1 }) {
   const frame = useRef(null);
   const svg = useRef(null);
   const [zoom, setZoom] = useState(1);
@@ -57,7 +57,7 @@ export function Drawing({ name, drawing, parts, on, chosen, marks, tallest = 0.8
   useLayoutEffect(() => {
     const lay = () => {
       const room = frame.current.clientWidth;
-      const scale = Math.max(least, Math.min(room / drawing.width, (innerHeight * tallest) / drawing.height, 1.15));
+      const scale = Math.max(least, Math.min(room / drawing.width, 1.15));
       const width = drawing.width * scale * zoom;
       svg.current.style.width = `${width}px`;
       svg.current.style.height = `${(width / drawing.width) * drawing.height}px`;
