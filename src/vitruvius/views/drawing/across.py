@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ..nouns import describe
-from .kinds import Block
+from .kinds import LayerBlock
 from .scene import Line, Region, group
 from .stream import LANE
 
@@ -13,7 +13,7 @@ BETWEEN = 48.0
 ABOVE = 26.0  # the line from the one to the other, above whichever is higher there
 
 
-def behind(encoder: Region, decoder: Region, shown: Sequence[Block]) -> Region:
+def behind(encoder: Region, decoder: Region, shown: Sequence[LayerBlock]) -> Region:
     """The decoder to the right of the encoder, the token ids of both on one height, and a line from the encoder's
     output to each attention that looks across."""
     decoder = decoder.moved(encoder.rect.right + BETWEEN - decoder.rect.x, 0.0)

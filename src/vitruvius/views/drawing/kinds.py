@@ -19,7 +19,7 @@ COLUMNS = {"mask": "attention", "kv": "keys and values"}
 
 
 @dataclass(frozen=True)
-class Block:
+class LayerBlock:
     """Kinds of layers that differ in little and share a panel: the same branches, with bodies of the same classes,
     between the same norms. `numbers` are the places of its kinds among all of the stack."""
 
@@ -43,7 +43,7 @@ class Section:
     """Blocks whose layers take turns, or a single one: `times` over so many layers of each as `counts` says, or in a
     less simple order, where that is None."""
 
-    blocks: tuple[Block, ...]
+    blocks: tuple[LayerBlock, ...]
     counts: tuple[int, ...] | None
     times: int
 
@@ -66,12 +66,12 @@ def _alike(stack: s.Decoder | s.Encoder) -> list[list[LayerKind]]:
     return list(alike.values())
 
 
-def blocks(stack: s.Decoder | s.Encoder) -> tuple[Block, ...]:
+def blocks(stack: s.Decoder | s.Encoder) -> tuple[LayerBlock, ...]:
     """The blocks in order of appearance."""
     found: dict[Any, list[tuple[LayerKind, int]]] = {}
     for number, kind in enumerate(kinds(stack)):
         found.setdefault(_frame(kind.layer), []).append((kind, number))
-    return tuple(Block(tuple(kind for kind, _ in each), tuple(n for _, n in each)) for each in found.values())
+    return tuple(LayerBlock(tuple(kind for kind, _ in each), tuple(n for _, n in each)) for each in found.values())
 
 
 def _frame(layer: s.Layer) -> Any:
@@ -84,9 +84,9 @@ def _framed(branch: s.Branch) -> Any:
     return branch.name, branch.pre, branch.post, branch.skip, branch.scale, type(branch.body), inner
 
 
-def sections(found: Sequence[Block]) -> tuple[Section, ...]:
+def sections(found: Sequence[LayerBlock]) -> tuple[Section, ...]:
     """The blocks in the order of the network, those whose layers take turns together."""
-    groups: list[list[Block]] = []
+    groups: list[list[LayerBlock]] = []
     last = -1
     for block in found:
         if groups and block.indices[0] <= last:
@@ -97,7 +97,7 @@ def sections(found: Sequence[Block]) -> tuple[Section, ...]:
     return tuple(map(_section, groups))
 
 
-def _section(group: Sequence[Block]) -> Section:
+def _section(group: Sequence[LayerBlock]) -> Section:
     layers = sum(len(block.indices) for block in group)
     if len(group) == 1:
         return Section(tuple(group), (layers,), 1)

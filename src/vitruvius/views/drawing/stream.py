@@ -11,7 +11,7 @@ from ... import spec as s
 from ...cost.quantity import number
 from ..description import callout, capital, counted, root
 from ..nouns import describe, label, phrase, title
-from .kinds import Block, kinds, named, sections
+from .kinds import LayerBlock, kinds, named, sections
 from .panel import (
     NOTE_DISTANCE,
     Anchor,
@@ -39,7 +39,7 @@ LANE = 16.0  # where the encoder's output comes along
 def stream(
     arch: s.Decoder,
     stack: s.Decoder | s.Encoder,
-    shown: Sequence[Block],
+    shown: Sequence[LayerBlock],
     letters: Mapping[s.Spec, str],
     highlight: Highlight,
 ) -> Region:
@@ -167,7 +167,7 @@ def _pill(column: Column, path: str, text: str, width: float) -> None:
 
 def _layers(
     stack: s.Decoder | s.Encoder,
-    shown: Sequence[Block],
+    shown: Sequence[LayerBlock],
     column: Column,
     widths: Widths,
     letters: Mapping[s.Spec, str],
@@ -209,7 +209,7 @@ def _not_repeated(anchor: Anchor, told: dict[tuple[str, tuple[Note, ...]], str],
     return replace(anchor, lines=(Note(f"as in the {told[known]}", "muted"),))
 
 
-def _heading(stack: s.Decoder | s.Encoder, block: Block, of: int) -> Heading:
+def _heading(stack: s.Decoder | s.Encoder, block: LayerBlock, of: int) -> Heading:
     several = len(block.kinds) > 1
     kinds = [
         Note(f"{number(len(kind.indices))} × {kind.name}: {_ranges(kind.indices)}", "muted", (color,))
@@ -225,7 +225,7 @@ def _heading(stack: s.Decoder | s.Encoder, block: Block, of: int) -> Heading:
     return Heading(title, kinds=(Note(f"{where}: {_ranges(block.indices)}", "muted", block.numbers),))
 
 
-def _block_name(block: Block) -> str:
+def _block_name(block: LayerBlock) -> str:
     """What the layers of a block are called: by what they do, where the names of its kinds have nothing in common."""
     bodies = [branch.body for branch in block.kinds[0].layer.branches]
     shorts = (describe(body).short or title(body) for body in bodies)
@@ -240,7 +240,7 @@ def _ranges(indices: Sequence[int]) -> str:
     return ", ".join(runs if len(runs) <= 4 else [*runs[:3], "…"])
 
 
-def _brackets(sketch: Sketch, shown: Sequence[Block], panels: Sequence[Rect]) -> float:
+def _brackets(sketch: Sketch, shown: Sequence[LayerBlock], panels: Sequence[Rect]) -> float:
     """How often each block is repeated, and those that take turns together; the left end of all brackets."""
     places = dict(zip(shown, panels, strict=True))
     found = sections(shown)
@@ -270,7 +270,7 @@ def _bracket(sketch: Sketch, name: str, right: float, panels: Sequence[Rect], te
     return said.rect.x
 
 
-def looks_across(block: Block) -> bool:
+def looks_across(block: LayerBlock) -> bool:
     """Whether its layers read what the encoder has made."""
     return any(describe(branch.body).picture.looks_across for branch in block.kinds[0].layer.branches)
 
