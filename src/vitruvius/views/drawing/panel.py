@@ -52,7 +52,7 @@ class Anchor:
 
 
 @dataclass(frozen=True)
-class Place(Generic[S_co]):
+class Variant(Generic[S_co]):
     """What one kind of layers has at a place of its panel: the number of the kind's colour, a path, and what is there.
     Of the places in a panel the first is drawn."""
 
@@ -61,7 +61,7 @@ class Place(Generic[S_co]):
     spec: S_co
 
 
-Places = Sequence[Place[S_co]]
+Variants = Sequence[Variant[S_co]]
 
 
 def anchored(part: Region, notes: Iterable[tuple[Callout, Differs]], gap: float = 0.0) -> list[Anchor]:
@@ -83,7 +83,7 @@ def noted(part: Region, spec: Spec, highlight: Highlight) -> list[Anchor]:
     return anchored(part, ((each, highlight.fields(*each.paths(part.path))) for each in callouts(spec)))
 
 
-def noted_in_all(part: Region, places: Places[Spec], highlight: Highlight) -> list[Anchor]:
+def noted_in_all(part: Region, places: Variants[Spec], highlight: Highlight) -> list[Anchor]:
     """The part with what there is to say about it in all kinds of layers, and then in single ones."""
     names = {label(place.spec) for place in places}
     colors: dict[str, dict[int, Differs]] = {}
@@ -128,7 +128,7 @@ class Widths:
 
 
 def layer_panel(
-    layers: Places[Layer], widths: Widths, letters: Mapping[Spec, str], highlight: Highlight, spread: float = 0.0
+    layers: Variants[Layer], widths: Widths, letters: Mapping[Spec, str], highlight: Highlight, spread: float = 0.0
 ) -> Panel:
     """The panel of kinds of layers that differ in little; `spread` is added to every branch."""
     first, sketch = layers[0], Sketch("", highlight)
@@ -148,13 +148,13 @@ def layer_panel(
     return Panel(replace(frame, parts=tuple(sketch.parts), lines=tuple(sketch.lines)), tuple(anchors))
 
 
-def _branches(owners: Places[Spec], slot: str, of: Sequence[Sequence[Branch]]) -> Iterator[list[Place[Branch]]]:
+def _branches(owners: Variants[Spec], slot: str, of: Sequence[Sequence[Branch]]) -> Iterator[list[Variant[Branch]]]:
     """The branches of all owners, those that stand at one place together."""
     for alike in zip(*of, strict=True):
-        yield [Place(o.color, f"{o.path}{slot}.{b.name}", b) for o, b in zip(owners, alike, strict=True)]
+        yield [Variant(o.color, f"{o.path}{slot}.{b.name}", b) for o, b in zip(owners, alike, strict=True)]
 
 
-def _branch(column: Column, places: Places[Branch], widths: Widths, letters: Mapping[Spec, str]) -> list[Anchor]:
+def _branch(column: Column, places: Variants[Branch], widths: Widths, letters: Mapping[Spec, str]) -> list[Anchor]:
     """x ← skip · x + scale · post(body(pre(x))), and what there is to say about it."""
     sketch, branch, path = column.sketch, places[0].spec, places[0].path
     column.rise(6)
@@ -174,10 +174,10 @@ def _branch(column: Column, places: Places[Branch], widths: Widths, letters: Map
     return anchors
 
 
-def _inside(column: Column, places: Places[Branch], letters: Mapping[Spec, str]) -> list[Anchor]:
+def _inside(column: Column, places: Variants[Branch], letters: Mapping[Spec, str]) -> list[Anchor]:
     """scale · post(body(pre(x)))."""
     sketch, branch, path = column.sketch, places[0].spec, places[0].path
-    bodies = [Place(place.color, f"{place.path}.body", place.spec.body) for place in places]
+    bodies = [Variant(place.color, f"{place.path}.body", place.spec.body) for place in places]
     body, here = bodies[0].spec, bodies[0].path
     if branch.pre:
         _norm(column, branch.pre, f"{path}.pre")
@@ -206,7 +206,7 @@ def _norm(column: Column, norm: Spec, path: str) -> None:
 
 
 def _side_by_side(
-    column: Column, branches: Sequence[Places[Branch]], path: str, letters: Mapping[Spec, str]
+    column: Column, branches: Sequence[Variants[Branch]], path: str, letters: Mapping[Spec, str]
 ) -> list[Anchor]:
     """Branches side by side, and their sum; what there is to say about all of them stands together."""
     sketch, bottom, low = column.sketch, column.trail[-1], column.y - ARROW

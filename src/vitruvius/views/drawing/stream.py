@@ -17,7 +17,7 @@ from .panel import (
     Anchor,
     Heading,
     Note,
-    Place,
+    Variant,
     Widths,
     anchored,
     beside,
@@ -178,7 +178,7 @@ def _layers(
     for block in shown:
         heading = _heading(stack, block, len(shown))
         layers = [
-            Place(number, f"layers.{kind.indices[0]}", kind.layer)
+            Variant(number, f"layers.{kind.indices[0]}", kind.layer)
             for kind, number in zip(block.kinds, block.numbers, strict=True)
         ]
         tight = layer_panel(layers, widths, letters, sketch.highlight)
