@@ -1,0 +1,1 @@
+"""Training: optimisers, schedules, losses, the loop, parallelism, run folders."""
