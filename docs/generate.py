@@ -1,4 +1,5 @@
-"""Writes docs/gallery/ and docs/claims.md, all of them from the catalog: `python docs/generate.py`.
+"""Writes docs/gallery/ and docs/claims.md, all of them from the catalog, and the tables of docs/serving.md:
+`python docs/generate.py`.
 
 Nothing here is typed by hand: figures, drawings, differences and values come from the library, names and sources from
 its data. `tests/test_docs.py` writes everything anew and compares.
@@ -19,6 +20,10 @@ from vitruvius.checkpoints.sources import architecture
 from vitruvius.cost import Cost, cost
 from vitruvius.cost.quantity import count, number, size
 from vitruvius.errors import InputError
+from vitruvius.server.api.fields import Field, Object
+from vitruvius.server.api.listing import listed
+from vitruvius.server.api.listing import phrase as values
+from vitruvius.server.api.openapi import CALLED, GOT
 from vitruvius.spec import (
     Attention,
     Decoder,
@@ -68,6 +73,7 @@ def generate(folder: Path) -> list[str]:
     """Writes all pages below `folder` and returns what could not be read, one line for each model."""
     models, unread = read()
     pages = {f"gallery/{name}": text for name, text in gallery(models)} | {"claims.md": claims_page(claims())}
+    pages["serving.md"] = serving((HERE / "serving.md").read_text("utf-8"))
     (folder / "gallery").mkdir(parents=True, exist_ok=True)
     for stale in {path.name for path in (folder / "gallery").iterdir()} - {
         name.removeprefix("gallery/") for name in pages
@@ -364,6 +370,50 @@ def claims_page(all_claims: Sequence[Claim]) -> str:
 
 def _shown(check: Check, known: Architecture) -> str:
     return f"{escaped(check.what)}: **{unbroken(escaped(check.shown(known)))}**"
+
+
+# ------------------------------------------------------------------ serving
+
+
+def serving(text: str) -> str:
+    """The page of the server, with its tables between their marks written anew."""
+    rows = [[f"`POST {path}`", each.about, "yes" if each.streams else ""] for path, each in CALLED.items()]
+    rows += [[f"`GET {path}`", about, ""] for path, (about, _) in GOT.items()]
+    text = marked_off(text, "endpoints", table(["endpoint", "does", "in pieces too"], rows))
+    return marked_off(text, "fields", joined(*(request(path, each.body) for path, each in CALLED.items())))
+
+
+def marked_off(text: str, name: str, new: str) -> str:
+    """The text with what stands between the marks of that name replaced."""
+    before, mark, rest = text.partition(f"<!-- {name} -->\n")
+    _, end, after = rest.partition("<!-- end -->")
+    assert end, f"no place for {name}"
+    return f"{before}{mark}{GENERATED}\n\n{new}\n\n{end}{after}"
+
+
+def request(path: str, body: Object) -> str:
+    """What an endpoint honours, what it takes without effect, and what it refuses with a reason."""
+    found = list(listed(body))
+    rows = []
+    for name, entry in found:
+        if entry.effect == "honoured" and not re.search(r"[.\[]", name):
+            named = f"**`{name}`**" if entry.required else f"`{name}`"
+            rows.append([named, escaped(values(entry.kind.schema())), entry.about])
+    inside = [f"`{name}`" for name, entry in found if entry.effect == "honoured" and re.search(r"[.\[]", name)]
+    without = [f"`{name}`{_only(entry)}" for name, entry in found if entry.effect == "accepted"]
+    parts = [f"### `{path}`", "Honoured:", table(["field", "value", ""], rows)]
+    parts += [f"and in them {', '.join(inside)}."] if inside else []
+    parts += [f"Taken without effect: {', '.join(without)}."] if without else []
+    refused = [f"`{name}` ({why})" for name, why in body.refused.items() if name not in body.fields]
+    refused += [f"`{name}` with another value ({why})" for name, why in body.refused.items() if name in body.fields]
+    parts += [f"Refused, as all others: {', '.join(refused)}."] if refused else []
+    return joined(*parts)
+
+
+def _only(entry: Field) -> str:
+    """The values of a field without effect, where there are few."""
+    schema = entry.kind.schema()
+    return f" ({values(schema) or 'empty'})" if "enum" in schema else ""
 
 
 # ------------------------------------------------------------------ Markdown

@@ -56,8 +56,9 @@ def test_the_pages_are_what_the_generator_writes(fresh: Path) -> None:
     assert not changed, f"run python docs/generate.py and read the difference: {', '.join(changed)}"
 
 
-def test_the_page_of_claims_is_what_the_generator_writes(fresh: Path) -> None:
-    kept, written = ((folder / "claims.md").read_text("utf-8") for folder in (DOCS, fresh))
+@pytest.mark.parametrize("page", ["claims.md", "serving.md"])
+def test_other_pages_are_what_the_generator_writes(fresh: Path, page: str) -> None:
+    kept, written = ((folder / page).read_text("utf-8") for folder in (DOCS, fresh))
     assert kept == written, "run python docs/generate.py and read the difference"
 
 

@@ -67,7 +67,7 @@ def command(
     from ..server.api.application import Service
     from ..server.api.memory import SHARE, free, parsed, shown
     from ..server.api.models import Limits, Models, opened
-    from ..server.api.serving import serve
+    from ..server.api.serving import listen, serve
 
     budget = int(SHARE * free()) if memory is None else parsed(memory)
     limits = Limits(running=most, waiting=waiting, seconds=timeout, idle=idle)
@@ -77,11 +77,13 @@ def command(
             f"two models have the same name: {', '.join(each.name for each in offers)}; give one as NAME=MODEL"
         )
     served = Models(offers, budget, limits)
-    first = opened(offers[0], limits)
-    states = budget - offers[0].weights
-    click.echo(f"{offers[0].name}: {shown(offers[0].weights)} of weights; {shown(states)} for states", err=True)
-    service = Service(served, [first], host, keys, origins)
-    serve(service, host, port, drain, lambda at: click.echo(f"serving at {at}/v1 (stop it with Ctrl-C)", err=True))
+    with listen(host, port) as listening:  # before the model is loaded, which takes longer
+        first = opened(offers[0], limits)
+        states = budget - offers[0].weights
+        click.echo(f"{offers[0].name}: {shown(offers[0].weights)} of weights; {shown(states)} for states", err=True)
+        service = Service(served, [first], host, keys, origins)
+        told = "serving at {}/v1 (stop it with Ctrl-C)"
+        serve(service, listening, host, drain, lambda at: click.echo(told.format(at), err=True))
 
 
 def offer(model: str, how: running.How) -> Offer:

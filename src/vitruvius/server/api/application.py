@@ -15,7 +15,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from ...errors import InputError
-from . import chat, completions, messages, responses, tokenizing
+from . import chat, completions, messages, openapi, responses, tokenizing
 from .answering import Answering, EventStream, Form, refusal
 from .body import json_of
 from .door import Door
@@ -49,7 +49,7 @@ class Service:
         origins: Collection[str] = (),
     ) -> None:
         self.models, self.metrics = models, Metrics()
-        self._ready = ready
+        self._ready, self._document = ready, openapi.document(bool(keys))
         known = (RefusedError, InputError, StoppedError, TimeoutError, HTTPException)
         handlers: Mapping[Any, Any] = dict.fromkeys((*known, Exception), self._refused)
         self._starlette = Starlette(routes=self._routes(), exception_handlers=handlers, lifespan=self._lifespan)
@@ -58,6 +58,7 @@ class Service:
     def _routes(self) -> list[Route]:
         return [
             Route("/health", self._health, methods=["GET"]),
+            Route("/openapi.json", self._described, methods=["GET"]),
             Route("/metrics", self._metrics, methods=["GET"]),
             Route("/v1/models", self._listed, methods=["GET"]),
             Route("/v1/models/{name:path}", self._one, methods=["GET"]),
@@ -113,6 +114,9 @@ class Service:
     async def _tokenizer(self, request: Asked) -> Response:
         async with self.models.using(request.query_params.get("model")) as live:
             return JSONResponse(tokenizing.described(live.tokenizer, live.spec.context))
+
+    async def _described(self, request: Asked) -> Response:
+        return JSONResponse(self._document)
 
     async def _health(self, request: Asked) -> Response:
         if not self.models.worker.alive:

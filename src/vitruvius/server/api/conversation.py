@@ -7,7 +7,22 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from .errors import RefusedError
-from .fields import Anything, Either, Field, Flag, Kind, ListOf, MapOf, Object, Only, String, Tagged, accepted, required
+from .fields import (
+    Anything,
+    Derived,
+    Either,
+    Field,
+    Flag,
+    Kind,
+    ListOf,
+    MapOf,
+    Object,
+    Only,
+    String,
+    Tagged,
+    accepted,
+    required,
+)
 
 NAME = "^[A-Za-z0-9_.:-]{1,128}$"
 UNSEEN = {
@@ -17,24 +32,20 @@ UNSEEN = {
 }
 
 
-class TextParts:
+class TextParts(Derived):
     """Parts of a content that are text; others are refused by what they are."""
 
     def __init__(self, *tags: str) -> None:
         ours = {name: accepted(ListOf(Anything())) for name in ("annotations", "logprobs", "citations")}
         part = Object({"text": required(String()), **ours, "cache_control": accepted(MapOf())})
-        self._kind = ListOf(Tagged("type", dict.fromkeys(tags, part)))
+        self.kind = ListOf(Tagged("type", dict.fromkeys(tags, part)))
 
     def read(self, value: Any, at: str) -> str:
         """See `Kind`: the texts, a line each."""
         for i, item in enumerate(value if isinstance(value, list) else ()):
             if isinstance(item, dict) and (what := UNSEEN.get(str(item.get("type")))):
                 raise RefusedError(400, f"{at} holds {what}, and the models served here read text", f"{at}[{i}]")
-        return "\n".join(part["text"] for part in self._kind.read(value, at))
-
-    def schema(self) -> dict[str, Any]:
-        """See `Kind`."""
-        return self._kind.schema()
+        return "\n".join(part["text"] for part in self.kind.read(value, at))
 
 
 def content(*tags: str) -> Kind:

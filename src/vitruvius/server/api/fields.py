@@ -7,6 +7,7 @@ So what is accepted, what is promised and what the documentation lists are one t
 from __future__ import annotations
 
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from math import isfinite
@@ -228,6 +229,20 @@ class Either:
     def schema(self) -> dict[str, Any]:
         """See `Kind`."""
         return {"anyOf": [kind.schema() for kind in self.kinds]}
+
+
+class Derived(ABC):
+    """A kind that makes something else of the values of another `kind`."""
+
+    kind: Kind
+
+    @abstractmethod
+    def read(self, value: Any, at: str) -> Any:
+        """See `Kind`."""
+
+    def schema(self) -> dict[str, Any]:
+        """See `Kind`."""
+        return self.kind.schema()
 
 
 @dataclass(frozen=True)

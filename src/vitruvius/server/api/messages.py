@@ -18,6 +18,7 @@ from .conversation import NAME, TextParts
 from .errors import RefusedError
 from .fields import (
     Anything,
+    Derived,
     Either,
     Field,
     Flag,
@@ -53,11 +54,11 @@ THINKING = Object({"thinking": required(String()), "signature": accepted(String(
 REDACTED = Object({"data": accepted(String())})
 
 
-class Contents:
+class Contents(Derived):
     """The content of a message: a text, or parts."""
 
     def __init__(self, **parts: Object) -> None:
-        self._kind: Kind = Either(String(), ListOf(Tagged("type", parts)))
+        self.kind: Kind = Either(String(), ListOf(Tagged("type", parts)))
 
     def read(self, value: Any, at: str) -> list[dict[str, Any]]:
         """See `Kind`: parts in any case."""
@@ -65,12 +66,8 @@ class Contents:
             if isinstance(item, dict) and item.get("type") in ("image", "document"):
                 what = f"{at}[{i}] holds a {item['type']}, and the models served here read text"
                 raise RefusedError(400, what, f"{at}[{i}]")
-        found = self._kind.read(value, at)
+        found = self.kind.read(value, at)
         return [{"type": "text", "text": found}] if isinstance(found, str) else found
-
-    def schema(self) -> dict[str, Any]:
-        """See `Kind`."""
-        return self._kind.schema()
 
 
 MESSAGES = ListOf(

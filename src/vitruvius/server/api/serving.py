@@ -19,15 +19,19 @@ KEPT_ALIVE = 60  # seconds that a connection may wait for its next request
 UNBEGUN = 60.0  # seconds that one may take to say what it wants
 
 
-def serve(service: Service, host: str, port: int, drain: float, told: Callable[[str], None]) -> None:
-    """Serves until SIGINT or SIGTERM, and then for as long as `drain` seconds, until all answers are given; a second
-    SIGINT ends it at once. `told` hears the address. Raises InputError for an address that cannot be had."""
+def listen(host: str, port: int) -> socket.socket:
+    """A socket that listens; 0 is any free port. Raises InputError for an address that cannot be had."""
     try:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        listening = socket.create_server((host, port), family=family, backlog=BACKLOG)
+        return socket.create_server((host, port), family=family, backlog=BACKLOG)
     except (OSError, OverflowError) as error:
-        why = error.strerror if isinstance(error, OSError) else error
+        why = str(error.strerror).partition(" (while")[0] if isinstance(error, OSError) else error
         raise InputError(f"cannot listen on {host} port {port} ({why}); give another --port") from None
+
+
+def serve(service: Service, listening: socket.socket, host: str, drain: float, told: Callable[[str], None]) -> None:
+    """Serves until SIGINT or SIGTERM, and then for as long as `drain` seconds, until all answers are given; a second
+    SIGINT ends it at once. `told` hears the address."""
     settings = uvicorn.Config(
         service.app,
         log_level="warning",
@@ -42,9 +46,8 @@ def serve(service: Service, host: str, port: int, drain: float, told: Callable[[
     )
     server = uvicorn.Server(settings)
     signal.signal(signal.SIGTERM, lambda *_: None)  # what is done when the server has ended: nothing more
-    with listening:
-        told(f"http://{f'[{host}]' if ':' in host else host}:{listening.getsockname()[1]}")
-        asyncio.run(_served(server, listening))
+    told(f"http://{f'[{host}]' if ':' in host else host}:{listening.getsockname()[1]}")
+    asyncio.run(_served(server, listening))
 
 
 async def _served(server: uvicorn.Server, listening: socket.socket) -> None:
