@@ -1,8 +1,8 @@
 """Known models: the config.json of each with its sources, and the figures published and recorded for it.
 
 `models/<id>.json` holds one model, its config in Hugging Face's keys with the defaults written out that the
-checkpoint's own file leaves implicit. `implicit/<model_type>.json` holds those defaults by model type, for config
-files from elsewhere.
+checkpoint's own file leaves implicit. A model that is like another but for some sizes says so (`like`) and holds only
+what differs. `implicit/<model_type>.json` holds those defaults by model type, for config files from elsewhere.
 """
 
 from __future__ import annotations
@@ -81,13 +81,16 @@ class Derivation(TypedDict):
 @dataclass(frozen=True, eq=False)
 class Entry:
     """One known model. `released` is a year and month; `predecessor` the id of the model it is best compared with,
-    whether it `derives` from it or not; `repository` where its weights are, None if they were never released. What is
-    not known is None; what is known has its source beside it."""
+    whether it `derives` from it or not; `like` the id of the model of whose layers it has other sizes, or the same;
+    `repository` where its weights are, None if they were never released; `also` other repositories with the same
+    config. What is not known is None; what is known has its source beside it."""
 
     id: str
+    like: str | None
     name: str
     family: str
     repository: str | None
+    also: tuple[str, ...]
     released: str | None
     released_source: str | None
     license: str | None
@@ -109,16 +112,45 @@ class Entry:
         return copy.deepcopy(dict(self._config))
 
 
-def _entry(record: dict[str, Any]) -> Entry:
-    values: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in record.items()}
-    return Entry(_config=values.pop("config"), stored=values.pop("stored", None), **values)
+# What a file may leave out.
+_DEFAULTS: dict[str, Any] = {
+    **dict.fromkeys(("like", "released", "released_source", "license", "license_source", "derives", "weights")),
+    **dict.fromkeys(("stored", "config")),
+    **dict.fromkeys(("also", "unconfirmed", "unconfirmed_keys"), ()),
+}
+_PUBLISHED = {"total": None, "active": None, "note": None, "source": None}
+_EXACT: dict[str, Any] = {
+    **dict.fromkeys(Exact.__annotations__),
+    "router_bias": 0,
+    "scope": "text model (causal LM), no MTP, no vision",
+    "tested": True,
+    "state_window_layers": 0,
+}
+
+
+def _entry(name: str, records: Mapping[str, dict[str, Any]]) -> Entry:
+    """The entry of a file, and what it leaves out: from the model that it is like, or none."""
+    record = {**_DEFAULTS, **records[name]}
+    own, like = record.pop("config") or {}, record["like"]
+    origin = _entry(like, records) if like else None
+    config = _merged(origin.config, own) if origin else own
+    record["exact"] = {**_EXACT, **record["exact"]} if "exact" in record or not origin else origin.exact
+    record["published"] = _PUBLISHED | record["published"]
+    values = {key: tuple(value) if isinstance(value, list) else value for key, value in record.items()}
+    return Entry(_config=config, **values)
+
+
+def _merged(origin: dict[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
+    text = {key: origin[key] | own[key] for key in ("text_config",) if key in origin and key in own}
+    return {**origin, **own, **text}
 
 
 @cache
 def entries() -> tuple[Entry, ...]:
     """Every known model: families by name, within a family by release, then by size."""
     files = resources.files(__name__).joinpath("models").iterdir()
-    models = [_entry(json.loads(file.read_text("utf-8"))) for file in files]
+    records = {file.name.removesuffix(".json"): json.loads(file.read_text("utf-8")) for file in files}
+    models = [_entry(name, records) for name in records]
     return tuple(sorted(models, key=lambda e: (e.family.casefold(), e.released or "~", e.exact["total"], e.id)))
 
 
@@ -143,9 +175,9 @@ def entry(name: str) -> Entry:
 
 
 def _repository(known: Entry) -> tuple[str, ...]:
-    """The repository of a model, with and without its organisation, in lower case."""
-    whole = (known.repository or "").casefold()
-    return (whole, whole.rpartition("/")[2]) if whole else ()
+    """The repositories of a model, with and without their organisations, in lower case."""
+    whole = [name.casefold() for name in (known.repository, *known.also) if name]
+    return (*whole, *(name.rpartition("/")[2] for name in whole))
 
 
 def alike(name: str) -> Entry | None:
