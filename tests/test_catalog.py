@@ -87,7 +87,8 @@ def test_the_published_total_is_the_recorded_one_rounded(entry: catalog.Entry) -
         assert entry.exact["total"] < number * unit  # the published size has the vision and audio towers in it
         return
     if entry.published["source"] == "model name":  # names count up to their number or round down: 7.6B is called 7B
-        assert number - 0.5 < entry.exact["total"] / unit < number + 1 or entry.exact["total"] / unit < 1.1 * number
+        # and some are less exact: Devstral 2 123B has 125.0 billion, Nemotron 3.5 Lightning 30B 31.6
+        assert number - 0.5 < entry.exact["total"] / unit < max(number + 1, 1.06 * number), entry.id
         return
     # OLMo and Llama 3.2 round far: 13.7B is called 13B, and 1.24B and 1.48B are called 1B.
     assert (

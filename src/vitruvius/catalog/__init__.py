@@ -136,7 +136,7 @@ def _entry(name: str, records: Mapping[str, dict[str, Any]]) -> Entry:
     config = _merged(origin.config, own) if origin else own
     record["exact"] = {**_EXACT, **record["exact"]} if "exact" in record or not origin else origin.exact
     record["published"] = _PUBLISHED | record["published"]
-    values = {key: tuple(value) if isinstance(value, list) else value for key, value in record.items()}
+    values: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in record.items()}
     return Entry(_config=config, **values)
 
 
