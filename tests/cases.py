@@ -610,6 +610,7 @@ TEXT = {
         head_dim=12,
         rope_parameters=yarn(rope_theta=200.0, factor=16.0, mscale=1.0, mscale_all_dim=1.0, llama_4_scaling_beta=0.3),
     ),
+    "ministral3_even": llama("ministral3", head_dim=12, rope_parameters=yarn(rope_theta=90.0, llama_4_scaling_beta=0)),
     "ministral3_window": llama(
         "ministral3",
         head_dim=10,
@@ -727,6 +728,18 @@ TEXT = {
         num_experts=6,
         top_k_experts=2,
         moe_intermediate_size=14,
+        rope_parameters={
+            FULL: rope(1e3, partial_rotary_factor=0.5) | {"rope_type": "proportional"},
+            SLIDING: rope(60.0),
+        },
+        final_logit_softcapping=5.0,
+    ),
+    "gemma4_dense": gemma4(
+        num_hidden_layers=5,
+        layer_types=[SLIDING, SLIDING, FULL, SLIDING, FULL],
+        hidden_size_per_layer_input=0,
+        attention_k_eq_v=True,
+        num_global_key_value_heads=1,
         rope_parameters={
             FULL: rope(1e3, partial_rotary_factor=0.5) | {"rope_type": "proportional"},
             SLIDING: rope(60.0),
@@ -989,8 +1002,8 @@ TEXT = {
         num_local_experts=5,
         num_experts_per_tok=2,
         shared_intermediate_size=22,
-        num_hidden_layers=5,
-        layer_types=["mamba", "mamba", "attention", "mamba", "attention"],
+        num_hidden_layers=6,
+        layer_types=["mamba", "mamba", "attention", "mamba", "attention", "mamba"],
         embedding_multiplier=2.0,
         logits_scaling=1.2,
         residual_multiplier=0.5,
@@ -1111,6 +1124,14 @@ TEXT = {
         use_bias=False, hidden_act="gelu", tie_word_embeddings=False, rope_parameters=yarn(rope_theta=120.0)
     ),
     "phi3": llama("phi3", num_key_value_heads=6, sliding_window=7, rope_theta=300.0),
+    "phi3_full": llama("phi3", rope_theta=300.0),
+    "phi3_long_window": llama(
+        "phi3",
+        sliding_window=7,
+        original_max_position_embeddings=12,
+        rope_theta=300.0,
+        rope_scaling=longrope(pairs=5),
+    ),
     "phi3_long": llama(
         "phi3",
         original_max_position_embeddings=12,
@@ -1145,6 +1166,9 @@ TEXT = {
         rope_parameters=yarn(rope_theta=120.0, partial_rotary_factor=0.5),
     ),
     "stablelm": layer_norm("stablelm", hidden_size=72, partial_rotary_factor=0.5, rope_theta=300.0),
+    "stablelm_biases": layer_norm(
+        "stablelm", hidden_size=72, partial_rotary_factor=0.5, use_qkv_bias=True, rope_theta=300.0
+    ),
     "stablelm_parallel": layer_norm(
         "stablelm",
         hidden_size=48,
@@ -1300,6 +1324,7 @@ WRAPPED = {
         "qwen3_vl_moe",
         TEXT["qwen3_moe"]
         | {"model_type": "qwen3_vl_moe_text", "head_dim": 16, "norm_topk_prob": True}
+        | {"decoder_sparse_step": 1, "mlp_only_layers": [2]}
         | {"rope_theta": 500.0, "rope_scaling": rope(mrope_section=[3, 3, 2], mrope_interleaved=True)},
         vision_config={"model_type": "qwen3_vl_moe_vision", **QWEN_VISION, "deepstack_visual_indexes": [0]},
         **QWEN_TOKENS,

@@ -124,7 +124,8 @@ def kind(value: Any) -> Any:
     if isinstance(value, Spec):
         return type(value).__name__, *(kind(getattr(value, f.name)) for f in fields(value))
     if isinstance(value, tuple):
-        return tuple(map(kind, value))
+        kinds = tuple(map(kind, value))
+        return "numbers" if set(kinds) == {"number"} else kinds
     return "number" if type(value) in (int, float) else value
 
 

@@ -77,7 +77,7 @@ def test_cards_say_what_one_filters_by(index: dict[str, Any]) -> None:
     assert {"shared keys and values", "local and global", "QK norm"} <= set(cards["gemma-3n-e4b"]["features"])
     assert layers_differ <= set(cards["llama-4-scout"]["features"])
     assert {name for name, card in cards.items() if "output gate" in card["features"]} == {
-        name for name in cards if name.startswith(("qwen3-next", "qwen3.5", "trinity"))
+        name for name in cards if name.startswith(("qwen3-next", "qwen3.5", "qwen3.6", "trinity"))
     }
 
 
@@ -173,7 +173,7 @@ def test_thumbnails_are_small_and_safe() -> None:
         root = ET.fromstring(body)
         assert {node.tag.removeprefix(SVG) for node in root.iter()} == {"svg", "style", "path"}
         sizes[name] = len(body)
-    assert sum(sizes.values()) < 500_000
+    assert sum(sizes.values()) < 4_500 * len(sizes)
     assert max(sizes.values()) < 12_000
 
 
@@ -365,7 +365,7 @@ def test_a_safetensors_header_says_what_it_fits_and_what_it_cannot_say(client: T
     answer = post(client, safetensors(own), "model.safetensors", size=2**30).json()
     assert answer["parameters"] == cost(architecture("smollm2-360m"), context=1).parameters.total
     assert (answer["fits"], answer["layers"], answer["by_dtype"]) == (
-        ["smollm2-360m"],
+        ["smollm-360m", "smollm2-360m"],
         32,
         {"BF16": answer["parameters"]},
     )
@@ -374,7 +374,10 @@ def test_a_safetensors_header_says_what_it_fits_and_what_it_cannot_say(client: T
         "tensors"
     ]
     shard = {name: shape for name, shape in own.items() if "layers.7." in name}
-    assert post(client, safetensors(shard), "a.safetensors", size=2**30).json()["fits"] == ["smollm2-360m"]
+    assert post(client, safetensors(shard), "a.safetensors", size=2**30).json()["fits"] == [
+        "smollm-360m",
+        "smollm2-360m",
+    ]
     other = {name: (*shape[:-1], shape[-1] + 1) for name, shape in own.items()}
     assert post(client, safetensors(other), "a.safetensors", size=2**30).json()["fits"] == []
 
