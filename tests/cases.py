@@ -1324,7 +1324,7 @@ WRAPPED = {
         "qwen3_vl_moe",
         TEXT["qwen3_moe"]
         | {"model_type": "qwen3_vl_moe_text", "head_dim": 16, "norm_topk_prob": True}
-        | {"decoder_sparse_step": 1, "mlp_only_layers": [2]}
+        | {"decoder_sparse_step": 1}
         | {"rope_theta": 500.0, "rope_scaling": rope(mrope_section=[3, 3, 2], mrope_interleaved=True)},
         vision_config={"model_type": "qwen3_vl_moe_vision", **QWEN_VISION, "deepstack_visual_indexes": [0]},
         **QWEN_TOKENS,

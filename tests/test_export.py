@@ -42,7 +42,8 @@ def test_transformers_writes_the_same_tokens_from_what_is_saved(case: str, tmp_p
     assert vt.save(model, tmp_path) == []
     config = json.loads((tmp_path / "config.json").read_text("utf-8"))
     assert config["architectures"] == [class_of(config["model_type"])]
-    assert config["torch_dtype"] == "float32"
+    # the config of an equal tree that was read last, in which transformers may have spelled it the new way
+    assert config["dtype" if "dtype" in config else "torch_dtype"] == "float32"
     plain = {"attn_implementation": "eager", "experts_implementation": "eager", "local_files_only": True}
     theirs = AutoModelForCausalLM.from_pretrained(tmp_path, **plain).eval()
     assert type(theirs).__name__ == config["architectures"][0]
