@@ -40,7 +40,17 @@ class Embedding(Twin[spec.Embedding]):
 
 
 # the methods that compute: FSDP must gather the weights for each (torch.distributed.fsdp.register_fsdp_forward_method)
-ENTRANCES = ("forward", "encode", "hidden", "outputs", "ahead", "step", "draft", "hidden_states")
+ENTRANCES = (
+    "forward",
+    "encode",
+    "hidden",
+    "outputs",
+    "ahead",
+    "hidden_ahead",
+    "step",
+    "draft",
+    "hidden_states",
+)
 
 
 @dataclass(frozen=True)
@@ -263,14 +273,31 @@ class Decoder(Twin[spec.Decoder]):
     def ahead(self, input_ids: Tensor) -> list[Tensor]:
         """What the layers for multi-token prediction say: logits (B, T − 1 − k, V) of module k, whose entry t is for
         the token t + 2 + k. It sees the tokens up to t + 1 + k and the hidden states of the module before it."""
-        hidden, logits = self.hidden(input_ids), []
+        return [self.read_out(each) for each in self.hidden_ahead(input_ids, self.hidden(input_ids))]
+
+    def hidden_ahead(
+        self,
+        input_ids: Tensor,
+        hidden: Tensor,
+        documents: Tensor | None = None,
+        yielded: dict[int, dict[str, Any]] | None = None,
+    ) -> list[Tensor]:
+        """As `ahead`, up to the head, from the model's own hidden states (B, T, W).
+
+        In packed rows an entry that would join two documents is one of its own: nobody else sees it, and what it says
+        means nothing. `yielded` gets what each module yields besides.
+        """
+        found, alone = [], None
         for k, module in enumerate(self.mtp if self.spec.mtp else ()):
             ids, hidden = input_ids[:, k + 1 :], hidden[:, :-1]
-            call = replace(whole_call(self.mtp_needs[k], ids, self.dtype, start=k + 1), ids=ids)
+            if documents is not None:
+                alone = apart(documents, k + 1)
+            call = whole_call(self.mtp_needs[k], ids, self.dtype, start=k + 1, documents=alone)
             if ids.shape[1]:
-                hidden = module(self.embed(ids), hidden, call)
-            logits.append(self.read_out(hidden))
-        return logits
+                gives = None if yielded is None else yielded.setdefault(k, {})
+                hidden = module(self.embed(ids), hidden, replace(call, ids=ids), gives)
+            found.append(hidden)
+        return found
 
     @torch.no_grad()
     def hidden_states(self, input_ids: Tensor, encoded: Encoded | None = None) -> list[Tensor]:
@@ -376,6 +403,15 @@ class Decoder(Twin[spec.Decoder]):
         """Raises InputError where learned positions end before."""
         if self.spec.positions and tokens > self.spec.context:
             raise InputError(f"{tokens} tokens, but the model has learned {self.spec.context} positions only")
+
+
+def apart(documents: Tensor, ahead: int) -> Tensor:
+    """The documents (B, T − ahead) of entries that join a token with one so far ahead: those that would join two
+    documents have numbers of their own."""
+    runs = F.pad((documents[:, 1:] != documents[:, :-1]).long().cumsum(1), (1, 0))
+    first, second = runs[:, : runs.shape[1] - ahead], runs[:, ahead:]
+    own = -1 - torch.arange(first.shape[1], device=documents.device)
+    return torch.where(first == second, second, own)
 
 
 def needs_of(model: nn.Module) -> Needs:

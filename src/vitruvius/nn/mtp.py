@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
 from .. import spec
 from .call import Call
-from .layer import Layer
+from .layer import YIELDED, Layer
 from .twin import Twin, twin
 
 
@@ -21,10 +23,14 @@ class MTP(Twin[spec.MTP]):
     layer: Layer
     final_norm: nn.Module
 
-    def forward(self, embedded: Tensor, hidden: Tensor, call: Call) -> Tensor:
-        """The tokens' embeddings and the hidden states before them (B, T, W) -> hidden states one token ahead."""
+    def forward(self, embedded: Tensor, hidden: Tensor, call: Call, yielded: dict[str, Any] | None = None) -> Tensor:
+        """The tokens' embeddings and the hidden states before them (B, T, W) -> hidden states one token ahead.
+        `yielded` gets what its layer yields besides."""
         x = self.join(torch.cat((self.embedding_norm(embedded), self.hidden_norm(hidden)), -1))
-        return self.final_norm(self.layer(x, call)[0])
+        x, gives = self.layer(x, call, wanted=frozenset() if yielded is None else YIELDED)
+        if yielded is not None:
+            yielded |= gives
+        return self.final_norm(x)
 
     def shifted(self, hidden: Tensor, call: Call) -> Tensor:
         """Hidden states at each token (B, T, W) -> those before each, of which the first ones were kept. They are kept
