@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 from base64 import b64decode
+from collections import Counter
 from dataclasses import dataclass, replace
 from functools import cache
 from io import BytesIO
@@ -16,18 +17,21 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
+from cases import CASES
 from fontTools.ttLib import TTFont
 
 import vitruvius as vt
 from vitruvius import catalog
 from vitruvius import spec as s
 from vitruvius.errors import InputError
+from vitruvius.views.description import factor
 from vitruvius.views.drawing.cards import insides
 from vitruvius.views.drawing.feedforward import choice
 from vitruvius.views.drawing.figure import SHOWN
 from vitruvius.views.drawing.font import measure, wrap
-from vitruvius.views.drawing.kinds import blocks, kinds, patterns, sections
+from vitruvius.views.drawing.kinds import LayerBlock, blocks, kinds, patterns, sections
 from vitruvius.views.drawing.scene import Line, Point, Rect, Region, Text
+from vitruvius.views.nouns import callouts
 from vitruvius.views.svg import NIGHT, Box, Drawing, draw, draw_side_by_side
 
 TOUCH = 0.5  # px by which two things may meet
@@ -325,12 +329,91 @@ def test_figures_are_the_spec_s(name: str) -> None:
                     assert wanted in beside, f"{wanted!r} is not beside the layer {kind.name}"
 
 
+@pytest.mark.parametrize("name", catalog.names())
+def test_what_stands_beside_a_part_is_what_its_description_says(name: str) -> None:
+    """All of it, nothing else, and what only some kinds of layers have in the colours of just these."""
+    arch, drawn = architecture(name), drawing(name)
+    told: dict[str, set[frozenset[tuple[str, frozenset[str]]]]] = {}  # "mixer.body" -> what blocks below have said
+    for block in blocks(arch):
+        for slot, variants in bodies(block).items():
+            wanted: dict[str, set[str]] = {}
+            for number, spec in variants:
+                for each in callouts(spec):
+                    if not each.quiet:
+                        wanted.setdefault(each.text, set()).add(f"kind-{number}")
+            several = {text: frozenset(c) if len(c) < len(variants) else frozenset() for text, c in wanted.items()}
+            if not wanted:
+                continue
+            start = f"layers.{block.indices[0]}"
+            note = find(drawn.root, f"notes.{start}.{start}.{slot}")
+            words = " ".join(text.string for text in note.texts)
+            if words.startswith("as in the "):
+                assert frozenset(several.items()) in told[slot], f"{slot} of {block.name} has not been told"
+                continue
+            told.setdefault(slot, set()).add(frozenset(several.items()))
+            for text in sorted(several, key=len, reverse=True):
+                assert text in words
+                assert squares_before(note, text) == several[text], text
+                words = words.replace(text, "", 1)
+            assert not words.strip(), f"nothing says {words!r} of {slot} of {block.name}"
+
+
+def squares_before(note: Region, text: str) -> frozenset[str]:
+    """The colours before the line of a note that begins so."""
+    line = next(line for line in note.texts if text.startswith(line.string))
+    return frozenset(part.role for part in note.parts if abs(part.rect.center[1] - line.y + 4.0) < 3)
+
+
+def bodies(block: LayerBlock) -> dict[str, list[tuple[int, s.Spec]]]:
+    """The bodies of the kinds in a block by where they stand in a layer, but for those side by side."""
+    found: dict[str, list[tuple[int, s.Spec]]] = {}
+    for kind, number in zip(block.kinds, block.numbers, strict=True):
+        for branch in kind.layer.branches:
+            if not isinstance(branch.body, s.Parallel):
+                found.setdefault(f"{branch.name}.body", []).append((number, branch.body))
+    return found
+
+
+def test_factors_are_written_as_papers_write_them() -> None:
+    values = (12.0, 1 / 128, 0.125, 5376**0.5, 128**-0.5, 0.22, 1.0)
+    assert [factor(value) for value in values] == ["× 12", "÷ 128", "÷ 8", "× √5,376", "÷ √128", "× 0.22", "× 1"]
+
+
+def test_every_factor_of_falcon_h1_is_drawn() -> None:
+    config = CASES["falcon_h1"]
+    boxes = [box for box in draw(vt.architecture(config)).boxes if not box.name.startswith("stream.repeat")]
+    words = [box.text for box in boxes if box.text]
+    factors = [*config["ssm_multipliers"], *config["mlp_multipliers"]]
+    factors += [value for key, value in config.items() if key.endswith("_multiplier") and key != "key_multiplier"]
+    assert len(factors) == 13
+    shown = Counter(word for word in words if word.startswith(("× ", "÷ ")))
+    assert shown == Counter(factor(value) for value in factors)
+    assert any(word.startswith("q · k × ") for word in words)  # the keys' factor is in the scores'
+
+
+def test_what_is_left_out_is_named() -> None:
+    assert "The text model; a vision tower of 423M parameters is not drawn" in texts(drawing("gemma-3-27b"), "header")
+    assert not [line for line in texts(drawing("gemma-3-1b"), "header") if "not drawn" in line]
+
+
+def test_norms_inside_a_mixture_are_drawn_and_told() -> None:
+    """Gemma 4: the router and the experts each read the stream through a norm of their own."""
+    drawn = drawing("gemma-4-26b-a4b")
+    inside = {part.path for part, _ in drawn.root.walk() if part.role == "norm" and part.name.startswith("inside.")}
+    mixture = next(path.removesuffix(".router.norm") for path in inside if path.endswith(".router.norm"))
+    assert f"{mixture}.norm" in inside
+    words = said(drawn)
+    assert "router reads x through" in words
+    assert "experts read x through RMSNorm" in words
+
+
 def test_headers() -> None:
     names = ("gpt2", "gemma-3-27b", "deepseek-v3")
     assert {name: texts(drawing(name), "header")[1:] for name in names} == {
         "gpt2": ["124M parameters · 12 layers · width 768 · context 1,024"],
         "gemma-3-27b": [
             "27.0B parameters · 62 layers · width 5,376 · context 131,072",
+            "The text model; a vision tower of 423M parameters is not drawn",
             "Attention, from the first layer: 5 : 1, 10 × (5 window 1,024, 1 full), then 2 window 1,024",
         ],
         "deepseek-v3": [

@@ -194,7 +194,7 @@ def test_the_drawing_of_gemma_3_shows_its_pattern_and_its_norms() -> None:
     assert "x + RMSNorm(attention(RMSNorm(x)))" in text
     assert "32 query heads, 16 key/value heads of 128" in text
     assert "RoPE theta 1,000,000, linear scaling factor 8" in text
-    assert "scores × 1/√168" in text
+    assert "scores ÷ √168" in text
     assert text.count("32 query heads") == 1  # equal things are told once
 
 

@@ -96,6 +96,7 @@ class Picture:
         steps: how it is drawn inside its owner's inset, as that one asks.
         frame: whether it is drawn around others, not as a box of its own.
         reference: the field that holds the number of another layer; layers that differ in nothing else are drawn once.
+        pill: whether it is drawn as small as a number: a factor.
         looks_across: whether it reads what the encoder has made.
     """
 
@@ -109,6 +110,7 @@ class Picture:
     steps: Any = None
     frame: bool = False
     reference: str = ""
+    pill: bool = False
     looks_across: bool = False
 
 
@@ -277,12 +279,22 @@ def shown(value: object) -> str:
 
 
 def root(value: float) -> str:
-    """A factor that is the root of a whole number, or one over it, is written so: "√5,376", "1/√128"."""
+    """A factor that is a whole number, the root of one, or one over either is written so: "12", "√5,376", "1/√128"."""
+    if isclose(value, round(value), rel_tol=1e-9):
+        return number(round(value))
+    if value and isclose(1 / value, round(1 / value), rel_tol=1e-9):
+        return f"1/{number(round(1 / value))}"
     square = value * value
     for whole, text in ((square, "√{}"), (1 / square if square else 0.0, "1/√{}")):
         if whole > 1.5 and isclose(whole, round(whole), rel_tol=1e-9):
             return text.format(number(round(whole)))
     return number(value)
+
+
+def factor(value: float) -> str:
+    """What a factor does, as it stands on a stream: "× 12", "÷ √128"."""
+    text = root(value)
+    return f"÷ {text[2:]}" if text.startswith("1/") else f"× {text}"
 
 
 def times(factor: float, rest: str) -> str:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from ... import spec as s
 from ...cost.quantity import number
-from ..description import describe, label, phrase, root, title
+from ..description import describe, label, phrase, title
 from .card import BETWEEN, PILL, ROW, TALL, Card, Inside, Letters
 from .scene import Rect, Region
 from .sketch import ARROW, INNER, LABEL, SMALL, SUB, Column, Highlight, widest
@@ -148,7 +148,7 @@ def _weighted_sum(
     """Softmax of the queries' products with the keys, the values summed by it, and the projection back."""
     q, k, v = columns
     left, right, split = q.x - q.width / 2, v.x + v.width / 2, k.x + k.width / 2
-    softmax, scale = spec.softmax, root(spec.softmax.scale)
+    softmax, scale = spec.softmax, describe(spec).picture.steps
     if softmax.temperature:
         about = phrase(softmax.temperature)
         card.step("temperature", q.next(ROW), "× temperature", fields="softmax.temperature", about=about)

@@ -7,10 +7,10 @@ from math import ceil
 
 from ... import spec as s
 from ...cost.quantity import number
-from ..description import describe, phrase
+from ..description import describe, factor, phrase
 from .card import BETWEEN, PILL, ROW, TALL, Card, Inside, Letters
 from .scene import Rect, Region, Text, group
-from .sketch import ARROW, INNER, LABEL, RADIUS, SUB, Column, Highlight, around, widest
+from .sketch import ARROW, INNER, LABEL, RADIUS, SMALL, SUB, Column, Highlight, around, widest
 
 
 def feed_forward(inside: Inside[s.MLP], width: int, letters: Letters, highlight: Highlight) -> Region:
@@ -20,10 +20,12 @@ def feed_forward(inside: Inside[s.MLP], width: int, letters: Letters, highlight:
 
 def gated_feed_forward(inside: Inside[s.GatedMLP], width: int, letters: Letters, highlight: Highlight) -> Region:
     """Gate and up side by side, the activation on the gate, their product, down."""
-    return _feed_forward(inside, width, highlight, gated=True)
+    return _feed_forward(inside, width, highlight, gated=True, gate_scale=inside.spec.gate_scale)
 
 
-def _feed_forward(inside: Inside[s.MLP | s.GatedMLP], width: int, highlight: Highlight, gated: bool) -> Region:
+def _feed_forward(
+    inside: Inside[s.MLP | s.GatedMLP], width: int, highlight: Highlight, gated: bool, gate_scale: float = 1.0
+) -> Region:
     spec, card = inside.spec, Card(inside, "feed-forward", highlight)
     act, on_up = describe(spec).picture.steps  # what happens to the gate, and to what it multiplies
     hidden, bias = "h" if inside.lines else number(spec.dim), " + bias" if spec.bias else ""
@@ -34,6 +36,9 @@ def _feed_forward(inside: Inside[s.MLP | s.GatedMLP], width: int, highlight: Hig
     card.input(0.0)
     name = "gate" if gated else "up"
     card.step(name, activated.next(TALL), name.capitalize(), up, fields=f"{name} dim bias", size=LABEL)
+    if gate_scale != 1.0:
+        text, rect = factor(gate_scale), activated.next(PILL, 72)
+        card.step("gate_scale", rect, text, fields="gate_scale", role="plain", shape="pill", size=SMALL)
     card.step("act", activated.next(ROW), act, fields="act")
     result = activated
     if gated:
@@ -62,6 +67,10 @@ def experts(inside: Inside[s.MoE], width: int, letters: Letters, highlight: High
     source = wide / 2 + 24 + field / 2
     route, chosen = card.column(0.0, wide, source=source), card.column(source, field, source=source)
     card.input(source)
+    if router.norm:
+        card.norm(route, "router.norm", router.norm, "router")
+    if spec.norm:
+        card.norm(chosen, "norm", spec.norm, "norm")
     for name, text, sub, fields in steps:
         card.step(name, route.next(TALL if sub else ROW), text, sub, fields=fields)
     if spec.weigh == "input":
@@ -83,7 +92,7 @@ def experts(inside: Inside[s.MoE], width: int, letters: Letters, highlight: High
         side = card.column(source + field / 2 + BETWEEN + 46, 92.0, source=source)
         _shared(card, spec.shared, describe(spec).picture.inner[-1].spec, side, total, letters)
     if spec.scale != 1.0:
-        card.step("scale", chosen.next(PILL, 64), f"× {number(spec.scale)}", fields="scale", role="plain", shape="pill")
+        card.step("scale", chosen.next(PILL, 64), factor(spec.scale), fields="scale", role="plain", shape="pill")
     return card.done(chosen)
 
 
@@ -103,7 +112,8 @@ def _routing(router: s.Router, width: int) -> list[tuple[str, str, str, str]]:
     groups, limited = router.groups, router.groups is not None and router.groups.count > 1
     best = f"best {router.active}" + (f" in {groups.active} of {groups.count} groups" if groups and limited else "")
     scale = "" if router.scale == 1.0 else f"× {number(router.scale)}"
-    weigh = " ".join(filter(None, ("÷ their sum" if router.norm_topk_eps is not None else "", scale)))
+    own = "× one of its own" if router.expert_scale else ""
+    weigh = " ".join(filter(None, ("÷ their sum" if router.norm_topk_eps is not None else "", scale, own)))
     capped = f"capped at {number(router.softcap)}" if router.softcap is not None else ""
     size = f"{number(width)} → {number(router.experts)}{' + bias' if router.bias else ''}"
     chosen = (

@@ -68,11 +68,22 @@ def _summary(arch: s.Decoder, shown: int) -> list[str]:
         f"width {number(arch.width)}",
         f"context {number(arch.context)}",
     ]
-    summary = [" · ".join(facts)]
+    summary = [" · ".join(facts), *_left_out(arch, sizes.total)]
     summary += [f"{capital(what)}, from the first layer: {text}" for what, text in patterns(arch).items()]
     if more := len(blocks(arch)) - shown:
         summary.append(f"{counted(more, 'more kind')} of layers without a panel")
     return summary
+
+
+def _left_out(arch: s.Decoder, total: int) -> list[str]:
+    """What belongs to a model of the catalog and is not of its text model."""
+    if arch.name not in catalog.names():
+        return []
+    entry = catalog.entry(arch.name)
+    if whole := entry.exact["with_vision"]:
+        return [f"The text model; a vision tower of {_short(whole - total)} parameters is not drawn"]
+    towers = [name for name in ("vision", "audio") if f"{name}_config" in entry.config]
+    return [f"The text model; its {' and '.join(towers)} tower is not drawn"] if towers else []
 
 
 def _short(value: int) -> str:

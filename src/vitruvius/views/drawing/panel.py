@@ -6,9 +6,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Generic, TypeVar
 
-from ...cost.quantity import number
 from ...spec import Branch, Layer, Spec
-from ..description import Callout
+from ..description import Callout, factor
 from ..nouns import callouts, describe, label, phrase
 from .font import wrap
 from .scene import Differs, Line, Rect, Region, Text, group
@@ -167,7 +166,7 @@ def _branch(column: Column, places: Variants[Branch], widths: Widths, letters: M
     if branch.skip == 1.0:
         sketch.line(*way, (plus.x, y), kind="skip", arrow=True)
     else:
-        pill = Rect(left + 6, y - 10, 58, 20)
+        pill = Rect(left + 2, y - 10, 64, 20)
         sketch.line(*way, (pill.x, y), kind="skip")
         sketch.line((pill.right, y), (plus.x, y), kind="skip", arrow=True)
         _factor(sketch, f"{path}.skip", pill, branch.skip)
@@ -195,12 +194,16 @@ def _inside(column: Column, places: Variants[Branch], letters: Mapping[Spec, str
     if branch.post:
         _norm(column, branch.post, f"{path}.post")
     if branch.scale != 1.0:
-        _factor(sketch, f"{path}.scale", column.next(20, 64), branch.scale)
+        _factor(sketch, f"{path}.scale", column.next(20, 72), branch.scale)
     return anchors
 
 
 def _norm(column: Column, norm: Spec, path: str) -> None:
     sketch, differs = column.sketch, column.sketch.highlight.part(path)
+    if describe(norm).picture.pill:
+        rect = column.next(20, 72)
+        sketch.box(path, rect, label(norm), role="plain", shape="pill", size=SMALL, path=path, differs=differs)
+        return
     rect = column.next(NORM_HEIGHT)
     sketch.box(path, rect, label(norm), role="norm", path=path, differs=differs, about=phrase(norm))
 
@@ -239,7 +242,7 @@ def _around(column: Column, spec: Spec, path: str) -> list[Anchor]:
 
 def _factor(sketch: Sketch, path: str, rect: Rect, value: float) -> None:
     differs = sketch.highlight.part(path)
-    sketch.box(path, rect, f"× {number(value)}", role="plain", shape="pill", size=SMALL, path=path, differs=differs)
+    sketch.box(path, rect, factor(value), role="plain", shape="pill", size=SMALL, path=path, differs=differs)
 
 
 def role_of(body: Spec) -> str:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from ... import spec as s
 from ...cost.quantity import number
-from ..description import phrase, times
+from ..description import factor, phrase, times
 from .card import BETWEEN, PILL, ROW, TALL, Card, Inside, Letters
 from .scene import Rect, Region
 from .sketch import ARROW, INNER, LABEL, SMALL, SUB, Column, Highlight, widest
@@ -96,11 +96,19 @@ def mamba2(inside: Inside[s.Mamba2], width: int, letters: Letters, highlight: Hi
     within = f", within {number(least)} and {'no limit' if most is None else number(most)}"
     about = "softplus(dt + bias)" + (within if least or most is not None else "")
     scaled = "multipliers" if spec.multipliers else ""
+    factors = dict(zip(("z", "x", "b", "c", "dt"), map(factor, spec.multipliers or ()), strict=False))
+    times = {name: [(text, "multipliers", "")] for name, text in factors.items()}
     entrances = [
-        Entrance("in_proj", "c", group, f"groups state_dim {scaled}", [conv]),
-        Entrance("in_proj", "b", group, f"groups state_dim {scaled}", [conv]),
-        Entrance("in_proj", "x", x, f"heads head_dim {scaled}", [conv]),
-        Entrance("in_proj", "Step dt", f"{spec.heads}", f"heads {scaled}", [("softplus", "dt_bias dt_limit", about)]),
+        Entrance("in_proj", "c", group, f"groups state_dim {scaled}", [*times.get("c", []), conv]),
+        Entrance("in_proj", "b", group, f"groups state_dim {scaled}", [*times.get("b", []), conv]),
+        Entrance("in_proj", "x", x, f"heads head_dim {scaled}", [*times.get("x", []), conv]),
+        Entrance(
+            "in_proj",
+            "Step dt",
+            f"{spec.heads}",
+            f"heads {scaled}",
+            [*times.get("dt", []), ("softplus", "dt_bias dt_limit", about)],
+        ),
     ]
     memory = Recurrence(
         "S ← exp(−A · dt) S + dt · b × x",
@@ -110,7 +118,7 @@ def mamba2(inside: Inside[s.Mamba2], width: int, letters: Letters, highlight: Hi
     )
     gate = ("in_proj", x, f"in_proj heads head_dim {scaled}")
     way_out = ("out_proj", spec.heads * spec.head_dim, width)
-    return _recurrence(inside, highlight, entrances, memory, spec.norm, gate, way_out, "z")
+    return _recurrence(inside, highlight, entrances, memory, spec.norm, gate, way_out, "z", factors.get("z", ""))
 
 
 def short_convolution(inside: Inside[s.ShortConv], width: int, letters: Letters, highlight: Highlight) -> Region:
@@ -157,6 +165,7 @@ def _recurrence(
     gate: tuple[str, str, str],
     way_out: tuple[str, int, int],
     gate_name: str = "Gate",
+    gate_factor: str = "",
 ) -> Region:
     """The streams side by side, the memory over them, what is read of it, normed and gated, and the projection back."""
     card = Card(inside, "attention", highlight)
@@ -192,6 +201,8 @@ def _recurrence(
     out = card.column((left + right) / 2, max(right - left - 2 * step, 190.0), rect.y)
     card.step("read", out.next(ROW), memory.output, fields=memory.fields)
     card.step(slot, aside.next(TALL), gate_name, size, fields=fields, size=LABEL)
+    if gate_factor:
+        card.step("gate.factor", aside.next(ROW), gate_factor, fields="multipliers")
     act = ACTS[norm.act if norm else "silu"]
     card.step("gate.act", aside.next(ROW), act, fields="norm" if norm else slot)
     if norm and not norm.gate_first:

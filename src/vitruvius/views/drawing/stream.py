@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import pairwise
-from math import inf
+from math import inf, isclose
 
 from ... import spec as s
 from ...cost.quantity import number
-from ..description import callout, capital, counted, root
+from ..description import callout, capital, counted, factor
 from ..nouns import describe, label, phrase, title
 from .kinds import LayerBlock, kinds, named, sections
 from .panel import (
@@ -77,7 +77,8 @@ def _entrance(arch: s.Decoder, stack: s.Decoder | s.Encoder, column: Column) -> 
         about=phrase(embedding),
     )
     if embedding.scale != 1.0:
-        _pill(column, "embedding.scale", f"× {root(embedding.scale)}", 84.0)
+        text = f"× √{width}" if isclose(embedding.scale, arch.width**0.5) else factor(embedding.scale)
+        _pill(column, "embedding.scale", text, 84.0)
     if arch.positions and stack is arch:
         plus = sketch.join(
             "positions.sum", "+", column.joint(), path="positions", about="added to the token's embedding"

@@ -31,6 +31,8 @@ from ..description import (
 from ..drawing.attention import attention as inset
 from ..drawing.attention import from_elsewhere, keys_as_values, latent_attention, own_keys_and_values
 
+LARGEST_HEAD = 1024  # channels, of which papers write the root
+
 # Which keys a query sees
 
 
@@ -139,7 +141,7 @@ def _capped(scores: str, spec: s.Softmax) -> str:
 
 def _weights(product: str, attention: s.Attention | s.LatentAttention) -> str:
     """What multiplies the values: softmax(q kᵀ / √128)."""
-    scale, positions = root(attention.softmax.scale), attention.positions
+    scale, positions = _scale(attention), attention.positions
     divided = f"{product} / {scale[2:]}" if scale.startswith("1/") else times(attention.softmax.scale, product)
     scores = _capped(divided, attention.softmax)
     biased = " + bias" if positions and not isinstance(positions, s.RoPE) else ""
@@ -231,6 +233,20 @@ def _usual_scale(attention: s.Attention | s.LatentAttention) -> float:
     return float(dim**-0.5)
 
 
+def _scale(attention: s.Attention | s.LatentAttention) -> str:
+    """What scores are multiplied by, as papers write it: the root of a head's size, 1/√64 and not 1/8, but 1/128."""
+    scale = attention.softmax.scale
+    square = round(scale**-2) if scale else 0
+    head = 1 < square <= LARGEST_HEAD and isclose(scale, square**-0.5)
+    return f"1/√{number(square)}" if head else root(scale)
+
+
+def _scaled(attention: s.Attention | s.LatentAttention) -> str:
+    """The same as it is said of scores: "÷ √64"."""
+    text = _scale(attention)
+    return f"÷ {text[2:]}" if text.startswith("1/") else f"× {text}"
+
+
 def _scores(attention: s.Attention | s.LatentAttention) -> list[str]:
     """How scores become weights, where it is not softmax(q·k / √(head dim))."""
     usual, scale = _usual_scale(attention), attention.softmax.scale
@@ -238,8 +254,8 @@ def _scores(attention: s.Attention | s.LatentAttention) -> list[str]:
     if scale == 1.0:
         found.append("scores not scaled")
     elif not isclose(scale, usual):
-        stretched = f" ({root(usual)} × {number(scale / usual)})" if "√" not in root(scale) else ""
-        found.append(f"scores × {root(scale)}{stretched}")
+        of_usual = f" ({root(usual)} × {number(scale / usual)})" if "." in _scaled(attention) else ""
+        found.append(f"scores {_scaled(attention)}{of_usual}")
     return [*found, *facts(attention.softmax)]
 
 
@@ -344,13 +360,13 @@ def _positions(positions: s.Spec | None, head_dim: int) -> list[Callout]:
 
 def _softmax(spec: s.Attention | s.LatentAttention) -> list[Callout]:
     scale = spec.softmax.scale
-    scaled = callout(f"scores × {root(scale)}", "softmax.scale", quiet=isclose(scale, _usual_scale(spec)))
+    scaled = callout(f"scores {_scaled(spec)}", "softmax.scale", quiet=isclose(scale, _usual_scale(spec)))
     return [scaled, *(each.within("softmax") for each in callouts(spec.softmax))]
 
 
 def _scale_aspect(spec: s.Attention | s.LatentAttention) -> Aspect:
     scale = None if isclose(spec.softmax.scale, _usual_scale(spec)) else spec.softmax.scale
-    show: Callable[[Any], str] = lambda value: root(value) if value else "1/√(head dim)"  # noqa: E731
+    show: Callable[[Any], str] = lambda value: _scale(spec) if value else "1/√(head dim)"  # noqa: E731
     return Aspect("scores scaled by", scale, ("softmax.scale",), show=show)
 
 
@@ -432,6 +448,7 @@ def _(spec: s.Attention) -> Description:
             inset=inset,
             look=replace(spec, mask=look(spec.mask), kv=look(kv), positions=rope and look(rope)),
             inner=_chooser(spec.mask),
+            steps=_scale(spec),
             looks_across=across,
         ),
     )
@@ -501,6 +518,7 @@ def _(spec: s.LatentAttention) -> Description:
                 *_softmax(spec),
             ],
             inset=latent_attention,
+            steps=_scale(spec),
             look=replace(spec, mask=look(spec.mask)),
             inner=_chooser(spec.mask),
         ),

@@ -6,7 +6,7 @@ from math import isclose
 
 from ... import spec as s
 from ...cost.quantity import number
-from ..description import Aspect, Description, describes, phrase, root, times
+from ..description import Aspect, Description, describes, factor, phrase, times
 
 
 @describes(s.Embedding)
@@ -15,7 +15,7 @@ def _(spec: s.Embedding) -> Description:
         title="token embedding",
         facts=[
             f"{number(spec.vocab)} tokens",
-            *([] if spec.scale == 1.0 else [f"× {root(spec.scale)}"]),
+            *([] if spec.scale == 1.0 else [factor(spec.scale)]),
             *(["tied to the head"] if spec.tied else []),
             *([phrase(spec.per_layer)] if spec.per_layer else []),
         ],

@@ -223,7 +223,17 @@ def _(spec: s.Router) -> Description:
                     "groups",
                     quiet=not groups,
                 ),
+                callout(
+                    f"router reads x through {title(spec.norm)}" if spec.norm else "router reads x itself",
+                    "norm",
+                    not spec.norm,
+                ),
                 callout(_weights_callout(spec), "norm_topk_eps scale"),
+                callout(
+                    "× a learned number of each expert" if spec.expert_scale else "no number of each expert",
+                    "expert_scale",
+                    quiet=not spec.expert_scale,
+                ),
                 callout("router biases" if spec.bias else "no router biases", "bias", quiet=not spec.bias),
                 callout(
                     f"router capped at {number(spec.softcap)}" if spec.softcap is not None else "router not capped",
@@ -303,6 +313,11 @@ def _(spec: s.MoE) -> Description:
                     quiet=not spec.latent,
                 ),
                 *(each.within("router") for each in callouts(route)),
+                callout(
+                    f"experts read x through {title(spec.norm)}" if spec.norm else "experts read x itself",
+                    "norm",
+                    not spec.norm,
+                ),
                 callout(f"weights on the expert's {spec.weigh}", "weigh", quiet=spec.weigh == "output"),
                 callout(f"all × {number(spec.scale)}", "scale", quiet=spec.scale == 1.0),
             ],

@@ -6,7 +6,20 @@ from collections.abc import Iterable
 
 from ... import spec as s
 from ...cost.quantity import number
-from ..description import Aspect, Description, Picture, describe, describes, facts, marks, phrase, root, times, title
+from ..description import (
+    Aspect,
+    Description,
+    Picture,
+    describe,
+    describes,
+    factor,
+    facts,
+    marks,
+    phrase,
+    root,
+    times,
+    title,
+)
 
 
 @describes(s.Scale)
@@ -16,6 +29,7 @@ def _(spec: s.Scale) -> Description:
         facts=[f"factor {number(spec.factor)}"],
         equation=f"{number(spec.factor)} · x",
         names={"factor": "scaled by"},
+        picture=Picture(label=factor(spec.factor), pill=True),
     )
 
 

@@ -82,7 +82,7 @@ function Lanes({ rows, chosen }) {
   return html`<svg class="lanes" width=${x(Math.max(...rows.map(({ lane }) => lane)) + 1)} height=${rows.length * ROW}
     aria-hidden="true">
     ${rows.filter(({ parent }) => parent).map((row) => html`<path class=${look(row)} d=${line(row)} />`)}
-    ${rows.map((row) => html`<circle class=${`dot ${colour(row.card)}`} cx=${x(row.lane)} cy=${y(row.at)} r=${size(row)} />`)}
+    ${rows.map((row) => html`<circle class=${`lineage-dot ${colour(row.card)}`} cx=${x(row.lane)} cy=${y(row.at)} r=${size(row)} />`)}
   </svg>`;
 }
 
