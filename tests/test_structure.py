@@ -39,20 +39,21 @@ ARROWS = {
     "checkpoints": "errors spec architectures catalog",
     "models": "errors spec architectures catalog checkpoints nn",
     "saving": "errors spec architectures catalog checkpoints models nn",
+    "tuning": "errors spec checkpoints models nn",
     "edit": "errors spec checkpoints",
     "sizing": "errors spec architectures catalog checkpoints cost",
     "gallery": "spec checkpoints cost sizing views",
     "slicing": "errors spec checkpoints models nn",
     "native": "errors spec checkpoints",
     "inference": "errors spec architectures checkpoints models saving nn native __version__",
-    "training": "errors spec architectures checkpoints models nn sharding",
+    "training": "errors spec architectures checkpoints models nn sharding tuning",
     "lab": "errors spec cost training",
     "server": "*",
     "cli": "*",
 }
 STANDARD_ONLY = ("spec", "architectures")
 NEVER_TORCH = ("spec", "architectures", "catalog", "sharding", "cost", "views", "native", "errors")
-TORCH_INSIDE_FUNCTIONS = ("checkpoints", "inference", "cli", "models", "saving", "edit", "sizing", "")
+TORCH_INSIDE_FUNCTIONS = ("checkpoints", "inference", "cli", "models", "saving", "tuning", "edit", "sizing", "")
 HEAVY = {"torch", "transformers", "huggingface_hub", "tokenizers", "jinja2", "rich", "fontTools", "safetensors"}
 MEDIAN_ARCHITECTURE, LONGEST_ARCHITECTURE, LONGEST_FUNCTION = 45, 80, 60  # lines of code, see `code_lines`
 MOST_FIELDS = 12
