@@ -12,7 +12,7 @@ from .checkpoints.adapters import (
     PREFIX,
     TENSORS,
     AdapterFolder,
-    LowRank,
+    LowRankSum,
     config_of_adapters,
     to_file,
     to_model,
@@ -44,7 +44,7 @@ def save_adapter(model: Decoder, folder: str | os.PathLike[str], base: str | Non
     if not ours:
         raise InputError("the model has no adapters to write")
     entries = _entries(model)
-    parts = {path: LowRank(each.lora_a.detach(), each.lora_b.detach(), each.scale) for path, each in ours.items()}
+    parts = {path: LowRankSum(each.lora_a.detach(), each.lora_b.detach(), each.scale) for path, each in ours.items()}
     file = to_file(entries, parts, target)
     if base is None and model.origin:
         base = str(model.origin.checkpoint.path)
@@ -79,7 +79,7 @@ def load_adapter(model: Decoder, folder: str | os.PathLike[str], train: bool = F
         raise InputError("the model has adapters already: merge them first")
     opened = AdapterFolder.open(folder)
     file = {
-        module: LowRank(shared(opened.file.stored(a)), shared(opened.file.stored(b)), scale)
+        module: LowRankSum(shared(opened.file.stored(a)), shared(opened.file.stored(b)), scale)
         for module, (a, b, scale) in opened.tensors.items()
     }
     parts, layers = to_model(_entries(model), file, opened.path), adaptable(model)

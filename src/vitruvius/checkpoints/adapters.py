@@ -38,7 +38,7 @@ UNREAD: Mapping[str, tuple[Any, ...]] = {
 
 
 @dataclass(frozen=True)
-class LowRank:
+class LowRankSum:
     """What an adapter adds to one matrix: scale · b a.
 
     Args:
@@ -116,13 +116,13 @@ def _of_module(patterns: Any, module: str, otherwise: Any) -> Any:
 # ------------------------------------------------------------------ names
 
 
-def to_model(entries: Iterable[Tensors], file: Mapping[str, LowRank], where: Path) -> dict[str, LowRank]:
+def to_model(entries: Iterable[Tensors], file: Mapping[str, LowRankSum], where: Path) -> dict[str, LowRankSum]:
     """Canonical path of a matrix -> its adapter, from those of a file's modules.
 
     Raises InputError for modules that the model does not have, or that lie in it otherwise than adapters can.
     """
     left = dict(file)
-    found: dict[str, LowRank] = {}
+    found: dict[str, LowRankSum] = {}
     for entry in entries:
         names = [name.removesuffix(".weight") for name in entry.theirs]
         given = [left.pop(name, None) for name in names]
@@ -135,16 +135,16 @@ def to_model(entries: Iterable[Tensors], file: Mapping[str, LowRank], where: Pat
         whole, columns = _beside(given, _file_rows(entry), entry.theirs, where)
         thin = _thin(entry, whole)
         for path, b in loaded(thin, columns):
-            found[path.removesuffix(".weight")] = LowRank(whole.a, b, whole.scale)
+            found[path.removesuffix(".weight")] = LowRankSum(whole.a, b, whole.scale)
     if left:
         shown = ", ".join(list(left)[:3]) + (", …" if len(left) > 3 else "")
         raise InputError(f"{where}: the model has no matrices for {shown}")
     return found
 
 
-def to_file(entries: Iterable[Tensors], ours: Mapping[str, LowRank], where: Path) -> dict[str, LowRank]:
+def to_file(entries: Iterable[Tensors], ours: Mapping[str, LowRankSum], where: Path) -> dict[str, LowRankSum]:
     """Module of the file -> its adapter: `to_model` backwards."""
-    found: dict[str, LowRank] = {}
+    found: dict[str, LowRankSum] = {}
     for entry in entries:
         given = [ours.get(name.removesuffix(".weight")) for name in entry.ours]
         if not any(given):
@@ -154,18 +154,18 @@ def to_file(entries: Iterable[Tensors], ours: Mapping[str, LowRank], where: Path
         if _stacked(entry):
             (part,) = given
             assert part is not None
-            found |= {name: LowRank(part.a[i], part.b[i], part.scale) for i, name in enumerate(names)}
+            found |= {name: LowRankSum(part.a[i], part.b[i], part.scale) for i, name in enumerate(names)}
             continue
         whole, columns = _beside(given, [shape[0] for shape in entry.shapes], entry.ours, where)
         thin = _thin(entry, whole)
         for name, b in saved(thin, columns):
-            found[name.removesuffix(".weight")] = LowRank(whole.a, b, whole.scale)
+            found[name.removesuffix(".weight")] = LowRankSum(whole.a, b, whole.scale)
     return found
 
 
 def _beside(
-    parts: Sequence[LowRank | None], rows: Sequence[int], names: Sequence[str], where: Path
-) -> tuple[LowRank, list[Any]]:
+    parts: Sequence[LowRankSum | None], rows: Sequence[int], names: Sequence[str], where: Path
+) -> tuple[LowRankSum, list[Any]]:
     """Several adapters of one input as one, whose ranks lie side by side: `a` (Σ rank, in) and the first one's scale;
     and the `b` of each, (its rows, Σ rank)."""
     there = [part for part in parts if part]
@@ -179,7 +179,7 @@ def _beside(
     if len(parts) == 1:
         return whole, [whole.b]
     library = _library(whole.a)
-    whole = LowRank(library.concatenate([part.a for part in there], 0), None, whole.scale)
+    whole = LowRankSum(library.concatenate([part.a for part in there], 0), None, whole.scale)
     begin, columns = 0, []
     for part, count in zip(parts, rows, strict=True):
         wide = library.zeros((count, whole.a.shape[0]), dtype=whole.a.dtype)
@@ -191,7 +191,7 @@ def _beside(
     return whole, columns
 
 
-def _thin(entry: Tensors, whole: LowRank) -> Tensors:
+def _thin(entry: Tensors, whole: LowRankSum) -> Tensors:
     """The operations on rows, of matrices with as many columns as there are ranks. Whether a file stores a matrix
     transposed does not matter to its adapter."""
     shapes = tuple((shape[0], whole.a.shape[0]) for shape in entry.shapes)
@@ -202,13 +202,13 @@ def _stacked(entry: Tensors) -> bool:
     return any(isinstance(step, Stack) for step in entry.steps)
 
 
-def _stack(given: Sequence[LowRank | None], names: Sequence[str], where: Path) -> LowRank:
+def _stack(given: Sequence[LowRankSum | None], names: Sequence[str], where: Path) -> LowRankSum:
     """The adapters of all experts as one."""
     parts = [part for part in given if part]
     if len(parts) < len(given) or len({(tuple(part.a.shape), part.scale) for part in parts}) > 1:
         raise InputError(f"{where}: the experts of {names[0]} … must all have an adapter, of one rank and scale")
     library = _library(parts[0].a)
-    return LowRank(library.stack([p.a for p in parts]), library.stack([p.b for p in parts]), parts[0].scale)
+    return LowRankSum(library.stack([p.a for p in parts]), library.stack([p.b for p in parts]), parts[0].scale)
 
 
 def _check(entry: Tensors, where: Path) -> None:
@@ -254,7 +254,7 @@ def _library(array: Any) -> Any:
 
 
 def config_of_adapters(
-    entries: Iterable[Tensors], file: Mapping[str, LowRank], base: str | None, transposed: bool, dropout: float
+    entries: Iterable[Tensors], file: Mapping[str, LowRankSum], base: str | None, transposed: bool, dropout: float
 ) -> dict[str, Any]:
     """The adapter_config.json of these modules of a model with these names. Rank and alpha are those of most modules;
     others are named. Modules are given by the end of their name where all that have it are meant."""
