@@ -46,7 +46,7 @@ ARROWS = {
     "slicing": "errors spec checkpoints models nn",
     "native": "errors spec checkpoints",
     "inference": "errors spec architectures checkpoints models saving nn native __version__",
-    "training": "errors spec architectures checkpoints models nn sharding tuning",
+    "training": "errors spec architectures cost checkpoints models saving nn sharding tuning __version__",
     "lab": "errors spec cost training",
     "server": "*",
     "cli": "*",

@@ -33,6 +33,7 @@ VERBS = {
     "generate": "the text that a model writes after a prompt, streamed",
     "chat": "a conversation with a model in the terminal",
     "serve": "models over HTTP, for clients of OpenAI's and Anthropic's interfaces",
+    "train": "a model from nothing, or from a checkpoint: a run in a folder",
     "export": "a Hugging Face folder of a model, which other programs load",
     "verify": "whether a model gives the same logits as in transformers",
     "bench": "how fast a model runs, as a ratio to transformers",

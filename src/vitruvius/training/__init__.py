@@ -1,1 +1,12 @@
-"""Training: optimisers, schedules, losses, the loop, parallelism, run folders."""
+"""Training: a recipe, data, the loop, the run's folder.
+
+`train(recipe)` is the whole of it; nothing is kept between calls.
+"""
+
+from __future__ import annotations
+
+from .batches import Batch, Batches
+from .recipe import Recipe, read
+from .run import Trained, train
+
+__all__ = ["Batch", "Batches", "Recipe", "Trained", "read", "train"]

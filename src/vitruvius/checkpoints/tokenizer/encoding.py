@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import cached_property
 from operator import index
 from os import PathLike, fspath
@@ -66,6 +66,14 @@ class Tokenizer:
             first = self.specials["bos_token"]
             warn(f"the text begins with {first}, and the tokenizer adds another; leave it out", InputWarning, 2)
         return ids
+
+    def encode_all(self, texts: Sequence[str]) -> list[list[int]]:
+        """The ids of many texts, on all processors; see `encode`."""
+        try:
+            found = self._backend.encode_batch_fast(texts)
+        except TypeError:  # a lone surrogate, or what is no text
+            return [self.encode(text) for text in texts]
+        return [encoding.ids for encoding in found]
 
     def decode(self, ids: Iterable[int], skip_special_tokens: bool = False) -> str:
         """The text of some ids.

@@ -1,0 +1,485 @@
+"""A training run: what is learned from, in which order, the steps, the run's folder, what happens when it is stopped."""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from math import log
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner
+
+import vitruvius as vt
+from vitruvius.cli import main
+from vitruvius.training import Batch, Recipe, read, train
+from vitruvius.training import run as running
+from vitruvius.training.batches import IGNORED, Packed
+from vitruvius.training.forecast import check, needed
+from vitruvius.training.loop import Loop, summed_loss
+from vitruvius.training.overlap import WINDOW, shared
+from vitruvius.training.tokens import prepare
+from vitruvius.training.words import of_bytes
+
+TINY = {
+    "model_type": "llama",
+    "hidden_size": 32,
+    "intermediate_size": 64,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "num_key_value_heads": 1,
+    "max_position_embeddings": 128,
+    "rms_norm_eps": 1e-5,
+    "rope_theta": 10000.0,
+    "hidden_act": "silu",
+    "tie_word_embeddings": True,
+}
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+
+@pytest.fixture
+def corpus(tmp_path: Path) -> Path:
+    """Lines that are easily learned."""
+    file = tmp_path / "lines.txt"
+    file.write_text("".join(f"{i} and one are {i + 1}.\n" for i in range(400)))
+    return file
+
+
+def tiny(corpus: Path, out: Path | None = None, **more: Any) -> Recipe:
+    given: dict[str, Any] = {"steps": 12, "batch": 4, "sequence": 32, "warmup": 2, "lr": 3e-3, "precision": "f32"}
+    given |= {"eval_every": 6, "save_every": 4, "tokenizer": "bytes", "device": "cpu"}
+    return Recipe(out=str(out) if out else None, data=str(corpus), model=TINY, **{**given, **more})
+
+
+def losses(rows: Any) -> list[float]:
+    return [row["loss"] for row in rows]
+
+
+# ------------------------------------------------------------------ the recipe
+
+
+def test_a_recipe_is_read_from_a_file_and_words(tmp_path: Path) -> None:
+    file = tmp_path / "RUN.yaml"
+    file.write_text("steps: 30\nlr: 1e-3\nmodel: {model_type: llama}\ndata: [a.txt, b.txt]\n")
+    recipe = read(file, ["steps=1e2", "clip=null", "out=runs/x", "batch=4"])
+    assert (recipe.steps, recipe.lr, recipe.clip, recipe.batch) == (100, 1e-3, None, 4)
+    assert (recipe.model, recipe.data, recipe.out) == ({"model_type": "llama"}, ["a.txt", "b.txt"], "runs/x")
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["stepz=3"], "unknown key 'stepz'; did you mean steps?"),
+        (["steps"], "'steps' is not key=value"),
+        (["steps=many"], "steps: 'many' is not a whole number"),
+        (["steps=0"], "steps: 0 is less than 1"),
+        (["steps=2.5"], "steps: 2.5 is not a whole number"),
+        (["lr=-1"], "lr: -1.0 is not a learning rate"),
+        (["lr=nan"], "lr: nan is not a learning rate"),
+        (["optimizer=adam"], "optimizer: 'adam' is not one of adamw, muon, muonclip"),
+        (["batch=6", "accumulate=4"], "take one of 1, 2, 3, 6"),
+        (["warmup=500"], "warmup: 500 steps are not fewer than the 400"),
+        (["compile=maybe"], "compile: 'maybe' is not true or false"),
+        (["validation=1.5"], "validation: 1.5 is not a share"),
+        (["resume=true"], "resume: goes on with the run in `out`"),
+        (["start=checkpoint"], "start: a checkpoint needs a model"),
+        (["data={a: 1}"], "data: {'a': 1} is not one of a text, a list of texts, null"),
+    ],
+)
+def test_what_a_recipe_cannot_be_is_said_in_one_line(words: list[str], told: str) -> None:
+    with pytest.raises(vt.InputError, match=".") as error:
+        read(None, words)
+    assert told in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_unusable_runs_end_with_2_and_leave_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for words in (["batchh=3"], ["data=none.txt"], ["nothing.yaml"], ["sequence=5000000", "vocab=300"]):
+        result = CliRunner().invoke(main, ["train", *words])
+        assert result.exit_code == 2, result.output
+        assert len(result.stderr.strip().splitlines()) == 1
+        assert not list(tmp_path.glob("runs/*/run.yaml"))
+
+
+# ------------------------------------------------------------------ rows
+
+
+def packed(lengths: list[int], batch: int, sequence: int, seed: int = 0) -> Packed:
+    """Documents of these lengths; every token is another."""
+    return Packed(np.arange(sum(lengths)), np.cumsum(lengths), batch, sequence, seed)
+
+
+def test_an_epoch_reads_every_row_once_and_a_batch_depends_on_its_number_only() -> None:
+    rows = packed([50, 3, 47, 29], 3, 8)
+    assert rows.rows == 15
+    batches = [rows(i) for i in range(5)]
+    seen = torch.cat([batch.ids for batch in batches]).flatten().tolist()
+    assert len(set(seen)) == len(seen) == 15 * 8
+    assert torch.equal(rows(2).ids, batches[2].ids)
+    assert torch.equal(packed([50, 3, 47, 29], 3, 8)(2).ids, batches[2].ids)
+    assert not torch.equal(rows(7).ids, batches[2].ids), "the next epoch has another order"
+    assert not torch.equal(packed([50, 3, 47, 29], 3, 8, seed=1)(2).ids, batches[2].ids)
+
+
+def test_documents_of_a_row_are_numbered_and_do_not_predict_each_other() -> None:
+    row = packed([5, 2, 30], 1, 10).at([2])
+    assert row.ids.tolist() == [list(range(2, 12))]
+    assert row.documents is not None
+    assert row.documents.tolist() == [[0, 0, 0, 1, 1, 2, 2, 2, 2, 2]]
+    assert row.targets.tolist() == [[3, 4, IGNORED, 6, IGNORED, 8, 9, 10, 11, 12]]
+    assert packed([5, 2, 30], 1, 10).at([8]).documents is None, "one document needs no mask"
+
+
+def test_a_text_too_short_for_two_rows_is_refused() -> None:
+    with pytest.raises(vt.InputError, match="9 tokens, and sequence=8 needs at least 16"):
+        packed([9], 1, 8)
+
+
+# ------------------------------------------------------------------ data
+
+
+def test_documents_are_read_once_and_some_are_held_out(tmp_path: Path) -> None:
+    texts = [f"text number {i} says {i * i}" for i in range(300)]
+    file = tmp_path / "texts.jsonl"
+    file.write_text("\n".join(json.dumps({"text": text}) for text in [*texts, *texts[:40], ""]))
+    recipe = Recipe(data=str(file), tokenizer="bytes", validation=0.2, sequence=16, batch=2)
+    found = prepare(recipe, None)
+    assert found.index["documents"] == 300
+    assert found.index["duplicates"] == 40
+    parts = []
+    for name in ("train", "held"):
+        tokens, ends, _ = found._split(name)
+        begins = [0, *ends[:-1]]
+        parts.append({found.tokenizer.decode(tokens[a : b - 1].tolist()) for a, b in zip(begins, ends, strict=True)})
+        assert all(tokens[end - 1] == found.tokenizer.eos_ids[0] for end in ends)
+    assert parts[0] | parts[1] == set(texts)
+    assert not parts[0] & parts[1]
+    assert 30 < len(parts[1]) < 90
+    again = prepare(replace(recipe, batch=4), None)
+    assert again.index == found.index
+    assert again.folder == found.folder
+
+
+def test_the_end_of_one_long_text_is_held_out(corpus: Path) -> None:
+    found = prepare(tiny(corpus, validation=0.1), None)
+    (train_tokens, train_ends, _), (held_tokens, held_ends, _) = found._split("train"), found._split("held")
+    text = found.tokenizer.decode([*train_tokens, *held_tokens[:-1]])
+    assert text == corpus.read_text()
+    assert len(held_tokens) == pytest.approx(0.1 * len(corpus.read_text()), abs=2)
+    assert (train_ends[-1], held_ends[-1]) == (len(train_tokens), len(held_tokens))
+
+
+def test_what_was_stopped_while_it_was_written_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from vitruvius.training import tokens
+
+    file = tmp_path / "texts.jsonl"
+    file.write_text("\n".join(json.dumps({"text": f"text {i % 900}"}) for i in range(3000)))
+    recipe = Recipe(data=str(file), tokenizer="bytes", sequence=16, batch=2)
+    monkeypatch.setattr(tokens, "AT_ONCE", 100)
+    monkeypatch.setattr(tokens, "PIECE", 1000)
+    whole = prepare(recipe, None)
+    contents = {path.name: path.read_bytes() for path in whole.folder.iterdir()}
+    for path in whole.folder.iterdir():
+        path.unlink()
+    encoded, calls = tokens._encoded, []
+
+    def fails(*arguments: Any) -> Any:
+        calls.append(arguments)
+        if len(calls) == 6:
+            raise KeyboardInterrupt
+        return encoded(*arguments)
+
+    monkeypatch.setattr(tokens, "_encoded", fails)
+    with pytest.raises(KeyboardInterrupt):
+        prepare(recipe, None)
+    assert (whole.folder / "progress.json").exists()
+    prepare(recipe, None)
+    assert {path.name: path.read_bytes() for path in whole.folder.iterdir()} == contents
+    assert len(calls) < 6 + 30, "what was done is not done again"
+
+
+def test_held_out_text_that_also_stands_in_the_training_text_is_told() -> None:
+    random = np.random.default_rng(0)
+    training, held = random.integers(0, 500, 5000), random.integers(0, 500, 1000)
+    assert shared(held, training) == 0
+    held[100:200] = training[3000:3100]
+    held[500 : 500 + WINDOW - 1] = training[:31]  # too short a run
+    assert shared(held, training) == 0.1
+    assert shared(training, training) == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "told"),
+    [
+        ("a.jsonl", b'{"text": "x"}\n{"test": 1}', "line 2: no text 'text' and no `messages`; it has test"),
+        ("a.jsonl", b'{"text": "x"', "line 1: not JSON"),
+        ("a.jsonl", b'{"messages": [{"role": "user"}]}', "a message has a `role` and a `content`"),
+        ("a.txt", b"\xff\xfe", "not UTF-8 (byte 0)"),
+        ("a.txt", b"", "no text in it"),
+        ("a.csv", b"", "is none of .txt"),
+        ("a.parquet", b"PAR", "not parquet"),
+    ],
+)
+def test_unusable_data_are_told(tmp_path: Path, name: str, content: bytes, told: str) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(vt.InputError) as error:
+        prepare(Recipe(data=str(tmp_path / name), tokenizer="bytes"), None)
+    assert told in str(error.value)
+
+
+def test_parquet_is_read(tmp_path: Path) -> None:
+    pyarrow = pytest.importorskip("pyarrow")
+    from pyarrow import parquet
+
+    texts = [f"row {i}" for i in range(250)]
+    parquet.write_table(pyarrow.table({"body": [*texts, None]}), tmp_path / "a.parquet")
+    recipe = Recipe(data=str(tmp_path), text="body", tokenizer="bytes", validation=0.0)
+    assert prepare(recipe, None).index["documents"] == 250
+    with pytest.raises(vt.InputError, match=r"no column 'text'; it has body \(text=COLUMN\)"):
+        prepare(replace(recipe, text="text"), None)
+
+
+def test_a_tokenizer_is_trained_and_bytes_are_bytes(corpus: Path) -> None:
+    found = prepare(tiny(corpus, tokenizer="train", vocab=300), None)
+    assert found.tokenizer.vocab_size == 300
+    text = "7 and one are 8. Ünïcode 🙂"
+    assert found.tokenizer.decode(found.tokenizer.encode(text)) == text
+    assert len(found.tokenizer.encode("7 and one are 8.")) < 10
+    plain = of_bytes()
+    assert plain.vocab_size == 257
+    assert len(plain.encode(text)) == len(text.encode())
+    assert plain.decode(plain.encode(text)) == text
+
+
+# ------------------------------------------------------------------ steps
+
+
+def test_a_run_learns_and_its_folder_has_all(corpus: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    trained = train(tiny(corpus, out, steps=60, eval_every=30, keep=1, save_every=20))
+    rows = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+    assert rows == trained.rows
+    assert [row["step"] for row in rows] == list(range(1, 61))
+    assert rows[0]["loss"] == pytest.approx(log(257), abs=0.2)
+    assert rows[-1]["loss"] < 2.6
+    assert rows[29]["validation_loss"] > rows[59]["validation_loss"]
+    assert rows[-1]["tokens"] == 60 * 4 * 32
+    assert {"step", "loss", "tokens", "seconds", "lr", "grad_norm", "tokens_per_second", "memory"} <= rows[0].keys()
+    assert [row["lr"] for row in rows[:2]] == [1.5e-3, 3e-3]
+    assert sorted(path.name for path in (out / "checkpoints").iterdir()) == ["step-00000060"]
+    assert read(out / "run.yaml") == replace(tiny(corpus, out, steps=60, eval_every=30, keep=1, save_every=20))
+    facts = json.loads((out / "environment.json").read_text())
+    assert facts["parameters"] == sum(p.numel() for p in trained.model.parameters())
+    assert len(facts["data_sha256"]) == 64
+    ids = torch.tensor([vt.tokenizer(out / "export").encode("7 and one")])
+    loaded = vt.load(out / "export")
+    torch.testing.assert_close(loaded(ids), trained.model(ids), atol=0, rtol=0)
+    assert loaded.eos == {trained.tokenizer.eos_ids[0]} if trained.tokenizer else False
+
+
+def test_the_same_recipe_gives_the_same_curve_and_another_seed_another(corpus: Path) -> None:
+    first, again, other = (losses(train(tiny(corpus, seed=seed)).rows) for seed in (0, 0, 1))
+    assert first == again
+    assert first != other
+
+
+def test_parts_of_a_batch_have_the_gradients_of_the_whole(corpus: Path) -> None:
+    """Also where the parts learn different numbers of targets."""
+    whole, parts, kept = (
+        train(tiny(corpus, steps=4, warmup=1, **more)).rows
+        for more in ({}, {"accumulate": 4}, {"checkpointing": True})
+    )
+    assert losses(parts) == pytest.approx(losses(whole), abs=2e-5)
+    assert losses(kept) == pytest.approx(losses(whole), abs=1e-6)
+    model = vt.build(vt.architecture({**TINY, "vocab_size": 64}))
+    ids = torch.randint(64, (2, 9), generator=torch.Generator().manual_seed(0))
+    targets = ids.roll(-1, 1)
+    targets[0, 2:] = IGNORED
+    grads = []
+    for accumulate in (1, 2):
+        loop = Loop(model, Recipe(batch=2, accumulate=accumulate, lr=1e-9, clip=None, precision="f32"))
+        grads.append(loop.step(5, Batch(ids, targets)))
+    assert grads[0].loss == pytest.approx(grads[1].loss, abs=1e-6)
+    assert grads[0].norm == pytest.approx(grads[1].norm, rel=1e-4)
+    expected = torch.nn.functional.cross_entropy(model(ids).flatten(0, 1), targets.flatten())
+    assert grads[0].loss == pytest.approx(float(expected), abs=1e-5)
+
+
+def test_the_z_loss_is_the_squared_log_of_the_sum(corpus: Path) -> None:
+    model = vt.build(vt.architecture({**TINY, "vocab_size": 64}))
+    ids = torch.arange(12)[None]
+    batch = Batch(ids, ids)
+    z = model(ids).logsumexp(-1).square().sum()
+    with_z, without = summed_loss(model, batch, 0.5), summed_loss(model, batch)
+    assert float(with_z - without) == pytest.approx(0.5 * float(z), rel=1e-5)
+
+
+def test_data_and_architecture_may_be_given(tmp_path: Path) -> None:
+    """As the lab does: no files, an edited tree, batches by number."""
+    arch = vt.architecture({**TINY, "vocab_size": 16})
+
+    def copying(i: int) -> Batch:
+        ids = torch.randint(16, (16, 8), generator=torch.Generator().manual_seed(i))
+        return Batch(ids, ids)
+
+    seen: list[int] = []
+    recipe = Recipe(steps=60, warmup=5, lr=1e-2, precision="f32", device="cpu")
+    trained = train(recipe, model=arch, data=copying, on_row=lambda row: seen.append(row["step"]))
+    assert trained.rows[0]["loss"] == pytest.approx(log(16), abs=0.2)
+    assert trained.rows[-1]["loss"] < 0.2
+    assert seen == list(range(1, 61))
+    assert trained.folder is None
+
+
+def test_a_loss_that_is_no_number_stops_with_the_batch_and_the_last_checkpoint(corpus: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    arch = vt.architecture({**TINY, "vocab_size": 257})
+    recipe = tiny(corpus, out, steps=9, save_every=2)
+    data = prepare(recipe, None).training(recipe)
+    made = running.build(arch)
+
+    def poisoned(i: int) -> Batch:
+        if i == 5:
+            with torch.no_grad():
+                made.layers[0].mlp.body.down.weight[0, 0] = torch.nan  # type: ignore[union-attr,index]
+        return data(i)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(running, "build", lambda *args, **more: made)
+        with pytest.raises(vt.InputError, match=r"step 6: the loss is nan .* bad-batch-6.npz, .* step-00000004"):
+            train(recipe, model=arch, data=poisoned)
+    kept = np.load(out / "bad-batch-6.npz")
+    assert np.array_equal(kept["ids"], data(5).ids.numpy())
+    assert not (out / "export").exists()
+
+
+# ------------------------------------------------------------------ stopped, killed, resumed
+
+
+def test_a_run_that_was_stopped_goes_on_as_if_it_had_not_been(corpus: Path, tmp_path: Path) -> None:
+    whole = train(tiny(corpus, tmp_path / "whole", optimizer="muon"))
+    calls: list[int] = []
+
+    def stop() -> bool:
+        calls.append(1)
+        return len(calls) == 7
+
+    train(tiny(corpus, tmp_path / "cut", optimizer="muon"), stop=stop)
+    assert json.loads((tmp_path / "cut" / "metrics.jsonl").read_text().splitlines()[-1])["step"] == 7
+    went_on = train(read(None, ["resume=true", f"out={tmp_path / 'cut'}"]))
+    assert losses(went_on.rows) == losses(whole.rows)
+    for name, value in whole.model.state_dict().items():
+        assert torch.equal(went_on.model.state_dict()[name], value), name
+
+
+def test_the_curve_after_a_kill_equals_the_curve_without(corpus: Path, tmp_path: Path) -> None:
+    """SIGKILL at any moment: what was logged after the last checkpoint is run again."""
+    words = ["steps=60", "batch=4", "sequence=32", "warmup=2", "precision=f32", "save_every=5", "keep=1", "device=cpu"]
+    words += [f"data={corpus}", "tokenizer=bytes", f"model={json.dumps(TINY)}", "eval_every=10"]
+    whole = train(read(None, [*words, f"out={tmp_path / 'whole'}"]))
+    out = tmp_path / "killed"
+    code = "import sys; from vitruvius.training import read, train; train(read(None, sys.argv[1:]))"
+    metrics = out / "metrics.jsonl"
+    process = subprocess.Popen([sys.executable, "-c", code, *words, f"out={out}"], env=dict(os.environ))
+    deadline = time.monotonic() + 120
+    while (not metrics.exists() or metrics.read_bytes().count(b"\n") < 12) and time.monotonic() < deadline:
+        time.sleep(0.005)
+    process.send_signal(signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL, "it was too fast to be killed"
+    with metrics.open("a") as file:
+        file.write('{"step": 13, "lo')  # a line that was being written
+    went_on = train(read(None, ["resume=true", f"out={out}"]))
+    assert losses(went_on.rows) == losses(whole.rows)
+    rows = [json.loads(line) for line in metrics.read_text().splitlines()]
+    assert [row["step"] for row in rows] == list(range(1, 61))
+    assert [row.get("validation_loss") for row in rows] == [row.get("validation_loss") for row in whole.rows]
+
+
+def test_a_full_disk_keeps_the_previous_checkpoint(corpus: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    train(tiny(corpus, out, steps=4))
+    before = {path: path.read_bytes() for path in (out / "checkpoints").rglob("*") if path.is_file()}
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, hard))  # files end there, as on a disk that is full
+    try:
+        with pytest.raises(vt.InputError, match=r"cannot be written .* the last checkpoint is .*step-00000004"):
+            train(read(None, ["resume=true", f"out={out}", "steps=8"]))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert {path: path.read_bytes() for path in (out / "checkpoints").rglob("*") if path.is_file()} == before
+    assert train(read(None, ["resume=true", f"out={out}", "steps=8"])).progress.step == 8
+
+
+def test_a_run_goes_on_only_as_what_it_is(corpus: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    train(tiny(corpus, out, steps=3))
+    with pytest.raises(vt.InputError, match="holds a run: go on with it by resume=true"):
+        train(tiny(corpus, out))
+    with pytest.raises(vt.InputError, match="resume: seed was 0 in .*, and is 1 now"):
+        train(read(None, ["resume=true", f"out={out}", "seed=1", "steps=5"]))
+    with pytest.raises(vt.InputError, match="holds no run"):
+        train(read(None, ["resume=true", f"out={tmp_path / 'other'}", f"data={corpus}"]))
+    corpus.write_text(corpus.read_text() + "more\n")
+    with pytest.raises(vt.InputError, match="the data are not those that"):
+        train(read(None, ["resume=true", f"out={out}", "steps=5"]))
+
+
+def test_the_best_checkpoint_stays(corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    values = iter([3.0, 1.0, 2.0, 2.5])
+    monkeypatch.setattr(Loop, "evaluate", lambda self, held: next(values))
+    out = tmp_path / "run"
+    trained = train(tiny(corpus, out, steps=8, eval_every=2, save_every=2, keep=1))
+    assert (trained.progress.best, trained.progress.best_step) == (1.0, 4)
+    assert sorted(path.name for path in (out / "checkpoints").iterdir()) == ["step-00000004", "step-00000008"]
+
+
+# ------------------------------------------------------------------ memory
+
+
+def test_a_run_that_does_not_fit_is_told_what_to_change() -> None:
+    arch = vt.architecture({**TINY, "vocab_size": 5000, "num_hidden_layers": 12, "hidden_size": 256})
+    recipe = Recipe(batch=8, sequence=512, precision="f32")
+    whole, less = needed(arch, recipe), needed(arch, replace(recipe, checkpointing=True))
+    assert less < whole
+    check(arch, recipe, whole)
+    with pytest.raises(vt.InputError, match="checkpointing=true needs"):
+        check(arch, recipe, whole - 1)
+    with pytest.raises(vt.InputError, match="accumulate=2 needs|accumulate=4 needs"):
+        check(arch, recipe, less - 1)
+    with pytest.raises(vt.InputError, match="one row at a time it is .* take a smaller model or a shorter sequence"):
+        check(arch, recipe, 1 << 20)
+    check(arch, recipe, None)
+
+
+# ------------------------------------------------------------------ the verb
+
+
+def test_the_verb_trains_says_how_far_it_is_and_writes_samples(
+    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    words = [f"data={corpus}", "tokenizer=bytes", f"model={json.dumps(TINY)}", "steps=6", "warmup=1", "batch=4"]
+    words += ["sequence=32", "device=cpu", "precision=f32"]
+    result = CliRunner().invoke(main, ["train", *words, "--samples", "1"])
+    assert result.exit_code == 0, result.output
+    assert result.stdout.splitlines()[-1] == "runs/1/export"
+    assert "tokens to learn from" in result.stderr
+    assert "step 6/6  loss" in result.stderr
+    assert "sample 1" in result.stderr
+    result = CliRunner().invoke(main, ["train", *words, "--json"])
+    found = json.loads(result.stdout)
+    assert (found["out"], found["step"], found["tokens"]) == ("runs/2", 6, 6 * 4 * 32)
