@@ -1,4 +1,4 @@
-"""A training run: what is learned from, in which order, the steps, the run's folder, what happens when it is stopped."""
+"""A training run: what is learned from and in which order, the steps, the run's folder, stops and kills."""
 
 from __future__ import annotations
 
@@ -88,7 +88,8 @@ def test_a_recipe_is_read_from_a_file_and_words(tmp_path: Path) -> None:
         (["steps=0"], "steps: 0 is less than 1"),
         (["steps=2.5"], "steps: 2.5 is not a whole number"),
         (["lr=-1"], "lr: -1.0 is not a learning rate"),
-        (["lr=nan"], "lr: nan is not a learning rate"),
+        (["lr=.nan"], "lr: nan is not a learning rate"),
+        (["lr=nan"], "lr: 'nan' is not a number"),
         (["optimizer=adam"], "optimizer: 'adam' is not one of adamw, muon, muonclip"),
         (["batch=6", "accumulate=4"], "take one of 1, 2, 3, 6"),
         (["warmup=500"], "warmup: 500 steps are not fewer than the 400"),
@@ -100,7 +101,7 @@ def test_a_recipe_is_read_from_a_file_and_words(tmp_path: Path) -> None:
     ],
 )
 def test_what_a_recipe_cannot_be_is_said_in_one_line(words: list[str], told: str) -> None:
-    with pytest.raises(vt.InputError, match=".") as error:
+    with pytest.raises(vt.InputError) as error:
         read(None, words)
     assert told in str(error.value)
     assert "\n" not in str(error.value)
@@ -108,7 +109,13 @@ def test_what_a_recipe_cannot_be_is_said_in_one_line(words: list[str], told: str
 
 def test_unusable_runs_end_with_2_and_leave_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    for words in (["batchh=3"], ["data=none.txt"], ["nothing.yaml"], ["sequence=5000000", "vocab=300"]):
+    (tmp_path / "short.txt").write_text("too short")
+    for words in (
+        ["batchh=3"],
+        ["data=none.txt"],
+        ["nothing.yaml"],
+        ["sequence=500", "tokenizer=bytes", "data=short.txt"],
+    ):
         result = CliRunner().invoke(main, ["train", *words])
         assert result.exit_code == 2, result.output
         assert len(result.stderr.strip().splitlines()) == 1
@@ -300,8 +307,7 @@ def test_the_same_recipe_gives_the_same_curve_and_another_seed_another(corpus: P
 def test_parts_of_a_batch_have_the_gradients_of_the_whole(corpus: Path) -> None:
     """Also where the parts learn different numbers of targets."""
     whole, parts, kept = (
-        train(tiny(corpus, steps=4, warmup=1, **more)).rows
-        for more in ({}, {"accumulate": 4}, {"checkpointing": True})
+        train(tiny(corpus, steps=4, warmup=1, **more)).rows for more in ({}, {"accumulate": 4}, {"checkpointing": True})
     )
     assert losses(parts) == pytest.approx(losses(whole), abs=2e-5)
     assert losses(kept) == pytest.approx(losses(whole), abs=1e-6)
@@ -316,7 +322,7 @@ def test_parts_of_a_batch_have_the_gradients_of_the_whole(corpus: Path) -> None:
     assert grads[0].loss == pytest.approx(grads[1].loss, abs=1e-6)
     assert grads[0].norm == pytest.approx(grads[1].norm, rel=1e-4)
     expected = torch.nn.functional.cross_entropy(model(ids).flatten(0, 1), targets.flatten())
-    assert grads[0].loss == pytest.approx(float(expected), abs=1e-5)
+    assert grads[0].loss == pytest.approx(expected.item(), abs=1e-5)
 
 
 def test_the_z_loss_is_the_squared_log_of_the_sum(corpus: Path) -> None:
@@ -325,7 +331,7 @@ def test_the_z_loss_is_the_squared_log_of_the_sum(corpus: Path) -> None:
     batch = Batch(ids, ids)
     z = model(ids).logsumexp(-1).square().sum()
     with_z, without = summed_loss(model, batch, 0.5), summed_loss(model, batch)
-    assert float(with_z - without) == pytest.approx(0.5 * float(z), rel=1e-5)
+    assert (with_z - without).item() == pytest.approx(0.5 * z.item(), rel=1e-5)
 
 
 def test_data_and_architecture_may_be_given(tmp_path: Path) -> None:
@@ -339,7 +345,7 @@ def test_data_and_architecture_may_be_given(tmp_path: Path) -> None:
     seen: list[int] = []
     recipe = Recipe(steps=60, warmup=5, lr=1e-2, precision="f32", device="cpu")
     trained = train(recipe, model=arch, data=copying, on_row=lambda row: seen.append(row["step"]))
-    assert trained.rows[0]["loss"] == pytest.approx(log(16), abs=0.2)
+    assert trained.rows[0]["loss"] > 2
     assert trained.rows[-1]["loss"] < 0.2
     assert seen == list(range(1, 61))
     assert trained.folder is None
@@ -360,7 +366,7 @@ def test_a_loss_that_is_no_number_stops_with_the_batch_and_the_last_checkpoint(c
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(running, "build", lambda *args, **more: made)
-        with pytest.raises(vt.InputError, match=r"step 6: the loss is nan .* bad-batch-6.npz, .* step-00000004"):
+        with pytest.raises(vt.InputError, match=r"step 6: the loss is nan .*bad-batch-6.npz, .*step-00000004"):
             train(recipe, model=arch, data=poisoned)
     kept = np.load(out / "bad-batch-6.npz")
     assert np.array_equal(kept["ids"], data(5).ids.numpy())
@@ -429,7 +435,7 @@ def test_a_run_goes_on_only_as_what_it_is(corpus: Path, tmp_path: Path) -> None:
     train(tiny(corpus, out, steps=3))
     with pytest.raises(vt.InputError, match="holds a run: go on with it by resume=true"):
         train(tiny(corpus, out))
-    with pytest.raises(vt.InputError, match="resume: seed was 0 in .*, and is 1 now"):
+    with pytest.raises(vt.InputError, match=r"resume: seed was 0 in .*, and is 1 now"):
         train(read(None, ["resume=true", f"out={out}", "seed=1", "steps=5"]))
     with pytest.raises(vt.InputError, match="holds no run"):
         train(read(None, ["resume=true", f"out={tmp_path / 'other'}", f"data={corpus}"]))
@@ -458,9 +464,9 @@ def test_a_run_that_does_not_fit_is_told_what_to_change() -> None:
     check(arch, recipe, whole)
     with pytest.raises(vt.InputError, match="checkpointing=true needs"):
         check(arch, recipe, whole - 1)
-    with pytest.raises(vt.InputError, match="accumulate=2 needs|accumulate=4 needs"):
+    with pytest.raises(vt.InputError, match=r"accumulate=2 needs|accumulate=4 needs"):
         check(arch, recipe, less - 1)
-    with pytest.raises(vt.InputError, match="one row at a time it is .* take a smaller model or a shorter sequence"):
+    with pytest.raises(vt.InputError, match=r"one row at a time it is .* take a smaller model or a shorter sequence"):
         check(arch, recipe, 1 << 20)
     check(arch, recipe, None)
 

@@ -10,14 +10,16 @@ import json
 import os
 import platform
 import shutil
-from collections.abc import Mapping
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from .. import __version__
 from ..errors import InputError
-from .recipe import Recipe
+from .recipe import Recipe, of_yaml
 
 CHANGEABLE = {"out", "steps", "resume", "log_every", "eval_every", "eval_batches", "save_every", "keep", "accumulate"}
 CHANGEABLE |= {"checkpointing", "compile", "device", "tracker", "profile", "parallel", "clip", "lr", "min_lr", "warmup"}
@@ -147,13 +149,16 @@ class Folder:
         beside = target.with_name(f".{target.name}")
         shutil.rmtree(beside, ignore_errors=True)
         try:
-            dcp.save(state, checkpoint_id=beside, no_dist=True)
+            with _alone():
+                dcp.save(state, checkpoint_id=beside, no_dist=True)
             (beside / "progress.json").write_text(json.dumps(asdict(progress)), "utf-8")
             shutil.rmtree(target, ignore_errors=True)
             beside.replace(target)
-        except Exception as error:  # the library wraps what the system says in its own kinds
+        except (Exception, dcp.CheckpointException) as error:  # which is no Exception, and holds what the system says
             shutil.rmtree(beside, ignore_errors=True)
             told = str(error).strip().splitlines()[-1][:200] if str(error).strip() else type(error).__name__
+            if "unexpected pos" in told:  # what PyTorch says where a file ends too early
+                told = "is the disk full?"
             raise InputError(f"{target}: the checkpoint cannot be written ({told}); {self.state()}") from None
         last = self.steps()[-keep:]
         for step in self.steps():
@@ -166,9 +171,10 @@ class Folder:
         from torch.distributed import checkpoint as dcp
 
         try:
-            dcp.load(state, checkpoint_id=self.checkpoint(step), no_dist=True)
-        except Exception as error:  # the library raises its own kinds for damage
-            told = " ".join(str(error).split())[:200]
+            with _alone():
+                dcp.load(state, checkpoint_id=self.checkpoint(step), no_dist=True)
+        except (Exception, dcp.CheckpointException) as error:  # which is no Exception; it has many kinds for damage
+            told = str(error).strip().splitlines()[-1][:200] if str(error).strip() else type(error).__name__
             raise InputError(f"{self.checkpoint(step)}: the checkpoint cannot be loaded ({told})") from None
 
     def state(self) -> str:
@@ -177,13 +183,19 @@ class Folder:
         return f"the last checkpoint is {self.checkpoint(steps[-1])}" if steps else "there is no checkpoint yet"
 
 
+@contextmanager
+def _alone() -> Iterator[None]:
+    """Without the warning of `torch.distributed.checkpoint` that there is one process."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "torch.distributed is", UserWarning)
+        yield
+
+
 def read_yaml(path: Path) -> dict[str, Any]:
     """A run.yaml. Raises InputError where it is damaged."""
-    import yaml
-
     try:
-        found = yaml.safe_load(path.read_text("utf-8"))
-    except (OSError, yaml.YAMLError) as error:
+        found = of_yaml(path.read_text("utf-8"), str(path))
+    except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: cannot be read: {' '.join(str(error).split())[:200]}") from None
     return found if isinstance(found, dict) else {}
 

@@ -7,6 +7,7 @@ is built.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, fields
 from difflib import get_close_matches
@@ -159,7 +160,7 @@ def read(file: str | os.PathLike[str] | None = None, words: Iterable[str] = (), 
         key, equals, value = word.partition("=")
         if not equals:
             raise InputError(f"{word!r} is not key=value, such as steps=1000")
-        found[key.strip()] = _value(key, value)
+        found[key.strip()] = of_yaml(value, key)
     known = [field.name for field in fields(Recipe)]
     begun = Path(str(found.get("out"))).expanduser() / "run.yaml"
     if file is None and found.get("resume") is True and begun.is_file():  # the rest is what the run began with
@@ -174,14 +175,13 @@ def read(file: str | os.PathLike[str] | None = None, words: Iterable[str] = (), 
 
 
 def _file(path: Path) -> dict[str, Any]:
-    import yaml
-
     try:
-        content = yaml.safe_load(path.read_text("utf-8"))
+        text = path.read_text("utf-8")
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror})") from None
-    except (UnicodeDecodeError, yaml.YAMLError) as error:
-        raise InputError(f"{path}: not YAML: {' '.join(str(error).split())[:200]}") from None
+    except UnicodeDecodeError:
+        raise InputError(f"{path}: not UTF-8") from None
+    content = of_yaml(text, str(path))
     if content is None:
         return {}
     if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):
@@ -189,31 +189,30 @@ def _file(path: Path) -> dict[str, Any]:
     return content
 
 
-def _value(key: str, text: str) -> Any:
+def of_yaml(text: str, where: str) -> Any:
+    """What a YAML text says; 1e-3 is a number, as YAML 1.2 and everybody has it, and PyYAML's 1.1 has not.
+
+    Raises InputError for what is no YAML.
+    """
     import yaml
 
+    class Loader(yaml.SafeLoader):
+        pass
+
+    number = re.compile(r"[-+]?(\d+(\.\d*)?|\.\d+)([eE][-+]?\d+)?")
+    Loader.add_implicit_resolver("tag:yaml.org,2002:float", number, list("-+.0123456789"))
     try:
-        return yaml.safe_load(text)
-    except yaml.YAMLError:
-        raise InputError(f"{key}: {text!r} is not YAML") from None
+        return yaml.load(text, Loader)
+    except yaml.YAMLError as error:
+        raise InputError(f"{where}: not YAML: {' '.join(str(error).split())[:200]}") from None
 
 
 def _converted(value: Any, hint: Any) -> Any:
-    """Numbers that YAML 1.1 reads as texts (1e-3) or as the narrower kind."""
+    """3 where 3.0 is meant, and 1000 for 1e3."""
     kinds = _kinds(hint)
-    if float in kinds and (isinstance(value, str) or type(value) is int):
-        try:
-            return float(value)
-        except ValueError:
-            return value
-    if int in kinds and isinstance(value, float) and value.is_integer():
-        return int(value)
-    if int in kinds and isinstance(value, str):
-        try:
-            return int(number) if (number := float(value)).is_integer() else value
-        except (ValueError, OverflowError):
-            return value
-    return value
+    if float in kinds and type(value) is int:
+        return float(value)
+    return int(value) if int in kinds and isinstance(value, float) and value.is_integer() else value
 
 
 def _kinds(hint: Any) -> tuple[Any, ...]:

@@ -150,6 +150,11 @@ class _Split:
         if learned is not None:
             self.files["learned"].write(np.asarray(learned, bool).tobytes())
 
+    def close(self) -> None:
+        """Leaves the files as they are."""
+        for file in self.files.values():
+            file.close()
+
     def flush(self) -> dict[str, int]:
         """Their sizes, once they are on the disk."""
         for file in self.files.values():
@@ -159,12 +164,35 @@ class _Split:
 
 
 def _write(folder: Path, paths: list[Path], recipe: Recipe, tokenizer: Tokenizer) -> None:
+    """Makes the files, from where that was stopped."""
     dtype = np.uint16 if tokenizer.vocab_size <= 1 << 16 else np.uint32
     progress = folder / "progress.json"
     done: dict[str, Any] = {"documents": 0, "hash": "", "sizes": {}, "chat": False}
     if progress.exists():
         done = json.loads(progress.read_text("utf-8"))
     splits = {name: _Split(folder, name, dtype, done["sizes"]) for name in (TRAIN, HELD)}
+    try:
+        index = _filled(folder, paths, recipe, tokenizer, done, splits)
+    finally:
+        for split in splits.values():
+            split.close()
+    index["dtype"] = np.dtype(dtype).name
+    prepared = Prepared(tokenizer, folder, index)
+    those, kept = (prepared._split(name)[0] for name in (TRAIN, HELD))
+    index |= {"tokens": len(those), "held_tokens": len(kept), "held_seen": shared(kept, those)}
+    _replace(folder / "index.json", json.dumps(index))
+    progress.unlink(missing_ok=True)
+
+
+def _filled(
+    folder: Path,
+    paths: list[Path],
+    recipe: Recipe,
+    tokenizer: Tokenizer,
+    done: dict[str, Any],
+    splits: dict[str, _Split],
+) -> dict[str, Any]:
+    """Adds all documents that are not `done`. Returns what is known of them."""
     many = len(list(islice(texts.documents(paths, recipe.text), MANY))) == MANY
     seen: set[bytes] = set()
     duplicates, written, chain = 0, 0, str(done["hash"])
@@ -191,7 +219,7 @@ def _write(folder: Path, paths: list[Path], recipe: Recipe, tokenizer: Tokenizer
         if written >= PIECE:
             sizes = {name: size for split in splits.values() for name, size in split.flush().items()}
             done |= {"documents": start + len(some), "hash": chain, "sizes": sizes}
-            _replace(progress, json.dumps(done))
+            _replace(folder / "progress.json", json.dumps(done))
             written = 0
     for split in splits.values():
         split.flush()
@@ -200,13 +228,7 @@ def _write(folder: Path, paths: list[Path], recipe: Recipe, tokenizer: Tokenizer
     if done["chat"] and any((folder / f"{n}.learned").stat().st_size != s.at for n, s in splits.items()):
         raise InputError("data: conversations and plain texts are mixed: train on one kind at a time")
     cut = None if many else round(splits[TRAIN].at * (1 - recipe.validation))
-    index = {"documents": len(seen), "duplicates": duplicates, "sha256": chain, "dtype": np.dtype(dtype).name}
-    index |= {"chat": done["chat"], "cut": cut}
-    prepared = Prepared(tokenizer, folder, index)
-    those, kept = (prepared._split(name)[0] for name in (TRAIN, HELD))
-    index |= {"tokens": len(those), "held_tokens": len(kept), "held_seen": shared(kept, those)}
-    _replace(folder / "index.json", json.dumps(index))
-    progress.unlink(missing_ok=True)
+    return {"documents": len(seen), "duplicates": duplicates, "sha256": chain, "chat": done["chat"], "cut": cut}
 
 
 def _grouped(documents: Iterator[Document]) -> Iterator[tuple[int, list[Document]]]:
