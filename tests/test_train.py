@@ -21,9 +21,9 @@ from click.testing import CliRunner
 
 import vitruvius as vt
 from vitruvius.cli import main
-from vitruvius.training import Batch, Recipe, read, train
+from vitruvius.training import TokenBatch, Recipe, read, train
 from vitruvius.training import run as running
-from vitruvius.training.batches import IGNORED, Packed
+from vitruvius.training.batches import IGNORED, PackedRows
 from vitruvius.training.forecast import check, needed
 from vitruvius.training.loop import Loop, summed_loss
 from vitruvius.training.overlap import WINDOW, shared
@@ -125,9 +125,9 @@ def test_unusable_runs_end_with_2_and_leave_nothing(tmp_path: Path, monkeypatch:
 # ------------------------------------------------------------------ rows
 
 
-def packed(lengths: list[int], batch: int, sequence: int, seed: int = 0) -> Packed:
+def packed(lengths: list[int], batch: int, sequence: int, seed: int = 0) -> PackedRows:
     """Documents of these lengths; every token is another."""
-    return Packed(np.arange(sum(lengths)), np.cumsum(lengths), batch, sequence, seed)
+    return PackedRows(np.arange(sum(lengths)), np.cumsum(lengths), batch, sequence, seed)
 
 
 def test_an_epoch_reads_every_row_once_and_a_batch_depends_on_its_number_only() -> None:
@@ -318,7 +318,7 @@ def test_parts_of_a_batch_have_the_gradients_of_the_whole(corpus: Path) -> None:
     grads = []
     for accumulate in (1, 2):
         loop = Loop(model, Recipe(batch=2, accumulate=accumulate, lr=1e-9, clip=None, precision="f32"))
-        grads.append(loop.step(5, Batch(ids, targets)))
+        grads.append(loop.step(5, TokenBatch(ids, targets)))
     assert grads[0].loss == pytest.approx(grads[1].loss, abs=1e-6)
     assert grads[0].norm == pytest.approx(grads[1].norm, rel=1e-4)
     expected = torch.nn.functional.cross_entropy(model(ids).flatten(0, 1), targets.flatten())
@@ -328,7 +328,7 @@ def test_parts_of_a_batch_have_the_gradients_of_the_whole(corpus: Path) -> None:
 def test_the_z_loss_is_the_squared_log_of_the_sum(corpus: Path) -> None:
     model = vt.build(vt.architecture({**TINY, "vocab_size": 64}))
     ids = torch.arange(12)[None]
-    batch = Batch(ids, ids)
+    batch = TokenBatch(ids, ids)
     z = model(ids).logsumexp(-1).square().sum()
     with_z, without = summed_loss(model, batch, 0.5), summed_loss(model, batch)
     assert (with_z - without).item() == pytest.approx(0.5 * z.item(), rel=1e-5)
@@ -338,9 +338,9 @@ def test_data_and_architecture_may_be_given(tmp_path: Path) -> None:
     """As the lab does: no files, an edited tree, batches by number."""
     arch = vt.architecture({**TINY, "vocab_size": 16})
 
-    def copying(i: int) -> Batch:
+    def copying(i: int) -> TokenBatch:
         ids = torch.randint(16, (16, 8), generator=torch.Generator().manual_seed(i))
-        return Batch(ids, ids)
+        return TokenBatch(ids, ids)
 
     seen: list[int] = []
     recipe = Recipe(steps=60, warmup=5, lr=1e-2, precision="f32", device="cpu")
@@ -358,7 +358,7 @@ def test_a_loss_that_is_no_number_stops_with_the_batch_and_the_last_checkpoint(c
     data = prepare(recipe, None).training(recipe)
     made = running.build(arch)
 
-    def poisoned(i: int) -> Batch:
+    def poisoned(i: int) -> TokenBatch:
         if i == 5:
             with torch.no_grad():
                 made.layers[0].mlp.body.down.weight[0, 0] = torch.nan  # type: ignore[union-attr,index]

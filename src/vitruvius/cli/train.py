@@ -45,7 +45,7 @@ def command(run: tuple[str, ...], samples: int, as_json: bool) -> None:
     recipe = read(file, words)
     if recipe.out is None:
         recipe = read(file, [*words, f"out={_free(Path('runs'))}"])
-    display = Display(recipe)
+    display = ProgressLine(recipe)
     with display.shown(), _until_interrupted() as stop:
         trained = train(recipe, on_row=display.row, say=display.say, stop=stop)
     if as_json:
@@ -97,7 +97,7 @@ def _until_interrupted() -> Iterator[Any]:
             signal.signal(number, old)
 
 
-class Display:
+class ProgressLine:
     """How far a run is, on stderr: one line that changes on a terminal, else a line now and then."""
 
     def __init__(self, recipe: Recipe) -> None:

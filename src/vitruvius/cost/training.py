@@ -45,7 +45,7 @@ SECONDS = 3600  # of an hour
 
 
 @dataclass(frozen=True)
-class Recipe:
+class BytesPerParameter:
     """Bytes for each parameter: the weights that are computed with, gradients, the optimiser's own copy of the weights
     (0 without one) and one moment of it."""
 
@@ -55,12 +55,14 @@ class Recipe:
     moment: int
 
 
-RECIPES: Mapping[str, Recipe] = {
-    "mixed": Recipe(2, 2, 4, 4),  # 16 bytes with AdamW: Rajbhandari et al. 2019 (ZeRO), arXiv 1910.02054, section 3.1
-    "mixed-f32-gradients": Recipe(2, 4, 4, 4),
-    "deepseek-v3": Recipe(1, 4, 4, 2),  # FP8 weights, BF16 moments: arXiv 2412.19437, section 3.3
-    "bf16": Recipe(2, 2, 0, 2),
-    "f32": Recipe(4, 4, 0, 4),
+RECIPES: Mapping[str, BytesPerParameter] = {
+    "mixed": BytesPerParameter(
+        2, 2, 4, 4
+    ),  # 16 bytes with AdamW: Rajbhandari et al. 2019 (ZeRO), arXiv 1910.02054, section 3.1
+    "mixed-f32-gradients": BytesPerParameter(2, 4, 4, 4),
+    "deepseek-v3": BytesPerParameter(1, 4, 4, 2),  # FP8 weights, BF16 moments: arXiv 2412.19437, section 3.3
+    "bf16": BytesPerParameter(2, 2, 0, 2),
+    "f32": BytesPerParameter(4, 4, 0, 4),
 }
 MOMENTS = {"adamw": 2, "muon": 1}  # of matrices that Muon takes; all else has AdamW's two
 
@@ -310,7 +312,7 @@ def _memory(
 
 
 def _trained(
-    arch: Decoder, weights: list[Counted], layout: Layout, zero: int, optimizer: str, recipe: Recipe
+    arch: Decoder, weights: list[Counted], layout: Layout, zero: int, optimizer: str, recipe: BytesPerParameter
 ) -> tuple[list[Sizes], int]:
     """Where all weights are trained: bytes of each stage, and how many parameters Muon takes."""
     stages: list[Sizes] = [Counter() for _ in range(layout.pipeline)]
@@ -333,7 +335,7 @@ def _adapted(
     rank: int,
     stored: Format,
     dtype: str,
-    recipe: Recipe,
+    recipe: BytesPerParameter,
 ) -> tuple[list[Sizes], int]:
     """Where adapters are trained: bytes of each stage, and the parameters of the adapters."""
     stages: list[Sizes] = [Counter() for _ in range(layout.pipeline)]
@@ -356,7 +358,7 @@ def _adaptable(weight: Counted) -> bool:
     return weight.product and len(weight.weight.shape) == 2 and weight.part not in ("head", "router", MTP)
 
 
-def _add(stage: Sizes, held: Fraction, recipe: Recipe, moments: int, groups: int, zero: int) -> None:
+def _add(stage: Sizes, held: Fraction, recipe: BytesPerParameter, moments: int, groups: int, zero: int) -> None:
     stage["gradients"] += ceil(held * recipe.gradients / (groups if zero >= 2 else 1))
     stage["optimizer"] += ceil(held * (recipe.master + moments * recipe.moment) / (groups if zero >= 1 else 1))
 

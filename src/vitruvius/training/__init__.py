@@ -5,8 +5,8 @@
 
 from __future__ import annotations
 
-from .batches import Batch, Batches
+from .batches import TokenBatch, Batches
 from .recipe import Recipe, read
 from .run import Trained, train
 
-__all__ = ["Batch", "Batches", "Recipe", "Trained", "read", "train"]
+__all__ = ["TokenBatch", "Batches", "Recipe", "Trained", "read", "train"]

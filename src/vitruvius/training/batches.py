@@ -22,7 +22,7 @@ IGNORED = -100  # a target that nothing is learned from, as PyTorch's cross entr
 
 
 @dataclass(frozen=True)
-class Batch:
+class TokenBatch:
     """Rows of a step.
 
     Args:
@@ -40,26 +40,26 @@ class Batch:
         """How many targets are learned."""
         return int((self.targets != IGNORED).sum())
 
-    def parts(self, count: int) -> list[Batch]:
+    def parts(self, count: int) -> list[TokenBatch]:
         """The same rows in so many equal parts."""
         rows = len(self.ids) // count
         return [self.rows(slice(i * rows, (i + 1) * rows)) for i in range(count)]
 
-    def rows(self, which: slice) -> Batch:
+    def rows(self, which: slice) -> TokenBatch:
         """Some of its rows."""
         documents = None if self.documents is None else self.documents[which]
-        return Batch(self.ids[which], self.targets[which], documents)
+        return TokenBatch(self.ids[which], self.targets[which], documents)
 
-    def to(self, device: torch.device) -> Batch:
+    def to(self, device: torch.device) -> TokenBatch:
         """The same on a device."""
         documents = None if self.documents is None else self.documents.to(device, non_blocking=True)
-        return Batch(self.ids.to(device, non_blocking=True), self.targets.to(device, non_blocking=True), documents)
+        return TokenBatch(self.ids.to(device, non_blocking=True), self.targets.to(device, non_blocking=True), documents)
 
 
 class Batches(Protocol):
     """What `train` learns from: batch `i`, counted from 0; the same for the same `i`."""
 
-    def __call__(self, i: int) -> Batch:
+    def __call__(self, i: int) -> TokenBatch:
         """The batch of step i + 1."""
         ...
 
@@ -68,15 +68,15 @@ class Batches(Protocol):
 class Held:
     """A few batches, in a fixed order: what is evaluated."""
 
-    batches: Sequence[Batch]
+    batches: Sequence[TokenBatch]
 
-    def __call__(self, i: int) -> Batch:
+    def __call__(self, i: int) -> TokenBatch:
         """Batch i; after the last the first comes again."""
         return self.batches[i % len(self.batches)]
 
 
 @dataclass(frozen=True, eq=False)
-class Packed:
+class PackedRows:
     """Documents one after the other, cut into rows: every token of an epoch once, in an order that the seed gives.
 
     Each epoch cuts elsewhere. A row may hold the end of one document and the beginning of the next, which do not see
@@ -109,7 +109,7 @@ class Packed:
         """Of an epoch: as many as any cut leaves."""
         return (len(self.tokens) - self.sequence) // self.sequence
 
-    def __call__(self, i: int) -> Batch:
+    def __call__(self, i: int) -> TokenBatch:
         """Batch i. The last rows of an epoch and the first of the next may stand together."""
         first = i * self.batch
         return self.at([self._begin(first + k) for k in range(self.batch)])
@@ -121,7 +121,7 @@ class Packed:
         begins = [int(row) * self.sequence for row in chosen]
         return Held([self.at(begins[k : k + self.batch]) for k in range(0, len(begins), self.batch)])
 
-    def at(self, begins: Sequence[int]) -> Batch:
+    def at(self, begins: Sequence[int]) -> TokenBatch:
         """The rows that begin at these tokens."""
         rows = np.stack([self._row(begin) for begin in begins])
         last = np.searchsorted(self.ends, rows, side="right")  # the document that each token belongs to
@@ -132,7 +132,7 @@ class Packed:
             targets[~np.take(self.learned, rows[:, 1:])] = IGNORED
         inside = last[:, :-1] - last[:, :1]
         documents = torch.from_numpy(inside) if inside.any() else None
-        return Batch(torch.from_numpy(ids[:, :-1].copy()), torch.from_numpy(targets), documents)
+        return TokenBatch(torch.from_numpy(ids[:, :-1].copy()), torch.from_numpy(targets), documents)
 
     def _row(self, begin: int) -> NDArray[np.int64]:
         return np.arange(begin, begin + self.sequence + 1)

@@ -17,7 +17,7 @@ from torch.nn import functional as F
 
 from ..nn import Decoder
 from . import optimizers
-from .batches import IGNORED, Batch, Held
+from .batches import IGNORED, TokenBatch, Held
 from .precision import autocast
 from .recipe import Recipe
 from .schedules import schedule
@@ -28,7 +28,7 @@ class NotFiniteError(ArithmeticError):
 
 
 @dataclass(frozen=True)
-class Step:
+class StepResult:
     """What a step found: the mean loss of its targets, the norm of the gradients before they were clipped, and the
     learning rate."""
 
@@ -58,7 +58,7 @@ class Loop:
         self.rates = [group["lr"] for group in self.optimizer.param_groups]
         self.factor = schedule(recipe.schedule, recipe.steps, recipe.warmup, recipe.decay, recipe.min_lr)
 
-    def step(self, i: int, batch: Batch) -> Step:
+    def step(self, i: int, batch: TokenBatch) -> StepResult:
         """Step i, counted from 0. Raises NotFiniteError, with the model as it was."""
         learned, loss = max(batch.learned, 1), torch.zeros((), device=self.device)
         for part in batch.parts(self.recipe.accumulate):
@@ -68,7 +68,7 @@ class Loop:
             loss += total.detach()
         parameters = [parameter for parameter in self.model.parameters() if parameter.grad is not None]
         norm = nn.utils.clip_grad_norm_(parameters, self.recipe.clip or inf)
-        found = Step(float(loss), float(norm), self.recipe.lr * self.factor(i))
+        found = StepResult(float(loss), float(norm), self.recipe.lr * self.factor(i))
         if not (isfinite(found.loss) and isfinite(found.norm)):
             self.optimizer.zero_grad()
             raise NotFiniteError(f"the loss is {found.loss} and the gradients' norm {found.norm}")
@@ -111,7 +111,7 @@ class Loop:
         return self.model.eval()
 
 
-def summed_loss(model: Decoder, batch: Batch, z_loss: float = 0.0) -> Tensor:
+def summed_loss(model: Decoder, batch: TokenBatch, z_loss: float = 0.0) -> Tensor:
     """The sum of the losses of the learned targets, in float32. The head reads those positions only."""
     hidden, keep = model.hidden(batch.ids, documents=batch.documents), batch.targets != IGNORED
     logits = model.read_out(hidden[keep]).float()

@@ -20,11 +20,11 @@ from ..nn import Decoder
 from ..nn.model import check_device
 from ..saving import save
 from . import forecast, precision, start
-from .batches import Batch, Batches, Held
+from .batches import TokenBatch, Batches, Held
 from .folder import Folder, Progress
 from .loop import Loop, NotFiniteError
 from .recipe import Recipe
-from .tokens import Prepared, prepare
+from .tokens import Corpus, prepare
 
 Row = Mapping[str, Any]
 
@@ -64,7 +64,7 @@ def train(
     Args:
         model: an architecture in the place of the recipe's `model`, with random weights: a spec, or what
             `vitruvius.architecture` takes.
-        data: batches in the place of the recipe's files: any function of the step that gives a `Batch`.
+        data: batches in the place of the recipe's files: any function of the step that gives a `TokenBatch`.
         held: what is evaluated, with `data`.
         on_row: gets each line of metrics.jsonl when it is known.
         say: gets what is worth knowing about the data and the model, a sentence at a time.
@@ -106,7 +106,7 @@ def train(
 
 def _made(
     recipe: Recipe, given: Source | None, files: bool, device: torch.device, say: Callable[[str], None]
-) -> tuple[Decoder, Tokenizer | None, Prepared | None]:
+) -> tuple[Decoder, Tokenizer | None, Corpus | None]:
     """The model on its device, its tokenizer, and what is learned from where it comes from files."""
     if given is None and start.from_checkpoint(recipe):
         checkpoint, own = start.opened(recipe)
@@ -132,7 +132,7 @@ def _made(
     return build(arch, recipe.seed, device=str(device)), tokenizer, prepared
 
 
-def _told(prepared: Prepared) -> str:
+def _told(prepared: Corpus) -> str:
     index = prepared.index
     told = f"{index['tokens']:,} tokens to learn from, {index['held_tokens']:,} held out"
     if index["duplicates"]:
@@ -220,7 +220,7 @@ class _Run:
         self.folder.save(self.loop.state(), self.progress, self.recipe.keep)
         self.saved = self.progress.step
 
-    def _bad(self, i: int, batch: Batch, error: NotFiniteError) -> InputError:
+    def _bad(self, i: int, batch: TokenBatch, error: NotFiniteError) -> InputError:
         """Keeps the batch of a loss that is no number, and says what to do."""
         told = f"step {i + 1}: {error}"
         if self.folder:

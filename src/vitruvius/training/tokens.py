@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from ..checkpoints.tokenizer import Tokenizer
 from ..errors import InputError
 from . import chats, texts, words
-from .batches import Held, Packed
+from .batches import Held, PackedRows
 from .overlap import shared
 from .recipe import Recipe
 from .texts import Document
@@ -40,7 +40,7 @@ TRAIN, HELD = "train", "held"
 
 
 @dataclass(frozen=True, eq=False)
-class Prepared:
+class Corpus:
     """The tokens of some files.
 
     Args:
@@ -54,17 +54,17 @@ class Prepared:
     folder: Path
     index: dict[str, Any]
 
-    def training(self, recipe: Recipe) -> Packed:
+    def training(self, recipe: Recipe) -> PackedRows:
         """What is learned from. Raises InputError where that is less than two rows."""
         tokens, ends, learned = self._split(TRAIN)
-        return Packed(tokens, ends, recipe.batch, recipe.sequence, recipe.seed, learned)
+        return PackedRows(tokens, ends, recipe.batch, recipe.sequence, recipe.seed, learned)
 
     def held(self, recipe: Recipe) -> Held | None:
         """What is held out, None where that is less than two rows."""
         tokens, ends, learned = self._split(HELD)
         if len(tokens) < 2 * recipe.sequence:
             return None
-        return Packed(tokens, ends, recipe.batch, recipe.sequence, 0, learned).in_order(recipe.eval_batches)
+        return PackedRows(tokens, ends, recipe.batch, recipe.sequence, 0, learned).in_order(recipe.eval_batches)
 
     def _split(self, name: str) -> tuple[NDArray[Any], NDArray[np.int64], NDArray[np.bool_] | None]:
         cut = self.index["cut"]
@@ -81,7 +81,7 @@ class Prepared:
         return tokens[some], cut_ends, None if learned is None else learned[some]
 
 
-def prepare(recipe: Recipe, own: Tokenizer | None) -> Prepared:
+def prepare(recipe: Recipe, own: Tokenizer | None) -> Corpus:
     """The tokens of the recipe's data, made where they are not there yet.
 
     Args:
@@ -110,7 +110,7 @@ def prepare(recipe: Recipe, own: Tokenizer | None) -> Prepared:
         raise InputError(
             f"{folder}: the tokens cannot be written ({error.strerror}); XDG_CACHE_HOME is where"
         ) from None
-    return Prepared(tokenizer, folder, json.loads((folder / "index.json").read_text("utf-8")))
+    return Corpus(tokenizer, folder, json.loads((folder / "index.json").read_text("utf-8")))
 
 
 def cache() -> Path:
@@ -177,7 +177,7 @@ def _write(folder: Path, paths: list[Path], recipe: Recipe, tokenizer: Tokenizer
         for split in splits.values():
             split.close()
     index["dtype"] = np.dtype(dtype).name
-    prepared = Prepared(tokenizer, folder, index)
+    prepared = Corpus(tokenizer, folder, index)
     those, kept = (prepared._split(name)[0] for name in (TRAIN, HELD))
     index |= {"tokens": len(those), "held_tokens": len(kept), "held_seen": shared(kept, those)}
     _replace(folder / "index.json", json.dumps(index))
