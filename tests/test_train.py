@@ -21,7 +21,7 @@ from click.testing import CliRunner
 
 import vitruvius as vt
 from vitruvius.cli import main
-from vitruvius.training import TokenBatch, Recipe, read, train
+from vitruvius.training import Recipe, TokenBatch, read, train
 from vitruvius.training import run as running
 from vitruvius.training.batches import IGNORED, PackedRows
 from vitruvius.training.forecast import check, needed

@@ -5,8 +5,8 @@
 
 from __future__ import annotations
 
-from .batches import TokenBatch, Batches
+from .batches import Batches, TokenBatch
 from .recipe import Recipe, read
 from .run import Trained, train
 
-__all__ = ["TokenBatch", "Batches", "Recipe", "Trained", "read", "train"]
+__all__ = ["Batches", "Recipe", "TokenBatch", "Trained", "read", "train"]

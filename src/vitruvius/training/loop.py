@@ -17,7 +17,7 @@ from torch.nn import functional as F
 
 from ..nn import Decoder
 from . import optimizers
-from .batches import IGNORED, TokenBatch, Held
+from .batches import IGNORED, Held, TokenBatch
 from .precision import autocast
 from .recipe import Recipe
 from .schedules import schedule

@@ -20,7 +20,7 @@ from ..nn import Decoder
 from ..nn.model import check_device
 from ..saving import save
 from . import forecast, precision, start
-from .batches import TokenBatch, Batches, Held
+from .batches import Batches, Held, TokenBatch
 from .folder import Folder, Progress
 from .loop import Loop, NotFiniteError
 from .recipe import Recipe
