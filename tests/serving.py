@@ -77,6 +77,9 @@ class SpokenSequence:
 
     def snapshot(self) -> None: ...
 
+    def grow(self, capacity: int) -> None:
+        self.capacity = max(self.capacity, capacity)
+
     def fork(self) -> SpokenSequence:
         return SpokenSequence(self.capacity, self.ids)
 
@@ -102,10 +105,10 @@ class Spoken:
     def eos(self) -> frozenset[int]:
         return frozenset({2})
 
-    def sequence(self, capacity: int | None = None, slack: int = 0) -> SpokenSequence:
+    def sequence(self, capacity: int | None = None, slack: int = 0, most: int | None = None) -> SpokenSequence:
         return SpokenSequence(self.spec.context if capacity is None else capacity)
 
-    def sequence_bytes(self, capacity: int, slack: int, snapshots: int) -> int:
+    def sequence_bytes(self, capacity: int, slack: int, snapshots: int, most: int | None = None) -> int:
         return capacity
 
     def step(self, parts: Sequence[tuple[SpokenSequence, Sequence[int], str]]) -> list[Any]:
@@ -115,6 +118,7 @@ class Spoken:
         self.steps.append(len(parts))
         found: list[Any] = []
         for sequence, ids, wanted in parts:
+            assert sequence.length + len(ids) <= sequence.capacity
             rows = []
             for token in ids:
                 sequence.ids.append(token)

@@ -344,7 +344,6 @@ class Fed:
 @pytest.mark.parametrize("name", MODELS)
 def test_a_session_reads_only_what_is_new(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     model, prompt = model_of(name), PROMPTS[0]
-    monkeypatch.setattr(scheduler, "ROOM", 20)
     session, fed = generation.Session(model), Fed(monkeypatch)
     recurrent = TorchRunner(model).sequence(1).recurrent  # such a model can only return to snapshots
 
@@ -361,10 +360,10 @@ def test_a_session_reads_only_what_is_new(name: str, monkeypatch: pytest.MonkeyP
     longer = [*first, 20, 21]
     second = [*longer, *asked(longer, 4, 18, 3)]
     more = [*second, *range(12)]
-    asked(more, 4, 0, len(more))  # there was room for twice what the first needed
+    asked(more, 4, 24, 13)
     asked([*more, 9, 10, 11], 4, len(more), 3)
     other = [*more[:35], 30, 31]  # an earlier turn was changed
-    asked(other, 3, *((0, 35, 2) if recurrent else (35, 2)))
+    asked(other, 3, *((21, 14, 2) if recurrent else (35, 2)))
     other[-1] = 32
     asked(other, 3, *((35, 1, 1) if recurrent else (36, 1)))  # where they began to differ is remembered
     asked(other, 3, 36, 1)  # the same again reads its last token

@@ -244,6 +244,41 @@ def test_memory_is_never_exceeded_and_all_are_served(name: str, monkeypatch: pyt
         one.add(Request(ids=[1] * 30, max_new_tokens=200))
 
 
+@pytest.mark.parametrize("name", ["gemma3", "deepseek_v3", "nemotron_h"])
+def test_sequences_grow_and_who_gives_way_writes_the_same(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Memory for five at the beginning, and for fewer at the end."""
+    monkeypatch.setattr("vitruvius.inference.scheduler.PAGE", 4)
+    monkeypatch.setattr("vitruvius.inference.scheduler.AHEAD", 4)
+    runner = TorchRunner(model_of(name))
+    asked = [replace(r, ids=r.ids[:8], max_new_tokens=30, eos=()) for r in requests(6)]
+    one = Scheduler(runner, memory=5 * runner.sequence_bytes(16, 3, 8), prefixes=2, slack=3)
+    got = [one.add(request) for request in asked]
+    most = 0
+    while not one.idle:
+        one.step()
+        most = max(most, one.running)
+        assert one.nbytes <= one.reserved <= one.memory
+    assert most >= 4
+    assert one.preempted > 0
+    for request, completion in zip(asked, got, strict=True):
+        assert (completion.ids, completion.finish) == (alone(name, request).ids, "length")
+
+
+def test_without_a_number_of_tokens_memory_says_how_many(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("vitruvius.inference.scheduler.PAGE", 4)
+    runner = TorchRunner(model_of("mistral"))
+    one = Scheduler(runner, memory=runner.sequence_bytes(24, 0, 0))
+    request = Request(ids=[3] * 7, max_new_tokens=None, eos=())
+    completion = one.add(request)
+    list(one.run())
+    assert (len(completion.ids), completion.finish) == (24 - 7 + 1, "context")
+    assert completion.ids == alone("mistral", replace(request, max_new_tokens=18)).ids
+    with pytest.raises(InputError, match=r"needs [\d,]+ bytes of memory"):
+        one.add(replace(request, ids=[3] * 24))
+    unbounded = alone("mistral", request)
+    assert (len(unbounded.ids), unbounded.finish) == (runner.spec.context - 7 + 1, "context")
+
+
 def test_remembered_sequences_give_way() -> None:
     runner = TorchRunner(model_of("gemma3"))
     room = Scheduler(runner, prefixes=1)
@@ -421,6 +456,25 @@ def test_the_native_engines_memory_is_never_exceeded(engine: Any) -> None:
         assert several.nbytes <= several.memory
     assert all(completion.finish in ("eos", "length") for completion in got)
     assert several.nbytes > price // 2
+
+
+def test_sequences_of_the_native_engine_grow(engine: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("vitruvius.inference.scheduler.AHEAD", 8)
+    asked = [
+        Request(ids=[i, 5, 6], max_new_tokens=150, eos=(), sampler=Sampler(temperature=1.0, seed=i)) for i in range(4)
+    ]
+    wanted = []
+    for request in asked:
+        one = Scheduler(engine)
+        wanted.append(one.add(request))
+        list(one.run())
+    several = Scheduler(engine, memory=int(1.6 * engine.sequence_bytes(192, 0, 8, 1024)), prefixes=2)
+    got = [several.add(request) for request in asked]
+    while not several.idle:
+        several.step()
+        assert several.nbytes <= several.reserved <= several.memory
+    assert several.preempted > 0
+    assert [completion.ids for completion in got] == [completion.ids for completion in wanted]
 
 
 @pytest.mark.parametrize("capacity", [5, 40, 70, 150])

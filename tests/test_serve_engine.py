@@ -175,7 +175,7 @@ def three() -> Iterator[tuple[str, Service, list[str]]]:
 
         object.__setattr__(offer := offered(name, *made.open(), weights=1_000_000), "open", open_)
         offers.append(offer)
-    made_service = service(offers, memory=2_500_000, limits=Limits(idle=0.4))
+    made_service = service(offers, memory=2_500_000, limits=Limits(idle=1.0))
     with running(made_service) as at:
         yield at, made_service, opened
 

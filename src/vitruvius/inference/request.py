@@ -32,7 +32,7 @@ class Request:
     Args:
         ids: the prompt's tokens.
         max_new_tokens: how many to write; 0 only reads the prompt, for its log-probabilities. Fewer are written where
-            the model's context ends.
+            the model's context ends. As many as the context and memory have room for, if None.
         sampler: how each is chosen. The random numbers belong to the request: the same seed gives the same tokens
             whatever else runs beside it.
         processors: change the logits before all else; each is given the ids so far, prompt included.
@@ -49,7 +49,7 @@ class Request:
     """
 
     ids: Sequence[int]
-    max_new_tokens: int = 16
+    max_new_tokens: int | None = 16
     sampler: Sampler = field(default_factory=Sampler)
     processors: Sequence[Processor] = ()
     eos: Iterable[int] | None = None
@@ -168,8 +168,9 @@ def checked_ids(spec: Decoder, ids: Any) -> list[int]:
     return [int(token) for token in ids]
 
 
-def room(spec: Decoder, prompt: int, wanted: int, least: int = 0) -> int:
+def room(spec: Decoder, prompt: int, wanted: int | None, least: int = 0) -> int:
     """How many tokens can be written after a prompt. The last of them is not read, so it may lie beyond the context."""
+    wanted = spec.context if wanted is None else wanted
     if not isinstance(wanted, Integral) or wanted < least:
         raise InputError(f"max_new_tokens must be a whole number of at least {least}, got {wanted!r}")
     return min(int(wanted), spec.context - (1 if spec.encoder else prompt) + 1)

@@ -49,6 +49,10 @@ class Sequence(Protocol):
         """Keeps a copy of what is recurrent, so that `rewind` can return here."""
         ...
 
+    def grow(self, capacity: int) -> None:
+        """Room for `capacity` tokens, where it has less."""
+        ...
+
     def fork(self) -> Any:
         """Another sequence with the same tokens; what both share is kept once."""
         ...
@@ -68,12 +72,13 @@ class Runner(Protocol):
         """The token ids that end a text."""
         ...
 
-    def sequence(self, capacity: int | None = None, slack: int = 0) -> Any:
+    def sequence(self, capacity: int | None = None, slack: int = 0, most: int | None = None) -> Any:
         """An empty `Sequence` of at most `capacity` tokens (the model's context, if None); `slack` is how many tokens
-        windowed layers keep beyond their window, so that `rewind` can go back that far."""
+        windowed layers keep beyond their window, so that `rewind` can go back that far; `most` is how far `capacity`
+        may grow (not at all, if None)."""
         ...
 
-    def sequence_bytes(self, capacity: int, slack: int, snapshots: int) -> int:
+    def sequence_bytes(self, capacity: int, slack: int, snapshots: int, most: int | None = None) -> int:
         """The most bytes that such a sequence can hold, with so many snapshots."""
         ...
 

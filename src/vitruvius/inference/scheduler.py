@@ -23,7 +23,8 @@ from .text import StopStrings, TextDecoder
 
 STEP = 512  # tokens of one step: enough to be fast, and memory and the wait for the others stay bounded
 ALL = 64  # tokens of a prompt whose logits are wanted at once: they are as wide as the vocabulary
-ROOM = 1024  # tokens that a sequence has room for at least, where the next request may go on from it
+PAGE = 64  # tokens: the capacity of sequences is a multiple of it, or all that they will need
+AHEAD = 128  # tokens more than it holds that a sequence has room for at least, when it begins and when it grows
 BEFORE = 4  # tokens of the prompt that a decoder has seen: whether a space follows it depends on them
 
 
@@ -90,8 +91,8 @@ class Scheduler:
 
     Args:
         runner: the model.
-        memory: bytes that sequences may have, in all; no limit, if None. Requests wait until theirs fits; those of a
-            lower priority give way and read their text again later.
+        memory: bytes that sequences may have, in all; no limit, if None. Sequences begin small and grow; where there is
+            no more room, the requests that come last give way, and read their text again later.
         max_running: how many requests are at work at once.
         step_tokens: about how many tokens are read in a step; `STEP`, if None.
         prefixes: how many sequences of finished requests are remembered, so that a request that begins like one of them
@@ -140,15 +141,14 @@ class Scheduler:
             prompt=ids,
             ids=[] if spec.encoder else list(ids),
             begun=0 if spec.encoder else len(ids),
-            slack=max(self.slack, request.lookup),
+            slack=min(max(self.slack, request.lookup), spec.context),
             limit=(count, "length" if count == request.max_new_tokens else "context"),
             eos=self.runner.eos if request.eos is None else frozenset(request.eos),
             random=request.sampler.generator(),
             decoder=decoder,
             stop=StopStrings(request.stop),
         )
-        if self.memory is not None and (needed := self._price(job)) > self.memory:
-            raise InputError(f"the request needs {needed:,} bytes of memory, and there are {self.memory:,}: shorten it")
+        self._check_memory(job)
         self._count += 1
         self._waiting.append(job)
         return job.completion
@@ -235,6 +235,25 @@ class Scheduler:
         finally:
             self.cancel(completion)
 
+    def _check_memory(self, job: _Job) -> None:
+        """Raises InputError where a request could not even run alone. One that does not say how much it writes writes
+        as much as there is room for."""
+
+        def price(capacity: int) -> int:
+            return self._price(job, capacity, job.slack)
+
+        if self.memory is None or (needed := price(self._most(job))) <= self.memory:
+            return
+        if job.request.max_new_tokens is None and not self.runner.spec.encoder:
+            fits, not_ = 0, -(-self._most(job) // PAGE)  # pages
+            while not_ - fits > 1:
+                middle = (fits + not_) // 2
+                fits, not_ = (middle, not_) if price(middle * PAGE) <= self.memory else (fits, middle)
+            if fits * PAGE > job.begun:
+                job.limit = fits * PAGE - job.begun + 1, "context"
+                return
+        raise InputError(f"the request needs {needed:,} bytes of memory, and there are {self.memory:,}: shorten it")
+
     # ------------------------------------------------------------------ who is at work
 
     def _admit(self) -> None:
@@ -250,57 +269,84 @@ class Scheduler:
             if last.request.priority <= job.request.priority:
                 return False
             self._preempt(last)
+        size = self._room(job, len(job.ids))
         source, length = self._source(job)
         alone = isinstance(source, _Prefix) and (length == source.read or len(self._finished) >= self.prefixes)
-        if source and not alone and self._free(source.bytes, job, source):
-            sequence, price = source.sequence.fork(), source.bytes
-        elif isinstance(source, _Prefix):  # nobody else will need it, or there is no room for two
-            self._finished.remove(source)
-            sequence, price = source.sequence, source.bytes
+        capacity = max(size, source.sequence.capacity if source else 0)
+        slack = source.slack if source else job.slack
+        price = self._price(job, capacity, slack)
+        if source and not alone and self._free(price, job, source):
+            sequence = source.sequence.fork()
+        elif isinstance(source, _Prefix) and self._free(price - source.bytes, job, source):
+            self._finished.remove(source)  # nobody else will need it, or there is no room for two
+            sequence = source.sequence
         else:
-            length, price = 0, self._price(job)
+            length, capacity, slack, price = 0, size, job.slack, self._price(job, size, job.slack)
             if not self._free(price, job):
                 return False
-            sequence = self._new(job)
+            sequence = self._new(job, size)
         sequence.rewind(length)
-        job.sequence, job.bytes, job.read, job.torn = sequence, price, length, False
+        sequence.grow(capacity)
+        job.sequence, job.bytes, job.slack, job.read, job.torn = sequence, price, slack, length, False
         job.completion.timing.reused = job.completion.timing.reused or min(length, job.begun)
         self._waiting.remove(job)
         self._running.append(job)
         return True
 
-    def _new(self, job: _Job) -> Any:
+    def _new(self, job: _Job, size: int) -> Any:
         """An empty sequence; where the model has an encoder, one that remembers the prompt."""
-        capacity, slack = self._size(job)
-        if not self.runner.spec.encoder:
-            return self.runner.sequence(capacity, slack)
-        sequence, start = self.runner.encode(job.prompt, capacity)
+        spec = self.runner.spec
+        if not spec.encoder:
+            return self.runner.sequence(size, job.slack, spec.context)
+        sequence, start = self.runner.encode(job.prompt, size)
         job.ids, job.begun = [*start, *job.ids[job.begun :]], len(start)
         return sequence
 
-    def _size(self, job: _Job) -> tuple[int, int]:
-        """Capacity and slack of its sequence. Where others may go on from it there is as much again."""
+    def _most(self, job: _Job) -> int:
+        """The most tokens that its sequence will ever hold."""
         begun = max(job.begun, 1)  # a decoder beside an encoder begins with one token
-        needed = max(begun + job.limit[0] - 1, begun)
-        if self.prefixes:
-            needed = min(max(2 * needed, ROOM), self.runner.spec.context)
-        return needed, min(job.slack, needed)
+        return max(begun + job.limit[0] - 1, begun)
 
-    def _price(self, job: _Job) -> int:
-        """The most bytes that its sequence may hold."""
+    def _room(self, job: _Job, length: int) -> int:
+        """The capacity of a sequence that is to hold so many tokens, and more as it is written. It grows by a quarter
+        at a time, so that what is copied then stays in proportion."""
+        most = self._most(job)
+        size = length + max(AHEAD, length // 4)
+        return (
+            most if self.runner.spec.encoder or size >= most else min(-(-size // PAGE) * PAGE, self.runner.spec.context)
+        )
+
+    def _price(self, job: _Job, capacity: int, slack: int) -> int:
+        """The most bytes that its sequence may hold with that capacity."""
+        if self.memory is None:
+            return 0
         snapshots = SNAPSHOTS if self.prefixes or job.request.lookup else 0
-        return 0 if self.memory is None else self.runner.sequence_bytes(*self._size(job), snapshots)
+        return self.runner.sequence_bytes(capacity, slack, snapshots, self.runner.spec.context)
+
+    def _grown(self, job: _Job, length: int) -> bool:
+        """Gives its sequence room for so many tokens. Where there is none, the requests after it give way, and if that
+        is not enough, it gives way itself: False."""
+        if length <= job.sequence.capacity:
+            return True
+        capacity = self._room(job, length)
+        price = self._price(job, capacity, job.slack)
+        later = [other for other in self._running_last_first() if other.order > job.order]
+        if not self._make_room(price - job.bytes, [*self._finished, *later]):
+            self._preempt(job)
+            return False
+        job.sequence.grow(capacity)
+        job.bytes = price
+        return True
 
     def _source(self, job: _Job) -> tuple[_Prefix | _Job | None, int]:
         """The sequence that can give a job the longest beginning of its text, and how long that is."""
         best: tuple[_Prefix | _Job | None, int] = (None, 0)
         if self.runner.spec.encoder or not self.prefixes or job.request.prompt_logprobs is not None:
             return best
-        capacity = max(job.begun + job.limit[0] - 1, job.begun)
         for source in self._sources:
             same = shared(source.ids[: source.read], job.ids[:-1])  # the last token is read for its logits
             length = source.sequence.reach(same)
-            if source.sequence.capacity >= capacity and source.slack >= job.slack and length > best[1]:
+            if source.slack >= job.slack and length > best[1]:
                 best = source, length
             if same < source.read:
                 job.branch = max(job.branch, same)
@@ -309,12 +355,15 @@ class Scheduler:
     def _free(self, needed: int, job: _Job, spare: _Prefix | _Job | None = None) -> bool:
         """Makes room for `needed` bytes: forgets finished sequences, then preempts requests of lower priority. Where
         that is not enough, nothing is changed."""
-        if self.memory is None:
-            return True
         lower = [other for other in self._running_last_first() if other.request.priority > job.request.priority]
         victims: list[_Prefix | _Job] = [*self._finished, *lower]
-        victims = [victim for victim in victims if victim is not spare]
-        total = needed + sum(source.bytes for source in self._sources)
+        return self._make_room(needed, [victim for victim in victims if victim is not spare])
+
+    def _make_room(self, needed: int, victims: Sequence[_Prefix | _Job]) -> bool:
+        """Lets go of victims, in their order, until there is room; where all of them are not enough, of none."""
+        if self.memory is None:
+            return True
+        total = needed + self.reserved
         if total - sum(victim.bytes for victim in victims) > self.memory:
             return False
         for victim in victims:
@@ -365,12 +414,16 @@ class Scheduler:
         parts: list[tuple[_Job, list[int], list[int], Wanted]] = []
         left = self.step_tokens
         for job in sorted(self._running, key=lambda job: (len(job.ids) - job.read > 1, job.order)):
+            if job not in self._running:  # it had to give way to one before it
+                continue
             rest = len(job.ids) - job.read
             told = job.request.prompt_logprobs is not None and job.read < job.begun
             count = min(rest, max(left, 1) if rest == 1 else left, ALL if told else rest)
             if self._snapshots(job) and job.read < job.branch:
                 count = min(count, job.branch - job.read)
             if count < 1:
+                continue
+            if not self._grown(job, job.read + count):
                 continue
             ids = job.ids[job.read : job.read + count]
             guess = self._guess(job) if count == rest else []
@@ -379,7 +432,7 @@ class Scheduler:
             wanted: Wanted = "all" if told or guess else "last" if count == rest else "none"
             parts.append((job, ids, guess, wanted))
             left -= count + len(guess)
-        return parts
+        return [part for part in parts if part[0] in self._running]
 
     def _snapshots(self, job: _Job) -> bool:
         """Whether others may want to return to a place inside what a job reads."""
@@ -387,7 +440,8 @@ class Scheduler:
 
     def _guess(self, job: _Job) -> list[int]:
         """Tokens that may follow a job's text."""
-        count = min(job.request.lookup, job.limit[0] - job.new - 1)
+        room = job.sequence.capacity - len(job.ids)  # nobody gives way for a guess
+        count = min(job.request.lookup, job.limit[0] - job.new - 1, room)
         guess = job.lookup.guess(job.ids, count) if count > 0 else []
         job.completion.timing.guessed += len(guess)
         return guess

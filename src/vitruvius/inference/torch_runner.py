@@ -29,11 +29,11 @@ class TorchRunner:
         """The token ids that end a text."""
         return self.model.eos
 
-    def sequence(self, capacity: int | None = None, slack: int = 0) -> Sequence:
-        """See `nn.Decoder.sequence`."""
+    def sequence(self, capacity: int | None = None, slack: int = 0, most: int | None = None) -> Sequence:
+        """See `nn.Decoder.sequence`. It can grow to any size."""
         return self.model.sequence(capacity, slack)
 
-    def sequence_bytes(self, capacity: int, slack: int, snapshots: int) -> int:
+    def sequence_bytes(self, capacity: int, slack: int, snapshots: int, most: int | None = None) -> int:
         """See `Runner`."""
         store = self.model.store(1, capacity, slack, capacity, draft=False, device="meta")
         fixed = sum(tensor.nbytes for part in store.fixed.values() for tensor in part.values())

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from .. import spec
 from ..errors import InputError, NotLoweredError
-from .reading import bandwidth, bytes_per_token, sequence_bytes
+from .reading import PAGE, bandwidth, bytes_per_token, sequence_bytes
 from .running import Ids, Logits, Running
 from .sequence import Batch, Sequence
 
@@ -114,22 +114,23 @@ class Engine:
             raise InputError(f"{self.spec.name} was loaded without layers for multi-token prediction: give mtp=True")
         ids = self._checked(input_ids)
         batch, tokens = ids.shape
-        rows = [(self._sequence(self._ahead, tokens, 0), row) for row in ids]
+        rows = [(self._sequence(self._ahead, tokens, 0, tokens), row) for row in ids]
         whole = self._add(self._ahead, rows, ["all"] * batch).reshape(batch, tokens, -1)
         vocab = self.spec.output_width
         return [whole[:, k + 1 :, k * vocab : (k + 1) * vocab] for k in range(len(self.spec.mtp))]
 
-    def sequence(self, capacity: int | None = None, slack: int = 0) -> Sequence:
+    def sequence(self, capacity: int | None = None, slack: int = 0, most: int | None = None) -> Sequence:
         """An empty sequence of up to `capacity` tokens (the model's context, if None).
 
-        `slack` is how many tokens windowed layers keep beyond their window, so that `rewind` can go back that far.
+        `slack` is how many tokens windowed layers keep beyond their window, so that `rewind` can go back that far;
+        `most` the largest capacity that `grow` can give it later (`capacity`, if None).
         """
         capacity = self.spec.context if capacity is None else capacity
         if capacity < 1 or slack < 0:
             raise InputError(
                 f"a sequence needs a capacity of at least 1 and no negative slack, got {capacity}, {slack}"
             )
-        return self._sequence(self._running, capacity, slack)
+        return self._sequence(self._running, capacity, slack, capacity if most is None else most)
 
     def new_state(
         self, batch: int = 1, capacity: int | None = None, slack: int = 0, encoder_capacity: int | None = None
@@ -140,8 +141,10 @@ class Engine:
             raise InputError(f"a state needs a batch of at least 1, got {batch}")
         return Batch([self.sequence(capacity, slack) for _ in range(batch)])
 
-    def sequence_bytes(self, capacity: int, slack: int, snapshots: int) -> int:
-        """The most bytes that a sequence can hold, with so many snapshots."""
+    def sequence_bytes(self, capacity: int, slack: int, snapshots: int, most: int | None = None) -> int:
+        """The most bytes that a sequence can hold, with so many snapshots. One that can grow takes whole pages."""
+        if most is not None and most > capacity:
+            capacity = min(-(-capacity // PAGE) * PAGE, most)
         return sequence_bytes(self._running.plan, capacity, slack, snapshots, self.state_dtype)
 
     def encode(self, prompt: abc.Sequence[int], capacity: int) -> tuple[Sequence, list[int]]:
@@ -172,8 +175,9 @@ class Engine:
         """Bytes per second at which as many threads can read memory that no cache holds, measured now."""
         return bandwidth(self._running.library, self.simd, self.threads)
 
-    def _sequence(self, running: Running, capacity: int, slack: int) -> Sequence:
-        return Sequence(running, running.sequence(capacity, slack, self.state_dtype), capacity)
+    def _sequence(self, running: Running, capacity: int, slack: int, most: int) -> Sequence:
+        most = max(most, capacity)
+        return Sequence(running, running.sequence(most, slack, self.state_dtype), capacity, most)
 
     def _checked(self, input_ids: Any) -> Ids:
         """Ids (B, T) that the model has."""

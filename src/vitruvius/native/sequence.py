@@ -10,12 +10,12 @@ from .running import Handle, Running
 class Sequence:
     """What an engine remembers of one text.
 
-    `capacity` is the most tokens that it may have, `recurrent` whether it can only return to snapshots and to its
-    beginning.
+    `capacity` is the most tokens that it may have, `most` the largest capacity that `grow` can give it, `recurrent`
+    whether it can only return to snapshots and to its beginning.
     """
 
-    def __init__(self, running: Running, handle: Handle, capacity: int) -> None:
-        self.running, self.handle, self.capacity = running, handle, capacity
+    def __init__(self, running: Running, handle: Handle, capacity: int, most: int) -> None:
+        self.running, self.handle, self.capacity, self.most = running, handle, capacity, most
         self.recurrent = running.recurrent
 
     def _ask(self, name: str, *arguments: int) -> int:
@@ -55,7 +55,14 @@ class Sequence:
 
     def fork(self) -> Sequence:
         """Another sequence with the same tokens, that goes its own way from here."""
-        return Sequence(self.running, self.running.fork(self.handle), self.capacity)
+        return Sequence(self.running, self.running.fork(self.handle), self.capacity, self.most)
+
+    def grow(self, capacity: int) -> None:
+        """Room for `capacity` tokens, where it has less; memory is taken when they come. Raises InputError for more
+        than `most`."""
+        if capacity > self.most:
+            raise InputError(f"the sequence was made for {self.most} tokens at the most, not for {capacity}")
+        self.capacity = max(self.capacity, capacity)
 
 
 class Batch:

@@ -81,6 +81,23 @@ class Store:
         tokens = self.slots[entry.window] if isinstance(entry, spec.PerToken) else self.encoder_capacity
         return (*groups, tokens, channels)
 
+    def grow(self, capacity: int, written: int) -> None:
+        """Room for more tokens of its only sequence, of which so many are written. Each tensor is let go before the
+        next one is made: beside all of them there is never more than one twice."""
+        assert self.rows == 1
+        assert capacity > self.capacity
+        before, self.capacity = dict(self.slots), capacity
+        for window in before:
+            self.slots[window] = capacity if window is None else min(capacity, window + self.slack)
+        for path, entries in self.declared.items():
+            for name, entry in entries.items():
+                if isinstance(entry, spec.PerToken) and before[entry.window] < self.slots[entry.window]:
+                    # a ring that grows was as long as the sequence may be: it has not gone round
+                    old, used = self.parts[path][name], min(written, before[entry.window])
+                    new = torch.zeros(1, *self._shape(entry), dtype=old.dtype, device=self.device)
+                    new[..., :used, :] = old[..., :used, :]
+                    self.parts[path][name] = new
+
     def alone(self) -> Store:
         """An empty one like it, for one sequence."""
         how = (self.capacity, self.slack, self.encoder_capacity, self.dtype, self.device, self.drafts)
@@ -154,6 +171,13 @@ class Sequence:
     def capacity(self) -> int:
         """The most tokens that it may have."""
         return self.store.capacity
+
+    def grow(self, capacity: int) -> None:
+        """Room for `capacity` tokens, where it has less. Raises InputError for one row of several."""
+        if self.store.rows > 1:
+            raise InputError("the rows of a batch have the same capacity: make them as sequences to let one grow")
+        if capacity > self.capacity:
+            self.store.grow(capacity, self._farthest)
 
     @property
     def recurrent(self) -> bool:

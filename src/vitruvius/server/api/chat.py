@@ -47,7 +47,7 @@ BODY = Object(
     {
         "model": MODEL,
         "messages": required(MESSAGES),
-        "max_completion_tokens": Field(Whole(1), "as many as the context has room for, if it is left out"),
+        "max_completion_tokens": Field(Whole(1), "as many as the context and memory have room for, if it is left out"),
         "max_tokens": Field(Whole(1), "the same"),
         "logprobs": Field(Flag()),
         "top_logprobs": Field(Whole(0, MOST_TOP)),

@@ -36,7 +36,7 @@ class Chat:
         parallel: whether there may be several calls.
         grammar: what the answer follows.
         variables: of the chat template.
-        most: tokens of the answer; as many as the context has room for, if None.
+        most: tokens of the answer; as many as the context and memory have room for, if None.
         logprobs: see `Request`.
         begun: what the answer begins with already.
     """
@@ -78,7 +78,7 @@ def prepared(live: LiveModel, asked: Mapping[str, Any], chat: Chat) -> Prepared:
     forced = chat.choice == "required"
     form = _form(live, forced) if tools else None
     ids = live.tokenizer.encode(_rendered(live, chat, tools) + chat.begun, add_special_tokens=False)
-    most = room(live, len(ids))
+    room(live, len(ids))
     variables = {**chat.variables, **({"tools": _offered(tools)} if tools else {})}
     keep = _keep(live, form, variables)
     matcher = None
@@ -102,7 +102,7 @@ def prepared(live: LiveModel, asked: Mapping[str, Any], chat: Chat) -> Prepared:
             live,
             asked,
             ids,
-            most if chat.most is None else chat.most,
+            chat.most,
             logprobs=chat.logprobs,
             keep=keep,
             processors=processors,

@@ -101,7 +101,7 @@ def sampler(live: LiveModel, asked: Mapping[str, Any], answer: int = 0) -> Sampl
 
 
 def requests(
-    live: LiveModel, asked: Mapping[str, Any], ids: Sequence[int], max_new_tokens: int, **more: Any
+    live: LiveModel, asked: Mapping[str, Any], ids: Sequence[int], max_new_tokens: int | None, **more: Any
 ) -> list[Request]:
     """What is asked of the model for one prompt: a request for each of the `n` answers.
 
