@@ -37,6 +37,7 @@ from vitruvius.views.drawing.kinds import patterns
 from vitruvius.views.layer_periods import Stretch, grouped, kinds, pattern
 from vitruvius.views.nouns import describe, facts, phrase, title
 from vitruvius.views.origins import as_precise, origins
+from vitruvius.views.search import holds, searchable
 from vitruvius.views.table import fitted, table
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -637,3 +638,28 @@ def test_rounding_as_precisely_as_published() -> None:
     assert as_precise("46.7B", 46_702_792_704) == "46.7B"
     assert as_precise("1T", 1_026_408_232_448) == "1T"
     assert as_precise("0.6B", 596_049_920) == "0.6B"
+
+
+# ------------------------------------------------------------------ search
+
+
+def test_models_are_found_by_what_people_type() -> None:
+    found = {query: {name for name in SEARCHED if holds(searched(name), query.split())} for query in QUERIES}
+    assert found == QUERIES
+
+
+def searched(name: str) -> str:
+    return searchable(arch(name), catalog.entry(name))
+
+
+SEARCHED = ("gemma-3-1b", "smollm3-3b", "deepseek-v3", "qwen3-30b-a3b", "glm-4.5", "gpt2")
+QUERIES = {
+    "nope": {"smollm3-3b"},
+    "yarn": {"deepseek-v3"},
+    "128 experts": {"qwen3-30b-a3b"},
+    "2025": {"gemma-3-1b", "smollm3-3b", "qwen3-30b-a3b", "glm-4.5"},
+    "multi-query": {"gemma-3-1b"},
+    "MLA yarn": {"deepseek-v3"},
+    "learned positions": {"gpt2"},
+    "no such thing": set(),
+}

@@ -54,8 +54,13 @@ def searchable(arch: Decoder, entry: Entry | None = None) -> str:
 
 
 def holds(text: str, words: Sequence[str]) -> bool:
-    """Whether all words, or what they stand for, are in `text`, which `searchable` gives."""
-    return all(any(_plain(each) in text for each in (word, ALSO.get(word.casefold(), word))) for word in words)
+    """Whether all words, or what they stand for, are in `text`, which `searchable` gives. A number belongs to the word
+    after it: "128 experts"."""
+    asked = re.sub(
+        r"(?<!\S)(\d+) (?=[a-z])", r"\1_", " ".join(_plain(word).replace(" ", "_") for word in words)
+    ).split()
+    wanted = [word.replace("_", " ") for word in asked]
+    return all(any(_plain(each) in text for each in (word, ALSO.get(word, word))) for word in wanted)
 
 
 def _plain(text: str) -> str:

@@ -20,6 +20,8 @@ import uvicorn
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.middleware.gzip import GZipMiddleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
@@ -34,6 +36,7 @@ from .upload import LARGEST_HEADER, described
 
 AT_ONCE = 2  # requests that are worked on; others wait
 CONNECTIONS = 64
+SMALLEST_PACKED = 1_000  # bytes
 LONGEST_QUERY = 2_000  # characters
 log = logging.getLogger(__name__)
 
@@ -82,7 +85,8 @@ def application(host: str = "127.0.0.1", models: Sequence[str] = ()) -> Guard:
         HTTPException: _http_error,
         Exception: _failed,
     }
-    return Guard(Starlette(routes=routes, exception_handlers=handlers), host)
+    packed = [Middleware(GZipMiddleware, minimum_size=SMALLEST_PACKED)]
+    return Guard(Starlette(routes=routes, exception_handlers=handlers, middleware=packed), host)
 
 
 def serve(host: str, port: int, open_browser: bool, models: Sequence[str] = ()) -> None:

@@ -32,6 +32,7 @@ from ...views.drawing.thumbnail import thumbnail
 from ...views.nouns import phrase
 from ...views.origins import figures
 from ...views.parts import drawn_parts, node_kind
+from ...views.search import ALSO, searchable
 from ...views.svg import NIGHT, PAPER, Drawing
 from ...views.table import cost_table
 from .keyfacts import card, runs
@@ -210,6 +211,11 @@ def _in_words(change: Change, room: int) -> str:
     return f"{change.what}: {now}" if len(now) <= room else change.what
 
 
+def search() -> dict[str, Any]:
+    """What is searched: all that is said of each model, and the words that stand for others."""
+    return {"also": ALSO, "said": {entry.id: searchable(known(entry.id), entry) for entry in catalog.entries()}}
+
+
 def drawing_css() -> str:
     """The style of the drawings in the page: light, dark where the page or the system says so, and their font."""
     weights = {False: 400, True: 600}
@@ -230,6 +236,7 @@ def files() -> dict[str, Callable[[], bytes]]:
         "index.json": lambda: encoded(index()),
         "lineage.json": lambda: encoded(lineage()),
         "devices.json": lambda: encoded([asdict(device) for device in devices()]),
+        "search.json": lambda: encoded(search()),
         "charts.json": lambda: encoded(charts()),
         "drawing.css": lambda: drawing_css().encode(),
     }

@@ -14,6 +14,7 @@ from ...views.drawing.kinds import kinds
 from ...views.nouns import describe
 from ...views.search import features
 
+CONTEXTS = {"32k": 32 * 1024, "128k": 128 * 1024}  # at which cards tell the state
 STATE = "bf16"  # where the architecture fixes no other dtype
 
 
@@ -34,6 +35,10 @@ def card(arch: Decoder, entry: Entry | None) -> dict[str, Any]:
         "active": counts.active,
         "state_per_token": sum(stored(s.elements(1), s.dtype or STATE) for s in state if isinstance(s, PerToken)),
         "state_at_context": sum(stored(s.elements(arch.context), s.dtype or STATE) for s in state),
+        "state_at": {
+            name: sum(stored(s.elements(n), s.dtype or STATE) for s in state) if n <= arch.context else None
+            for name, n in CONTEXTS.items()
+        },
         "context": arch.context,
         "layers": len(arch.layers),
         "width": arch.width,

@@ -57,20 +57,34 @@ export function limits(query, key) {
 }
 
 /** The cards that pass everything; `but` leaves one key out, to count what choosing there would give. */
-export function filtered(cards, query, but = null) {
-  const words = (query.q ?? "").toLowerCase().split(/\s+/).filter(Boolean);
+export function filtered(cards, query, but = null, search = null) {
+  const words = asked(query.q ?? "");
   return cards.filter(
     (card) =>
-      words.every((word) => searched(card).includes(word)) &&
+      words.every((word) => [word, search?.also[word] ?? word].some((each) => searched(card, search).includes(plain(each)))) &&
       FACETS.every(({ key, of }) => key === but || passes(chosen(query, key), of(card), key)) &&
       RANGES.every(({ key, of }) => within(of(card), limits(query, key))),
   );
 }
 
-const searched = (card) =>
-  [card.id, card.name, card.family, card.kind, card.license, ...card.attention, ...card.features]
+// As views/search.py does it, for the command line.
+const plain = (text) => text.toLowerCase().replaceAll(",", "").replace(/[-_\s]+/g, " ");
+const asked = (text) =>
+  text
+    .split(/\s+/)
+    .map((word) => plain(word).trim().replaceAll(" ", "_"))
     .join(" ")
-    .toLowerCase();
+    .replace(/(?<!\S)(\d+) (?=[a-z])/g, "$1_")
+    .split(" ")
+    .filter(Boolean)
+    .map((word) => word.replaceAll("_", " "));
+
+/** All that is said of a model, once that is loaded; of one that was dropped here, what its card says. */
+const searched = (card, search) =>
+  search?.said[card.id] ??
+  plain(
+    [card.id, card.name, card.family, card.kind, card.license, ...card.attention, ...card.features].join(" "),
+  );
 
 // Of kinds and families any may hold, of features all must.
 const passes = (wanted, values, key) =>

@@ -1,6 +1,6 @@
 // The page around the views: header, navigation, and which view is shown. Each view is loaded when it is first needed.
 import { html, render, useEffect, useRef, useState } from "./html.js";
-import { href, useRoute } from "./route.js";
+import { href, returned, useRoute } from "./route.js";
 import { index, usePromise } from "./data.js";
 import { Failure, Icon } from "./parts/common.js";
 import { Wall } from "./views/wall.js";
@@ -28,8 +28,8 @@ function App() {
   useEffect(() => {
     if (last.current === place) return;
     last.current = place;
-    scrollTo(0, 0);
     main.current?.focus({ preventScroll: true });
+    return scrolled(returned ?? 0);
   }, [place]);
   useEffect(() => {
     document.querySelector(".top nav [aria-current]")?.scrollIntoView({ block: "nearest", inline: "center" });
@@ -63,6 +63,20 @@ function App() {
       </p>
     </footer>
   `;
+}
+
+const PATIENCE = 3000; // milliseconds for a page to become as long as it was
+
+/** Scrolls there as soon as the page is long enough. */
+function scrolled(height) {
+  const until = performance.now() + PATIENCE;
+  let waiting = 0;
+  const go = () => {
+    scrollTo(0, height);
+    if (scrollY < height - 1 && performance.now() < until) waiting = requestAnimationFrame(go);
+  };
+  go();
+  return () => cancelAnimationFrame(waiting);
 }
 
 const skip = (main) => (event) => {

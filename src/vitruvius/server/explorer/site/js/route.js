@@ -38,7 +38,7 @@ function write() {
   if (writing === null) return;
   clearTimeout(writing);
   writing = null;
-  history.replaceState(null, "", href(route.view, route.args, route.query));
+  history.replaceState(history.state, "", href(route.view, route.args, route.query));
 }
 
 /** Goes to another view, which the back button leaves again. */
@@ -61,9 +61,27 @@ export function update(changes) {
 }
 
 addEventListener("click", write, true); // before a link leaves this place
+// Each place of the history has a number, and is left with where it was scrolled to.
+const heights = new Map();
+let place = 0;
+history.scrollRestoration = "manual";
+numbered();
+
+function numbered() {
+  const back = history.state?.place;
+  place = back ?? Date.now() + Math.random();
+  if (back === undefined) history.replaceState({ place }, "", location.href);
+  return back !== undefined;
+}
+
+/** Where this place of the history was scrolled to when it was left; null for a new one. */
+export let returned = null;
+
+addEventListener("scroll", () => heights.set(place, scrollY), { passive: true });
 addEventListener("hashchange", () => {
   clearTimeout(writing);
   writing = null;
+  returned = numbered() ? (heights.get(place) ?? null) : null;
   route = parse(location.hash);
   tell();
 });

@@ -1,45 +1,13 @@
-// A drawing in the page: its parts can be pointed at, focused and chosen; it zooms, and scrolls where it is larger.
+// A drawing in the page: its parts can be pointed at, walked through with the arrow keys and chosen; it zooms where the
+// pointer is, fills the screen, and scrolls where it is larger.
 import { html, useEffect, useLayoutEffect, useRef, useState } from "../html.js";
 import { copyPng, copyText, png, save, standalone } from "../copy.js";
 import { Doing, Icon } from "./common.js";
+import { dragging, known, mark, near, parsed, roving } from "./svg.js";
 
-const ALLOWED = new Set(["svg", "g", "rect", "circle", "path", "text", "title", "desc"]);
 const STEP = 1.3;
-const SHAPE = ":scope > rect:not(.panel, [class*=rule-]), :scope > circle"; // of a part itself
-
-/** The element of a drawing's SVG. Only shapes and text are taken over. */
-export function parsed(svg, parts) {
-  const root = new DOMParser().parseFromString(svg, "image/svg+xml").documentElement;
-  for (const element of [...root.querySelectorAll("*")]) {
-    if (!ALLOWED.has(element.tagName)) element.remove();
-    for (const { name } of [...element.attributes])
-      if (name.startsWith("on") || name.endsWith("href")) element.removeAttribute(name);
-  }
-  const seen = new Set();
-  for (const group of root.querySelectorAll("g[data-path]")) {
-    const about = group.querySelector(":scope > title");
-    const path = known(parts, group.dataset.path);
-    if (!path) continue;
-    about?.remove();
-    const once = !seen.has(group.dataset.path) && group.querySelector(":scope > rect, :scope > circle");
-    if (once) {
-      seen.add(group.dataset.path);
-      group.setAttribute("tabindex", "0");
-      group.setAttribute("role", "button");
-      group.setAttribute(
-        "aria-label",
-        [about?.textContent, parts[path].title, ...parts[path].facts].filter(Boolean).join(", "),
-      );
-    }
-  }
-  return document.importNode(root, true);
-}
-
-/** The nearest path at or above this one that something is known about. */
-export function known(parts, path) {
-  while (path && !(path in parts)) path = path.slice(0, Math.max(0, path.lastIndexOf(".")));
-  return path || null;
-}
+const LARGEST = 6; // times the size that fits
+const RESTS = 90; // milliseconds after which a pointer points at what is below it
 
 /**
  * drawing: {svg, width, height}; parts: what is known by path; on(path, kept) is told what is pointed at (kept: chosen);
@@ -47,27 +15,39 @@ export function known(parts, path) {
  * least: the scale below which its text, of at least 11 px, could not be read.
  */
 export function Drawing({ name, drawing, parts, on, chosen, marks, tallest = 0.82, least = innerWidth < 700 ? 0.75 : 1 }) {
+  const block = useRef(null);
   const frame = useRef(null);
   const svg = useRef(null);
+  const at = useRef(null); // the point that stays where it is when the zoom changes
+  const resting = useRef(0);
   const [zoom, setZoom] = useState(1);
+  const [full, setFull] = useState(false);
   useLayoutEffect(() => {
     svg.current = parsed(drawing.svg, parts);
     frame.current.replaceChildren(svg.current);
   }, [drawing.svg]);
   useLayoutEffect(() => {
     const lay = () => {
-      const room = frame.current.clientWidth;
-      const scale = Math.max(least, Math.min(room / drawing.width, 1.15));
+      const { clientWidth: room, clientHeight: high } = frame.current;
+      const fits = full ? Math.min(room / drawing.width, high / drawing.height) : room / drawing.width;
+      const scale = full ? fits : Math.max(least, Math.min(fits, 1.15));
+      const before = svg.current.getBoundingClientRect().width;
       const width = drawing.width * scale * zoom;
       svg.current.style.width = `${width}px`;
       svg.current.style.height = `${(width / drawing.width) * drawing.height}px`;
-      frame.current.style.maxHeight = zoom > 1 ? `${innerHeight * tallest}px` : "";
+      frame.current.style.maxHeight = zoom > 1 && !full ? `${innerHeight * tallest}px` : "";
+      if (at.current && before) {
+        const { x, y } = at.current;
+        frame.current.scrollLeft = ((frame.current.scrollLeft + x) * width) / before - x;
+        frame.current.scrollTop = ((frame.current.scrollTop + y) * width) / before - y;
+        at.current = null;
+      }
     };
     lay();
     const watching = new ResizeObserver(lay);
     watching.observe(frame.current);
     return () => watching.disconnect();
-  }, [drawing, zoom]);
+  }, [drawing, zoom, full]);
   useEffect(() => mark(svg.current, marks), [drawing.svg, marks]);
   useEffect(() => {
     for (const group of svg.current.querySelectorAll("g.on")) group.classList.remove("on");
@@ -75,37 +55,76 @@ export function Drawing({ name, drawing, parts, on, chosen, marks, tallest = 0.8
     for (const group of svg.current.querySelectorAll("g[data-path]"))
       if (group.dataset.path === chosen) group.classList.add("on");
   }, [drawing.svg, chosen]);
-  const pointed = (kept) => (event) => {
+  useEffect(() => {
+    const left = () => !document.fullscreenElement && setFull(false);
+    document.addEventListener("fullscreenchange", left);
+    return () => document.removeEventListener("fullscreenchange", left);
+  }, []);
+  useEffect(() => () => clearTimeout(resting.current), []);
+  const path = (event) => {
     const group = event.target.closest?.("g[data-path]");
-    const path = group && known(parts, group.dataset.path);
-    if (path) on?.(path, kept);
-    else if (kept) on?.(null, true);
+    return group && known(parts, group.dataset.path);
+  };
+  const point = (event) => {
+    const here = path(event);
+    clearTimeout(resting.current);
+    if (here) resting.current = setTimeout(() => on?.(here, false), event.type === "focusin" ? 0 : RESTS);
+  };
+  const choose = (event) => on?.(path(event) || null, true);
+  /** Zooms about a point of the frame, its middle if none is given. */
+  const magnify = (factor, x = frame.current.clientWidth / 2, y = frame.current.clientHeight / 2) => {
+    const next = Math.min(LARGEST, Math.max(1, zoom * factor));
+    if (next === zoom) return;
+    at.current = { x, y };
+    setZoom(next);
+  };
+  const fill = async () => {
+    setZoom(1);
+    if (full) {
+      if (document.fullscreenElement) await document.exitFullscreen();
+      setFull(false);
+      return;
+    }
+    setFull(true); // over the page at least, where a browser grants no more
+    await block.current.requestFullscreen?.().catch(() => {});
   };
   const keys = (event) => {
-    if (event.key === "Enter" || event.key === " ") pointed(true)(event);
-    else if (event.key === "+" || event.key === "=") setZoom(zoom * STEP);
-    else if (event.key === "-") setZoom(Math.max(1, zoom / STEP));
+    const [forwards, across] = { ArrowUp: [0, -1], ArrowDown: [0, 1], ArrowLeft: [-1, 0], ArrowRight: [1, 0] }[event.key] ?? [];
+    if (forwards !== undefined) near(svg.current, event.target, forwards, across)?.focus();
+    else if (event.key === "Enter" || event.key === " ") choose(event);
+    else if (event.key === "+" || event.key === "=") magnify(STEP);
+    else if (event.key === "-") magnify(1 / STEP);
     else if (event.key === "0") setZoom(1);
-    else if (event.key === "Escape") on?.(null, true);
+    else if (event.key === "f") fill();
+    else if (event.key === "Escape") full && !document.fullscreenElement ? setFull(false) : on?.(null, true);
     else return;
     event.preventDefault();
   };
   const wheel = (event) => {
     if (!event.ctrlKey && !event.metaKey) return;
     event.preventDefault();
-    setZoom(Math.min(6, Math.max(1, zoom * (event.deltaY < 0 ? 1.1 : 1 / 1.1))));
+    const box = frame.current.getBoundingClientRect();
+    magnify(event.deltaY < 0 ? 1.15 : 1 / 1.15, event.clientX - box.left, event.clientY - box.top);
   };
+  useEffect(() => {
+    const target = frame.current;
+    target.addEventListener("wheel", wheel, { passive: false }); // a passive one could not keep the page from zooming
+    return () => target.removeEventListener("wheel", wheel);
+  });
   return html`<div class="drawing-block">
-    <div class="drawing">
-      <div class="drawing-frame" ref=${frame} tabindex="0" role="group" aria-label=${`Drawing of ${name}; plus and minus zoom`}
-        onPointerOver=${pointed(false)} onFocusIn=${pointed(false)} onClick=${pointed(true)} onKeyDown=${keys} onWheel=${wheel} ...${dragging(frame)}></div>
+    <div class=${full ? "drawing full" : "drawing"} ref=${block}>
+      <div class="drawing-frame" ref=${frame} role="group"
+        aria-label=${`Drawing of ${name}: arrow keys walk through its parts, plus and minus zoom, f fills the screen`}
+        onPointerOver=${point} onPointerLeave=${() => clearTimeout(resting.current)}
+        onFocusIn=${(event) => (roving(svg.current, event.target), point(event))}
+        onClick=${choose} onKeyDown=${keys} ...${dragging(frame)}></div>
       <div class="drawing-tools">
         <button type="button" class="icon-button" aria-label="Zoom out" disabled=${zoom <= 1}
-          onClick=${() => setZoom(Math.max(1, zoom / STEP))}><${Icon} name="minus" /></button>
-        <button type="button" class="icon-button" aria-label="Fit the drawing" onClick=${() => setZoom(1)}><${Icon} name="fit" />
-        </button>
-        <button type="button" class="icon-button" aria-label="Zoom in" onClick=${() => setZoom(Math.min(6, zoom * STEP))}>
-        <${Icon} name="plus" /></button>
+          onClick=${() => magnify(1 / STEP)}><${Icon} name="minus" /></button>
+        <button type="button" class="icon-button" aria-label="Zoom in" disabled=${zoom >= LARGEST}
+          onClick=${() => magnify(STEP)}><${Icon} name="plus" /></button>
+        <button type="button" class="icon-button" aria-label=${full ? "Leave full screen" : "Full screen"} aria-pressed=${full}
+          onClick=${fill}><${Icon} name=${full ? "close" : "fit"} /></button>
       </div>
     </div>
     <div class="row drawing-copies">
@@ -117,32 +136,4 @@ export function Drawing({ name, drawing, parts, on, chosen, marks, tallest = 0.8
         does=${async () => save(new Blob([await standalone(svg.current)], { type: "image/svg+xml" }), `${name}.svg`)}>Save SVG<//>
     </div>
   </div>`;
-}
-
-/** Dragging with a mouse scrolls; fingers scroll by themselves. */
-function dragging(frame) {
-  let from = null;
-  return {
-    onPointerDown: (event) => {
-      if (event.pointerType === "mouse" && event.button === 0) from = [event.clientX, event.clientY];
-    },
-    onPointerMove: (event) => {
-      if (!from || !event.buttons) return;
-      frame.current.scrollBy(from[0] - event.clientX, from[1] - event.clientY);
-      from = [event.clientX, event.clientY];
-    },
-    onPointerUp: () => {
-      from = null;
-    },
-  };
-}
-
-/** Highlights shapes and texts: {path: "whole" | "detail"}. */
-function mark(svg, marks = {}) {
-  for (const element of svg.querySelectorAll(".whole, .detail")) element.classList.remove("whole", "detail");
-  for (const group of svg.querySelectorAll("g[data-path]")) {
-    const how = marks[group.dataset.path];
-    const shape = how && group.querySelector(SHAPE);
-    if (shape) shape.classList.add(how);
-  }
 }

@@ -7,13 +7,13 @@ import { Table } from "./table.js";
 export function Inspector({ record, path, chosen, leave }) {
   const part = path && record.parts[path];
   if (!part)
-    return html`<aside class="panel inspector" aria-label="About the part">
-      <p class="hint">Point at a part of the drawing, or walk through them with Tab. Click or Enter keeps it.</p><${Colours} />
-      </aside>`;
+    return html`<aside class="panel inspector idle" aria-label="About the part">
+      <p class="hint">Point at a part of the drawing, or walk through them with the arrow keys. Click or Enter keeps it.</p>
+      <${Colours} /></aside>`;
   const kind = record.kinds[part.kind];
   const equation = part.equation;
   const several = part.layers > 1;
-  return html`<aside class="panel inspector" aria-label="About the part" aria-live="polite">
+  return html`<aside class=${chosen ? "panel inspector kept" : "panel inspector"} aria-label="About the part" aria-live="polite">
     <div class="row spread head-row">
       <h2>${sentence(part.title)}</h2>
       ${chosen && html`<button type="button" class="icon-button" aria-label="Let go of this part" onClick=${leave}>

@@ -54,10 +54,13 @@ function Head({ record }) {
   const repository = record.origins?.repository;
   const told = [
     ...figures(record),
+    ...Object.entries(record.state_at ?? {})
+      .filter(([, value]) => value !== null)
+      .map(([name, value]) => [`State at ${name}`, bytes(value), `KV cache and other state of one sequence of ${name} tokens, in bf16`]),
     ["Layers", grouped(record.layers)],
     ["Width", grouped(record.width)],
     ["Vocabulary", grouped(record.vocabulary)],
-    record.experts ? ["Experts", grouped(record.experts)] : ["State, full context", bytes(record.state_at_context)],
+    ...(record.experts ? [["Experts", grouped(record.experts)]] : []),
   ];
   return html`<header class="model-head">
     <div>

@@ -83,6 +83,11 @@ const FIGURES = [
   ["Width", (r) => grouped(r.width), (r) => r.width],
   ["Context", (r) => tokens(r.context), (r) => r.context],
   ["State per token (bf16)", (r) => bytes(r.state_per_token), (r) => r.state_per_token],
+  ...["32k", "128k"].map((name) => [
+    `State at ${name}`,
+    (r) => (r.state_at?.[name] ? bytes(r.state_at[name]) : "beyond its context"),
+    (r) => r.state_at?.[name] ?? "",
+  ]),
   ["State at full context", (r) => bytes(r.state_at_context), (r) => r.state_at_context],
 ];
 

@@ -1,5 +1,6 @@
 // The wall: every architecture as a card, to be searched, filtered, sorted and picked for a comparison.
 import { html, useEffect, useMemo, useRef } from "../html.js";
+import { load, usePromise } from "../data.js";
 import { href, update } from "../route.js";
 import { FACETS, RANGES, SORT, SORTS, chosen, filtered, limits, sorted } from "../filters.js";
 import { byline, Field, figures, Icon, Select, Strip } from "../parts/common.js";
@@ -8,7 +9,8 @@ const MOST = 4; // models side by side
 
 export function Wall({ index, query }) {
   const cards = index.architectures;
-  const shown = useMemo(() => sorted(filtered(cards, query), query.sort), [cards, query]);
+  const { value: search } = usePromise(async () => (query.q ? load("search.json") : null), [Boolean(query.q)]);
+  const shown = useMemo(() => sorted(filtered(cards, query, null, search), query.sort), [cards, query, search]);
   const picked = chosen(query, "pick").filter((id) => cards.some((card) => card.id === id));
   const active = [...FACETS, ...RANGES].filter(({ key }) => query[key]).length;
   return html`
@@ -23,7 +25,7 @@ export function Wall({ index, query }) {
       <p class="found" role="status">${shown.length === cards.length ? `${cards.length} models` : `${shown.length} of ${cards.length} models`}</p>
     </div>
     <div class="wall">
-      <${Filters} cards=${cards} query=${query} active=${active} />
+      <${Filters} cards=${cards} query=${query} search=${search} active=${active} />
       <section aria-label="Architectures">
         ${
           shown.length
@@ -55,7 +57,7 @@ function Search({ value = "" }) {
   }, []);
   return html`<label class="search">
     <${Icon} name="search" /><span class="hidden">Search models</span>
-    <input ref=${input} type="search" placeholder="Search: name, family, MLA, sliding window …" value=${value}
+    <input ref=${input} type="search" placeholder="Search: nope, yarn, 128 experts, 2025 …" value=${value}
       onInput=${(event) => update({ q: event.target.value })} />
     <kbd aria-hidden="true">/</kbd>
   </label>`;
@@ -103,23 +105,24 @@ function Tray({ picked, cards }) {
   </aside>`;
 }
 
-function Filters({ cards, query, active }) {
+function Filters({ cards, query, search, active }) {
   const wide = matchMedia("(min-width: 64rem)").matches;
+  const facet = (each) => html`<${Facet} key=${each.key} facet=${each} cards=${cards} query=${query} search=${search} />`;
   return html`<details class="filters" open=${wide}>
     <summary><${Icon} name="filter" /> Filters${active > 0 && html` <span class="badge">${active}</span>`}</summary>
     <div class="filters-inside">
-      ${FACETS.slice(0, 2).map((facet) => html`<${Facet} key=${facet.key} facet=${facet} cards=${cards} query=${query} />`)}
+      ${FACETS.slice(0, 2).map(facet)}
       ${RANGES.map((range) => html`<${Range} key=${range.key} range=${range} cards=${cards} query=${query} />`)}
-      ${FACETS.slice(2).map((facet) => html`<${Facet} key=${facet.key} facet=${facet} cards=${cards} query=${query} />`)}
+      ${FACETS.slice(2).map(facet)}
       ${active > 0 && html`<button type="button" class="small" onClick=${clear}>Clear all</button>`}
     </div>
   </details>`;
 }
 
-function Facet({ facet, cards, query }) {
+function Facet({ facet, cards, query, search }) {
   const { key, label, of, long } = facet;
   const on = chosen(query, key);
-  const left = filtered(cards, query, key === "features" ? null : key);
+  const left = filtered(cards, query, key === "features" ? null : key, search);
   const values = [...new Set(cards.flatMap(of))]
     .filter(Boolean)
     .sort((a, b) => a.localeCompare(b, "en", { sensitivity: "base" }));
