@@ -1,4 +1,4 @@
-"""Drawings in the page: legible at once, walked through by keyboard, zoomed where the pointer is, over the whole screen."""
+"""Drawings in the page: legible at once, walked through by keyboard, zoomed at the pointer, over the whole screen."""
 
 from __future__ import annotations
 
