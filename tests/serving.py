@@ -60,7 +60,7 @@ def running(made: Service, **settings: Any) -> Iterator[str]:
 class SpokenSequence:
     """The ids that it was given."""
 
-    recurrent, nbytes = False, 1
+    recurrent, windowed, nbytes = False, False, 1
 
     def __init__(self, capacity: int, ids: Sequence[int] = ()) -> None:
         self.capacity, self.ids = capacity, list(ids)

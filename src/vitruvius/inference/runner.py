@@ -37,6 +37,11 @@ class Sequence(Protocol):
         """Whether it can only return to snapshots and to the beginning."""
         ...
 
+    @property
+    def windowed(self) -> bool:
+        """Whether layers forget what lies behind a window, so that it can only return to what is near."""
+        ...
+
     def reach(self, length: int) -> int:
         """The longest prefix, of at most `length` tokens, that it can return to."""
         ...

@@ -272,11 +272,15 @@ class Scheduler:
         size = self._room(job, len(job.ids))
         source, length = self._source(job)
         alone = isinstance(source, _Prefix) and (length == source.read or len(self._finished) >= self.prefixes)
+        alone = alone and not (source and self._keeps(source))
         capacity = max(size, source.sequence.capacity if source else 0)
         slack = source.slack if source else job.slack
         price = self._price(job, capacity, slack)
         if source and not alone and self._free(price, job, source):
             sequence = source.sequence.fork()
+            if isinstance(source, _Prefix):
+                self._finished.remove(source)
+                self._finished.append(source)
         elif isinstance(source, _Prefix) and self._free(price - source.bytes, job, source):
             self._finished.remove(source)  # nobody else will need it, or there is no room for two
             sequence = source.sequence
@@ -419,7 +423,7 @@ class Scheduler:
             rest = len(job.ids) - job.read
             told = job.request.prompt_logprobs is not None and job.read < job.begun
             count = min(rest, max(left, 1) if rest == 1 else left, ALL if told else rest)
-            if self._snapshots(job) and job.read < job.branch:
+            if job.read < job.branch and (self._snapshots(job) or self._keeps(job)):
                 count = min(count, job.branch - job.read)
             if count < 1:
                 continue
@@ -438,6 +442,18 @@ class Scheduler:
         """Whether others may want to return to a place inside what a job reads."""
         return bool(self.prefixes) and job.sequence.recurrent and job.read < job.begun
 
+    def _keeps(self, source: _Prefix | _Job) -> bool:
+        """Whether forks of a sequence are kept at the places where others may want to return to: windows forget what
+        they would need there."""
+        return self.prefixes > 1 and bool(source.sequence.windowed)
+
+    def _remember(self, job: _Job) -> None:
+        """Keeps a fork of a job's sequence as it is now, where there is room for it."""
+        ids = job.ids[: job.read]
+        if all(each.ids != ids for each in self._finished) and self._make_room(job.bytes, self._finished):
+            self._finished.append(_Prefix(ids, job.sequence.fork(), job.bytes, job.slack))
+            del self._finished[: -self.prefixes]
+
     def _guess(self, job: _Job) -> list[int]:
         """Tokens that may follow a job's text."""
         room = job.sequence.capacity - len(job.ids)  # nobody gives way for a guess
@@ -454,6 +470,8 @@ class Scheduler:
         job.read, job.torn = job.read + len(ids), False
         if snapshots:
             job.sequence.snapshot()
+        if job.read in (job.branch, job.begun) and self._keeps(job):
+            self._remember(job)
         if job.read < len(job.ids):
             return
         if job.limit[0] == 0:

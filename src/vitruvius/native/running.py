@@ -72,6 +72,11 @@ class Running:
         return Handle(self.library, made, "vt_sequence_free", self._engine)
 
     @property
+    def windowed(self) -> bool:
+        """Whether any layer forgets what lies behind a window."""
+        return bool((self.plan.states[:, 4] > 0).any())
+
+    @property
     def recurrent(self) -> bool:
         """Whether its sequences can only return to snapshots and to their beginning."""
         return bool(self.plan.states[:, -1].any())

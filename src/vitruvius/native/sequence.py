@@ -11,12 +11,13 @@ class Sequence:
     """What an engine remembers of one text.
 
     `capacity` is the most tokens that it may have, `most` the largest capacity that `grow` can give it, `recurrent`
-    whether it can only return to snapshots and to its beginning.
+    whether it can only return to snapshots and to its beginning, `windowed` whether layers forget what lies behind a
+    window.
     """
 
     def __init__(self, running: Running, handle: Handle, capacity: int, most: int) -> None:
         self.running, self.handle, self.capacity, self.most = running, handle, capacity, most
-        self.recurrent = running.recurrent
+        self.recurrent, self.windowed = running.recurrent, running.windowed
 
     def _ask(self, name: str, *arguments: int) -> int:
         number = self.running.library.get(name, self.handle.address, *arguments)

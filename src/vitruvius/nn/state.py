@@ -185,6 +185,11 @@ class Sequence:
         return bool(self.store.fixed)
 
     @property
+    def windowed(self) -> bool:
+        """Whether any layer forgets what lies behind a window."""
+        return any(window is not None for window in self.store.slots)
+
+    @property
     def drafts(self) -> bool:
         """Whether the layers for multi-token prediction have a state in it too."""
         return self.store.drafts
