@@ -21,6 +21,7 @@ from typing import Any, TypeVar, cast
 from ..cost.quantity import number
 from ..spec import Branch, Spec
 from ..spec.registry import Registry
+from .knob import Knob
 
 Names = Mapping[str, str | tuple[str, str]]  # field -> what it is called, or (what, whose); in the order of reading
 
@@ -130,6 +131,7 @@ class Description:
         contrasts: name -> this one's side; a model whose layers are on several sides has the name as a tag.
         filters: what the explorer filters by: {"attention": "GQA", "memory": "recurrent"}.
         figures: key figures by name: {"experts": 256}.
+        knobs: what the explorer lets one change of it.
         picture: how it is drawn.
     """
 
@@ -144,6 +146,7 @@ class Description:
     contrasts: Mapping[str, str] = field(default_factory=dict)
     filters: Mapping[str, str] = field(default_factory=dict)
     figures: Mapping[str, int] = field(default_factory=dict)
+    knobs: Sequence[Knob] = ()
     picture: Picture = Picture()
 
 

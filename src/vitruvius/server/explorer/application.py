@@ -28,7 +28,7 @@ from starlette.routing import Route
 
 from ...checkpoints.gguf import IncompleteError
 from ...errors import InputError, UnknownKeysError
-from . import try_
+from . import changing, try_
 from .data import encoded
 from .files import INDEX, content_type, explorer
 from .guard import Guard
@@ -36,6 +36,7 @@ from .upload import LARGEST_HEADER, described
 
 AT_ONCE = 2  # requests that are worked on; others wait
 CONNECTIONS = 64
+LARGEST_CHANGE = 16 * 2**10  # bytes
 SMALLEST_PACKED = 1_000  # bytes
 LONGEST_QUERY = 2_000  # characters
 log = logging.getLogger(__name__)
@@ -75,7 +76,14 @@ def application(host: str = "127.0.0.1", models: Sequence[str] = ()) -> Guard:
             )
             return Response(await run_in_threadpool(encoded, found), media_type="application/json")
 
+    async def change(request: Request) -> Response:
+        body = await _body(request, LARGEST_CHANGE)
+        async with working:
+            found = await run_in_threadpool(changing.answer, body)
+            return Response(await run_in_threadpool(encoded, found), media_type="application/json")
+
     routes = [
+        Route("/api/change", change, methods=["POST"]),
         Route("/api/architecture", upload, methods=["POST"]),
         *try_.routes(models),
         Route("/{path:path}", file, methods=["GET"]),
@@ -115,13 +123,13 @@ def _tagged(make: Callable[[], bytes]) -> tuple[bytes, str]:
     return body, f'"{hashlib.sha256(body).hexdigest()[:32]}"'
 
 
-async def _body(request: Request) -> bytes:
+async def _body(request: Request, most: int = LARGEST_HEADER) -> bytes:
     """The request's body, refused as soon as it is too large, whatever its header says."""
     received = bytearray()
     async for piece in request.stream():
         received += piece
-        if len(received) > LARGEST_HEADER:
-            raise HTTPException(413, f"at most the first {LARGEST_HEADER:,} bytes of a file are read")
+        if len(received) > most:
+            raise HTTPException(413, f"at most the first {most:,} bytes of a file are read")
     return bytes(received)
 
 

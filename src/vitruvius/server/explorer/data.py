@@ -23,6 +23,7 @@ from ...cost.quantity import number
 from ...cost.sliders import sliders
 from ...spec import NOUNS, Decoder, walk
 from ...views import draw, tree
+from ...views.changing import knobs
 from ...views.charts import charts
 from ...views.diff import Change, changes, properties
 from ...views.drawing.document import stylesheet
@@ -75,6 +76,7 @@ def page(arch: Decoder, entry: Entry | None = None, config: Mapping[str, Any] | 
         "cost": c.to_dict(),
         "pieces": sliders(arch),
         "tables": {"cost": cost_table(c), "tree": tree(arch)},
+        "boxes": _boxes(arch) if entry else [],
         "source": _source(arch),
         "config": entry.config if entry else config,
         "origins": _origins(entry, c) if entry else None,
@@ -167,6 +169,22 @@ def _origins(entry: Entry, c: Cost) -> dict[str, Any]:
         "released": {"value": entry.released, "source": entry.released_source},
         "derives": entry.derives,
     }
+
+
+def _boxes(arch: Decoder) -> list[dict[str, Any]]:
+    """What may be changed: each with the number of layers that it is about, and either its choices or its limits."""
+    return [
+        {
+            "key": each.key,
+            "label": each.knob.label,
+            "value": each.knob.value,
+            "choices": each.knob.choices,
+            "least": each.knob.least,
+            "most": each.knob.most,
+            "layers": len(each.layers) if len(each.layers) < each.of else None,
+        }
+        for each in knobs(arch)
+    ]
 
 
 def lineage() -> dict[str, Any]:

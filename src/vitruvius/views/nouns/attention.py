@@ -30,6 +30,7 @@ from ..description import (
 )
 from ..drawing.attention import attention as inset
 from ..drawing.attention import from_elsewhere, keys_as_values, latent_attention, own_keys_and_values
+from ..knob import Knob, TreeEdit, choice_knob, number_knob
 
 LARGEST_HEAD = 1024  # channels, of which papers write the root
 
@@ -222,6 +223,70 @@ def _(spec: s.OutputGate) -> Description:
         tags=["output gate"],
         picture=Picture(callouts=[Callout(f"{spec.act} gate for each {spec.over}")]),
     )
+
+
+# What may be changed
+
+
+def _mask_knobs(mask: s.Mask) -> list[Knob]:
+    """How far it sees: 0 is no window."""
+    if not isinstance(mask, (s.Causal, s.Window)):
+        return []
+    size = mask.size if isinstance(mask, s.Window) else 0
+
+    def edits(new: int) -> list[TreeEdit]:
+        return [TreeEdit("mask", s.Window(size=new) if new else s.Causal())]
+
+    return [Knob("window", "window (0: sees everything before)", str(size), edits, least=0, most=2**24)]
+
+
+def _position_knobs(positions: s.Spec | None) -> list[Knob]:
+    """RoPE may be dropped."""
+    if not isinstance(positions, s.RoPE):
+        return []
+    choices = {"RoPE": ("RoPE", []), "none": ("none (NoPE)", [TreeEdit("positions", None)])}
+    return [choice_knob("positions", "positions", "RoPE", choices)]
+
+
+def _knobs(spec: s.Attention) -> list[Knob]:
+    kv, found = spec.kv, [*_mask_knobs(spec.mask), *_position_knobs(spec.positions)]
+    if not isinstance(kv, s.KeyValue):
+        return found
+    divisors = [n for n in range(1, spec.heads + 1) if spec.heads % n == 0]
+    named = {1: "MQA: 1", spec.heads: f"MHA: {spec.heads}"}
+    heads = {str(n): (named.get(n, f"GQA: {n}"), [TreeEdit("kv.heads", n)]) for n in divisors}
+    found.append(choice_knob("kv_heads", "key/value heads", str(kv.heads), heads))
+    norms = [n for n in (spec.q_norm, kv.k_norm) if n]
+    if norms:
+        without = [TreeEdit("q_norm", None), TreeEdit("kv.k_norm", None)]
+        found.append(choice_knob("qk_norm", "QK norm", "there", {"there": ("there", []), "none": ("none", without)}))
+    latent = ("multi-head latent attention", [TreeEdit("", _as_latent(spec))])
+    kinds = {"heads": ("keys and values of their own", []), "latent": latent}
+    return [*found, choice_knob("kind", "keys and values", "heads", kinds)]
+
+
+def _as_latent(spec: s.Attention) -> s.LatentAttention:
+    """Latent attention in the proportions of DeepSeek-V2 (arXiv 2405.04434, section 2.1.3): a latent of four heads'
+    size, and a rotary key of half a head."""
+    rope, dim = spec.positions, spec.head_dim
+    rope_dim = max(2, dim // 4 * 2)
+    return s.LatentAttention(
+        heads=spec.heads,
+        nope_dim=dim,
+        rope_dim=rope_dim,
+        v_dim=spec.kv.v_dim,
+        q=None,
+        kv=s.LowRank(rank=4 * dim, norm=s.RMSNorm(eps=1e-6)),
+        mask=spec.mask,
+        softmax=replace(spec.softmax, scale=float((dim + rope_dim) ** -0.5), sinks=False),
+        positions=_narrower(rope, rope_dim) if isinstance(rope, s.RoPE) else None,
+    )
+
+
+def _narrower(rope: s.RoPE, dim: int) -> s.RoPE:
+    """The same on fewer channels, without factors and sections that were made for each pair of them."""
+    scaling = None if isinstance(rope.scaling, s.LongRoPE) else rope.scaling
+    return replace(rope, dim=dim, scaling=scaling, sections=None)
 
 
 # Attention
@@ -442,6 +507,7 @@ def _(spec: s.Attention) -> Description:
         contrasts={} if across else _contrasts(spec),
         filters={} if across else {"attention": short},
         figures={"attention heads": spec.heads},
+        knobs=[] if across else _knobs(spec),
         picture=Picture(
             label="Cross-attention" if across else "",
             callouts=_attention_callouts(spec),
@@ -502,6 +568,11 @@ def _(spec: s.LatentAttention) -> Description:
         contrasts=_contrasts(spec),
         filters={"attention": "MLA"},
         figures={"attention heads": spec.heads},
+        knobs=[
+            number_knob("rank", "latent of keys and values", spec.kv.rank, "kv.rank", most=2**16),
+            *_mask_knobs(spec.mask),
+            *_position_knobs(spec.positions),
+        ],
         picture=Picture(
             callouts=[
                 callout(counted(spec.heads, "head"), "heads"),

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from functools import partial
 from math import isclose
 
 from ... import spec as s
 from ...cost.quantity import number
 from ..description import Aspect, Description, describes, factor, phrase, times
+from ..knob import Knob, TreeEdit, number_knob
+
+MOST_LAYERS = 256
 
 
 @describes(s.Embedding)
@@ -37,6 +41,15 @@ def _(spec: s.Encoder) -> Description:
     )
 
 
+def _layers(now: int, count: int) -> list[TreeEdit]:
+    """The first ones, or all of them again and again."""
+    if count <= now:
+        return [TreeEdit("layers", lambda layers: layers[:count], f"lambda layers: layers[:{count}]")]
+    times = -(-count // now)
+    code = f"lambda layers: (layers * {times})[:{count}]"
+    return [TreeEdit("layers", lambda layers: (layers * times)[:count], code)]
+
+
 @describes(s.Decoder)
 def _(spec: s.Decoder) -> Description:
     factor = spec.embedding.scale
@@ -62,4 +75,10 @@ def _(spec: s.Decoder) -> Description:
             Aspect("multi-token prediction", modules, ("mtp",)),
         ],
         tags=["multi-token prediction"] if spec.mtp else [],
+        knobs=[
+            Knob("layers", "layers", str(len(spec.layers)), partial(_layers, len(spec.layers)), most=MOST_LAYERS),
+            number_knob("width", "width", spec.width, "width", most=2**17),
+        ]
+        if spec.encoder is None
+        else [],
     )

@@ -24,6 +24,7 @@ from ..description import (
     title,
 )
 from ..drawing.feedforward import experts, feed_forward, gated_feed_forward
+from ..knob import Knob, TreeEdit, choice_knob, number_knob
 
 ACTIVATIONS = {"silu": "SiLU", "gelu": "GELU", "gelu_tanh": "tanh GELU", "relu": "ReLU", "relu2": "ReLU²"}
 GATED = {"silu": "SwiGLU", "gelu": "GeGLU", "gelu_tanh": "GeGLU", "relu": "ReGLU"}  # Shazeer 2020, arXiv 2002.05202
@@ -104,6 +105,7 @@ def _(spec: s.MLP) -> Description:
         aspects=_feed_forward_aspects(spec),
         marks={"feed-forward": "dense"},
         figures={"hidden": spec.dim},
+        knobs=[_width_knob(spec.dim, "dim")],
         picture=Picture(
             label="Feed-forward",
             callouts=_feed_forward_callouts(spec, quiet=False),
@@ -137,6 +139,7 @@ def _(spec: s.GatedMLP) -> Description:
         aspects=_feed_forward_aspects(spec),
         marks={"feed-forward": "sparse" if isinstance(spec.act, s.GaussianTopK) else "dense"},
         figures={"hidden": spec.dim},
+        knobs=[_width_knob(spec.dim, "dim")],
         picture=Picture(
             label=f"{glu or f'Gated {_act(spec)}'} feed-forward",
             callouts=[
@@ -300,6 +303,7 @@ def _(spec: s.MoE) -> Description:
         marks={"feed-forward": "MoE"},
         tags=["shared expert"] if shared else [],
         filters={"experts": "MoE"},
+        knobs=_moe_knobs(spec),
         picture=Picture(
             callouts=[
                 callout(
@@ -325,6 +329,23 @@ def _(spec: s.MoE) -> Description:
             inner=inner + ([Inner("shared", bare, "shared expert")] if bare else []),
         ),
     )
+
+
+def _width_knob(dim: int, field: str) -> Knob:
+    return number_knob("dim", "feed-forward width" if field == "dim" else "width of an expert", dim, field, most=2**20)
+
+
+def _moe_knobs(spec: s.MoE) -> list[Knob]:
+    router, shared = spec.router, spec.shared
+    found = [
+        number_knob("active", "experts for each token", router.active, "router.active", most=router.experts),
+        number_knob("experts", "experts", router.experts, "router.experts", most=2**14, least=router.active),
+        _width_knob(spec.expert.dim, "expert.dim"),
+    ]
+    if shared:
+        choices = {"there": ("there", []), "none": ("none", [TreeEdit("shared", None)])}
+        found.append(choice_knob("shared", "shared expert", "there", choices))
+    return found
 
 
 def _moe_equation(spec: s.MoE) -> str:

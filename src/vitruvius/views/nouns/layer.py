@@ -20,6 +20,7 @@ from ..description import (
     times,
     title,
 )
+from ..knob import Knob, TreeEdit, choice_knob
 
 
 @describes(s.Scale)
@@ -42,8 +43,29 @@ def _(spec: s.Branch) -> Description:
         names={"scale": "branch scale", "skip": "residual scale"},
         aspects=_branch_aspects(spec),
         marks=marks(spec.body),
+        knobs=_norm_knobs(spec),
         picture=Picture(frame=True),
     )
+
+
+def _norm_knobs(spec: s.Branch) -> list[Knob]:
+    """Where its norm stands. The one that is there is taken; a branch without one has nothing to be moved."""
+    norm = spec.pre or spec.post
+    if norm is None or describe(norm).picture.pill:
+        return []
+    places = {"before": (True, False), "after": (False, True), "both": (True, True), "nowhere": (False, False)}
+    choices = {
+        name: (
+            name if name == "nowhere" else WHERE[there].replace(" each branch", ""),
+            [
+                TreeEdit("pre", (spec.pre or norm) if there[0] else None),
+                TreeEdit("post", (spec.post or norm) if there[1] else None),
+            ],
+        )
+        for name, there in places.items()
+    }
+    now = next(name for name, there in places.items() if there == (bool(spec.pre), bool(spec.post)))
+    return [choice_knob("norm", f"norm of {'feed-forward' if spec.name == 'mlp' else spec.name}", now, choices)]
 
 
 def _equation(branch: s.Branch) -> str:

@@ -6,6 +6,7 @@ import { bytes, count, grouped, percent, prefixed, tokens } from "../format.js";
 import { copyText } from "../copy.js";
 import { byline, Doing, Failure, figures, kindClass } from "../parts/common.js";
 import { Drawing } from "../parts/drawing.js";
+import { Change, useChanged } from "../parts/change.js";
 import { policyName } from "../parts/settings.js";
 import { Inspector } from "../parts/inspector.js";
 import { Share, Table } from "../parts/table.js";
@@ -18,25 +19,29 @@ export function Architecture({ index, args, query }) {
   }, [record]);
   if (error) return html`<${Failure} error=${error} />`;
   if (!record) return html`<p class="wait" role="status">Loading …</p>`;
-  return html`<${Page} key=${id} record=${record} cards=${index.architectures} chosen=${query.part} />`;
+  return html`<${Page} key=${id} record=${record} index=${index} query=${query} />`;
 }
 
-function Page({ record, cards, chosen }) {
+function Page({ record, index, query }) {
+  const { part: chosen, change } = query;
   const [pointed, point] = useState(null);
+  const state = useChanged(index.served && record.boxes?.length ? index.api : null, record.id, change);
+  const shown = (change && state.value) || record;
   const on = (path, kept) => (kept ? update({ part: path === chosen ? "" : path }) : point(path));
   const leave = () => update({ part: "" });
   return html`<article>
     <${Head} record=${record} />
+    ${index.served && record.boxes?.length > 0 && html`<${Change} record=${record} state=${state} text=${change} />`}
     <section class="drawing-and-part" aria-label="Drawing">
-      <${Drawing} name=${record.name} drawing=${record.drawing} parts=${record.parts} on=${on} chosen=${chosen} />
-      <${Inspector} record=${record} path=${chosen ?? pointed} chosen=${chosen} leave=${leave} />
+      <${Drawing} name=${shown.name} drawing=${shown.drawing} parts=${shown.parts} on=${on} chosen=${chosen} />
+      <${Inspector} record=${shown} path=${chosen ?? pointed} chosen=${chosen} leave=${leave} />
     </section>
     <${Layers} record=${record} on=${(path) => update({ part: path })} />
     <div class="two">
       <${Parts} record=${record} />
       <${State} record=${record} />
     </div>
-    <${Relatives} record=${record} cards=${cards} />
+    <${Relatives} record=${record} cards=${index.architectures} />
     <section class="panel"><h2>The definition</h2>
       <pre class="code tree" tabindex="0" aria-label="The architecture as text">${record.tables.tree}</pre>
       <details class="more"><summary>Source code, <code>${record.source.module}</code></summary>
