@@ -91,6 +91,7 @@ def offer(model: str, how: running.How) -> Offer:
     from pathlib import Path
 
     from ..checkpoints.checkpoint import Checkpoint
+    from ..checkpoints.pooling import Pooling
     from ..checkpoints.sources import weights
     from ..server.api.models import Offer
     from ..sizing import cost
@@ -104,4 +105,6 @@ def offer(model: str, how: running.How) -> Offer:
     )
     size = cost(path, weights=wanted, ignore=how.ignore).memory.weights_bytes
     called = name or (Path(source).name if Path(source).exists() else source)
-    return Offer(called, checkpoint.spec, size, lambda: running.load(source, how), checkpoint.defaults.sampling)
+    pooling = Pooling.of(path) if path.is_dir() else Pooling()
+    open_ = lambda: running.load(source, how)  # noqa: E731
+    return Offer(called, checkpoint.spec, size, open_, checkpoint.defaults.sampling, pooling)

@@ -54,7 +54,7 @@ class Answering:
         self._stack = AsyncExitStack()
         self._flight: Flight | None = None
         loop = asyncio.get_running_loop()
-        self._until = loop.time() + min(asked.get("timeout", models.limits.seconds), models.limits.seconds)
+        self.until = loop.time() + min(asked.get("timeout", models.limits.seconds), models.limits.seconds)
 
     async def model(self) -> LiveModel:
         """The model that it asks for, for as long as the call lasts."""
@@ -83,7 +83,7 @@ class Answering:
             yield event
         tokens = aiter(self._flight.tokens())
         while True:
-            async with asyncio.timeout_at(self._until):
+            async with asyncio.timeout_at(self.until):
                 told = await anext(tokens, None)
             if told is None:
                 break

@@ -15,7 +15,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from ...errors import InputError
-from . import chat, completions, messages, openapi, responses, tokenizing
+from . import chat, completions, embeddings, messages, openapi, responses, tokenizing
 from .answering import Answering, EventStream, Form, refusal
 from .body import json_of
 from .door import Door
@@ -67,6 +67,7 @@ class Service:
             self._called("/v1/responses", responses.BODY, responses.answer, "responses"),
             self._called("/v1/messages", messages.BODY, messages.answer, "anthropic"),
             self._called("/v1/messages/count_tokens", messages.COUNT, messages.count, "anthropic"),
+            self._called("/v1/embeddings", embeddings.BODY, embeddings.answer),
             self._asked("/tokenize", tokenizing.TOKENIZE, tokenizing.tokenized),
             self._asked("/detokenize", tokenizing.DETOKENIZE, tokenizing.detokenized),
             Route("/tokenizer_info", self._tokenizer, methods=["GET"]),

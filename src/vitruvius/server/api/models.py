@@ -10,6 +10,7 @@ from functools import cached_property
 from time import monotonic, time
 from typing import TYPE_CHECKING, Any
 
+from ...checkpoints.pooling import Pooling
 from ...errors import InputError
 from ...inference.grammars import Grammars
 from ...inference.request import Request
@@ -55,6 +56,7 @@ class Offer:
         weights: bytes that its weights take.
         open: loads it, with its tokenizer; takes seconds to minutes.
         sampling: how tokens are chosen unless a request says otherwise, as its files ask.
+        pooling: how it makes one vector of a text, where it embeds.
     """
 
     name: str
@@ -62,6 +64,7 @@ class Offer:
     weights: int
     open: Callable[[], tuple[Runner, Tokenizer]]
     sampling: Mapping[str, Any] = field(default_factory=dict)
+    pooling: Pooling = field(default_factory=Pooling)
     created: int = field(default_factory=lambda: int(time()))
 
 

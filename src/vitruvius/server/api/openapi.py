@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from ... import __version__
-from . import chat, completions, messages, responses, tokenizing
+from . import chat, completions, embeddings, messages, responses, tokenizing
 from .errors import TYPES
 from .fields import Object
 
@@ -38,6 +38,7 @@ CALLED: Mapping[str, Called] = {
     "/v1/responses": Called("The same in the newer form of OpenAI's clients.", responses.BODY, True),
     "/v1/messages": Called("The same in the form of Anthropic's clients.", messages.BODY, True, "anthropic"),
     "/v1/messages/count_tokens": Called("How many tokens a conversation has.", messages.COUNT, form="anthropic"),
+    "/v1/embeddings": Called("Texts as vectors, where the model embeds.", embeddings.BODY),
     "/tokenize": Called("The ids of a text or a conversation.", tokenizing.TOKENIZE),
     "/detokenize": Called("The text of ids.", tokenizing.DETOKENIZE),
 }

@@ -12,6 +12,7 @@ from concurrent.futures import Future
 from queue import Empty, SimpleQueue
 from typing import TypeVar
 
+from ...errors import InputError
 from ...inference.request import Completion, Token
 from ...inference.runner import Runner
 from ...inference.scheduler import Scheduler
@@ -51,6 +52,7 @@ class Worker:
         self.memory = memory
         self.residents: list[Resident] = []
         self.steps = self.faults = 0
+        self.lent = 0  # bytes for what is no request
         self._inbox: SimpleQueue[Callable[[], None]] = SimpleQueue()
         self._stopping = False
         self._thread = threading.Thread(target=self._run, name="models", daemon=True)
@@ -124,6 +126,20 @@ class Worker:
             if ticket.completion and resident.tickets.pop(ticket.completion, None):
                 resident.scheduler.cancel(ticket.completion)
 
+    def lend(self, size: int) -> None:
+        """Sets bytes aside for what is no request. Raises InputError where there are not as many."""
+        for each in self.residents:
+            if each.scheduler.idle:
+                each.scheduler.forget()
+        left = self._states() - sum(each.scheduler.reserved for each in self.residents)
+        if size > left:
+            raise InputError(f"this needs {size:,} bytes of memory, and {left:,} are free; try again, or ask for less")
+        self.lent += size
+
+    def give_back(self, size: int) -> None:
+        """Frees them."""
+        self.lent -= size
+
     # ------------------------------------------------------------------ the thread
 
     def _run(self) -> None:
@@ -182,7 +198,7 @@ class Worker:
 
     def _states(self) -> int:
         """Bytes for the states of all models."""
-        return self.memory - sum(resident.weights for resident in self.residents)
+        return self.memory - self.lent - sum(resident.weights for resident in self.residents)
 
     def _fail(self, resident: Resident, error: StoppedError) -> None:
         tickets = list(resident.tickets.values())
