@@ -23,9 +23,11 @@ import vitruvius as vt
 from vitruvius.cli import main
 from vitruvius.training import Recipe, TokenBatch, read, train
 from vitruvius.training import run as running
-from vitruvius.training.batches import IGNORED, PackedRows
+from vitruvius.training.batches import PackedRows
+from vitruvius.training.conversations import WholeDocuments, best_fit
 from vitruvius.training.forecast import check, needed
-from vitruvius.training.loop import Loop, summed_loss
+from vitruvius.training.loop import Loop
+from vitruvius.training.losses import IGNORED
 from vitruvius.training.overlap import WINDOW, shared
 from vitruvius.training.tokens import prepare
 from vitruvius.training.words import of_bytes
@@ -96,6 +98,8 @@ def test_a_recipe_is_read_from_a_file_and_words(tmp_path: Path) -> None:
         (["compile=maybe"], "compile: 'maybe' is not true or false"),
         (["validation=1.5"], "validation: 1.5 is not a share"),
         (["resume=true"], "resume: goes on with the run in `out`"),
+        (["quantize=true"], "add lora=16"),
+        (["lora=8", "optimizer=muon"], "adapters are AdamW's"),
         (["start=checkpoint"], "start: a checkpoint needs a model"),
         (["data={a: 1}"], "data: {'a': 1} is not one of a text, a list of texts, null"),
     ],
@@ -272,6 +276,98 @@ def test_a_tokenizer_is_trained_and_bytes_are_bytes(corpus: Path) -> None:
     assert plain.decode(plain.encode(text)) == text
 
 
+# ------------------------------------------------------------------ conversations
+
+TEMPLATE = (
+    "{% for m in messages %}<|{{ m.role }}|>{{ m.content }}{% if m.role == 'assistant' %}{{ eos_token }}{% endif %}"
+    "{% endfor %}{% if add_generation_prompt %}<|assistant|>{% endif %}"
+)
+
+
+def said(*texts: str) -> dict[str, Any]:
+    roles = ["user", "assistant"] * len(texts)
+    return {"messages": [{"role": role, "content": text} for role, text in zip(roles, texts, strict=False)]}
+
+
+@pytest.fixture
+def chat_model(tmp_path: Path) -> Path:
+    """The folder of an untrained model with a chat template."""
+    folder, words = tmp_path / "chat-model", of_bytes()
+    config = {**TINY, "vocab_size": 257, "eos_token_id": words.eos_ids[0]}
+    vt.save(vt.build(vt.architecture(config)), folder)
+    words.templates["default"] = TEMPLATE
+    words.save(folder)
+    return folder
+
+
+def test_answers_are_learned_and_nothing_else(chat_model: Path, tmp_path: Path) -> None:
+    from vitruvius.training import chats
+
+    words = vt.tokenizer(chat_model)
+    ids, learned = chats.encoded(words, said("ab", "cd", "e", "f")["messages"])
+    text = "<|user|>ab<|assistant|>cd<|endoftext|><|user|>e<|assistant|>f<|endoftext|>"
+    assert words.decode(ids) == text
+    shown = [words.decode([i]) for i, each in zip(ids, learned, strict=True) if each]
+    assert shown == ["c", "d", "<|endoftext|>", "f", "<|endoftext|>"]
+    with pytest.raises(vt.InputError, match="without an answer"):
+        chats.encoded(words, said("ab")["messages"])
+    words.templates["default"] = TEMPLATE.replace("<|assistant|>", "<|answer|>")
+    with pytest.raises(vt.InputError, match="does not write an answer after the prompt for it"):
+        chats.encoded(words, said("ab", "cd")["messages"])
+
+
+def test_rows_hold_whole_conversations() -> None:
+    assert best_fit([3, 8, 5, 2, 9, 1], 10) == [[4, 5], [1, 3], [2, 0]]
+    ends = np.array([3, 8, 10])
+    rows = WholeDocuments(np.arange(10, 20), ends, 1, 6, 0, np.arange(10) % 2 == 1)
+    assert rows.rows == [[1], [0, 2]]
+    batch = rows.at([1])
+    assert batch.ids.tolist() == [[10, 11, 12, 18, 19, 0]]
+    assert batch.targets.tolist() == [[11, IGNORED, IGNORED, 19, IGNORED, IGNORED]]
+    assert batch.documents is not None
+    assert batch.documents.tolist() == [[0, 0, 0, 1, 1, -1]]
+    assert sorted(rows(i).ids[0, 0].item() for i in range(2)) == [10, 13]
+    short = replace(rows, sequence=4)
+    assert short.cut == 1
+    assert short.at([0]).ids.tolist() == [[13, 14, 15, 16]]
+
+
+@pytest.mark.parametrize("lora", [None, 4])
+def test_a_checkpoint_is_tuned_on_conversations(chat_model: Path, tmp_path: Path, lora: int | None) -> None:
+    """All weights, or adapters; the export answers, with its template, and the base stays as it was."""
+    data = tmp_path / "chat.jsonl"
+    data.write_text("\n".join(json.dumps(said(f"{i} + 1?", f"{i + 1}!")) for i in range(40)))
+    recipe = Recipe(out=str(tmp_path / "run"), model=str(chat_model), data=str(data), steps=40, warmup=5, batch=4)
+    recipe = replace(recipe, sequence=64, lr=1e-2, precision="f32", device="cpu", lora=lora, save_every=15)
+    heard: list[str] = []
+    calls: list[int] = []
+    stopped = train(recipe, say=heard.append, stop=lambda: calls.append(1) or len(calls) == 23)  # type: ignore[func-returns-value]
+    assert stopped.progress.step == 23
+    trained = train(read(None, ["resume=true", f"out={tmp_path / 'run'}"]))
+    assert any("goes on from the weights" in line for line in heard)
+    assert any("adapters of rank 4" in line for line in heard) == (lora is not None)
+    assert trained.rows[-1]["loss"] < (0.98 if lora else 0.7) * trained.rows[0]["loss"]
+    whole = train(replace(recipe, out=None))
+    assert losses(whole.rows) == losses(trained.rows)
+    export = tmp_path / "run" / "export"
+    assert vt.tokenizer(export).render(said("a")["messages"]) == "<|user|>a<|assistant|>"
+    ids = torch.arange(20)[None]
+    torch.testing.assert_close(vt.load(export)(ids), trained.model(ids), atol=0, rtol=0)
+    if lora:
+        from vitruvius.tuning import load_adapter
+
+        base = vt.load(chat_model)
+        load_adapter(base, tmp_path / "run" / "adapter")
+        torch.testing.assert_close(base(ids), trained.model(ids), atol=1e-4, rtol=1e-4)
+
+
+def test_conversations_need_a_template(tmp_path: Path) -> None:
+    data = tmp_path / "chat.jsonl"
+    data.write_text(json.dumps(said("a", "b")))
+    with pytest.raises(vt.InputError, match="has no chat template"):
+        prepare(Recipe(data=str(data), tokenizer="bytes"), None)
+
+
 # ------------------------------------------------------------------ steps
 
 
@@ -325,13 +421,20 @@ def test_parts_of_a_batch_have_the_gradients_of_the_whole(corpus: Path) -> None:
     assert grads[0].loss == pytest.approx(expected.item(), abs=1e-5)
 
 
-def test_the_z_loss_is_the_squared_log_of_the_sum(corpus: Path) -> None:
-    model = vt.build(vt.architecture({**TINY, "vocab_size": 64}))
-    ids = torch.arange(12)[None]
-    batch = TokenBatch(ids, ids)
-    z = model(ids).logsumexp(-1).square().sum()
-    with_z, without = summed_loss(model, batch, 0.5), summed_loss(model, batch)
-    assert (with_z - without).item() == pytest.approx(0.5 * z.item(), rel=1e-5)
+def test_losses_of_mixtures_and_of_tokens_further_ahead_are_told(corpus: Path) -> None:
+    """And the heads of modules for multi-token prediction learn."""
+    from cases import CASES
+
+    config = {**CASES["deepseek_v3"], "vocab_size": 257, "num_nextn_predict_layers": 1}
+    more = {"z_loss": 1e-4, "balance": 0.01, "router_z": 1e-3, "mtp": 0.3, "balance_bias": 1e-3, "steps": 6}
+    trained = train(replace(tiny(corpus, **more), model=config, accumulate=2))
+    row = trained.rows[-1]
+    assert {"z", "balance", "router_z", "mtp", "load_violation", "unused_experts"} <= row.keys()
+    assert trained.rows[0]["balance"] == pytest.approx(1, abs=0.5)
+    assert trained.rows[0]["mtp"] > trained.rows[-1]["mtp"]
+    biases = [value for name, value in trained.model.state_dict().items() if name.endswith("selection_bias")]
+    assert biases
+    assert all(float(bias.abs().max()) > 5e-4 for bias in biases)
 
 
 def test_data_and_architecture_may_be_given(tmp_path: Path) -> None:
@@ -394,7 +497,7 @@ def test_a_run_that_was_stopped_goes_on_as_if_it_had_not_been(corpus: Path, tmp_
 
 def test_the_curve_after_a_kill_equals_the_curve_without(corpus: Path, tmp_path: Path) -> None:
     """SIGKILL at any moment: what was logged after the last checkpoint is run again."""
-    words = ["steps=60", "batch=4", "sequence=32", "warmup=2", "precision=f32", "save_every=5", "keep=1", "device=cpu"]
+    words = ["steps=60", "batch=2", "sequence=16", "warmup=2", "precision=f32", "save_every=5", "keep=1", "device=cpu"]
     words += [f"data={corpus}", "tokenizer=bytes", f"model={json.dumps(TINY)}", "eval_every=10"]
     whole = train(read(None, [*words, f"out={tmp_path / 'whole'}"]))
     out = tmp_path / "killed"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import sys
 import time
+from collections import deque
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib.util import find_spec
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from ..training import Recipe, Trained
 
 EVERY = 10  # seconds between two lines where there is no terminal
+RECENT = 50  # steps that tell how long the rest takes
 SAMPLES, SAMPLE_TOKENS = 2, 160
 
 
@@ -106,6 +108,7 @@ class ProgressLine:
         self.console: Any = None
         self.status: Any = None
         self.told, self.validation = 0.0, ""
+        self.recent: deque[tuple[int, float]] = deque(maxlen=RECENT)
 
     @contextmanager
     def shown(self) -> Iterator[None]:
@@ -125,7 +128,8 @@ class ProgressLine:
 
     def row(self, row: Mapping[str, Any]) -> None:
         """Shows a line of metrics.jsonl."""
-        line = progress_line(row, self.recipe.steps)
+        self.recent.append((row["step"], row["seconds"]))
+        line = progress_line(row, self.recipe.steps, self.left())
         if "validation_loss" in row:
             self.validation = f"  held out {row['validation_loss']:.3f}"
             self.say(f"{line}{self.validation}")
@@ -135,14 +139,19 @@ class ProgressLine:
             self.told = time.monotonic()
             self.say(line)
 
+    def left(self) -> float | None:
+        """Seconds until the end, by the last steps; the first one of a process is no measure."""
+        (first, began), (last, now) = self.recent[0], self.recent[-1]
+        return None if first == last else (self.recipe.steps - last) * (now - began) / (last - first)
 
-def progress_line(row: Mapping[str, Any], steps: int) -> str:
+
+def progress_line(row: Mapping[str, Any], steps: int, left: float | None) -> str:
     """step 120/400  loss 3.21  4,100 tokens/s  0.9 GiB  2:05 left."""
-    left = (steps - row["step"]) * row["seconds"] / row["step"]
-    return (
+    line = (
         f"step {row['step']:,}/{steps:,}  loss {row['loss']:.3f}  {row['tokens_per_second']:,.0f} tokens/s  "
-        f"{row['memory'] / 2**30:.1f} GiB  {duration(left)} left"
+        f"{row['memory'] / 2**30:.1f} GiB"
     )
+    return line if left is None else f"{line}  {duration(left)} left"
 
 
 def duration(seconds: float) -> str:

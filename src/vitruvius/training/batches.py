@@ -17,8 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ..errors import InputError
-
-IGNORED = -100  # a target that nothing is learned from, as PyTorch's cross entropy has it
+from .losses import IGNORED
 
 
 @dataclass(frozen=True)
@@ -87,7 +86,6 @@ class PackedRows:
         ends: where each document ends in `tokens`; the last is N.
         batch, sequence: the rows and tokens of a batch.
         seed: of the order.
-        learned: (N,), whether each token is learned; None for all.
     """
 
     tokens: NDArray[np.integer]
@@ -95,7 +93,6 @@ class PackedRows:
     batch: int
     sequence: int
     seed: int = 0
-    learned: NDArray[np.bool_] | None = None
 
     def __post_init__(self) -> None:
         if self.rows < 1:
@@ -128,8 +125,6 @@ class PackedRows:
         ids = np.take(self.tokens, rows).astype(np.int64)
         targets = ids[:, 1:].copy()
         targets[last[:, 1:] != last[:, :-1]] = IGNORED  # what begins a document follows from nothing
-        if self.learned is not None:
-            targets[~np.take(self.learned, rows[:, 1:])] = IGNORED
         inside = last[:, :-1] - last[:, :1]
         documents = torch.from_numpy(inside) if inside.any() else None
         return TokenBatch(torch.from_numpy(ids[:, :-1].copy()), torch.from_numpy(targets), documents)

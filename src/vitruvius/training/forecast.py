@@ -7,6 +7,7 @@ from pathlib import Path
 
 import torch
 
+from ..cost.formats import weight_format
 from ..cost.training import training
 from ..errors import InputError
 from ..spec import Decoder
@@ -26,6 +27,9 @@ def needed(arch: Decoder, recipe: Recipe) -> int:
         checkpointing=recipe.checkpointing,
         optimizer=optimizer,  # type: ignore[arg-type]  # mypy loses the literal
         recipe="f32",
+        dtype="f32",
+        lora=recipe.lora,
+        weights=weight_format("nf4", arch) if recipe.quantize else None,
     ).memory
     return memory.total_bytes + (0 if recipe.precision == "bf16" else memory.activations_bytes)
 

@@ -6,18 +6,19 @@ part adds the sum of its losses over the number of all.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from math import inf, isfinite
 
 import torch
 from torch import Tensor, nn
 from torch.distributed.algorithms._checkpoint.checkpoint_wrapper import checkpoint_wrapper
-from torch.distributed.checkpoint.state_dict import get_state_dict, set_state_dict
-from torch.nn import functional as F
+from torch.distributed.checkpoint.state_dict import StateDictOptions, get_state_dict, set_state_dict
 
 from ..nn import Decoder
 from . import optimizers
-from .batches import IGNORED, Held, TokenBatch
+from .batches import Held, TokenBatch
+from .losses import LossWeights, balance_biases, load_statistics, losses
 from .precision import autocast
 from .recipe import Recipe
 from .schedules import schedule
@@ -29,12 +30,20 @@ class NotFiniteError(ArithmeticError):
 
 @dataclass(frozen=True)
 class StepResult:
-    """What a step found: the mean loss of its targets, the norm of the gradients before they were clipped, and the
-    learning rate."""
+    """What a step found.
+
+    Args:
+        loss: the mean cross entropy of its targets.
+        norm: of the gradients, before they were clipped.
+        lr: the learning rate.
+        others: the other losses that the recipe weighs, before their weights, and of mixtures of experts
+            `load_violation` (the fullest expert's load over the mean, less 1; the worst layer's) and `unused_experts`.
+    """
 
     loss: float
     norm: float
     lr: float
+    others: Mapping[str, float]
 
 
 class Loop:
@@ -56,27 +65,38 @@ class Loop:
         betas = recipe.beta1, recipe.beta2
         self.optimizer = optimizers.build(model, recipe.optimizer, recipe.lr, recipe.weight_decay, betas=betas)
         self.rates = [group["lr"] for group in self.optimizer.param_groups]
+        self.weights = LossWeights(
+            recipe.z_loss, recipe.balance, recipe.balance_by_sequence, recipe.router_z, recipe.mtp
+        )
+        adapted = recipe.lora is not None  # the weights that stay as they are, are no part of a checkpoint
+        self.kept = StateDictOptions(ignore_frozen_params=adapted, strict=not adapted)
         self.factor = schedule(recipe.schedule, recipe.steps, recipe.warmup, recipe.decay, recipe.min_lr)
 
     def step(self, i: int, batch: TokenBatch) -> StepResult:
         """Step i, counted from 0. Raises NotFiniteError, with the model as it was."""
-        learned, loss = max(batch.learned, 1), torch.zeros((), device=self.device)
-        for part in batch.parts(self.recipe.accumulate):
+        parts, learned = self.recipe.accumulate, max(batch.learned, 1)
+        sums: dict[str, Tensor] = {}
+        loads: dict[str, Tensor] = {}
+        for part in batch.to(self.device).parts(parts):
             with autocast(self.recipe.precision, self.device):
-                total = summed_loss(self.model, part.to(self.device), self.recipe.z_loss) / learned
-            total.backward()
-            loss += total.detach()
+                found = losses(self.model, part.ids, part.targets, part.documents, self.weights, learned, 1 / parts)
+            found.total.backward()
+            for kept, new in ((sums, found.parts), (loads, found.loads)):
+                kept.update({name: value + kept[name] if name in kept else value for name, value in new.items()})
         parameters = [parameter for parameter in self.model.parameters() if parameter.grad is not None]
-        norm = nn.utils.clip_grad_norm_(parameters, self.recipe.clip or inf)
-        found = StepResult(float(loss), float(norm), self.recipe.lr * self.factor(i))
-        if not (isfinite(found.loss) and isfinite(found.norm)):
+        norm = float(nn.utils.clip_grad_norm_(parameters, self.recipe.clip or inf))
+        others = {name: float(value) for name, value in sums.items()} | _evenness(loads)
+        result = StepResult(others.pop("cross_entropy"), norm, self.recipe.lr * self.factor(i), others)
+        if not (isfinite(result.loss) and isfinite(norm)):
             self.optimizer.zero_grad()
-            raise NotFiniteError(f"the loss is {found.loss} and the gradients' norm {found.norm}")
+            raise NotFiniteError(f"the loss is {result.loss} and the gradients' norm {norm}")
         for group, rate in zip(self.optimizer.param_groups, self.rates, strict=True):
             group["lr"] = rate * self.factor(i)
         self.optimizer.step()
         self.optimizer.zero_grad()
-        return found
+        if self.recipe.balance_bias:
+            balance_biases(self.model, loads, self.recipe.balance_bias)
+        return result
 
     @torch.no_grad()
     def evaluate(self, held: Held) -> float:
@@ -84,15 +104,17 @@ class Loop:
         self.model.eval()
         loss, learned = 0.0, 0
         for batch in held.batches:
+            here = batch.to(self.device)
             with autocast(self.recipe.precision, self.device):
-                loss += float(summed_loss(self.model, batch.to(self.device)))
+                found = losses(self.model, here.ids, here.targets, here.documents, total=1.0)
+            loss += float(found.parts["cross_entropy"])
             learned += batch.learned
         self.model.train()
         return loss / max(learned, 1)
 
     def state(self) -> dict[str, object]:
         """What a checkpoint holds: tensors by the names of `torch.distributed.checkpoint`."""
-        model, optimizer = get_state_dict(self.model, self.optimizer)
+        model, optimizer = get_state_dict(self.model, self.optimizer, options=self.kept)
         return {"model": model, "optimizer": optimizer}
 
     def set(self, state: dict[str, object]) -> None:
@@ -102,6 +124,7 @@ class Loop:
             self.optimizer,
             model_state_dict=state["model"],  # type: ignore[arg-type]
             optim_state_dict=state["optimizer"],  # type: ignore[arg-type]
+            options=self.kept,
         )
 
     def plain(self) -> Decoder:
@@ -111,9 +134,12 @@ class Loop:
         return self.model.eval()
 
 
-def summed_loss(model: Decoder, batch: TokenBatch, z_loss: float = 0.0) -> Tensor:
-    """The sum of the losses of the learned targets, in float32. The head reads those positions only."""
-    hidden, keep = model.hidden(batch.ids, documents=batch.documents), batch.targets != IGNORED
-    logits = model.read_out(hidden[keep]).float()
-    loss = F.cross_entropy(logits, batch.targets[keep], reduction="sum")
-    return loss + z_loss * logits.logsumexp(-1).square().sum() if z_loss else loss
+def _evenness(loads: Mapping[str, Tensor]) -> dict[str, float]:
+    """Of the layer whose experts are used least evenly."""
+    found = load_statistics(loads).values()
+    if not found:
+        return {}
+    return {
+        "load_violation": max(each.violation for each in found),
+        "unused_experts": max(each.unused for each in found),
+    }

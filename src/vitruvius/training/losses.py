@@ -55,7 +55,9 @@ def token_loss(
     flat, wanted = hidden.flatten(0, -2), targets.flatten()
     learned = wanted != IGNORED
     count = learned.sum().clamp(min=1) if total is None else total
-    parameters = [p for p in head.parameters() if p.requires_grad]
+    if not bool(learned.all()):  # the head reads only what is learned
+        flat, wanted = flat[learned], wanted[learned]
+    parameters = [p for p in head.parameters() if p.requires_grad and torch.is_grad_enabled()]
     loss, cross_entropy, z = _Chunked.apply(head, flat, wanted, z_loss, rows, *parameters)
     return TokenLoss(loss / count, cross_entropy / count, z / count)
 

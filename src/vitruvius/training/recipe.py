@@ -52,6 +52,12 @@ class Recipe:
         weight_decay: of matrices; vectors have none.
         clip: the largest norm of the gradients; None for no limit.
         z_loss: weight of the squared log-sum of the logits' exponentials (PaLM, arXiv 2204.02311, section 5).
+        balance, router_z: weights of the routers' auxiliary loss (Switch, arXiv 2101.03961, section 2.2; taken over
+            each row with `balance_by_sequence`) and of their squared log-sums (ST-MoE, arXiv 2202.08906).
+        balance_bias: by how much selection biases move after each step (arXiv 2408.15664).
+        mtp: weight of the loss of tokens further ahead; 0 leaves the layers for it out.
+        lora: the rank of adapters that are trained in the place of the weights, which stay as they are; their scale is
+            `lora_alpha` / `lora`, 2 where that is None. `quantize` keeps the weights in four bits (QLoRA).
         precision: "f32", "bf16" (autocast), or "auto", which measures both at the start.
         device: "cpu", "cuda", …; None is the first GPU, where there is one.
         checkpointing: whether layers run forward again for their gradients, to need less memory.
@@ -89,6 +95,14 @@ class Recipe:
     weight_decay: float = 0.1
     clip: float | None = 1.0
     z_loss: float = 0.0
+    balance: float = 0.0
+    balance_by_sequence: bool = False
+    balance_bias: float = 0.0
+    router_z: float = 0.0
+    mtp: float = 0.0
+    lora: int | None = None
+    lora_alpha: float | None = None
+    quantize: bool = False
     precision: Literal["auto", "f32", "bf16"] = "auto"
     device: str | None = None
     checkpointing: bool = False
@@ -113,7 +127,7 @@ class Recipe:
 
     def _check_numbers(self) -> None:
         for key, least in LEAST.items():
-            if getattr(self, key) < least:
+            if (value := getattr(self, key)) is not None and value < least:
                 raise InputError(f"{key}: {getattr(self, key)} is less than {least}")
         for key in SHARES:
             if not 0 <= getattr(self, key) <= 1:
@@ -135,12 +149,19 @@ class Recipe:
             raise InputError(f"warmup: {self.warmup} steps are not fewer than the {self.steps} of the run")
         if self.resume and self.out is None:
             raise InputError("resume: goes on with the run in `out`, which is not given")
+        if self.quantize and self.lora is None:
+            raise InputError("quantize: weights in four bits cannot be trained; add lora=16 for adapters")
+        if self.lora is not None and self.optimizer != "adamw":
+            raise InputError(f"optimizer: adapters are AdamW's, and {self.optimizer} would do nothing beside")
+        if self.lora is not None and self.start == "random":
+            raise InputError("lora: adapters beside random weights learn little; train all of them, without lora")
         if self.start == "checkpoint" and not isinstance(self.model, str):
             raise InputError("start: a checkpoint needs a model that names it")
 
 
 LEAST = {"vocab": 258, "steps": 1, "seed": 0, "batch": 1, "sequence": 2, "accumulate": 1, "warmup": 0, "log_every": 1}
 LEAST |= {"eval_every": 1, "eval_batches": 1, "save_every": 1, "keep": 1, "weight_decay": 0, "z_loss": 0}
+LEAST |= {"balance": 0, "balance_bias": 0, "router_z": 0, "mtp": 0, "lora": 1}
 SHARES = ("validation", "min_lr", "decay", "beta1", "beta2")
 
 

@@ -17,10 +17,13 @@ from ..checkpoints.tokenizer import Tokenizer
 from ..errors import InputError
 from ..models import build, load
 from ..nn import Decoder
+from ..nn.adapters import add_adapters, merge_adapters
 from ..nn.model import check_device
 from ..saving import save
+from ..tuning import save_adapter
 from . import forecast, precision, start
 from .batches import Batches, Held, TokenBatch
+from .conversations import WholeDocuments
 from .folder import Folder, Progress
 from .loop import Loop, NotFiniteError
 from .recipe import Recipe
@@ -82,6 +85,8 @@ def train(
     if prepared is not None:
         data, held = prepared.training(recipe), prepared.held(recipe)
         say(_told(prepared))
+        if isinstance(data, WholeDocuments) and data.cut:
+            say(f"{data.cut:,} conversations are longer than sequence={recipe.sequence} and lose their end")
     assert data is not None
     chosen = precision.chosen(recipe.precision, made.width, device)
     recipe = replace(recipe, precision=chosen, device=str(device))
@@ -96,7 +101,12 @@ def train(
         if recipe.resume:
             run.resume()
     run.go(stop)
-    trained = Trained(run.loop.plain(), tokenizer, run.progress, run.rows, folder.path if folder else None)
+    plain = run.loop.plain()
+    if recipe.lora is not None:
+        if folder:
+            save_adapter(plain, folder.path / "adapter")
+        merge_adapters(plain)
+    trained = Trained(plain, tokenizer, run.progress, run.rows, folder.path if folder else None)
     if folder:
         save(trained.model, folder.path / "export")
         if tokenizer:
@@ -115,7 +125,13 @@ def _made(
         start.check(checkpoint.spec, recipe, tokenizer)
         forecast.check(checkpoint.spec, recipe, forecast.available(device))
         say(f"training goes on from the weights in {checkpoint.path}")
-        return load(checkpoint.path, device=str(device)), tokenizer, prepared
+        made = load(checkpoint.path, device=str(device), mtp=recipe.mtp > 0)
+        if recipe.lora is not None:
+            names = add_adapters(made, recipe.lora, recipe.lora_alpha, quantize=recipe.quantize, seed=recipe.seed)
+            say(f"{len(names)} matrices have adapters of rank {recipe.lora}")
+        return made, tokenizer, prepared
+    if recipe.lora is not None:
+        raise InputError("lora: adapters need trained weights: name a checkpoint as model, with start=checkpoint")
     prepared = prepare(recipe, None) if files else None
     tokenizer = prepared.tokenizer if prepared else None
     if given is not None:
@@ -129,7 +145,7 @@ def _made(
     else:
         arch = start.described(recipe, tokenizer)
     forecast.check(arch, recipe, forecast.available(device))
-    return build(arch, recipe.seed, device=str(device)), tokenizer, prepared
+    return build(arch, recipe.seed, device=str(device), mtp=recipe.mtp > 0), tokenizer, prepared
 
 
 def _told(prepared: Corpus) -> str:
@@ -188,6 +204,7 @@ class _Run:
             tokens, last = self.progress.tokens + batch.ids.numel(), i + 1 == recipe.steps
             self.progress = replace(self.progress, step=i + 1, tokens=tokens, seconds=now - self.began)
             row = {"step": i + 1, "loss": found.loss, "tokens": tokens, "seconds": round(self.progress.seconds, 3)}
+            row |= found.others
             row |= {"lr": found.lr, "grad_norm": found.norm, "memory": self._memory()}
             row |= {"tokens_per_second": round(batch.ids.numel() / (now - before), 1)}
             evaluated = self.held is not None and ((i + 1) % recipe.eval_every == 0 or last)

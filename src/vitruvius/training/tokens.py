@@ -28,6 +28,7 @@ from ..checkpoints.tokenizer import Tokenizer
 from ..errors import InputError
 from . import chats, texts, words
 from .batches import Held, PackedRows
+from .conversations import WholeDocuments
 from .overlap import shared
 from .recipe import Recipe
 from .texts import Document
@@ -54,17 +55,22 @@ class Corpus:
     folder: Path
     index: dict[str, Any]
 
-    def training(self, recipe: Recipe) -> PackedRows:
-        """What is learned from. Raises InputError where that is less than two rows."""
+    def training(self, recipe: Recipe) -> PackedRows | WholeDocuments:
+        """Rows of whole conversations, or of texts. Raises InputError where there are too few tokens."""
         tokens, ends, learned = self._split(TRAIN)
-        return PackedRows(tokens, ends, recipe.batch, recipe.sequence, recipe.seed, learned)
+        if learned is not None:
+            return WholeDocuments(tokens, ends, recipe.batch, recipe.sequence, recipe.seed, learned)
+        return PackedRows(tokens, ends, recipe.batch, recipe.sequence, recipe.seed)
 
     def held(self, recipe: Recipe) -> Held | None:
-        """What is held out, None where that is less than two rows."""
+        """What is held out, None where that is less than two rows of texts, or no conversation."""
         tokens, ends, learned = self._split(HELD)
-        if len(tokens) < 2 * recipe.sequence:
+        if learned is not None and len(ends):
+            whole = WholeDocuments(tokens, ends, recipe.batch, recipe.sequence, 0, learned)
+            return whole.in_order(recipe.eval_batches)
+        if learned is not None or len(tokens) < 2 * recipe.sequence:
             return None
-        return PackedRows(tokens, ends, recipe.batch, recipe.sequence, 0, learned).in_order(recipe.eval_batches)
+        return PackedRows(tokens, ends, recipe.batch, recipe.sequence).in_order(recipe.eval_batches)
 
     def _split(self, name: str) -> tuple[NDArray[Any], NDArray[np.int64], NDArray[np.bool_] | None]:
         cut = self.index["cut"]
@@ -75,9 +81,7 @@ class Corpus:
         if cut is None:
             return tokens, ends, learned
         some = slice(0, cut) if name == TRAIN else slice(cut, None)
-        inside = (ends > cut) if name == HELD else (ends < cut)
-        cut_ends = ends[inside] - (cut if name == HELD else 0)
-        cut_ends = np.append(cut_ends, cut) if name == TRAIN else cut_ends
+        cut_ends = ends[ends > cut] - cut if name == HELD else np.append(ends[ends < cut], cut)
         return tokens[some], cut_ends, None if learned is None else learned[some]
 
 
@@ -228,6 +232,11 @@ def _filled(
     if done["chat"] and any((folder / f"{n}.learned").stat().st_size != s.at for n, s in splits.items()):
         raise InputError("data: conversations and plain texts are mixed: train on one kind at a time")
     cut = None if many else round(splits[TRAIN].at * (1 - recipe.validation))
+    if cut is not None and done["chat"]:  # between two conversations
+        for split in splits.values():
+            split.flush()
+        ends = _mapped(folder / f"{TRAIN}.ends", "int64")
+        cut = int(ends[min(np.searchsorted(ends, cut), len(ends) - 1)])
     return {"documents": len(seen), "duplicates": duplicates, "sha256": chain, "chat": done["chat"], "cut": cut}
 
 
