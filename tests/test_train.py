@@ -507,6 +507,7 @@ def test_the_curve_after_a_kill_equals_the_curve_without(corpus: Path, tmp_path:
     deadline = time.monotonic() + 120
     while (not metrics.exists() or metrics.read_bytes().count(b"\n") < 12) and time.monotonic() < deadline:
         time.sleep(0.005)
+    assert metrics.read_bytes().count(b"\n") >= 12
     process.send_signal(signal.SIGKILL)
     assert process.wait() == -signal.SIGKILL, "it was too fast to be killed"
     with metrics.open("a") as file:
