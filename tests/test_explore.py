@@ -22,10 +22,14 @@ from vitruvius.server.explorer import data, upload
 from vitruvius.server.explorer.application import application
 from vitruvius.server.explorer.export import export
 from vitruvius.server.explorer.files import explorer
+from vitruvius.server.explorer.forwards import forwards
 from vitruvius.server.explorer.guard import POLICY, Guard
-from vitruvius.spec import walk
+from vitruvius.server.explorer.known import known
+from vitruvius.spec import Spec, walk
 from vitruvius.views import compare
 from vitruvius.views.diff import properties
+from vitruvius.views.nouns import describe
+from vitruvius.views.symbols import symbols, undefined
 
 SVG = "{http://www.w3.org/2000/svg}"
 SOME = ("gemma-3-27b", "deepseek-v3", "nemotron-3-nano-30b-a3b", "gemma-3n-e4b", "switch-base-8")
@@ -534,3 +538,39 @@ def test_where_norms_stand_is_shown_in_the_drawing() -> None:
     assert rows["norms", "mixer"]["value"] == "before and after each branch"
     assert {"layers.0.mixer.post", "layers.0.mixer.pre"} <= set(rows["norms", "mixer"]["paths"])
     assert {"layers.0.mlp.post", "layers.0.mlp.pre"} <= set(rows["norms", "feed-forward"]["paths"])
+
+
+def test_every_letter_of_an_equation_is_defined() -> None:
+    for entry in catalog.entries():
+        arch = known(entry.id)
+        for spec in dict.fromkeys(node.spec for node in walk(arch, arch.width)):
+            assert not undefined(describe(spec).equation or ""), describe(spec).equation
+    assert undefined("x + ζ · Q_new") == ["ζ", "Q_new"]
+
+
+def test_letters_mean_what_they_mean_there() -> None:
+    mamba = symbols(describe(_mixer("nemotron-3-nano-30b-a3b", 0)).equation or "")
+    latent = symbols(describe(_mixer("deepseek-v3", 0)).equation or "")
+    assert mamba["c"].startswith("what is read from the memory")
+    assert latent["c"].startswith("the latent that is kept for each token")
+
+
+def _mixer(name: str, layer: int) -> Spec:
+    return known(name).layers[layer].branches[0].body
+
+
+def test_a_part_shows_the_forward_of_its_twin() -> None:
+    found = forwards()
+    assert found["RMSNorm"].file == "nn/norm.py"
+    assert "torch.rsqrt(y.square().mean(-1, keepdim=True) + self.spec.eps)" in found["RMSNorm"].code
+    assert found["RMSNorm"].code.startswith("def forward(self, x: Tensor) -> Tensor:")
+    bodies = {
+        type(branch.body).__name__ for e in catalog.entries() for x in known(e.id).layers for branch in x.branches
+    }
+    assert not bodies - set(found) - {"Parallel"}, "each body of the catalog has its lines"
+
+
+def test_what_is_new_is_said_in_one_line() -> None:
+    news = page("gemma-3-27b")["news"]
+    assert news["after"] == catalog.entry("gemma-3-27b").predecessor
+    assert news["label"]

@@ -136,3 +136,16 @@ def test_a_change_is_drawn_counted_and_told_in_python(visit: Open, served: str) 
     expect(page.get_by_role("alert")).to_contain_text("not a whole number from 1 to 256")
     page.get_by_role("button", name="As it was").click()
     expect(page.locator(".drawing-frame")).to_contain_text("8 key/value heads")
+
+
+def test_each_part_is_explained(visit: Open) -> None:
+    page = visit("#/model/deepseek-v3", viewport=LAPTOP)
+    expect(page.locator(".news")).to_contain_text("New here")
+    part = page.locator(".learn li", has_text="Multi-head latent attention")
+    expect(part).to_have_count(1)
+    part.locator("summary").first.click()
+    expect(part.locator(".symbols")).to_contain_text("the latent that is kept for each token")
+    expect(part.locator("pre")).to_contain_text("def forward")
+    expect(part.get_by_role("link", name="arXiv 2405.04434")).to_be_visible()
+    part.get_by_role("button", name="Show it in the drawing").click()
+    expect(page.locator(".inspector.kept")).to_contain_text("Multi-head latent attention")

@@ -35,7 +35,9 @@ from ...views.origins import figures
 from ...views.parts import drawn_parts, node_kind
 from ...views.search import ALSO, searchable
 from ...views.svg import NIGHT, PAPER, Drawing
+from ...views.symbols import symbols
 from ...views.table import cost_table
+from .forwards import forwards
 from .keyfacts import card, runs
 from .known import known
 
@@ -68,7 +70,8 @@ def page(arch: Decoder, entry: Entry | None = None, config: Mapping[str, Any] | 
     return {
         **card(arch, entry),
         "drawing": {"svg": drawing.svg, "width": drawing.rect.width, "height": drawing.rect.height},
-        "parts": {path: asdict(part) for path, part in parts.items()},
+        "parts": {path: asdict(part) | {"symbols": symbols(part.equation or "")} for path, part in parts.items()},
+        "news": _news(entry) if entry else None,
         "parts_context": at,
         "kinds": _node_kinds({part.kind for part in parts.values()} - {""}),
         "layers_in_order": _strip(arch),
@@ -89,7 +92,11 @@ def _paths(drawing: Drawing) -> list[str]:
 
 def _node_kinds(names: set[str]) -> dict[str, Any]:
     """class name -> what is read about it beside the parts that are of it."""
-    return {name: asdict(node_kind(NOUNS[name])) for name in sorted(names)}
+    code = forwards()
+    return {
+        name: {**asdict(node_kind(NOUNS[name])), "forward": code[name]._asdict() if name in code else None}
+        for name in sorted(names)
+    }
 
 
 def _strip(arch: Decoder) -> dict[str, Any]:
@@ -197,6 +204,15 @@ def lineage() -> dict[str, Any]:
         elif entry.predecessor:
             edges.append(_edge(entry, entry.predecessor, "compared", None))
     return {"edges": edges}
+
+
+def _news(entry: Entry) -> dict[str, str] | None:
+    """What is new in a model after the one that it is best compared with."""
+    parent = entry.predecessor or (entry.derives["parent"] if entry.derives else None)
+    if parent is None:
+        return None
+    nouns, numbers = changes(known(parent), known(entry.id))
+    return {"after": parent, "name": catalog.entry(parent).name, "label": _label(nouns, bool(numbers))}
 
 
 def _edge(entry: Entry, parent: str, relation: str, source: str | None) -> dict[str, Any]:

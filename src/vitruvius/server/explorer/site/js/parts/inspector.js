@@ -20,7 +20,7 @@ export function Inspector({ record, path, chosen, leave }) {
         <${Icon} name="close" /></button>`}
     </div>
     <p class="path"><code>${path}</code></p>
-    ${equation && html`<p class="equation">${equation}</p>`}
+    ${equation && html`<p class="equation">${equation}</p><${Symbols} of=${part.symbols} />`}
     ${part.facts.length > 0 && html`<ul class="facts">${part.facts.map((fact) => html`<li>${fact}</li>`)}</ul>`}
     ${
       (part.parameters > 0 || part.flops > 0) &&
@@ -42,13 +42,25 @@ export function Inspector({ record, path, chosen, leave }) {
         <td title=${tensor.axes}>${tensor.shape.map(grouped).join(" × ")}</td></tr>`)}</tbody>
     <//></div>`
     }
+    ${kind?.forward && html`<${Forward} of=${kind.forward} />`}
     ${kind && html`<p class="about">${kind.about}</p>`}
     ${kind?.papers.length > 0 && html`<p class="row">${kind.papers.map((id) => html`<a class="small"
       href=${`https://arxiv.org/abs/${id}`} rel="noreferrer">arXiv ${id}</a>`)}</p>`}
   </aside>`;
 }
 
-const sentence = (text) => text.charAt(0).toUpperCase() + text.slice(1);
+/** What the letters of an equation mean. */
+export const Symbols = ({ of = {} }) =>
+  Object.keys(of).length > 0 &&
+  html`<dl class="symbols">${Object.entries(of).map(([letter, meaning]) => html`<div><dt>${letter}</dt><dd>${meaning}</dd></div>`)}
+  </dl>`;
+
+/** The lines of PyTorch that compute it. */
+export const Forward = ({ of, open }) =>
+  html`<details class="forward" open=${open}><summary>In PyTorch, <code>vitruvius/${of.file}</code></summary>
+    <pre class="code" tabindex="0">${of.code}</pre></details>`;
+
+export const sentence = (text) => text.charAt(0).toUpperCase() + text.slice(1);
 
 const Colours = () => html`<ul class="legend colours">
   ${["attention", "feed-forward", "norm", "embedding"].map((role) => html`<li><span class=${`swatch role-${role}`}>

@@ -7,6 +7,7 @@ import { copyText } from "../copy.js";
 import { byline, Doing, Failure, figures, kindClass } from "../parts/common.js";
 import { Drawing } from "../parts/drawing.js";
 import { Change, useChanged } from "../parts/change.js";
+import { Learn } from "../parts/learn.js";
 import { policyName } from "../parts/settings.js";
 import { Inspector } from "../parts/inspector.js";
 import { Share, Table } from "../parts/table.js";
@@ -36,6 +37,10 @@ function Page({ record, index, query }) {
       <${Drawing} name=${shown.name} drawing=${shown.drawing} parts=${shown.parts} on=${on} chosen=${chosen} />
       <${Inspector} record=${shown} path=${chosen ?? pointed} chosen=${chosen} leave=${leave} />
     </section>
+    <${Learn} record=${shown} served=${index.served} show=${(path) => {
+      update({ part: path });
+      document.querySelector(".drawing-and-part")?.scrollIntoView({ behavior: "smooth" });
+    }} />
     <${Layers} record=${record} on=${(path) => update({ part: path })} />
     <div class="two">
       <${Parts} record=${record} />
@@ -76,6 +81,8 @@ function Head({ record }) {
         ${[...record.attention, ...record.features].map((name) => html`<span class="tag">${name}</span>`)}
       </p>
     </div>
+    ${record.news && html`<p class="news"><strong>New here</strong> after <a
+      href=${href("model", [record.news.after])}>${record.news.name}</a>: ${record.news.label}</p>`}
     <dl class="figures">
       ${told.map(([label, value, about]) => html`<div title=${about}><dt>${label}</dt><dd>${value}</dd></div>`)}
     </dl>
