@@ -1177,6 +1177,21 @@ TEXT = {
         tie_word_embeddings=True,
         rope_parameters=rope(partial_rotary_factor=0.5),
     ),
+    "phi": layer_norm(
+        "phi",
+        hidden_size=72,
+        intermediate_size=288,
+        num_key_value_heads=None,
+        partial_rotary_factor=0.5,
+        rope_theta=300.0,
+    ),
+    "phi_groups": layer_norm(
+        "phi",
+        hidden_size=48,
+        num_key_value_heads=3,
+        hidden_act="gelu",
+        rope_parameters=rope(partial_rotary_factor=0.25),
+    ),
     "cohere": layer_norm("cohere", logit_scale=0.7, rope_theta=300.0),
     "cohere_biases": layer_norm(
         "cohere",
@@ -1369,8 +1384,33 @@ WITHOUT_HEAD = (
     "qwen2_5_vl",
 )  # no class of transformers is their text model alone
 
+
 # Families that transformers does not know, or knows in wrappers only.
+def searched(heads: int | None, factor: float | None, **mixer: Any) -> Config:
+    """A block of Nemotron NAS: query heads for each key and value head, how wide the feed-forward layer is; None: there
+    is no such."""
+    attends = {"n_heads_in_group": heads, "no_op": heads is None, "replace_with_linear": False, "sparsify": None}
+    mlp = {"ffn_mult": factor, "no_op": factor is None, "replace_with_linear": False, "sparsify": None}
+    return {"attention": {**attends, **mixer}, "ffn": mlp}
+
+
 ALONE = {
+    "nemotron_nas": llama(
+        "nemotron-nas",
+        num_hidden_layers=6,
+        intermediate_size=None,
+        num_key_value_heads=None,
+        rope_theta=150.0,
+        rope_scaling=llama3(),
+        block_configs=[
+            searched(3, 1.3),
+            searched(None, 6.5),
+            searched(6, None, num_sink_tokens=None),
+            searched(None, None),
+            searched(2, 6.5, window_length=7),
+            searched(1, 1.3),
+        ],
+    ),
     "qwen3_vl_text": WRAPPED["qwen3_vl"]["text_config"],
     "qwen3_vl_moe_text": WRAPPED["qwen3_vl_moe"]["text_config"],
     "qwen2_vl_text": WRAPPED["qwen2_vl"]["text_config"],

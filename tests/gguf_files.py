@@ -47,6 +47,7 @@ ARCHITECTURES = {
     "olmo2": "olmo2",
     "olmo3": "olmo2",
     "gpt2": "gpt2",
+    "phi": "phi2",
     "phi3": "phi3",
     "glm": "chatglm",
     "glm4": "glm4",
@@ -311,6 +312,14 @@ def metadata(arch: str, c: Config, tensors: Tensors) -> dict[str, Any]:
             meta |= {
                 "attention.layer_norm_epsilon": c["layer_norm_eps"],
                 "use_parallel_residual": c["use_parallel_residual"],
+            }
+        case "phi2":
+            meta |= {
+                "attention.head_count_kv": heads,
+                "attention.layer_norm_epsilon": c["layer_norm_eps"],
+                "feed_forward_length": 4 * width,
+                "rope.freq_base": None,
+                "rope.dimension_count": int(partial * width) // heads,
             }
         case "starcoder2":
             meta["attention.layer_norm_epsilon"] = c["norm_epsilon"]

@@ -18,7 +18,7 @@ from vitruvius.checkpoints.classes import class_of
 from vitruvius.cli import main
 
 VISION = ("qwen2_vl_text", "qwen2_5_vl_text", "qwen3_vl_text", "qwen3_vl_moe_text")  # only with their towers
-UNKNOWN = ("glam", "grok", "kimi_k2", "mistral4", *VISION)  # to transformers' automatic class
+UNKNOWN = ("glam", "grok", "kimi_k2", "mistral4", "nemotron-nas", *VISION)  # to transformers' automatic class
 
 
 def test_classes_are_called_as_in_transformers() -> None:

@@ -64,6 +64,7 @@ FAMILIES = {
     "olmo2": case("olmo2"),
     "olmo3": case("olmo3"),
     "gpt2": case("gpt2"),
+    "phi": case("phi", rope_theta=10_000.0),
     "phi3": case("phi3"),
     "phi3_long": case("phi3_long"),
     "phi3_long_partial": case("phi3_long_partial"),

@@ -156,8 +156,8 @@ def test_every_name_of_a_format_is_one() -> None:
 # ------------------------------------------------------------------ policies of state
 
 
-# grok and glam have no class in transformers; and it cannot ask a cache without attention how long it is
-NOT_THERE = {"glam", "grok", "nemotron_h_biases"}
+# grok, glam and nemotron-nas have no class in transformers; and it cannot ask a cache without attention how long it is
+NOT_THERE = {"glam", "grok", "nemotron_h_biases", "nemotron_nas"}
 # … nor has it a causal class for the text models of Qwen's vision models
 CASES_BY_TYPE = {
     config["model_type"]: case

@@ -16,6 +16,7 @@ IRREGULAR = {
     "kimi_k2": "DeepseekV3ForCausalLM",
     "mimo_v2_flash": "MiMoV2FlashForCausalLM",
     "minimax_m2": "MiniMaxM2ForCausalLM",
+    "nemotron-nas": "DeciLMForCausalLM",
     "qwen2_vl_text": "Qwen2VLForConditionalGeneration",
     "qwen2_5_vl_text": "Qwen2_5_VLForConditionalGeneration",
     "qwen3_vl_text": "Qwen3VLForConditionalGeneration",

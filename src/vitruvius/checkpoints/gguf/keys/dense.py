@@ -165,6 +165,14 @@ def gpt_neox(meta: Metadata) -> dict[str, Any]:
     }
 
 
+def phi(meta: Metadata) -> dict[str, Any]:
+    """Phi-1, Phi-1.5 and Phi-2 (phi2)."""
+    base = layer_normed(meta)
+    del base["head_dim"]
+    eps = meta.number("attention.layer_norm_epsilon")
+    return {"model_type": "phi", **base, "layer_norm_eps": eps, "hidden_act": "gelu_new"}
+
+
 def falcon(meta: Metadata) -> dict[str, Any]:
     """Falcon: attention and the feed-forward layer side by side, on one norm or two."""
     base = layer_normed(meta)
@@ -212,6 +220,7 @@ ARCHITECTURES: dict[str, Callable[[Metadata], dict[str, Any]]] = {
     "qwen3vl": qwen3,
     "olmo2": olmo2,
     "gpt2": gpt2,
+    "phi2": phi,
     "phi3": phi3,
     "glm4": glm4,
     "chatglm": glm4,
