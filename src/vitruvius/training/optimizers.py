@@ -21,6 +21,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.tensor import DTensor, Shard, distribute_tensor
 from torch.optim import Optimizer
 
@@ -75,11 +76,12 @@ def build(
         raise InputError(f"optimizer {name!r} is not known: it is one of {', '.join(NAMES)}")
     if not lr > 0 or not weight_decay >= 0:
         raise InputError(f"lr must be above 0 and weight_decay at least 0, got {lr!r} and {weight_decay!r}")
-    groups: dict[Treatment, list[nn.Parameter]] = {}
+    groups: dict[tuple[Treatment, DeviceMesh | None], list[nn.Parameter]] = {}  # of one mesh: fused kernels ask for it
     treated = treatments(model, name != "adamw", tuned_at)
     for path, parameter in model.named_parameters():
         if parameter.requires_grad:
-            groups.setdefault(treated[path], []).append(parameter)
+            mesh = parameter.device_mesh if isinstance(parameter, DTensor) else None
+            groups.setdefault((treated[path], mesh), []).append(parameter)
     if not groups:
         raise InputError("nothing in the model is trained: no parameter wants a gradient")
     listed = [
@@ -89,7 +91,7 @@ def build(
             "weight_decay": weight_decay if how.decays else 0.0,
             "muon": how.muon,
         }
-        for how, parameters in groups.items()
+        for (how, _), parameters in groups.items()
     ]
     if name == "adamw":
         return torch.optim.AdamW(listed, lr=lr, betas=betas, eps=eps, weight_decay=weight_decay, fused=True)
