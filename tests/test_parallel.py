@@ -20,7 +20,7 @@ from vitruvius.nn import Decoder
 from vitruvius.sharding import plan
 from vitruvius.training.losses import LossWeights, losses
 from vitruvius.training.optimizers import build
-from vitruvius.training.parallel import Parallel, clip_gradients, mesh_of, parallelize
+from vitruvius.training.parallel import ParallelLayout, clip_gradients, mesh_of, parallelize
 
 SLOW = pytest.mark.slow
 STEPS, ROWS, TOKENS = 4, 4, 13
@@ -77,8 +77,8 @@ def run(folder: Path, work: Callable[..., None], processes: int, *arguments: Any
     torch.multiprocessing.spawn(entered, (folder, work, processes, arguments), nprocs=processes)
 
 
-def laid(case: str, layout: dict[str, int]) -> tuple[Decoder, Parallel]:
-    parallel = Parallel.of(layout)
+def laid(case: str, layout: dict[str, int]) -> tuple[Decoder, ParallelLayout]:
+    parallel = ParallelLayout.of(layout)
     model = model_of(case)
     zero = 3 if parallel.rows > 1 else 0
     return parallelize(model, mesh_of(parallel), plan(model.spec, parallel.layout, zero)), parallel
@@ -112,7 +112,7 @@ def jobs_of(processes: int, name: str = "adamw") -> list[tuple[str, str, str, li
     for case in CASES:
         wanted = one_process(case, name)
         for layout, line in LAYOUTS.items():
-            parallel = Parallel.of(line)
+            parallel = ParallelLayout.of(line)
             arch = model_of(case).spec
             possible = parallel.devices == processes and not plan(arch, parallel.layout).refusals
             if possible and (case in MIXTURES or parallel.expert == 1):
@@ -187,9 +187,9 @@ def test_checkpoints_go_from_one_layout_to_another(case: str, first: str, then: 
     folder = tmp_path / "checkpoint"
     for part in ("a", "b"):
         (tmp_path / part).mkdir()
-    run(tmp_path / "a", saves, Parallel.of(LAYOUTS[first]).devices, case, first, folder)
+    run(tmp_path / "a", saves, ParallelLayout.of(LAYOUTS[first]).devices, case, first, folder)
     wanted = one_process(case, "muon")
-    run(tmp_path / "b", goes_on, Parallel.of(LAYOUTS[then]).devices, case, then, folder, wanted)
+    run(tmp_path / "b", goes_on, ParallelLayout.of(LAYOUTS[then]).devices, case, then, folder, wanted)
 
 
 # ------------------------------------------------------------------ what cannot be
@@ -206,14 +206,14 @@ def test_checkpoints_go_from_one_layout_to_another(case: str, first: str, then: 
 )
 def test_lines_that_cannot_be_are_said(line: dict[str, Any], says: str) -> None:
     with pytest.raises(InputError, match=says):
-        Parallel.of(line)
+        ParallelLayout.of(line)
 
 
 def test_the_number_of_processes_is_said() -> None:
     with pytest.raises(
         InputError, match="asks for 4 processes, and there are 1: run it as torchrun --nproc-per-node 4"
     ):
-        mesh_of(Parallel(data=2, tensor=2))
+        mesh_of(ParallelLayout(data=2, tensor=2))
 
 
 def refused(rank: int) -> None:

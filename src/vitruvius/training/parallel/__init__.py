@@ -8,6 +8,6 @@ copies of all that (HSDP); whole experts are spread over so many neighbours as "
 from __future__ import annotations
 
 from .apply import clip_gradients, parallelize
-from .line import Parallel, mesh_of
+from .line import ParallelLayout, mesh_of
 
-__all__ = ["Parallel", "clip_gradients", "mesh_of", "parallelize"]
+__all__ = ["ParallelLayout", "clip_gradients", "mesh_of", "parallelize"]

@@ -15,7 +15,7 @@ from ...sharding import Layout, whole
 
 
 @dataclass(frozen=True)
-class Parallel:
+class ParallelLayout:
     """How many devices work in which way; a device is in one group of each kind.
 
     Args:
@@ -39,7 +39,7 @@ class Parallel:
             )
 
     @classmethod
-    def of(cls, line: Mapping[str, Any]) -> Parallel:
+    def of(cls, line: Mapping[str, Any]) -> ParallelLayout:
         """From what a recipe says. Raises InputError for unknown words and for numbers that cannot be."""
         known = [field.name for field in fields(cls)]
         for key in line:
@@ -72,7 +72,7 @@ class Parallel:
         return rank // self.tensor
 
 
-def mesh_of(parallel: Parallel, device: str = "cpu") -> DeviceMesh:
+def mesh_of(parallel: ParallelLayout, device: str = "cpu") -> DeviceMesh:
     """The mesh of all processes, with a dimension for each kind that has several devices; "data" is always there.
 
     Raises InputError where there are more or fewer processes.
