@@ -105,10 +105,12 @@ class Spoken:
     def eos(self) -> frozenset[int]:
         return frozenset({2})
 
-    def sequence(self, capacity: int | None = None, slack: int = 0, most: int | None = None) -> SpokenSequence:
+    drafts = False
+
+    def sequence(self, capacity: int | None = None, slack: int = 0, **how: Any) -> SpokenSequence:
         return SpokenSequence(self.spec.context if capacity is None else capacity)
 
-    def sequence_bytes(self, capacity: int, slack: int, snapshots: int, most: int | None = None) -> int:
+    def sequence_bytes(self, capacity: int, slack: int, snapshots: int, **how: Any) -> int:
         return capacity
 
     def step(self, parts: Sequence[tuple[SpokenSequence, Sequence[int], str]]) -> list[Any]:
@@ -128,6 +130,9 @@ class Spoken:
                 rows.append(logits)
             found.append(None if wanted == "none" else np.stack(rows if wanted == "all" else rows[-1:]))
         return found
+
+    def draft(self, entries: Any, count: int) -> Any:
+        raise AssertionError
 
     def encode(self, prompt: Sequence[int], capacity: int) -> Any:
         raise AssertionError

@@ -7,6 +7,7 @@ from dataclasses import replace
 from random import Random
 from typing import Any
 
+import drafting
 import numpy as np
 import pytest
 import torch
@@ -17,10 +18,12 @@ import vitruvius as vt
 from vitruvius.errors import InputError
 from vitruvius.inference.generation import Session
 from vitruvius.inference.lookup import Lookup
+from vitruvius.inference.payoff import LATEST, PAUSE, Payoff
 from vitruvius.inference.request import Completion, Request
 from vitruvius.inference.sampling import Sampler, log_softmax
 from vitruvius.inference.scheduler import Scheduler, shared
 from vitruvius.inference.torch_runner import TorchRunner
+from vitruvius.spec import DRAFTS
 
 MODELS = ["gemma3", "deepseek_v3", "qwen3_moe_window", "nemotron_h", "qwen3_next"]
 RECURRENT = ["nemotron_h", "qwen3_next"]
@@ -422,6 +425,79 @@ def test_look_up_writes_the_same_in_fewer_steps(name: str, monkeypatch: pytest.M
     assert guessed.timing.guessed >= guessed.timing.accepted
 
 
+def test_guesses_pause_where_they_are_mostly_wrong() -> None:
+    payoff = Payoff()
+    for _ in range(LATEST // 3 - 1):
+        assert payoff.pays()
+        payoff.told(3, 0)
+    assert payoff.pays(), "too few to judge"
+    payoff.told(3, 1)
+    assert [payoff.pays() for _ in range(PAUSE)] == [False] * (PAUSE - 1) + [True]
+    for _ in range(40):
+        payoff.told(3, 1)
+        assert payoff.pays(), "a third of them is enough"
+
+
+# ------------------------------------------------------------------ drafts
+
+
+@pytest.mark.parametrize("name", ["deepseek_v3", "mimo", "qwen3_next"])
+def test_drafts_change_nothing(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Greedy or sampled, with prompts that are shared, in company and with little memory; and they are the modules'."""
+    monkeypatch.setattr("vitruvius.inference.scheduler.AHEAD", 4)
+    runner = TorchRunner(drafting.model_of(name))
+    asked = [
+        Request(ids=[*PROMPTS[0], i], max_new_tokens=12, eos=(), sampler=Sampler(temperature=0.8 * (i % 2), seed=i))
+        for i in range(4)
+    ]
+    wanted = []
+    for request in asked:
+        one = Scheduler(runner)
+        wanted.append(one.add(request))
+        list(one.run())
+    memory = 3 * runner.sequence_bytes(64, DRAFTS, 8, draft=True)
+    several = Scheduler(runner, draft=True, prefixes=2, max_running=2, memory=memory)
+    drafted, draft = [], runner.model.draft
+
+    def noted(entries: Any, count: int) -> list[list[int]]:
+        entries = list(entries)
+        assert all(sequence.length for sequence, _ in entries)
+        drafted.append(draft(entries, count))
+        return drafted[-1]
+
+    monkeypatch.setattr(runner.model, "draft", noted)
+    got = [several.add(replace(request, draft=3)) for request in asked]
+    while not several.idle:
+        several.step()
+        assert several.nbytes <= several.reserved <= memory
+    assert [completion.ids for completion in got] == [completion.ids for completion in wanted]
+    assert sum(completion.timing.guessed for completion in got) > 12
+    assert len(drafted) > 3
+
+
+def test_right_drafts_save_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    runner = TorchRunner(drafting.model_of("deepseek_v3"))
+    request = Request(ids=PROMPTS[0], max_new_tokens=17, eos=(), sampler=Sampler(temperature=0.7, seed=5))
+    plain = Scheduler(runner)
+    wanted = plain.add(request)
+    list(plain.run())
+    text = [*PROMPTS[0], *wanted.ids]
+
+    def oracle(entries: Any, count: int) -> list[list[int]]:
+        return [text[sequence.length + 1 : sequence.length + 1 + count] for sequence, _ in entries]
+
+    monkeypatch.setattr(runner, "draft", oracle)
+    one, steps = Scheduler(runner, draft=True), 0
+    got = one.add(replace(request, draft=3))
+    while not one.idle:
+        one.step()
+        steps += 1
+    assert got.ids == wanted.ids
+    assert (steps, got.timing.guessed, got.timing.accepted) == (5, 12, 12), "the prompt, then four tokens a step"
+    with pytest.raises(InputError, match="gemma3_text has no layers for multi-token prediction to draft with"):
+        scheduler("gemma3", draft=True)
+
+
 # ------------------------------------------------------------------ the native engine
 
 
@@ -468,7 +544,7 @@ def test_sequences_of_the_native_engine_grow(engine: Any, monkeypatch: pytest.Mo
         one = Scheduler(engine)
         wanted.append(one.add(request))
         list(one.run())
-    several = Scheduler(engine, memory=int(1.6 * engine.sequence_bytes(192, 0, 8, 1024)), prefixes=2)
+    several = Scheduler(engine, memory=int(1.6 * engine.sequence_bytes(192, 0, 8, most=1024)), prefixes=2)
     got = [several.add(request) for request in asked]
     while not several.idle:
         several.step()

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 @running.sampling
 @running.seed
 @running.stop
+@running.guessing
 @running.executor
 @options.as_json
 def command(
@@ -37,6 +38,8 @@ def command(
     max_new_tokens: int,
     seed: int | None,
     stop: tuple[str, ...],
+    lookup: int,
+    draft: int,
     how: running.How,
     as_json: bool,
     **sampling: Any,
@@ -53,9 +56,11 @@ def command(
         raise InputError("--template-arg is for the chat template: add --chat")
     sampler = running.sampler(sampling, seed)
     text = read(prompt)
-    loaded, tokenizer = running.load(model, how)
+    loaded, tokenizer = running.load(model, how, draft > 0)
     said = messages(text, system) if chat else text
-    answer = stream_text(loaded, tokenizer, said, max_new_tokens, sampler, stop, variables=variables)
+    answer = stream_text(
+        loaded, tokenizer, said, max_new_tokens, sampler, stop, variables=variables, lookup=lookup, draft=draft
+    )
     if as_json:
         with running.waiting("Generating"):
             parts = list(answer.parts())
@@ -94,7 +99,7 @@ def record(model: str, prompt: str, parts: list[AnswerPart], answer: Answer) -> 
         "text": "".join(part.text for part in parts if part.channel == "text"),
         "reasoning": "".join(part.text for part in parts if part.channel == "reasoning"),
         "finish": answer.finish,
-        "tokens": {"prompt": t.prompt, "new": t.tokens},
+        "tokens": {"prompt": t.prompt, "new": t.tokens, "guessed": t.guessed, "accepted": t.accepted},
         "seconds": {"first_token": t.first, "decode": t.decode},
         "tokens_per_second": {"prefill": t.prefill_rate, "decode": t.decode_rate},
     }

@@ -152,15 +152,54 @@ def executor(command: F) -> F:
     return reduce(lambda wrapped, option: option(wrapped), reversed(_EXECUTOR), cast(F, collected))
 
 
-def load(source: str, how: How) -> tuple[Runner, Tokenizer]:
+_GUESSING = (
+    click.option(
+        "--lookup",
+        type=click.IntRange(0, 16),
+        default=0,
+        show_default=True,
+        help="Tokens to guess at a time by what followed the last ones before, while that pays.",
+    ),
+    click.option(
+        "--draft",
+        type=click.IntRange(0, 8),
+        default=0,
+        show_default=True,
+        help="Tokens that the model's layers for multi-token prediction guess at a time, while that pays.",
+    ),
+)
+
+
+def guessing(command: F) -> F:
+    """The options for guesses, which change nothing but the speed."""
+    return reduce(lambda wrapped, option: option(wrapped), reversed(_GUESSING), command)
+
+
+def load(source: str, how: How, draft: bool = False) -> tuple[Runner, Tokenizer]:
     """What runs a model, with its tokenizer, which is looked for first: that takes a moment, and the model may take
-    minutes."""
+    minutes. With `draft` it has its layers for multi-token prediction."""
     native = how.native
     from ..checkpoints.tokenizer import tokenizer
 
     found = tokenizer(source)
+    if draft:
+        check_drafts(source, how)
+        return load_torch(source, how, draft), found
     runner = load_native(source, how) if native else None
     return runner or load_torch(source, how), found
+
+
+def check_drafts(source: str, how: How) -> None:
+    """Raises InputError where a model cannot draft."""
+    from ..checkpoints.checkpoint import Checkpoint
+
+    spec = Checkpoint.open(source, how.ignore).spec
+    if not spec.mtp:
+        raise InputError(f"{spec.name} has no layers for multi-token prediction, which --draft needs; try --lookup")
+    if how.must:
+        raise InputError("the native engine does not draft yet: leave --draft out, or give --engine torch")
+    if how.native:
+        click.echo("the native engine does not draft yet; PyTorch goes on", err=True)
 
 
 def load_native(source: str, how: How) -> Runner | None:
@@ -182,7 +221,7 @@ def load_native(source: str, how: How) -> Runner | None:
         return None
 
 
-def load_torch(source: str, how: How) -> Runner:
+def load_torch(source: str, how: How, draft: bool = False) -> Runner:
     """The torch model."""
     require_torch()
     with waiting("Starting PyTorch"):
@@ -193,7 +232,7 @@ def load_torch(source: str, how: How) -> Runner:
     device = how.device or "cpu"
     if how.threads:
         torch.set_num_threads(how.threads)
-    return TorchRunner(load(source, how.dtype or "float32", device, ignore=how.ignore, progress=shown))
+    return TorchRunner(load(source, how.dtype or "float32", device, ignore=how.ignore, mtp=draft, progress=shown))
 
 
 def require_torch() -> None:
@@ -264,5 +303,6 @@ def speed(answer: Answer, context: int) -> str:
     rate = "" if t.decode_rate is None else f" at {t.decode_rate:.1f} tokens/s"
     reused = f", {t.reused} of them remembered" if t.reused else ""
     line = f"{t.tokens} tokens{rate}; the first after {t.first:.2f} s (prompt of {t.prompt} tokens{reused})"
+    line += f"; {t.accepted} of {t.guessed} guesses were right" if t.guessed else ""
     ended = {"length": "; stopped at --max-new-tokens", "context": f"; stopped at the context of {context:,} tokens"}
     return line + ended.get(answer.finish or "", "")

@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     "--drain", type=click.FloatRange(0), default=60.0, show_default=True, help="Seconds to finish after SIGTERM."
 )
 @click.option("--allow-origin", "origins", multiple=True, metavar="URL", help="A web page that may ask; * lets all.")
+@running.guessing
 @running.executor
 def command(
     models: tuple[str, ...],
@@ -57,6 +58,8 @@ def command(
     idle: float | None,
     drain: float,
     origins: tuple[str, ...],
+    lookup: int,
+    draft: int,
     how: running.How,
 ) -> None:
     """Serves models over HTTP, for clients of OpenAI's and Anthropic's interfaces.
@@ -70,8 +73,8 @@ def command(
     from ..server.api.serving import listen, serve
 
     budget = int(SHARE * free()) if memory is None else parsed(memory)
-    limits = Limits(running=most, waiting=waiting, seconds=timeout, idle=idle)
-    offers = [offer(model, how) for model in models]
+    limits = Limits(running=most, waiting=waiting, seconds=timeout, idle=idle, lookup=lookup, draft=draft)
+    offers = [offer(model, how, draft > 0) for model in models]
     if len({each.name for each in offers}) < len(offers):
         raise InputError(
             f"two models have the same name: {', '.join(each.name for each in offers)}; give one as NAME=MODEL"
@@ -86,8 +89,9 @@ def command(
         serve(service, listening, host, drain, lambda at: click.echo(told.format(at), err=True))
 
 
-def offer(model: str, how: running.How) -> Offer:
-    """What is served under a name. Raises InputError where there is nothing to serve."""
+def offer(model: str, how: running.How, draft: bool = False) -> Offer:
+    """What is served under a name; with `draft`, the layers for multi-token prediction too, where it has any. Raises
+    InputError where there is nothing to serve."""
     from pathlib import Path
 
     from ..checkpoints.checkpoint import Checkpoint
@@ -103,8 +107,10 @@ def offer(model: str, how: running.How) -> Offer:
     wanted = formats.get(how.weights or "") or (
         None if how.native else {"bfloat16": "bf16"}.get(how.dtype or "", "f32")
     )
-    size = cost(path, weights=wanted, ignore=how.ignore).memory.weights_bytes
+    draft = draft and bool(checkpoint.spec.mtp)
+    memory = cost(path, weights=wanted, ignore=how.ignore, draft=draft).memory
+    size = memory.weights_bytes + (memory.mtp_bytes if draft else 0)
     called = name or (Path(source).name if Path(source).exists() else source)
     pooling = Pooling.of(path) if path.is_dir() else Pooling()
-    open_ = lambda: running.load(source, how)  # noqa: E731
+    open_ = lambda: running.load(source, how, draft)  # noqa: E731
     return Offer(called, checkpoint.spec, size, open_, checkpoint.defaults.sampling, pooling)

@@ -163,11 +163,12 @@ class Session:
     Args:
         model: the model, or what runs it.
         slack: tokens beyond the window that windowed layers remember, so that an answer can be taken back.
+        draft: whether requests may have the layers for multi-token prediction guess.
     """
 
-    def __init__(self, model: Decoder | Runner, slack: int = SLACK) -> None:
+    def __init__(self, model: Decoder | Runner, slack: int = SLACK, draft: bool = False) -> None:
         self.runner = runner_of(model)
-        self._scheduler = Scheduler(self.runner, prefixes=1, slack=slack)
+        self._scheduler = Scheduler(self.runner, prefixes=1, slack=slack, draft=draft)
         self._stream: TokenStream | None = None
 
     def ask(self, request: Request) -> TokenStream:
@@ -211,6 +212,8 @@ def stream_text(
     stop: Sequence[str] = (),
     ignore_eos: bool = False,
     variables: Mapping[str, Any] | None = None,
+    lookup: int = 0,
+    draft: int = 0,
 ) -> Answer:
     """What a model writes, as text, piece by piece.
 
@@ -220,10 +223,11 @@ def stream_text(
         stop: strings that end the answer; they are not part of it.
         ignore_eos: goes on after the end of a text or a turn, which the model's files and its tokenizer name.
         variables: what else the chat template knows, such as `enable_thinking`.
+        lookup, draft: see `Request`.
 
     Errors as those of `generate`.
     """
-    session = model if isinstance(model, Session) else Session(model)
+    session = model if isinstance(model, Session) else Session(model, draft=draft > 0)
     known = variables or {}
     channels = Channels() if isinstance(prompt, str) else Channels.of(tokenizer, known)
     request = Request(
@@ -234,5 +238,7 @@ def stream_text(
         tokenizer=tokenizer,
         keep=channels.form.texts,
         stop=stop,
+        lookup=lookup,
+        draft=draft,
     )
     return Answer(session.ask(request), channels)

@@ -44,7 +44,9 @@ class Request:
             beside it; none, if None.
         prompt_logprobs: the same of the tokens of the prompt.
         lookup: how many tokens to guess at a time, by what followed the last ones where they stood before (prompt
-            look-up); the tokens that are written stay the same.
+            look-up), while that pays; the tokens that are written stay the same.
+        draft: how many tokens the model's layers for multi-token prediction guess at a time where look-up finds none,
+            if the scheduler has them draft.
         priority: requests with a smaller number go first.
     """
 
@@ -59,6 +61,7 @@ class Request:
     logprobs: int | None = None
     prompt_logprobs: int | None = None
     lookup: int = 0
+    draft: int = 0
     priority: int = 0
 
 
@@ -90,7 +93,7 @@ class Timing:
         first: seconds until the first new token.
         tokens: new tokens.
         decode: seconds for the new tokens after the first.
-        guessed, accepted: tokens that look-up has guessed, and those that were right.
+        guessed, accepted: tokens that were guessed, and those that were right.
     """
 
     prompt: int

@@ -77,19 +77,33 @@ class Runner(Protocol):
         """The token ids that end a text."""
         ...
 
-    def sequence(self, capacity: int | None = None, slack: int = 0, most: int | None = None) -> Any:
-        """An empty `Sequence` of at most `capacity` tokens (the model's context, if None); `slack` is how many tokens
-        windowed layers keep beyond their window, so that `rewind` can go back that far; `most` is how far `capacity`
-        may grow (not at all, if None)."""
+    @property
+    def drafts(self) -> bool:
+        """Whether it has layers for multi-token prediction that can draft."""
         ...
 
-    def sequence_bytes(self, capacity: int, slack: int, snapshots: int, most: int | None = None) -> int:
+    def sequence(
+        self, capacity: int | None = None, slack: int = 0, *, draft: bool = False, most: int | None = None
+    ) -> Any:
+        """An empty `Sequence` of at most `capacity` tokens (the model's context, if None); `slack` is how many tokens
+        windowed layers keep beyond their window, so that `rewind` can go back that far; with `draft` the layers for
+        multi-token prediction have a state too; `most` is how far `capacity` may grow (not at all, if None)."""
+        ...
+
+    def sequence_bytes(
+        self, capacity: int, slack: int, snapshots: int, *, draft: bool = False, most: int | None = None
+    ) -> int:
         """The most bytes that such a sequence can hold, with so many snapshots."""
         ...
 
     def step(self, parts: abc.Sequence[tuple[Any, abc.Sequence[int], Wanted]]) -> abc.Sequence[Logits | None]:
         """Adds new tokens to sequences of its own, any number to each; returns the logits that are wanted of each: (1,
         V) after the last of them, (T, V) after all, or None."""
+        ...
+
+    def draft(self, entries: abc.Iterable[tuple[Any, int]], count: int) -> list[list[int]]:
+        """At most `count` tokens that the layers for multi-token prediction expect in each sequence (made with
+        draft=True) after the given token, which comes next in it and was not stepped yet."""
         ...
 
     def encode(self, prompt: abc.Sequence[int], capacity: int) -> tuple[Any, list[int]]:

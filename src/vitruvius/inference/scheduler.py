@@ -14,8 +14,9 @@ from typing import Any
 import numpy as np
 
 from ..errors import InputError
-from ..spec import SNAPSHOTS
+from ..spec import DRAFTS, SNAPSHOTS
 from .lookup import Lookup
+from .payoff import MOST_ROWS, Payoff
 from .request import Completion, Finish, Request, Timing, Token, checked_ids, room
 from .runner import Logits, Runner, Wanted
 from .sampling import log_softmax
@@ -66,6 +67,7 @@ class _Job:
     decoder: TextDecoder | None
     stop: StopStrings
     lookup: Lookup = field(default_factory=Lookup)
+    payoff: Payoff = field(default_factory=Payoff)
     sequence: Any = None
     bytes: int = 0
     read: int = 0
@@ -98,6 +100,8 @@ class Scheduler:
         prefixes: how many sequences of finished requests are remembered, so that a request that begins like one of them
             reads only the rest.
         slack: tokens beyond their window that windowed layers remember, to go back to.
+        draft: whether sequences have what the layers for multi-token prediction need, so that requests may have them
+            guess. Raises InputError where the runner has no such layers.
     """
 
     def __init__(
@@ -109,7 +113,11 @@ class Scheduler:
         step_tokens: int | None = None,
         prefixes: int = 0,
         slack: int = 0,
+        draft: bool = False,
     ) -> None:
+        if draft and not runner.drafts:
+            raise InputError(f"{runner.spec.name} has no layers for multi-token prediction to draft with")
+        self.draft = draft
         self.runner, self.memory, self.max_running = runner, memory, max_running
         self.step_tokens, self.prefixes, self.slack = step_tokens or STEP, prefixes, slack
         self._waiting: list[_Job] = []
@@ -141,7 +149,7 @@ class Scheduler:
             prompt=ids,
             ids=[] if spec.encoder else list(ids),
             begun=0 if spec.encoder else len(ids),
-            slack=min(max(self.slack, request.lookup), spec.context),
+            slack=min(max(self.slack, request.lookup, request.draft, DRAFTS * self.draft), spec.context),
             limit=(count, "length" if count == request.max_new_tokens else "context"),
             eos=self.runner.eos if request.eos is None else frozenset(request.eos),
             random=request.sampler.generator(),
@@ -301,7 +309,7 @@ class Scheduler:
         """An empty sequence; where the model has an encoder, one that remembers the prompt."""
         spec = self.runner.spec
         if not spec.encoder:
-            return self.runner.sequence(size, job.slack, spec.context)
+            return self.runner.sequence(size, job.slack, draft=self.draft, most=spec.context)
         sequence, start = self.runner.encode(job.prompt, size)
         job.ids, job.begun = [*start, *job.ids[job.begun :]], len(start)
         return sequence
@@ -324,8 +332,9 @@ class Scheduler:
         """The most bytes that its sequence may hold with that capacity."""
         if self.memory is None:
             return 0
-        snapshots = SNAPSHOTS if self.prefixes or job.request.lookup else 0
-        return self.runner.sequence_bytes(capacity, slack, snapshots, self.runner.spec.context)
+        snapshots = SNAPSHOTS if self.prefixes or job.request.lookup or job.request.draft else 0
+        most = self.runner.spec.context
+        return self.runner.sequence_bytes(capacity, slack, snapshots, draft=self.draft, most=most)
 
     def _grown(self, job: _Job, length: int) -> bool:
         """Gives its sequence room for so many tokens. Where there is none, the requests after it give way, and if that
@@ -430,13 +439,40 @@ class Scheduler:
             if not self._grown(job, job.read + count):
                 continue
             ids = job.ids[job.read : job.read + count]
-            guess = self._guess(job) if count == rest else []
-            if guess and job.sequence.recurrent:
-                job.sequence.snapshot()
-            wanted: Wanted = "all" if told or guess else "last" if count == rest else "none"
-            parts.append((job, ids, guess, wanted))
-            left -= count + len(guess)
-        return [part for part in parts if part[0] in self._running]
+            parts.append((job, ids, [], "all" if told else "last" if count == rest else "none"))
+            left -= count
+        parts = [part for part in parts if part[0] in self._running]
+        guesses, most = self._guesses([part for part in parts if part[3] == "last"]), MOST_ROWS
+        for i, (job, ids, _, _) in enumerate(parts):
+            if guess := guesses.get(job, [])[:most]:
+                most -= len(guess)
+                job.completion.timing.guessed += len(guess)
+                if job.sequence.recurrent:
+                    job.sequence.snapshot()
+                parts[i] = job, ids, guess, "all"
+        return parts
+
+    def _guesses(self, parts: Sequence[tuple[_Job, list[int], list[int], Wanted]]) -> dict[_Job, list[int]]:
+        """Tokens that may follow the texts of jobs that are about to be written: by look-up, else by drafts."""
+        found: dict[_Job, list[int]] = {}
+        drafting: dict[_Job, int] = {}
+        if len(parts) >= MOST_ROWS:
+            return found
+        for job, ids, *_ in parts:
+            room = job.sequence.capacity - len(job.ids)  # nobody gives way for a guess
+            room = min(job.limit[0] - job.new - 1, room)
+            lookup, draft = min(job.request.lookup, room), min(job.request.draft, DRAFTS, room)
+            if max(lookup, draft) < 1 or not job.payoff.pays():
+                continue
+            guess = job.lookup.guess(job.ids, lookup) if lookup > 0 else []
+            if guess:
+                found[job] = guess
+            elif draft > 0 and self.draft and len(ids) == 1 and job.sequence.length:
+                drafting[job] = draft
+        if drafting:
+            drafts = self.runner.draft([(job.sequence, job.ids[-1]) for job in drafting], max(drafting.values()))
+            found |= {job: draft[:count] for (job, count), draft in zip(drafting.items(), drafts, strict=True)}
+        return found
 
     def _snapshots(self, job: _Job) -> bool:
         """Whether others may want to return to a place inside what a job reads."""
@@ -454,14 +490,6 @@ class Scheduler:
             self._finished.append(_Prefix(ids, job.sequence.fork(), job.bytes, job.slack))
             del self._finished[: -self.prefixes]
 
-    def _guess(self, job: _Job) -> list[int]:
-        """Tokens that may follow a job's text."""
-        room = job.sequence.capacity - len(job.ids)  # nobody gives way for a guess
-        count = min(job.request.lookup, job.limit[0] - job.new - 1, room)
-        guess = job.lookup.guess(job.ids, count) if count > 0 else []
-        job.completion.timing.guessed += len(guess)
-        return guess
-
     def _receive(self, job: _Job, ids: list[int], guess: list[int], logits: Logits | None, begun: float) -> None:
         """What a step has made of a job's tokens."""
         if job.request.prompt_logprobs is not None and logits is not None:
@@ -478,7 +506,14 @@ class Scheduler:
             self._events.append(Event(job.completion, None))
             return self._end(job, job.limit[1])
         assert logits is not None
-        for i, row in enumerate(logits[-1 - len(guess) :]):
+        accepted = job.completion.timing.accepted
+        self._choose(job, guess, logits[-1 - len(guess) :], begun)
+        if guess:
+            job.payoff.told(len(guess), job.completion.timing.accepted - accepted)
+
+    def _choose(self, job: _Job, guess: list[int], logits: Logits, begun: float) -> None:
+        """Chooses the next token, and those after it while the guesses were right: each as without guesses."""
+        for i, row in enumerate(logits):
             try:
                 changed = row
                 for process in job.request.processors:

@@ -29,15 +29,31 @@ class TorchRunner:
         """The token ids that end a text."""
         return self.model.eos
 
-    def sequence(self, capacity: int | None = None, slack: int = 0, most: int | None = None) -> Sequence:
-        """See `nn.Decoder.sequence`. It can grow to any size."""
-        return self.model.sequence(capacity, slack)
+    @property
+    def drafts(self) -> bool:
+        """Whether its layers for multi-token prediction are loaded."""
+        return bool(self.spec.mtp)
 
-    def sequence_bytes(self, capacity: int, slack: int, snapshots: int, most: int | None = None) -> int:
+    def sequence(
+        self, capacity: int | None = None, slack: int = 0, *, draft: bool = False, most: int | None = None
+    ) -> Sequence:
+        """See `nn.Decoder.sequence`. It can grow to any size."""
+        return self.model.sequence(capacity, slack, draft=draft)
+
+    def sequence_bytes(
+        self, capacity: int, slack: int, snapshots: int, *, draft: bool = False, most: int | None = None
+    ) -> int:
         """See `Runner`."""
-        store = self.model.store(1, capacity, slack, capacity, draft=False, device="meta")
+        store = self.model.store(1, capacity, slack, capacity, draft, device="meta")
         fixed = sum(tensor.nbytes for part in store.fixed.values() for tensor in part.values())
         return sum(tensor.nbytes for tensor in store.tensors) + snapshots * fixed
+
+    def draft(self, entries: abc.Iterable[tuple[Sequence, int]], count: int) -> list[list[int]]:
+        """See `nn.Decoder.draft`."""
+        import torch
+
+        with torch.inference_mode():
+            return self.model.draft(entries, count)
 
     def step(self, parts: abc.Sequence[tuple[Sequence, abc.Sequence[int], Wanted]]) -> list[Logits | None]:
         """See `nn.Decoder.step`."""

@@ -119,12 +119,25 @@ class Engine:
         vocab = self.spec.output_width
         return [whole[:, k + 1 :, k * vocab : (k + 1) * vocab] for k in range(len(self.spec.mtp))]
 
-    def sequence(self, capacity: int | None = None, slack: int = 0, most: int | None = None) -> Sequence:
+    @property
+    def drafts(self) -> bool:
+        """Whether it can draft: not yet."""
+        return False
+
+    def draft(self, entries: abc.Iterable[tuple[Sequence, int]], count: int) -> list[list[int]]:
+        """Raises NotLoweredError: layers for multi-token prediction do not draft here yet."""
+        raise NotLoweredError(f"{self.spec.name}: drafts have no native form yet")
+
+    def sequence(
+        self, capacity: int | None = None, slack: int = 0, *, draft: bool = False, most: int | None = None
+    ) -> Sequence:
         """An empty sequence of up to `capacity` tokens (the model's context, if None).
 
         `slack` is how many tokens windowed layers keep beyond their window, so that `rewind` can go back that far;
         `most` the largest capacity that `grow` can give it later (`capacity`, if None).
         """
+        if draft:
+            raise NotLoweredError(f"{self.spec.name}: drafts have no native form yet")
         capacity = self.spec.context if capacity is None else capacity
         if capacity < 1 or slack < 0:
             raise InputError(
@@ -141,7 +154,9 @@ class Engine:
             raise InputError(f"a state needs a batch of at least 1, got {batch}")
         return Batch([self.sequence(capacity, slack) for _ in range(batch)])
 
-    def sequence_bytes(self, capacity: int, slack: int, snapshots: int, most: int | None = None) -> int:
+    def sequence_bytes(
+        self, capacity: int, slack: int, snapshots: int, *, draft: bool = False, most: int | None = None
+    ) -> int:
         """The most bytes that a sequence can hold, with so many snapshots. One that can grow takes whole pages."""
         if most is not None and most > capacity:
             capacity = min(-(-capacity // PAGE) * PAGE, most)

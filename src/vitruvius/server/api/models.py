@@ -37,6 +37,7 @@ class Limits:
         seconds: a request may take, waiting included.
         prefixes: finished sequences that a model remembers.
         idle: seconds after which a model that nobody asks is unloaded; never, if None.
+        lookup, draft: tokens to guess at a time, see `Request`; drafts of models that have the layers for it.
     """
 
     running: int = 64
@@ -44,6 +45,8 @@ class Limits:
     seconds: float = 600.0
     prefixes: int = 32
     idle: float | None = None
+    lookup: int = 0
+    draft: int = 0
 
 
 @dataclass(frozen=True)
@@ -76,8 +79,15 @@ class LiveModel:
         self.resident = Resident(
             runner,
             offer.weights,
-            lambda runner: Scheduler(runner, memory=0, max_running=limits.running, prefixes=limits.prefixes),
+            lambda runner: Scheduler(
+                runner,
+                memory=0,
+                max_running=limits.running,
+                prefixes=limits.prefixes,
+                draft=limits.draft > 0 and runner.drafts,
+            ),
         )
+        self.lookup, self.draft = limits.lookup, limits.draft
         self.users, self.used = 0, monotonic()
 
     @property

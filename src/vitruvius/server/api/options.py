@@ -128,6 +128,8 @@ def requests(
                 tokenizer=live.tokenizer,
                 stop=[stop] if isinstance(stop, str) else stop,
                 priority=asked.get("priority", 0),
+                lookup=live.lookup,
+                draft=live.draft,
                 **more,
             )
         )
