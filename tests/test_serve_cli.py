@@ -24,7 +24,7 @@ def process(*args: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
         try:
             assert made.stderr
             last = next((line for line in made.stderr if "serving at" in line), "")
-            yield made, last.partition("serving at ")[2].partition("/v1 ")[0]
+            yield made, last.partition("serving at ")[2].partition("/v1,")[0]
         finally:
             made.kill()
 

@@ -20,6 +20,7 @@ import vitruvius as vt
 from vitruvius.server.api.errors import RefusedError
 from vitruvius.server.api.listing import listed, phrase
 from vitruvius.server.api.openapi import CALLED, document
+from vitruvius.server.api.page import FILES
 
 TOKENIZER = vt.tokenizer(SMOLLM2)
 SCHEMATHESIS = Path(sys.executable).with_name("schemathesis")
@@ -44,7 +45,7 @@ def test_every_endpoint_is_described(at: str) -> None:
     routes = {
         (re.sub(r":path", "", route.path), method.lower())
         for route in made._starlette.routes
-        if isinstance(route, Route)
+        if isinstance(route, Route) and route.path not in FILES
         for method in route.methods or ()
         if method != "HEAD"
     }
@@ -122,3 +123,11 @@ def test_schemathesis_finds_nothing_in_a_few_requests(at: str, tmp_path: Path) -
 @pytest.mark.slow
 def test_schemathesis_finds_nothing(at: str, tmp_path: Path) -> None:
     judged(at, tmp_path, 200, "--phases", "examples,coverage,fuzzing")
+
+
+def test_the_page_to_chat_with(at: str) -> None:
+    page = httpx2.get(f"{at}/")
+    assert (page.status_code, page.headers["content-type"]) == (200, "text/html; charset=utf-8")
+    assert "default-src 'none'" in page.headers["content-security-policy"]
+    for name in re.findall(r'(?:href|src)="([^"]+)"', page.text):
+        assert httpx2.get(f"{at}/{name}").status_code == 200

@@ -221,8 +221,8 @@ def load_native(source: str, how: How) -> Runner | None:
         return None
 
 
-def load_torch(source: str, how: How, draft: bool = False) -> Runner:
-    """The torch model."""
+def load_torch(source: str, how: How, draft: bool = False, adapter: str | None = None) -> Runner:
+    """The torch model; with an adapter, whose product is added to its matrices."""
     require_torch()
     with waiting("Starting PyTorch"):
         import torch
@@ -232,7 +232,14 @@ def load_torch(source: str, how: How, draft: bool = False) -> Runner:
     device = how.device or "cpu"
     if how.threads:
         torch.set_num_threads(how.threads)
-    return TorchRunner(load(source, how.dtype or "float32", device, ignore=how.ignore, mtp=draft, progress=shown))
+    model = load(source, how.dtype or "float32", device, ignore=how.ignore, mtp=draft, progress=shown)
+    if adapter is not None:
+        from ..nn.adapters import merge_adapters
+        from ..tuning import load_adapter
+
+        load_adapter(model, adapter)
+        merge_adapters(model)
+    return TorchRunner(model)
 
 
 def require_torch() -> None:

@@ -44,6 +44,13 @@ if TYPE_CHECKING:
     "--drain", type=click.FloatRange(0), default=60.0, show_default=True, help="Seconds to finish after SIGTERM."
 )
 @click.option("--allow-origin", "origins", multiple=True, metavar="URL", help="A web page that may ask; * lets all.")
+@click.option(
+    "--adapter",
+    "adapters",
+    multiple=True,
+    metavar="NAME=FOLDER",
+    help="Serves the first MODEL with this LoRA adapter (PEFT's files) under NAME too, in PyTorch.",
+)
 @running.guessing
 @running.executor
 def command(
@@ -58,6 +65,7 @@ def command(
     idle: float | None,
     drain: float,
     origins: tuple[str, ...],
+    adapters: tuple[str, ...],
     lookup: int,
     draft: int,
     how: running.How,
@@ -75,6 +83,7 @@ def command(
     budget = int(SHARE * free()) if memory is None else parsed(memory)
     limits = Limits(running=most, waiting=waiting, seconds=timeout, idle=idle, lookup=lookup, draft=draft)
     offers = [offer(model, how, draft > 0) for model in models]
+    offers += [adapted(models[0], adapter, how) for adapter in adapters]
     if len({each.name for each in offers}) < len(offers):
         raise InputError(
             f"two models have the same name: {', '.join(each.name for each in offers)}; give one as NAME=MODEL"
@@ -85,7 +94,7 @@ def command(
         states = budget - offers[0].weights
         click.echo(f"{offers[0].name}: {shown(offers[0].weights)} of weights; {shown(states)} for states", err=True)
         service = Service(served, [first], host, keys, origins)
-        told = "serving at {}/v1 (stop it with Ctrl-C)"
+        told = "serving at {0}/v1, with a page to chat at {0}/ (stop it with Ctrl-C)"
         serve(service, listening, host, drain, lambda at: click.echo(told.format(at), err=True))
 
 
@@ -114,3 +123,23 @@ def offer(model: str, how: running.How, draft: bool = False) -> Offer:
     pooling = Pooling.of(path) if path.is_dir() else Pooling()
     open_ = lambda: running.load(source, how, draft)  # noqa: E731
     return Offer(called, checkpoint.spec, size, open_, checkpoint.defaults.sampling, pooling)
+
+
+def adapted(model: str, adapter: str, how: running.How) -> Offer:
+    """What is served of a model with an adapter, given as NAME=FOLDER. It has a copy of the weights of its own. Raises
+    InputError for one that is not there."""
+    from dataclasses import replace
+    from pathlib import Path
+
+    from ..checkpoints.adapters import AdapterFolder
+    from ..checkpoints.tokenizer import tokenizer
+
+    name, equals, folder = adapter.partition("=")
+    if not (name and equals and folder):
+        raise InputError(f"--adapter is NAME=FOLDER, not {adapter!r}")
+    if how.must:
+        raise InputError("adapters run in PyTorch: leave --weights and --engine native out, or merge it and export")
+    AdapterFolder.open(folder)
+    base = offer(model, replace(how, engine="torch"))
+    source = model if Path(model).exists() else model.rpartition("=")[2]
+    return replace(base, name=name, open=lambda: (running.load_torch(source, how, adapter=folder), tokenizer(source)))

@@ -15,7 +15,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from ...errors import InputError
-from . import chat, completions, embeddings, messages, openapi, responses, tokenizing
+from . import chat, completions, embeddings, messages, openapi, page, responses, tokenizing
 from .answering import Answering, EventStream, Form, refusal
 from .body import json_of
 from .door import Door
@@ -57,6 +57,7 @@ class Service:
 
     def _routes(self) -> list[Route]:
         return [
+            *page.routes(),
             Route("/health", self._health, methods=["GET"]),
             Route("/openapi.json", self._described, methods=["GET"]),
             Route("/metrics", self._metrics, methods=["GET"]),

@@ -11,8 +11,9 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from ..hosts import Hosts
 from .body import LARGEST
 from .errors import RefusedError
+from .page import FILES
 
-OPEN = ("/health", "/openapi.json")  # need no key
+OPEN = ("/health", "/openapi.json", *FILES)  # need no key
 LONGEST_QUERY = 2_000  # bytes
 CORS = "access-control-allow-"
 
