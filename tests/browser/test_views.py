@@ -154,12 +154,12 @@ def test_a_table_and_a_drawing_are_copied(visit: Open) -> None:
     total = cost(architecture("gemma-3-1b")).parameters.total
     assert re.search(rf"^total,{total},", copied("parts as CSV"), re.MULTILINE)
     assert copied("memory as Markdown").startswith("| Held | Bytes |")
-    svg = ElementTree.fromstring(copied("drawing of Gemma 3 1B as SVG"))
+    svg = ElementTree.fromstring(copied("Copy SVG of the drawing of Gemma 3 1B"))
     assert "GeGLU feed-forward" in {text.text for text in svg.iter(f"{{{SVG}}}text")}
     shapes = [*svg.iter(f"{{{SVG}}}rect"), *svg.iter(f"{{{SVG}}}text")]
     assert all(shape.get("fill", "").startswith(("rgb", "none")) and "class" not in shape.attrib for shape in shapes)
     assert "@font-face" in (svg.find(f"{{{SVG}}}style").text or "")  # type: ignore[union-attr]
-    copied("drawing of Gemma 3 1B as PNG")
+    copied("Copy PNG of the drawing of Gemma 3 1B")
     assert page.evaluate("navigator.clipboard.read().then((items) => items[0].types)") == ["image/png"]
 
 

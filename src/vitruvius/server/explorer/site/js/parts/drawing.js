@@ -128,11 +128,11 @@ export function Drawing({ name, drawing, parts, on, chosen, marks, tallest = 0.8
       </div>
     </div>
     <div class="row drawing-copies">
-      <${Doing} label=${`Copy the drawing of ${name} as SVG`}
+      <${Doing} label=${`Copy SVG of the drawing of ${name}`}
         does=${async () => copyText(await standalone(svg.current), `${name}.svg`)}>Copy SVG<//>
-      <${Doing} label=${`Copy the drawing of ${name} as PNG`}
+      <${Doing} label=${`Copy PNG of the drawing of ${name}`}
         does=${async () => copyPng(await png(await standalone(svg.current)), `${name}.png`)}>Copy PNG<//>
-      <${Doing} icon="drop" label=${`Save the drawing of ${name} as SVG`}
+      <${Doing} icon="drop" label=${`Save SVG of the drawing of ${name}`}
         does=${async () => save(new Blob([await standalone(svg.current)], { type: "image/svg+xml" }), `${name}.svg`)}>Save SVG<//>
     </div>
   </div>`;

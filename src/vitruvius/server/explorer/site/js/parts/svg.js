@@ -20,14 +20,17 @@ export function parsed(svg, parts) {
     const once = !seen.has(group.dataset.path) && group.querySelector(":scope > rect, :scope > circle");
     if (once) {
       seen.add(group.dataset.path);
-      group.setAttribute("tabindex", seen.size === 1 ? "0" : "-1");
+      group.setAttribute("tabindex", "-1");
       group.setAttribute("role", "button");
-      group.setAttribute(
-        "aria-label",
-        [about?.textContent, parts[path].title, ...parts[path].facts].filter(Boolean).join(", "),
-      );
+      const shown = [...group.querySelectorAll("text")].map((text) => text.textContent).join(" ");
+      const told = [shown, about?.textContent, parts[path].title, ...parts[path].facts];
+      group.setAttribute("aria-label", [...new Set(told.filter(Boolean))].join(", "));
     }
   }
+  for (const group of root.querySelectorAll("g[tabindex]")) // what holds others is none itself: see the list of layers
+    if (group.querySelector("g[tabindex]"))
+      for (const name of ["tabindex", "role", "aria-label"]) group.removeAttribute(name);
+  root.querySelector("g[tabindex]")?.setAttribute("tabindex", "0");
   return document.importNode(root, true);
 }
 
