@@ -16,6 +16,7 @@ from vitruvius.nn import Decoder
 from vitruvius.server.explorer import local, try_
 from vitruvius.server.explorer.application import application
 from vitruvius.server.explorer.attention_maps import attention_weights, heads, router_choice, routers
+from vitruvius.server.explorer.inside import logit_lens, without
 from vitruvius.server.explorer.local import Loaded, LocalModels
 
 TEXT = "abcdefghij"
@@ -234,3 +235,78 @@ def test_without_torch_the_native_engine_writes(monkeypatch: pytest.MonkeyPatch)
         assert answer.json()["error"].startswith("looking inside a model needs PyTorch")
     monkeypatch.setattr(local, "library", lambda: None)
     assert "pip install 'vitruvius[torch]'" in (LocalModels().unavailable() or "")
+
+
+# ------------------------------------------------------------------ what layers believe, and what parts do
+
+
+@torch.inference_mode()
+def test_the_lens_reads_the_stream_as_the_head_does() -> None:
+    model, ids = deepseek(), Letters().encode(TEXT)
+    best, sure = logit_lens(model, ids)
+    assert best.shape == sure.shape == (4, len(ids))
+    expected = model(torch.tensor([ids]))[0].softmax(-1).max(-1)
+    assert best[-1].tolist() == expected.indices.tolist()
+    torch.testing.assert_close(sure[-1], expected.values)
+    first = model.read_out(model.final_norm(model.embed(torch.tensor([ids]))))[0].softmax(-1).max(-1)
+    torch.testing.assert_close(sure[0], first.values)
+
+
+@torch.inference_mode()
+def test_without_a_head_its_part_of_the_output_projection_is_nothing() -> None:
+    model, ids, path = gpt2(), Letters().encode(TEXT), "layers.1.mixer.body"
+    before, after = without(model, ids, path, 2)
+    torch.testing.assert_close(before, model(torch.tensor([ids]))[0, -1].softmax(-1))
+    weight = model.get_submodule(f"{path}.o").weight
+    weight.data[:, 16:24] = 0  # head 2 of 4 of 8 channels
+    torch.testing.assert_close(after, model(torch.tensor([ids]))[0, -1].softmax(-1))
+    assert not torch.allclose(before, after)
+
+
+@torch.inference_mode()
+def test_without_a_layer_the_model_is_that_much_shorter() -> None:
+    model, ids = gpt2(), Letters().encode(TEXT)
+    _, after = without(model, ids, "layers.0", None)
+    x = model.embed(torch.tensor([ids])) + model.positions(torch.arange(len(ids)))
+    x = model.layers[1](x, _call(model, ids))[0]
+    torch.testing.assert_close(after, model.read_out(model.final_norm(x))[0, -1].softmax(-1))
+
+
+def _call(model: Decoder, ids: list[int]) -> Any:
+    from vitruvius.nn.call import whole_call
+
+    return whole_call(model.all_needs, torch.tensor([ids]), model.dtype)
+
+
+@torch.inference_mode()
+def test_without_an_expert_only_tokens_that_chose_it_change() -> None:
+    model, ids, path = deepseek(), Letters().encode(TEXT), "layers.2.mlp.body.router"
+    chosen = router_choice(model, ids, path)[0][-1].tolist()
+    other = next(i for i in range(8) if i not in chosen)
+    before, after = without(model, ids, path, other)
+    torch.testing.assert_close(before, after)
+    before, after = without(model, ids, path, chosen[0])
+    assert not torch.allclose(before, after)
+
+
+def test_all_heads_and_what_parts_do_are_answered(client: TestClient) -> None:
+    asked = {"model": "tiny", "text": "abc", "path": "layers.1.mixer.body"}
+    found = client.post("/api/try/heads", json=asked).json()["heads"]
+    assert [[len(row) for row in head] for head in found] == [[1, 2, 3]] * 4
+    expected = attention_weights(gpt2(), [37, 38, 39], "layers.1.mixer.body", 3)
+    assert found[3][2] == pytest.approx(expected[2].tolist(), abs=1e-3)
+    lens = client.post("/api/try/lens", json=asked).json()["layers"]
+    assert [len(row) for row in lens] == [3, 3, 3]
+    told = client.post("/api/try/without", json={**asked, "number": 0}).json()["next"]
+    assert len(told) >= 5
+    assert any(each["before"] != each["after"] for each in told)
+    for what, more, words in (
+        ("heads", {"text": "a" * 65}, "all heads at once are shown of at most 64"),
+        ("heads", {"path": "layers.9"}, "there is no attention at 'layers.9'"),
+        ("without", {"path": "layers.9"}, "there is no part"),
+        ("without", {"number": 4}, "there is no part 4 at"),
+        ("without", {"number": "x"}, "number must be a whole number"),
+    ):
+        answer = client.post(f"/api/try/{what}", json={**asked, **more})
+        assert answer.status_code == 422, what
+        assert words in answer.json()["error"]

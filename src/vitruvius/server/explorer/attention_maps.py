@@ -39,6 +39,13 @@ def attention_weights(model: Decoder, ids: Sequence[int], path: str, head: int) 
     one, or to less where a head has a sink."""
     if not 0 <= head < heads(model).get(path, 0):
         raise InputError(f"there is no head {head} at {path[:80]!r}")
+    return all_heads(model, ids, path)[head]
+
+
+def all_heads(model: Decoder, ids: Sequence[int], path: str) -> Tensor:
+    """The same of every head of the attention at `path`: (H, T, T)."""
+    if path not in heads(model):
+        raise InputError(f"there is no attention at {path[:80]!r}")
     module = model.get_submodule(path)
     found = _Softmax()
 
@@ -51,7 +58,7 @@ def attention_weights(model: Decoder, ids: Sequence[int], path: str, head: int) 
     with naive(), found:  # the naive form writes the weights out; no other softmax is inside an attention
         _run(model, ids, module.register_forward_pre_hook(enter), module.register_forward_hook(leave))
     (weights,) = found.seen
-    return weights[0, head, :, : len(ids)].float()
+    return weights[0, :, :, : len(ids)].float()
 
 
 def router_choice(model: Decoder, ids: Sequence[int], path: str) -> tuple[Tensor, Tensor]:

@@ -4,7 +4,10 @@
     POST api/try/generate   {model, prompt, …} -> server-sent events: `token`, then `done` or `error`
     POST api/try/look       {model, text} -> its tokens, and where there are attentions and routers to look at
     POST api/try/attention  {model, text, path, head} -> the weights, a row for each token
+    POST api/try/heads      {model, text, path} -> the weights of all heads, for texts of at most 64 tokens
     POST api/try/router     {model, text, path} -> the experts of each token, and their weights
+    POST api/try/lens       {model, text} -> the likeliest next token after each, as of every layer
+    POST api/try/without    {model, text, path, number} -> the next token with and without a head, a layer, an expert
 
 One request runs a model at a time; others are told so. A page that is closed ends its text.
 """
@@ -33,6 +36,7 @@ if TYPE_CHECKING:
 
 LONGEST_PROMPT = 8_000  # characters
 MOST_NEW, MOST_SHOWN = 512, 256  # tokens written; tokens of a text whose inside is shown
+MOST_IN_GRID = 64  # tokens of a text of which all heads are shown at once
 ALTERNATIVES = 5
 LARGEST_REQUEST = 64 * 2**10  # bytes
 
@@ -67,7 +71,10 @@ def routes(given: Sequence[str] = ()) -> list[Route]:
         Route("/api/try/generate", generate, methods=["POST"]),
         Route("/api/try/look", looking(_places), methods=["POST"]),
         Route("/api/try/attention", looking(_attention), methods=["POST"]),
+        Route("/api/try/heads", looking(_heads), methods=["POST"]),
         Route("/api/try/router", looking(_router), methods=["POST"]),
+        Route("/api/try/lens", looking(_lens), methods=["POST"]),
+        Route("/api/try/without", looking(_without), methods=["POST"]),
     ]
 
 
@@ -199,6 +206,49 @@ def _attention(loaded: Loaded, ids: list[int], asked: Mapping[str, Any]) -> dict
 
     path, head = _text(asked, "path", 200), _whole(asked, "head", 0, 65_536, 0)
     return {"weights": _rounded(attention_weights(loaded.model, ids, path, head))}
+
+
+def _heads(loaded: Loaded, ids: list[int], asked: Mapping[str, Any]) -> dict[str, Any]:
+    from .attention_maps import all_heads
+
+    if len(ids) > MOST_IN_GRID:
+        raise InputError(f"the text has {len(ids):,} tokens; all heads at once are shown of at most {MOST_IN_GRID}")
+    weights = all_heads(loaded.model, ids, _text(asked, "path", 200))
+    return {"heads": [[[round(w, 3) for w in row[: i + 1]] for i, row in enumerate(head)] for head in weights.tolist()]}
+
+
+def _lens(loaded: Loaded, ids: list[int], asked: Mapping[str, Any]) -> dict[str, Any]:
+    from .inside import logit_lens
+
+    best, sure = logit_lens(loaded.model, ids)
+    words = {i: loaded.tokenizer.decode([i]) for i in set(best.flatten().tolist())}
+    return {
+        "layers": [
+            [{"text": words[i], "probability": round(p, 4)} for i, p in zip(row, probabilities, strict=True)]
+            for row, probabilities in zip(best.tolist(), sure.tolist(), strict=True)
+        ]
+    }
+
+
+def _without(loaded: Loaded, ids: list[int], asked: Mapping[str, Any]) -> dict[str, Any]:
+    from .inside import without
+
+    number = None if asked.get("number") is None else _whole(asked, "number", 0, 65_536, 0)
+    before, after = without(loaded.model, ids, _text(asked, "path", 200), number)
+    shown = list(
+        dict.fromkeys([*before.topk(ALTERNATIVES).indices.tolist(), *after.topk(ALTERNATIVES).indices.tolist()])
+    )
+    return {
+        "next": [
+            {
+                "id": i,
+                "text": loaded.tokenizer.decode([i]),
+                "before": round(float(before[i]), 6),
+                "after": round(float(after[i]), 6),
+            }
+            for i in shown
+        ]
+    }
 
 
 def _router(loaded: Loaded, ids: list[int], asked: Mapping[str, Any]) -> dict[str, Any]:

@@ -4,6 +4,7 @@ import { usePromise } from "../data.js";
 import { digits, percent } from "../format.js";
 import { look, stream } from "../local.js";
 import { Failure, Field, Select } from "../parts/common.js";
+import { Heads, Lens, Pattern, Without } from "../parts/inside.js";
 import { Table } from "../parts/table.js";
 
 export function Try({ index }) {
@@ -25,6 +26,9 @@ function Box({ api, models }) {
   const [model, setModel] = useState(models[0].id);
   const [prompt, setPrompt] = useState("The capital of France is");
   const [temperature, setTemperature] = useState(0);
+  const [chat, setChat] = useState(/instruct|chat|-it\b/i.test(models[0].id));
+  const [length, setLength] = useState(64);
+  const [sent, setSent] = useState({ prompt: "", shown: "" }); // what the written tokens follow
   const [tokens, setTokens] = useState([]);
   const [state, set] = useState({});
   const stopper = useRef(null);
@@ -33,9 +37,10 @@ function Box({ api, models }) {
     event.preventDefault();
     stopper.current = new AbortController();
     setTokens([]);
+    setSent({ prompt, shown: chat ? "" : prompt });
     set({ running: true });
     try {
-      const asked = { model, prompt, max_new_tokens: 64, temperature, chat: false };
+      const asked = { model, prompt, max_new_tokens: length, temperature, chat };
       for await (const { event: kind, data } of stream(api, asked, stopper.current.signal)) {
         if (kind === "token") setTokens((all) => [...all, data]);
         else if (kind === "error") throw new Error(data.error);
@@ -49,19 +54,23 @@ function Box({ api, models }) {
   return html`<div class="try">
     <form class="panel try-form" onSubmit=${run}>
       <${Field} label="Model" wide><${Select} value=${model} options=${models.map(({ id, name }) => [id, name ?? id])}
-        onChange=${setModel} /><//>
-      <${Field} label="Text to go on from" wide>
+        onChange=${(id) => (setModel(id), setChat(/instruct|chat|-it\b/i.test(id)))} /><//>
+      <${Field} label=${chat ? "Message" : "Text to go on from"} wide>
       <textarea rows="4" maxlength="8000" value=${prompt} onInput=${(event) => setPrompt(event.target.value)}></textarea><//>
       <${Field} label=${`Temperature ${temperature}`} wide>
       <input type="range" min="0" max="2" step="0.1" value=${temperature}
         onInput=${(event) => setTemperature(Number(event.target.value))} /><//>
+      <${Field} label=${`At most ${length} tokens`} wide>
+      <input type="range" min="8" max="512" step="8" value=${length} onInput=${(event) => setLength(Number(event.target.value))} /><//>
+      <label class="check"><input type="checkbox" checked=${chat} onChange=${(event) => setChat(event.target.checked)} />
+        <span>as a message, in the model’s chat template</span></label>
       <p class="row">${state.running ? html`<button type="button" class="small"
         onClick=${() => stopper.current.abort()}>Stop</button>` : html`<button class="primary" disabled=${!prompt}>Write on</button>`}
         ${state.done && html`<span class="hint">${state.done.tokens} tokens, ${digits(state.done.tokens / state.done.seconds)} a second</span>`}</p>
       ${state.error && html`<${Failure} error=${state.error} />`}
     </form>
-    <${Written} prompt=${prompt} tokens=${tokens} />
-    <${Inside} key=${model} api=${api} model=${model} text=${prompt + tokens.map(({ text }) => text).join("")}
+    <${Written} prompt=${sent.shown} tokens=${tokens} />
+    <${Inside} key=${model} api=${api} model=${model} text=${(tokens.length ? sent.prompt : prompt) + tokens.map(({ text }) => text).join("")}
       idle=${!state.running} />
   </div>`;
 }
@@ -133,6 +142,10 @@ function Inside({ api, model, text, idle }) {
     </div>`
     }
     ${attention && html`<${Pattern} attention=${attention} />`}
+    ${found && html`<${Heads} key=${`${state.text}${place.path}`} api=${api} model=${model} text=${state.text} path=${place.path}
+      show=${(head) => show(place.path, head)} />
+    <${Lens} key=${`${state.text}lens`} api=${api} model=${model} text=${state.text} />
+    <${Without} key=${`${state.text}without`} api=${api} model=${model} text=${state.text} found=${found} />`}
     ${found?.routers.length > 0 && html`<${Field} label="Router">
       <${Select} value=${router?.path ?? ""} options=${[["", "choose one"], ...found.routers.map(({ path }) => [path, path])]}
         onChange=${(path) => path && route(path)} /><//>`}
@@ -144,21 +157,3 @@ function Inside({ api, model, text, idle }) {
 }
 
 const textOf = (token) => (typeof token === "string" ? token : token.text);
-
-function Pattern({ attention }) {
-  const { weights } = attention;
-  const names = attention.tokens.map(textOf);
-  const size = names.length;
-  const [at, point] = useState(null);
-  const said = at
-    ? `${JSON.stringify(names[at[0]])} looks at ${JSON.stringify(names[at[1]])}: ${percent(weights[at[0]][at[1]])}`
-    : "A row for each token that looks, a column for each that it sees.";
-  return html`<figure>
-    <svg class="pattern" viewBox=${`0 0 ${size} ${size}`} role="img"
-      aria-label="Attention weights; rows are tokens that look, columns tokens that are seen" onMouseLeave=${() => point(null)}>
-      ${weights.flatMap((row, i) => row.slice(0, i + 1).map((weight, j) => html`<rect x=${j} y=${i} width="1" height="1"
-        fill-opacity=${Math.sqrt(weight)} onMouseEnter=${() => point([i, j])} />`))}
-    </svg>
-    <figcaption class="hint">${said}</figcaption>
-  </figure>`;
-}
