@@ -805,3 +805,12 @@ def test_every_mixer_of_the_catalog_has_an_inset() -> None:
 
 def _lettered(arch: s.Decoder) -> list[s.Spec]:
     return [spec for inside in insides([("", kind) for kind in kinds(arch)]) for spec in inside.specs]
+
+
+@pytest.mark.parametrize("name", ["deepseek-v3", "switch-base-8", "gemma-3n-e2b"])
+def test_without_insides_only_the_stream_is_left(name: str) -> None:
+    folded = draw(architecture(name), insides=False)
+    assert faults(folded) == []
+    whole = {box.name for box in drawing(name).boxes}
+    assert {box.name for box in folded.boxes} == {n for n in whole if not n.startswith("inside.")}
+    assert folded.rect.height < drawing(name).rect.height

@@ -149,3 +149,14 @@ def test_each_part_is_explained(visit: Open) -> None:
     expect(part.get_by_role("link", name="arXiv 2405.04434")).to_be_visible()
     part.get_by_role("button", name="Show it in the drawing").click()
     expect(page.locator(".inspector.kept")).to_contain_text("Multi-head latent attention")
+
+
+def test_insides_are_folded_and_unfolded(visit: Open) -> None:
+    page = visit("#/model/llama-3-8b", viewport=LAPTOP)
+    cards = page.locator('.drawing-frame g[id*=".inside."] > rect.card-attention')
+    expect(cards).to_have_count(1)
+    page.get_by_role("button", name="Fold the insides").click()
+    expect(cards).to_have_count(0)
+    expect(page.locator(".drawing-frame")).to_contain_text("Grouped-query attention")
+    page.get_by_role("button", name="Show the insides").click()
+    expect(cards).to_have_count(1)

@@ -96,7 +96,9 @@ class Drawing:
         return self.svg
 
 
-def draw(arch: Decoder, highlight: Iterable[str] = frozenset(), theme: Theme | None = PAPER) -> Drawing:
+def draw(
+    arch: Decoder, highlight: Iterable[str] = frozenset(), theme: Theme | None = PAPER, insides: bool = True
+) -> Drawing:
     """The drawing of an architecture.
 
     From bottom to top: token ids, the embedding, a panel for each distinct kind of layer with its branches, norms and
@@ -105,9 +107,10 @@ def draw(arch: Decoder, highlight: Iterable[str] = frozenset(), theme: Theme | N
     Args:
         highlight: canonical paths ("layers.0.mixer.body.mask"): what they name and what holds it gets another colour.
         theme: the colours; None leaves them to the style sheet of the page that the drawing stands in.
+        insides: whether the cards are there that show the insides.
     """
     drawn = figure(arch, highlighted(arch, highlight))
-    content = _titled(drawn.header, arranged(drawn.body, drawn.cards))
+    content = _titled(drawn.header, arranged(drawn.body, drawn.cards if insides else ()))
     return _drawing(content, theme, f"The architecture of {full_name(arch)}", drawn.words, _id(arch.name))
 
 

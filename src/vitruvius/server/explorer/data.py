@@ -69,7 +69,8 @@ def page(arch: Decoder, entry: Entry | None = None, config: Mapping[str, Any] | 
     c = cost(arch)
     return {
         **card(arch, entry),
-        "drawing": {"svg": drawing.svg, "width": drawing.rect.width, "height": drawing.rect.height},
+        "drawing": _drawn(drawing),
+        "folded": _drawn(draw(arch, theme=None, insides=False)),
         "parts": {path: asdict(part) | {"symbols": symbols(part.equation or "")} for path, part in parts.items()},
         "news": _news(entry) if entry else None,
         "parts_context": at,
@@ -84,6 +85,10 @@ def page(arch: Decoder, entry: Entry | None = None, config: Mapping[str, Any] | 
         "config": entry.config if entry else config,
         "origins": _origins(entry, c) if entry else None,
     }
+
+
+def _drawn(drawing: Drawing) -> dict[str, Any]:
+    return {"svg": drawing.svg, "width": drawing.rect.width, "height": drawing.rect.height}
 
 
 def _paths(drawing: Drawing) -> list[str]:

@@ -10,6 +10,8 @@ const ICONS = {
   minus: "M5 12h14",
   fit: "M4 9V4h5M20 9V4h-5M4 15v5h5M20 15v5h-5",
   close: "M6 6l12 12M18 6 6 18",
+  fold: "M5 4v16M19 8l-4 4 4 4M15 12h5",
+  unfold: "M5 4v16M10 8l4 4-4 4M14 12h6",
   copy: "M9 9h11v11H9zM5 15H4V4h11v1",
   check: "M5 12.5l4.5 4.5L19 7.5",
   arrow: "M5 12h14M13 6l6 6-6 6",

@@ -12,9 +12,10 @@ const RESTS = 90; // milliseconds after which a pointer points at what is below 
 /**
  * drawing: {svg, width, height}; parts: what is known by path; on(path, kept) is told what is pointed at (kept: chosen);
  * chosen: the path that is chosen; marks: {path: "whole" | "detail"} to highlight; tallest: of the window's height;
+ * fold: {on, set}: whether the insides are folded away, and what is told otherwise;
  * least: the scale below which its text, of at least 11 px, could not be read.
  */
-export function Drawing({ name, drawing, parts, on, chosen, marks, tallest = 0.82, least = innerWidth < 700 ? 0.75 : 1 }) {
+export function Drawing({ name, drawing, parts, on, chosen, marks, fold, tallest = 0.82, least = innerWidth < 700 ? 0.75 : 1 }) {
   const block = useRef(null);
   const frame = useRef(null);
   const svg = useRef(null);
@@ -119,6 +120,9 @@ export function Drawing({ name, drawing, parts, on, chosen, marks, tallest = 0.8
         onFocusIn=${(event) => (roving(svg.current, event.target), point(event))}
         onClick=${choose} onKeyDown=${keys} ...${dragging(frame)}></div>
       <div class="drawing-tools">
+        ${fold && html`<button type="button" class="icon-button" aria-pressed=${fold.on} onClick=${() => fold.set(!fold.on)}
+          aria-label=${fold.on ? "Show the insides" : "Fold the insides"} title=${fold.on ? "Show the insides" : "Fold the insides"}>
+          <${Icon} name=${fold.on ? "unfold" : "fold"} /></button>`}
         <button type="button" class="icon-button" aria-label="Zoom out" disabled=${zoom <= 1}
           onClick=${() => magnify(1 / STEP)}><${Icon} name="minus" /></button>
         <button type="button" class="icon-button" aria-label="Zoom in" disabled=${zoom >= LARGEST}

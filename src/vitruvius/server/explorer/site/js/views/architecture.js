@@ -34,7 +34,9 @@ function Page({ record, index, query }) {
     <${Head} record=${record} />
     ${index.served && record.boxes?.length > 0 && html`<${Change} record=${record} state=${state} text=${change} />`}
     <section class="drawing-and-part" aria-label="Drawing">
-      <${Drawing} name=${shown.name} drawing=${shown.drawing} parts=${shown.parts} on=${on} chosen=${chosen} />
+      <${Drawing} name=${shown.name} drawing=${query.fold && shown.folded ? shown.folded : shown.drawing}
+        parts=${shown.parts} on=${on} chosen=${chosen}
+        fold=${shown.folded && { on: Boolean(query.fold), set: (on) => update({ fold: on ? "1" : "" }) }} />
       <${Inspector} record=${shown} path=${chosen ?? pointed} chosen=${chosen} leave=${leave} />
     </section>
     <${Learn} record=${shown} served=${index.served} show=${(path) => {
