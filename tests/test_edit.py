@@ -224,9 +224,9 @@ def test_an_edited_model_is_saved_with_its_tree(edited: Callable[[], Decoder], t
     model = vt.build(edited(), seed=2)
     assert vt.save(model, tmp_path) == []
     config = json.loads((tmp_path / "config.json").read_text("utf-8"))
-    assert config["model_type"] == "vitruvius"
+    assert config["model_type"] == "vitruvius_tree"
     stored = load_file(tmp_path / "model.safetensors")
-    assert stored.keys() == model.state_dict().keys(), "names are the tree's own"
+    assert stored.keys() == {f"model.{name}" for name in model.state_dict()}, "names are the tree's own"
     loaded = vt.load(tmp_path)
     assert loaded.spec == model.spec == vt.architecture(tmp_path)
     assert all(torch.equal(value, loaded.state_dict()[name]) for name, value in model.state_dict().items())

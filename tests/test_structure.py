@@ -38,8 +38,9 @@ ARROWS = {
     "nn": "errors spec",
     "checkpoints": "errors spec architectures catalog",
     "models": "errors spec architectures catalog checkpoints nn",
-    "saving": "errors spec architectures catalog checkpoints models nn",
     "tuning": "errors spec checkpoints models nn",
+    "exported": "spec checkpoints nn",
+    "saving": "errors spec architectures catalog checkpoints exported models nn",
     "edit": "errors spec checkpoints",
     "sizing": "errors spec architectures catalog checkpoints cost",
     "gallery": "spec checkpoints cost sizing views",
@@ -484,7 +485,7 @@ def doubled(files: list[File]) -> list[str]:
     """Names that classes for different ideas have."""
     found = []
     for name, paths in class_names(files).items():
-        twins = {path for path in paths if name in NOUNS and path.startswith(("spec/", "nn/"))}
+        twins = {path for path in paths if name in NOUNS and path.startswith(("spec/", "nn/", "exported/"))}
         if len(paths - twins) + bool(twins) > 1 and name not in SHARED_NAMES:
             found.append(f"{name}: {', '.join(sorted(paths))}")
     return found

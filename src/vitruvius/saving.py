@@ -21,9 +21,10 @@ from .checkpoints.sources import config_of
 from .checkpoints.steps import file_shapes, saved
 from .checkpoints.stored import Stored
 from .errors import InputError
+from .exported import code, export
 from .models import Origin, shared
 from .spec import Decoder as Spec
-from .spec import Tensors, to_json
+from .spec import Tensors
 
 if TYPE_CHECKING:
     import torch
@@ -56,7 +57,8 @@ def save(model: Decoder, folder: str | os.PathLike[str], max_shard_size: str = "
     """Writes a Hugging Face folder with all that other programs need: config.json, safetensors, and, of the checkpoint
     that the model came from, the tokenizer, the chat template and the defaults for generation.
 
-    An edited model, which no config.json of a known family describes, is written with its tree and canonical names.
+    An edited model, which no config.json of a known family describes, is written with its tree and the code by which
+    other programs run it (see `exported`).
     What the checkpoint held besides the model (vision, layers for multi-token prediction) is carried through where it
     is still at hand. Returns the names that were left out because it is not. Files are written beside their targets and
     renamed.
@@ -71,6 +73,8 @@ def save(model: Decoder, folder: str | os.PathLike[str], max_shard_size: str = "
         place = Path(temporary)
         _write_tensors(model, entries, carried, unused, place, max_shard_size)
         _write_json(place / "config.json", _completed(config, model))
+        for name, text in code(config) if "tree" in config else ():
+            (place / name).write_text(text, "utf-8")
         _write_companions(place, source, config)
         written = sorted(file.name for file in place.iterdir())
         for stale in target.glob("model*.safetensors*"):
@@ -79,6 +83,24 @@ def save(model: Decoder, folder: str | os.PathLike[str], max_shard_size: str = "
         for name in written:
             os.replace(place / name, target / name)
     return [] if carried else list(unused)
+
+
+def runs(model: Decoder) -> str:
+    """Which programs run what `save` writes of a model, in one line."""
+    config, _ = _described(model.spec, model.origin)
+    if "tree" not in config:
+        return f"transformers, vLLM and SGLang run it where they know {_completed(config, model)['architectures'][0]}"
+    made = export(model.spec)
+    if made.reason is None:
+        return (
+            "an edited architecture: transformers, vLLM and SGLang run it by the code in the folder (trust_remote_code)"
+        )
+    by = (
+        "transformers runs it by vitruvius (trust_remote_code), engines do not"
+        if made.config.get("auto_map")
+        else "only vitruvius runs it"
+    )
+    return f"an edited architecture: {by}, since {made.reason}"
 
 
 def _completed(config: Mapping[str, Any], model: Decoder) -> dict[str, Any]:
@@ -127,7 +149,9 @@ def _described(decoder: Spec, origin: Origin | None) -> tuple[Mapping[str, Any],
     found = origin.checkpoint if origin and replace(origin.checkpoint.spec, mtp=decoder.mtp) == decoder else None
     config = found.config if found else config_of(decoder)
     if config is None or "tree" in config:
-        return {"model_type": "vitruvius", "tree": to_json(decoder)}, matching.canonical(decoder)
+        made = export(decoder)
+        special = {key: origin.checkpoint.config.get(key) for key in SPECIAL_IDS} if origin else {}
+        return {**made.config, **special}, made.names
     if found and origin and (found.path / "config.json").exists():
         return {key: value for key, value in config.items() if key not in FORMAT_KEYS}, origin.plan.entries
     return text_config(config, catalog.implicit), matching.plain(decoder)  # of a wrapper, whose vision is not there

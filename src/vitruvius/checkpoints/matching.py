@@ -11,7 +11,7 @@ import numpy as np
 
 from ..architectures import family_of
 from ..errors import InputError
-from ..spec import Decoder, Family, Join, Tensors, spelled
+from ..spec import Decoder, Family, Irregular, Join, Tensors, spelled
 from . import mistral
 from .gguf import names as gguf_names
 from .steps import Shape, file_shapes
@@ -30,6 +30,15 @@ PLACES: tuple[Callable[[str], str], ...] = (
 
 
 TIED = ("model.embed_tokens.weight", "lm_head.weight")
+
+# The classes that are written with an edited tree (vitruvius/exported), and where the names of the first are not the
+# usual ones: norms before and after each branch have names of their own.
+PLAIN_CLASS, TREE_CLASS = "VitruviusForCausalLM", "VitruviusTreeForCausalLM"
+EXPORTED = (
+    Irregular("layers.*.mixer.post", "model.layers.*.post_attention_layernorm"),
+    Irregular("layers.*.mlp.pre", "model.layers.*.pre_feedforward_layernorm"),
+    Irregular("layers.*.mlp.post", "model.layers.*.post_feedforward_layernorm"),
+)
 
 
 @dataclass(frozen=True)
@@ -60,7 +69,7 @@ def match(
     family, have = family_of(decoder), container.shapes()
     if mistral.TABLE in have:
         return _planned(decoder, container, mistral.names(decoder, have), mistral.beside(have), ignore, mtp)
-    every = list(canonical(decoder) if "tree" in config else plain(decoder))
+    every = list(names_in(decoder, config))
     place = _place(every, family, have)
     every = [_as_cut(replace(entry, theirs=tuple(map(place, entry.theirs))), have) for entry in every]
     table, head = map(place, TIED)
@@ -124,6 +133,26 @@ def _as_cut(entry: Tensors, have: Mapping[str, Shape]) -> Tensors:
 def plain(decoder: Decoder) -> tuple[Tensors, ...]:
     """The names of a checkpoint that holds this model and nothing else."""
     return tuple(spelled(decoder, family_of(decoder).irregular(decoder)))
+
+
+def names_in(decoder: Decoder, config: Mapping[str, Any]) -> tuple[Tensors, ...]:
+    """The names that go with a config.json: those of its family, or of the code that is written with a tree."""
+    if "tree" not in config:
+        return plain(decoder)
+    its_class = config.get("architectures")
+    if its_class == [PLAIN_CLASS]:
+        return exported(decoder)
+    return inside(decoder) if its_class == [TREE_CLASS] else canonical(decoder)
+
+
+def exported(decoder: Decoder) -> tuple[Tensors, ...]:
+    """The names in vitruvius/exported/modeling_vitruvius.py, of a tree of plain attention layers."""
+    return tuple(spelled(decoder, EXPORTED))
+
+
+def inside(decoder: Decoder) -> tuple[Tensors, ...]:
+    """The tree's own names, of a model inside transformers' class."""
+    return tuple(replace(entry, theirs=tuple(f"model.{name}" for name in entry.theirs)) for entry in canonical(decoder))
 
 
 def canonical(decoder: Decoder) -> tuple[Tensors, ...]:

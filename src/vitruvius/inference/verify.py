@@ -303,7 +303,7 @@ def reference_model(
     transformers.utils.logging.disable_progress_bar()
     values = read_json(folder / "config.json")
     kind = values.pop("model_type")
-    if kind == "vitruvius":
+    if kind in ("vitruvius", "vitruvius_tree"):
         raise InputError(f"{folder}: transformers has no class for an edited architecture")
     if kind not in transformers.CONFIG_MAPPING:  # kimi_k2 has no class of its own there, but its family has
         kind = architecture(folder).family
