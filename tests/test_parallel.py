@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
+import os
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import cases
 import pytest
 import torch
 import torch.distributed as dist
@@ -15,9 +18,12 @@ from torch import Tensor
 from torch.distributed import checkpoint as dcp
 from torch.distributed.checkpoint.state_dict import StateDictOptions, get_state_dict, set_state_dict
 
+import vitruvius as vt
 from vitruvius.errors import InputError
 from vitruvius.nn import Decoder
 from vitruvius.sharding import plan
+from vitruvius.training import Recipe, train
+from vitruvius.training.batches import Held, TokenBatch
 from vitruvius.training.losses import LossWeights, losses
 from vitruvius.training.optimizers import build
 from vitruvius.training.parallel import ParallelLayout, clip_gradients, mesh_of, parallelize
@@ -190,6 +196,69 @@ def test_checkpoints_go_from_one_layout_to_another(case: str, first: str, then: 
     run(tmp_path / "a", saves, ParallelLayout.of(LAYOUTS[first]).devices, case, first, folder)
     wanted = one_process(case, "muon")
     run(tmp_path / "b", goes_on, ParallelLayout.of(LAYOUTS[then]).devices, case, then, folder, wanted)
+
+
+# ------------------------------------------------------------------ whole runs
+
+
+def recipe_of(folder: Path, **keys: Any) -> Recipe:
+    sizes = {"steps": STEPS, "batch": ROWS, "sequence": TOKENS, "warmup": 1, "precision": "f32", "checkpointing": True}
+    return Recipe(out=str(folder), seed=3, z_loss=1e-3, **{**sizes, **keys})
+
+
+def batch_of(i: int) -> TokenBatch:
+    """Rows of which some learn less than others."""
+    rows = torch.randint(83, (ROWS, TOKENS + 1), generator=torch.Generator().manual_seed(i))
+    targets = rows[:, 1:].clone()
+    targets[0, 3:] = -100
+    return TokenBatch(rows[:, :-1], targets)
+
+
+def begins(rank: int, folder: Path, line: dict[str, int], case: str) -> None:
+    os.environ["WORLD_SIZE"] = str(ParallelLayout.of(line).devices)
+    asked: list[int] = []
+    found = train(
+        recipe_of(folder, parallel=line),
+        model=cases.CASES[case],
+        data=batch_of,
+        held=Held([batch_of(90)]),
+        stop=lambda: asked.append(1) or len(asked) == 2,  # type: ignore[func-returns-value]
+    )
+    assert found.progress.step == 2
+
+
+def went(folder: Path) -> Tensor:
+    lines = (folder / "metrics.jsonl").read_text().splitlines()
+    return torch.tensor([[row["loss"], row["grad_norm"]] for row in map(json.loads, lines)])
+
+
+@pytest.mark.parametrize(
+    ("case", "line"),
+    [("qwen3_moe", {"tensor": 2}), pytest.param("deepseek_v3", {"data": 2, "expert": 2}, marks=SLOW)],
+)
+def test_a_run_of_two_processes_is_that_of_one_which_also_goes_on_with_it(
+    case: str, line: dict[str, int], tmp_path: Path
+) -> None:
+    config, held = cases.CASES[case], Held([batch_of(90)])
+    alone = train(recipe_of(tmp_path / "alone"), model=config, data=batch_of, held=held)
+    run(tmp_path, begins, 2, tmp_path / "run", line, case)
+    assert len(went(tmp_path / "run")) == 2
+    exported = vt.load(tmp_path / "run" / "export")
+    assert float((exported.head.weight - alone.model.head.weight).detach().abs().max()) > 1e-4, "it was stopped before"
+    rest = train(recipe_of(tmp_path / "run", resume=True), model=config, data=batch_of, held=held)
+    torch.testing.assert_close(went(tmp_path / "run"), went(tmp_path / "alone"), atol=1e-4, rtol=2e-4)
+    for (name, one), other in zip(alone.model.named_parameters(), rest.model.parameters(), strict=True):
+        torch.testing.assert_close(other, one, atol=2e-4, rtol=1e-3, msg=lambda text, n=name: f"{n}: {text}")
+
+
+def test_processes_that_no_line_speaks_of_are_said(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(InputError, match="2 processes were started"):
+        train(recipe_of(tmp_path), model=cases.CASES["llama"], data=batch_of)
+    monkeypatch.setenv("WORLD_SIZE", "1")
+    with pytest.raises(InputError, match="asks for 2 processes"):
+        train(recipe_of(tmp_path, parallel={"data": 2}), model=cases.CASES["llama"], data=batch_of)
+    assert not list(tmp_path.iterdir())
 
 
 # ------------------------------------------------------------------ what cannot be

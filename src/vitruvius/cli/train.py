@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 import time
 from collections import deque
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -45,11 +46,16 @@ def command(run: tuple[str, ...], samples: int, as_json: bool) -> None:
     with running.waiting("Starting PyTorch"):
         from ..training import read, train
     recipe = read(file, words)
+    leads, several = os.environ.get("RANK", "0") == "0", os.environ.get("WORLD_SIZE", "1") != "1"
+    if recipe.out is None and several:
+        raise InputError("out: a run of several processes needs a folder that all of them know: out=runs/name")
     if recipe.out is None:
         recipe = read(file, [*words, f"out={_free(Path('runs'))}"])
     display = ProgressLine(recipe)
-    with display.shown(), _until_interrupted() as stop:
+    with display.shown() if leads else nullcontext(), _until_interrupted() as stop:
         trained = train(recipe, on_row=display.row, say=display.say, stop=stop)
+    if not leads:
+        return None
     if as_json:
         return emit_json({"out": str(trained.folder), **_outcome(trained)})
     _write(trained, samples, recipe.seed)

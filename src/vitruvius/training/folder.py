@@ -46,12 +46,16 @@ class Progress:
 
 
 class Folder:
-    """The files of a run. Raises InputError where there is a run already that is not to be resumed, or none that is."""
+    """The files of a run. Of several processes one `leads`: the others write nothing but their part of checkpoints, and
+    call the same. Raises InputError where there is a run already that is not to be resumed, or none that is."""
 
-    def __init__(self, path: str | os.PathLike[str], resume: bool) -> None:
+    def __init__(self, path: str | os.PathLike[str], resume: bool, leads: bool = True) -> None:
+        self.leads = leads
         self.path = Path(path).expanduser()
         self.checkpoints = self.path / "checkpoints"
         self.metrics = self.path / "metrics.jsonl"
+        if not leads:
+            return
         begun = (self.path / "run.yaml").exists()
         if resume and not begun:
             raise InputError(f"resume: {self.path} holds no run")
@@ -67,6 +71,8 @@ class Folder:
 
         Raises InputError for keys that cannot change and have, and for other data.
         """
+        if not self.leads:
+            return
         file = self.path / "environment.json"
         if (self.path / "run.yaml").exists():
             self._same(recipe, facts, json.loads(file.read_text("utf-8")) if file.exists() else {})
@@ -99,6 +105,8 @@ class Folder:
 
     def log(self, row: Mapping[str, Any]) -> None:
         """Adds a line to metrics.jsonl."""
+        if not self.leads:
+            return
         try:
             with self.metrics.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(row) + "\n")
@@ -120,7 +128,8 @@ class Folder:
     def back_to(self, step: int) -> list[dict[str, Any]]:
         """Forgets what metrics.jsonl says of later steps, which are run again. Returns the rest."""
         rows = [row for row in self.rows() if row["step"] <= step]
-        self.write("metrics.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
+        if self.leads:
+            self.write("metrics.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
         return rows
 
     # -------------------------------------------------------------- checkpoints
@@ -143,14 +152,20 @@ class Folder:
 
         Raises InputError where the disk is full or cannot be written: the previous checkpoint stays.
         """
+        from torch import distributed
         from torch.distributed import checkpoint as dcp
 
         target = self.checkpoint(progress.step)
         beside = target.with_name(f".{target.name}")
-        shutil.rmtree(beside, ignore_errors=True)
+        several = distributed.is_initialized()
+        if self.leads:
+            shutil.rmtree(beside, ignore_errors=True)
         try:
             with _alone():
-                dcp.save(state, checkpoint_id=beside, no_dist=True)
+                dcp.save(state, checkpoint_id=beside, no_dist=not several)
+            if not self.leads:
+                distributed.barrier()
+                return
             (beside / "progress.json").write_text(json.dumps(asdict(progress)), "utf-8")
             shutil.rmtree(target, ignore_errors=True)
             beside.replace(target)
@@ -164,15 +179,18 @@ class Folder:
         for step in self.steps():
             if step not in last and step != progress.best_step:
                 shutil.rmtree(self.checkpoint(step))
+        if several:
+            distributed.barrier()
 
     def load(self, state: dict[str, Any], step: int) -> None:
         """Fills the tensors of a state with those of a checkpoint. Raises InputError where it is damaged or of another
         model."""
+        from torch import distributed
         from torch.distributed import checkpoint as dcp
 
         try:
             with _alone():
-                dcp.load(state, checkpoint_id=self.checkpoint(step), no_dist=True)
+                dcp.load(state, checkpoint_id=self.checkpoint(step), no_dist=not distributed.is_initialized())
         except (Exception, dcp.CheckpointException) as error:  # which is no Exception; it has many kinds for damage
             told = str(error).strip().splitlines()[-1][:200] if str(error).strip() else type(error).__name__
             raise InputError(f"{self.checkpoint(step)}: the checkpoint cannot be loaded ({told})") from None

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from math import inf, isfinite
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.distributed.algorithms._checkpoint.checkpoint_wrapper import checkpoint_wrapper
 from torch.distributed.checkpoint.state_dict import StateDictOptions, get_state_dict, set_state_dict
 
@@ -19,6 +19,7 @@ from ..nn import Decoder
 from . import optimizers
 from .batches import Held, TokenBatch
 from .losses import LossWeights, balance_biases, load_statistics, losses
+from .parallel import Team, clip_gradients
 from .precision import autocast
 from .recipe import Recipe
 from .schedules import schedule
@@ -52,9 +53,11 @@ class Loop:
     Args:
         model: on its device, in float32.
         recipe: with `precision` resolved.
+        team: the processes of the run, where there are several; each has the same model.
     """
 
-    def __init__(self, model: Decoder, recipe: Recipe) -> None:
+    def __init__(self, model: Decoder, recipe: Recipe, team: Team | None = None) -> None:
+        self.team = team
         self.model, self.recipe, self.device = model.train(), recipe, model.device
         if recipe.checkpointing:
             for i, layer in enumerate(model.layers):
@@ -62,6 +65,8 @@ class Loop:
         if recipe.compile:
             for layer in model.layers:
                 layer.compile()
+        if team:
+            team.lay(model)
         betas = recipe.beta1, recipe.beta2
         self.optimizer = optimizers.build(model, recipe.optimizer, recipe.lr, recipe.weight_decay, betas=betas)
         self.rates = [group["lr"] for group in self.optimizer.param_groups]
@@ -69,7 +74,9 @@ class Loop:
             recipe.z_loss, recipe.balance, recipe.balance_by_sequence, recipe.router_z, recipe.mtp
         )
         adapted = recipe.lora is not None  # the weights that stay as they are, are no part of a checkpoint
-        self.kept = StateDictOptions(ignore_frozen_params=adapted, strict=not adapted)
+        self.kept = StateDictOptions(  # flat: whatever groups a layout's optimiser has
+            flatten_optimizer_state_dict=True, ignore_frozen_params=adapted, strict=not adapted
+        )
         self.factor = schedule(recipe.schedule, recipe.steps, recipe.warmup, recipe.decay, recipe.min_lr)
 
     def step(self, i: int, batch: TokenBatch) -> StepResult:
@@ -77,14 +84,17 @@ class Loop:
         parts, learned = self.recipe.accumulate, max(batch.learned, 1)
         sums: dict[str, Tensor] = {}
         loads: dict[str, Tensor] = {}
-        for part in batch.to(self.device).parts(parts):
+        groups, place = (self.team.parallel.rows, self.team.place) if self.team else (1, 0)
+        total = learned / groups  # gradients are means over the groups that share the rows
+        for part in [each.parts(groups)[place] for each in batch.to(self.device).parts(parts)]:
             with autocast(self.recipe.precision, self.device):
-                found = losses(self.model, part.ids, part.targets, part.documents, self.weights, learned, 1 / parts)
+                found = losses(self.model, part.ids, part.targets, part.documents, self.weights, total, 1 / parts)
             found.total.backward()
             for kept, new in ((sums, found.parts), (loads, found.loads)):
                 kept.update({name: value + kept[name] if name in kept else value for name, value in new.items()})
-        parameters = [parameter for parameter in self.model.parameters() if parameter.grad is not None]
-        norm = float(nn.utils.clip_grad_norm_(parameters, self.recipe.clip or inf))
+        if self.team:
+            sums, loads = self.team.mean(sums), self.team.sum(loads)
+        norm = float(clip_gradients(self.model, self.recipe.clip or inf))
         others = {name: float(value) for name, value in sums.items()} | _evenness(loads)
         result = StepResult(others.pop("cross_entropy"), norm, self.recipe.lr * self.factor(i), others)
         if not (isfinite(result.loss) and isfinite(norm)):
@@ -131,7 +141,7 @@ class Loop:
         """The model without what training put around its layers."""
         for i, layer in enumerate(self.model.layers):
             self.model.layers[i] = getattr(layer, "_checkpoint_wrapped_module", layer)
-        return self.model.eval()
+        return self.team.gather(self.model) if self.team else self.model.eval()
 
 
 def _evenness(loads: Mapping[str, Tensor]) -> dict[str, float]:

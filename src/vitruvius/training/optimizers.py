@@ -119,7 +119,7 @@ def treatments(model: nn.Module, muon: bool, tuned_at: spec.Decoder | None = Non
 def plain_name(path: str) -> str:
     """A parameter's canonical name."""
     for wrapper in WRAPPERS:
-        path = path.replace(wrapper, "")
+        path = f"{path}.".replace(wrapper, "").removesuffix(".")
     return path
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import resource
 import time
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ from .batches import Batches, Held, TokenBatch
 from .conversations import WholeDocuments
 from .folder import Folder, Progress
 from .loop import Loop, NotFiniteError
+from .parallel import Team
 from .recipe import Recipe
 from .tokens import Corpus, prepare
 
@@ -78,10 +80,14 @@ def train(
     """
     device = torch.device(recipe.device or ("cuda" if torch.cuda.is_available() else "cpu"))
     check_device(str(device))
-    if recipe.parallel:
-        raise InputError("parallel: runs on several devices are not there yet")
-    folder = None if recipe.out is None else Folder(recipe.out, recipe.resume)
-    made, tokenizer, prepared = _made(recipe, model, data is None, device, say)
+    team = Team.join(recipe.parallel, device)
+    if team:
+        _check_several(recipe, team)
+        if not team.leads:
+            say, on_row = (lambda text: None), (lambda row: None)
+    with team.one_first() if team else nullcontext():
+        folder = None if recipe.out is None else Folder(recipe.out, recipe.resume, team is None or team.leads)
+        made, tokenizer, prepared = _made(recipe, model, data is None, device, say)
     if prepared is not None:
         data, held = prepared.training(recipe), prepared.held(recipe)
         say(_told(prepared))
@@ -90,12 +96,12 @@ def train(
     assert data is not None
     chosen = precision.chosen(recipe.precision, made.width, device)
     recipe = replace(recipe, precision=chosen, device=str(device))
-    run = _Run(recipe, Loop(made, recipe), data, held, folder, on_row, say)
+    run = _Run(recipe, Loop(made, recipe, team), data, held, folder, on_row, say)
     if folder:
         parameters = sum(parameter.numel() for parameter in made.parameters())
         said = {} if prepared is None else {f"data_{key}": value for key, value in prepared.index.items()}
         folder.begin(recipe, {"parameters": parameters, **said})
-        if tokenizer and prepared:
+        if tokenizer and prepared and folder.leads:
             (folder.path / "tokenizer").mkdir(exist_ok=True)
             tokenizer.save(folder.path / "tokenizer")
         if recipe.resume:
@@ -107,10 +113,12 @@ def train(
             save_adapter(plain, folder.path / "adapter")
         merge_adapters(plain)
     trained = Trained(plain, tokenizer, run.progress, run.rows, folder.path if folder else None)
-    if folder:
+    if folder and folder.leads:
         save(trained.model, folder.path / "export")
         if tokenizer:
             tokenizer.save(folder.path / "export")
+    if team:
+        team.leave()
     return trained
 
 
@@ -146,6 +154,20 @@ def _made(
         arch = start.described(recipe, tokenizer)
     forecast.check(arch, recipe, forecast.available(device))
     return build(arch, recipe.seed, device=str(device), mtp=recipe.mtp > 0), tokenizer, prepared
+
+
+def _check_several(recipe: Recipe, team: Team) -> None:
+    """Raises InputError for what several processes cannot do."""
+    groups = team.parallel.rows * recipe.accumulate
+    if recipe.batch % groups:
+        raise InputError(
+            f"batch: {recipe.batch} rows cannot be shared by {team.parallel.rows} groups of devices in "
+            f"accumulate={recipe.accumulate} equal parts; take a multiple of {groups}"
+        )
+    if recipe.lora is not None:
+        raise InputError("parallel: adapters are trained by one process; leave lora or parallel out")
+    if recipe.compile and team.parallel.tensor * team.parallel.expert > 1:
+        raise InputError("parallel: layers that are cut cannot be compiled yet; leave compile out")
 
 
 def _told(prepared: Corpus) -> str:
@@ -240,7 +262,7 @@ class _Run:
     def _bad(self, i: int, batch: TokenBatch, error: NotFiniteError) -> InputError:
         """Keeps the batch of a loss that is no number, and says what to do."""
         told = f"step {i + 1}: {error}"
-        if self.folder:
+        if self.folder and self.folder.leads:
             file = self.folder.path / f"bad-batch-{i + 1}.npz"
             documents = torch.zeros_like(batch.ids) if batch.documents is None else batch.documents
             np.savez(file, ids=batch.ids.numpy(), targets=batch.targets.numpy(), documents=documents.numpy())

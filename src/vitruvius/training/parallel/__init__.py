@@ -9,5 +9,6 @@ from __future__ import annotations
 
 from .apply import clip_gradients, parallelize
 from .line import ParallelLayout, mesh_of
+from .team import Team
 
-__all__ = ["ParallelLayout", "clip_gradients", "mesh_of", "parallelize"]
+__all__ = ["ParallelLayout", "Team", "clip_gradients", "mesh_of", "parallelize"]

@@ -20,6 +20,7 @@ from ...nn.decoder import ENTRANCES
 from ...nn.feedforward import MoE
 from ...nn.model import assign
 from ...sharding import Placement, Replicate, Shard, ShardingPlan
+from ..optimizers import plain_name
 from .experts import Spread
 from .reading import Reader, of_part, of_whole, part_of, read_through, summed
 
@@ -99,7 +100,8 @@ def _tensor(model: Decoder, mesh: DeviceMesh, plan: ShardingPlan, lies: dict[str
     """Cuts weights among the devices of `mesh`, and sums what is partial."""
     group, rank, devices = mesh.get_group(), mesh.get_local_rank(), mesh.size()
     partial = {m.name for m in plan.modules if m.output == "partial" and not m.name.startswith(ENDS)}
-    for path, module in [*model.named_modules()]:
+    for full, module in [*model.named_modules()]:
+        path = plain_name(full)
         readers: dict[str, Reader] = {}
         for leaf, parameter in module._parameters.items():
             if parameter is None or isinstance(parameter, DTensor):
@@ -114,7 +116,7 @@ def _tensor(model: Decoder, mesh: DeviceMesh, plan: ShardingPlan, lies: dict[str
             read_through(module, readers)
         for leaf, buffer in module._buffers.items():
             if buffer is not None and not isinstance(cut := lies[f"{path}.{leaf}"], Replicate):
-                assign(model, f"{path}.{leaf}", part_of(buffer, cut, rank, devices).clone())
+                assign(model, f"{full}.{leaf}", part_of(buffer, cut, rank, devices).clone())
         if path in partial:
             module.register_forward_hook(lambda module, inputs, y: summed(y, group))
 
