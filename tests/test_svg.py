@@ -589,7 +589,7 @@ def test_the_encoder_s_output_goes_to_every_attention_that_looks_across() -> Non
     drawn = drawing("switch-base-8")
     output = find(drawn.root, "encoder.stream.output").rect
     boxes = [find(drawn.root, f"layers.{i}.cross.body").rect for i in (0, 1)]
-    streams = next(part for part, _ in drawn.root.walk() if part.name == "streams")
+    streams = find(drawn.root, "across")
     assert [(line.points[0], line.points[-1]) for line in streams.lines] == [
         ((output.center[0], output.y), (box.x, box.center[1])) for box in boxes
     ]

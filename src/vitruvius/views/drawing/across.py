@@ -35,4 +35,4 @@ def behind(encoder: Region, decoder: Region, shown: Sequence[LayerBlock]) -> Reg
         middle = box.center[1]
         way = (start, (x, above), (lane, above), (lane, middle), (box.x, middle))
         lines.append(Line(way, "skip", True))
-    return group("streams", (encoder, decoder), tuple(lines))
+    return group("streams", (encoder, decoder, group("across", (), tuple(lines))))  # over the panels

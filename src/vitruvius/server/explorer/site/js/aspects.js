@@ -36,7 +36,8 @@ function row(section, label, each) {
   };
 }
 
-/** What to highlight in the i-th record's drawing: {path of the drawing: "whole" | "detail"}. */
+/** What to highlight in the i-th record's drawing: {path of the drawing: "whole" | "detail"}. Of what is something else
+ * as a whole, nothing inside is marked again. */
 export function marked(record, rows, i) {
   const marks = {};
   // How many layers there are is no difference of each.
@@ -45,7 +46,8 @@ export function marked(record, rows, i) {
     .flatMap((each) => each.paths[i])
     .filter((path) => path !== "layers");
   for (const drawn of new Set([...record.drawing.svg.matchAll(/data-path="([^"]*)"/g)].map(([, path]) => path))) {
-    if (paths.some((path) => drawn === path || drawn.startsWith(`${path}.`))) marks[drawn] = "whole";
+    if (paths.some((path) => drawn.startsWith(`${path}.`))) continue;
+    if (paths.includes(drawn)) marks[drawn] = "whole";
     else if (paths.some((path) => path.startsWith(`${drawn}.`))) marks[drawn] = "detail";
   }
   return marks;
