@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from itertools import combinations
+from math import dist
 from xml.etree import ElementTree
 
 import pytest
@@ -240,6 +242,16 @@ def test_points_of_the_timeline_are_links(visit: Open) -> None:
     page.get_by_role("link", name=re.compile("Gemma 3 270M, Aug 2025")).focus()
     page.keyboard.press("Enter")
     expect(page).to_have_url(re.compile("#/model/gemma-3-270m"))
+
+
+def test_no_point_of_the_timeline_hides_another(visit: Open) -> None:
+    page = visit("#/timeline?since=2019")
+    page.wait_for_selector(".point circle")
+    points = page.evaluate(
+        "[...document.querySelectorAll('.point circle')].map((c) => [c.cx.baseVal.value, c.cy.baseVal.value])"
+    )
+    assert len(points) > 100
+    assert min(dist(a, b) for a, b in combinations(points, 2)) > 10
 
 
 def test_the_lineage_has_a_row_for_each_model_and_tells_what_changed(visit: Open) -> None:

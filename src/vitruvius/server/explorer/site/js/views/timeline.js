@@ -12,7 +12,8 @@ const MEASURES = {
   context: ["context", "Context", tokens],
 };
 const KINDS = ["dense", "MoE", "hybrid dense", "hybrid MoE"];
-const [LEFT, RIGHT, TOP, BOTTOM, HEIGHT, NARROWEST] = [64, 120, 20, 34, 640, 860];
+const [LEFT, RIGHT, TOP, BOTTOM, HEIGHT, NARROWEST] = [64, 120, 20, 34, 820, 860];
+const APART = 12; // two points of about one date and size
 const [LETTER, LINE] = [6.4, 15]; // of a name's text, at most
 
 export function Timeline({ index, query }) {
@@ -90,22 +91,30 @@ function laid(cards, key, width) {
   const steps = [];
   for (let power = Math.ceil(low / Math.log(base)); power <= high / Math.log(base); power += 1)
     steps.push(base ** power);
-  const taken = cards.map((card, i) => ({
-    left: x(when[i]) - 6,
-    right: x(when[i]) + 6,
-    top: y(values[i]) - 6,
-    bottom: y(values[i]) + 6,
-  }));
+  const places = apart(when.map((at, i) => [x(at), y(values[i])]));
+  const taken = places.map(([px, py]) => ({ left: px - 6, right: px + 6, top: py - 6, bottom: py + 6 }));
   const order = cards.map((_, i) => i).sort((a, b) => values[b] - values[a]);
   const names = {};
-  for (const i of order) names[i] = named(cards[i].name, x(when[i]), y(values[i]), taken, width);
+  for (const i of order) names[i] = named(cards[i].name, ...places[i], taken, width);
   return {
     x,
     y,
     years,
     steps,
-    points: cards.map((card, i) => ({ card, px: x(when[i]), py: y(values[i]), name: names[i] })),
+    points: cards.map((card, i) => ({ card, px: places[i][0], py: places[i][1], name: names[i] })),
   };
+}
+
+/** The points, each beside those that it would hide. */
+function apart(points) {
+  const placed = [];
+  for (const [x, y] of points) {
+    let step = 0;
+    const hides = ([a, b]) => Math.hypot(a - x - step * APART, b - y) < APART - 1;
+    while (placed.some(hides)) step = step > 0 ? -step : 1 - step;
+    placed.push([x + step * APART, y]);
+  }
+  return placed;
 }
 
 /** A place for a name beside its point where nothing is yet; null if there is none. */
