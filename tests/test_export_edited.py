@@ -175,14 +175,15 @@ def test_a_new_model_from_the_config_begins_as_one_of_ours(tmp_path: Path) -> No
 
 
 def test_the_tensor_parallel_plan_follows_the_axes() -> None:
-    plan = export(vt.replace(EDITED["gate"], MLP, EXPERTS)).config["base_model_tp_plan"]
+    plan = export(EDITED["gate"]).config["base_model_tp_plan"]
     assert plan == {
         **dict.fromkeys((f"layers.*.self_attn.{name}_proj" for name in ("q", "k", "v", "gate")), "colwise"),
         "layers.*.self_attn.o_proj": "rowwise",
-        **dict.fromkeys((f"layers.*.mlp.shared_experts.{name}_proj" for name in ("gate", "up")), "colwise"),
-        "layers.*.mlp.shared_experts.down_proj": "rowwise",
+        **dict.fromkeys((f"layers.*.mlp.{name}_proj" for name in ("gate", "up")), "colwise"),
+        "layers.*.mlp.down_proj": "rowwise",
     }
     assert export(EDITED["QK norm of all heads"]).config["base_model_tp_plan"] is None
+    assert export(EDITED["experts"]).config["base_model_tp_plan"] is None
 
 
 def test_the_code_needs_transformers_and_torch_only() -> None:

@@ -215,15 +215,18 @@ def _rotary(decoder: Decoder) -> tuple[list[dict[str, Any]], list[int | None]]:
 
 
 def _tensor_plan(decoder: Decoder, tree: Json) -> dict[str, str] | None:
-    """Module -> how transformers and engines cut its matrix: by rows or by columns, as its axes say. None where a norm
-    goes over all heads at once, of which a device would have some."""
+    """Module -> how transformers and engines cut its matrix: by rows or by columns, as its axes say. None, so that they
+    refuse to cut, where a norm goes over all heads at once, of which a device would have some, and where there are
+    experts: vLLM 0.32 cuts these by itself and then gives other tokens."""
+    if any(body["is"] == "MoE" for body in _bodies(tree, "mlp")):
+        return None
     if any(norm and norm["over"] == "projection" for body in _bodies(tree, "mixer") for norm in _norms(body)):
         return None
     plan = {}
     names = {entry.ours[0]: entry.theirs[0] for entry in matching.exported(decoder)}
     for node in walk(decoder, decoder.width):
         for name, weight, _ in node.weights():
-            if len(weight.dimensions) != 2 or not name.startswith("layers.") or ".experts." in name:
+            if len(weight.dimensions) != 2 or not name.startswith("layers."):
                 continue
             rows, columns = ({axis.cut for axis in dimension} for dimension in weight.dimensions)
             style = "colwise" if rows & set(CUT_ROWS) else "rowwise" if columns & set(CUT_ROWS) else None
