@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from random import Random
 from typing import Any
 
@@ -157,6 +158,14 @@ CASES: list[tuple[str, str, str, list[Any]]] = [
 @pytest.mark.parametrize(("form", "answer", "text", "calls"), CASES)
 def test_text_and_calls(form: str, answer: str, text: str, calls: list[Any]) -> None:
     assert read(form, [answer]) == ("", text, calls)
+
+
+@pytest.mark.parametrize(("form", "answer", "text", "calls"), CASES)
+def test_marks_that_may_be_special_tokens_are_kept(form: str, answer: str, text: str, calls: list[Any]) -> None:
+    """A server drops special tokens but those that the form names; whether they are special, the tokenizer decides."""
+    special = re.compile(r"<[|｜][^<>\s]{1,40}[|｜]>|<\|\"\|>")
+    kept = FORM[form].marks
+    assert read(form, [special.sub(lambda mark: mark[0] if mark[0] in kept else "", answer)]) == ("", text, calls)
 
 
 @pytest.mark.parametrize("form", sorted({case[0] for case in CASES}))

@@ -26,6 +26,7 @@ class ToolFormat:
         read: the calls in a text without its marks. Raises ValueError where it is none.
         end: the marks that a call ends with; where there are none, it ends with its JSON value.
         around: marks around calls, which are no text.
+        inner: marks inside a call.
         told: texts of the chat template or vocabulary by which a model with this form is known.
         written: how a call is written around the name and the arguments, where they are JSON: what a forced call is
             held to.
@@ -39,6 +40,7 @@ class ToolFormat:
     read: Read
     end: tuple[str, ...] = ()
     around: tuple[str, ...] = ()
+    inner: tuple[str, ...] = ()
     told: tuple[str, ...] = ()
     written: tuple[str, str, str] | None = None
     quotes: tuple[str, str] = ('"', '"')
@@ -47,7 +49,7 @@ class ToolFormat:
     @property
     def marks(self) -> frozenset[str]:
         """All that may be tokens of their own."""
-        return frozenset((*self.begin, *self.end, *self.around, *self.told))
+        return frozenset((*self.begin, *self.end, *self.around, *self.inner, *self.quotes, *self.told))
 
     def known(self, tokenizer: Tokenizer) -> bool:
         """Whether the model writes so: its chat template says what it is known by, or all are tokens of it."""
@@ -77,6 +79,7 @@ FORMATS = (
         partial(headed, head=DEEPSEEK),
         ("<｜tool▁call▁end｜>",),
         ("<｜tool▁calls▁begin｜>", "<｜tool▁calls▁end｜>"),
+        ("<｜tool▁sep｜>",),
         ("<｜tool▁calls▁begin｜>", "```json"),
         written=(
             "<｜tool▁calls▁begin｜><｜tool▁call▁begin｜>function<｜tool▁sep｜>",
@@ -90,6 +93,7 @@ FORMATS = (
         partial(headed, head=DEEPSEEK_31),
         ("<｜tool▁call▁end｜>",),
         ("<｜tool▁calls▁begin｜>", "<｜tool▁calls▁end｜>"),
+        ("<｜tool▁sep｜>",),
         ("<｜tool▁calls▁begin｜>",),
     ),
     ToolFormat(  # Kimi K2
@@ -98,6 +102,7 @@ FORMATS = (
         partial(headed, head=r"\s*(?:functions\.)?(?P<name>[^:<]+):\d+\s*<\|tool_call_argument_begin\|>"),
         ("<|tool_call_end|>",),
         ("<|tool_calls_section_begin|>", "<|tool_calls_section_end|>"),
+        ("<|tool_call_argument_begin|>",),
         ("<|tool_calls_section_begin|>",),
     ),
     ToolFormat(
