@@ -63,6 +63,20 @@ def test_sizes_that_were_published(name: str, gib: float, digits: int) -> None:
     assert round(weights(name) / GIB, digits) == gib
 
 
+# ggml-org/llama.cpp tools/quantize/README.md (311c2c9f): the files of meta-llama/Llama-3.1-8B, in GiB
+LLAMA_31_8B = """IQ1_S 1.87, IQ1_M 2.01, IQ2_XXS 2.23, IQ2_XS 2.42, IQ2_S 2.56, IQ2_M 2.74, IQ3_XXS 3.04, IQ3_XS 3.27,
+    IQ3_S 3.42, IQ3_M 3.52, IQ4_XS 4.17, IQ4_NL 4.38, Q2_K_S 2.78, Q2_K 2.95, Q3_K_S 3.41, Q3_K_L 4.02, Q4_K_S 4.36,
+    Q4_K_M 4.58, Q5_K_S 5.21, Q5_K_M 5.33, Q6_K 6.14, Q8_0 7.95, F16 14.96"""
+
+
+def test_gguf_files_have_their_published_sizes() -> None:
+    published = dict(each.split() for each in LLAMA_31_8B.split(","))
+    arch = vt.architecture("llama-3.1-8b")
+    assert {kind: f"{weights(arch, weights=kind) / GIB:.2f}" for kind in published} == published
+    # ggml-org/llama.cpp issue 14235: "file size = 17.28 GiB (4.86 BPW)"
+    assert round(weights("qwen3-30b-a3b", weights="q4_k_m") / GIB, 2) == 17.28
+
+
 def test_deepseek_v3_as_released() -> None:
     """The repository's index states 688,586,727,753 bytes: ours, the layer for multi-token prediction, whose files hold
     the embedding and the head again in bf16, and 12 MB of scales kept in float32 (0.002 %)."""

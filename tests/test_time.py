@@ -13,6 +13,7 @@ from vitruvius.architectures import read
 from vitruvius.cost import cost
 from vitruvius.cost.devices import Device
 from vitruvius.cost.explain import explain
+from vitruvius.cost.offload import Offload
 from vitruvius.cost.roofline import Time, touched
 from vitruvius.cost.setting import Attained, Layout
 from vitruvius.cost.work import decode_flops, prefill_flops, work
@@ -272,3 +273,94 @@ def test_this_machine_attains_what_was_measured() -> None:
     h100 = device("h100-sxm")
     assert Attained.of(replace(h100, name=THIS_MACHINE)) == Attained(1.0, 1.0, 1.0)
     assert Attained.of(h100) == Attained(0.6, 0.8, 0.7)
+
+
+# ------------------------------------------------------------------ pipelines, and the processor's memory
+
+
+@pytest.mark.parametrize(
+    ("stages", "batch", "at_once", "factor"),
+    [
+        (4, 1, 1, 1.0),  # one sequence: a stage works while the others wait
+        (4, 8, 2, 1.0),
+        (4, 2, 1, 1.0),  # two of four stages work
+        (3, 9, 3, 33 / 32),  # of 32 layers the longest stage has 11
+        (3, 4, 2, 1.0),  # two parts of two sequences, which two stages hold
+    ],
+)
+def test_decoding_through_a_pipeline_by_hand(stages: int, batch: int, at_once: int, factor: float) -> None:
+    one, found = (
+        time_of("llama-3-8b", 1000, at_once),
+        time_of("llama-3-8b", 1000, batch, layout=Layout(pipeline=stages)),
+    )
+    sent = (stages - 1) * at_once * 4096 * 2 / LINK
+    assert found.per_token == pytest.approx(factor * (one.per_token + sent))
+    assert found.tokens_per_second == pytest.approx(batch / found.per_token)
+    assert found.decode.parts["pipeline"].network == pytest.approx(sent)
+
+
+def test_a_prompt_through_a_pipeline_by_hand() -> None:
+    """Eight chunks: the first passes four stages, of which each following one waits for a quarter of its time."""
+    one = time_of("llama-3-8b", 8192, chunk=1024)
+    found = time_of("llama-3-8b", 8192, chunk=1024, layout=Layout(pipeline=4))
+    sent = 3 * 8192 * 4096 * 2 / LINK
+    assert found.first_token == pytest.approx((one.first_token + sent) * (1 + 7 / 4) / 8)
+    assert sum(found.prefill.bounds.values()) == pytest.approx(found.prefill.seconds)
+    whole = time_of("llama-3-8b", 8192, layout=Layout(pipeline=4))
+    assert whole.first_token == pytest.approx(time_of("llama-3-8b", 8192).first_token + sent), "one chunk gains nothing"
+
+
+def test_beyond_a_node_stages_send_over_the_network() -> None:
+    found = time_of("llama-3-8b", 1000, layout=Layout(tensor=8, pipeline=2)).decode.parts["pipeline"]
+    assert found.seconds == pytest.approx(4096 * 2 / 8 / NETWORK)
+
+
+def test_memory_of_a_pipeline_is_that_of_its_fullest_stage() -> None:
+    """Llama 3 8B in two stages: 16 layers each, the embedding on the first, head and norm on the last."""
+    layer = 2 * 4096 * 4096 + 2 * 4096 * 1024 + 3 * 4096 * 14_336 + 2 * 4096
+    share = cost(arch("llama-3-8b"), 1000, device=SQUARE, layout=Layout(pipeline=2)).memory.per_device
+    assert share.weights_bytes == 2 * (16 * layer + 128_256 * 4096 + 4096)
+    assert share.state_bytes == 16 * 2 * 8 * 128 * 2 * 1000
+
+
+RATE = 5e10
+
+
+@pytest.mark.parametrize(("what", "layers"), [("experts", 32), ("experts:20", 20)])
+def test_experts_in_the_processors_memory_by_hand(what: str, layers: int) -> None:
+    """Mixtral 8x7B: a token passes through 2 of 8 experts of each layer."""
+    tree, expert = arch("mixtral-8x7b"), 3 * 4096 * 14_336
+    asked = cost(tree, 1000, device=SQUARE, attained=ALL, offload=Offload.named(what, RATE))
+    plain, held, time = cost(tree, 1000, device=SQUARE, attained=ALL), asked.memory, asked.time
+    assert held.offloaded_bytes == layers * 8 * expert * 2
+    assert held.per_device.weights_bytes == plain.memory.weights_bytes - held.offloaded_bytes
+    assert held.weights_bytes == plain.memory.weights_bytes
+    assert time is not None
+    assert plain.time is not None
+    there, here = layers * 2 * expert * 2 / RATE, (32 - layers) * 2 * expert * 2 / BANDWIDTH
+    assert time.decode.parts["experts"].memory == pytest.approx(there + here)
+    assert time.per_token - plain.time.per_token == pytest.approx(there + here - 32 * 2 * expert * 2 / BANDWIDTH)
+
+
+def test_layers_in_the_processors_memory_take_their_weights_with_them() -> None:
+    layer = 2 * 4096 * 4096 + 2 * 4096 * 1024 + 3 * 4096 * 14_336 + 2 * 4096
+    found = cost(arch("llama-3-8b"), 1000, device=SQUARE, attained=ALL, offload="layers:10")
+    assert found.memory.offloaded_bytes == 10 * layer * 2
+    assert found.setting.offload == Offload("layers", 10, 89.6e9)
+    assert found.memory.per_device.state_bytes == found.memory.state_bytes
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"offload": "half"}, "'half' is not experts, layers, or so many layers of them"),
+        ({"offload": "layers:33"}, "33 layers cannot lie in the processor's memory: there are 32"),
+        ({"offload": "experts"}, "llama-3-8b has no experts that could lie in the processor's memory; say layers"),
+        ({"layout": Layout(pipeline=33)}, "32 layers cannot fill 33 stages of a pipeline"),
+    ],
+)
+def test_what_cannot_be_split_is_named(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        cost(arch("llama-3-8b"), 1000, **options)
+    with pytest.raises(InputError, match="must be above 0, got 0"):
+        Offload("layers", bandwidth=0)

@@ -207,12 +207,25 @@ def hub_folder(repository: str, kind: str | None = None) -> Path:
 
     try:
         if _offline():
-            return Path(snapshot_download(repository, local_files_only=True))
+            return _snapshot(repository)
         files = HfApi().list_repo_files(repository)
         index = read_json(hub_file(repository, INDEX)) if INDEX in files else {}
         return Path(snapshot_download(repository, allow_patterns=needed(repository, files, index, kind)))
     except (HfHubHTTPError, HFValidationError, OSError) as error:
         raise InputError(_unreachable(repository, error)) from None
+
+
+def _snapshot(repository: str) -> Path:
+    """What the cache holds of a repository. huggingface_hub itself gives only snapshots of all of its files, of which
+    `needed` leaves some out. Raises FileNotFoundError where there is none."""
+    from huggingface_hub import constants
+    from huggingface_hub.file_download import repo_folder_name
+
+    folder = Path(constants.HF_HUB_CACHE) / repo_folder_name(repo_id=repository, repo_type="model")
+    snapshot = folder / "snapshots" / (folder / "refs" / "main").read_text("utf-8").strip()
+    if not snapshot.is_dir():
+        raise FileNotFoundError(snapshot)
+    return snapshot
 
 
 def needed(repository: str, files: list[str], index: Mapping[str, Any], kind: str | None = None) -> list[str]:

@@ -48,6 +48,9 @@ def _list_devices(ctx: click.Context, parameter: click.Parameter, wanted: bool) 
 @click.option("--devices", type=click.IntRange(1), help="How many of them, matrices and heads cut among all.")
 @click.option("--tensor", type=click.IntRange(1), help="Devices that matrices and heads are cut among.")
 @click.option("--data", type=click.IntRange(1), help="Groups of these that share the batch.")
+@click.option("--pipeline", type=click.IntRange(1), help="Stages of consecutive layers, each on devices of its own.")
+@click.option("--offload", metavar="WHAT", help="Weights in the processor's memory: experts, layers, experts:20 …")
+@click.option("--offload-bandwidth", type=options.Bytes(), help="Of that memory, in a second. Default: 89.6GB.")
 @click.option(
     "--experts", type=click.Choice(["cut", "spread"]), help="Experts cut as well, or whole, over all devices."
 )
@@ -168,16 +171,22 @@ def _text(found: Cost, made_for: int, fit: Any, refusals: tuple[str, ...]) -> li
 
 def _spread(asked: dict[str, Any]) -> dict[str, Any]:
     """The options as `cost` takes them: those of the layout and the attained fractions together."""
+    from ..cost.offload import Offload
     from ..cost.setting import Layout
 
-    tensor, data, experts = (asked.pop(key) for key in ("tensor", "data", "experts"))
-    fractions = asked.pop("attained")
+    tensor, data, experts, pipeline = (asked.pop(key) for key in ("tensor", "data", "experts", "pipeline"))
+    fractions, bandwidth = asked.pop("attained"), asked.pop("offload_bandwidth")
+    if bandwidth and not asked["offload"]:
+        raise click.UsageError("--offload-bandwidth says how fast --offload's weights are read; say --offload")
+    if asked["offload"]:
+        asked["offload"] = Offload.named(asked["offload"], bandwidth)
     if fractions:
         asked["attained"] = _attained(fractions)
-    if tensor or data or experts:
-        data = data or 1
+    if tensor or data or experts or pipeline:
+        data, pipeline = data or 1, pipeline or 1
         devices = asked.pop("devices")
-        asked["layout"] = Layout(tensor or max(1, (devices or 1) // data), data, experts or "cut")
+        tensor = tensor or max(1, (devices or 1) // data // pipeline)
+        asked["layout"] = Layout(tensor, data, experts or "cut", pipeline=pipeline)
         asked["devices"] = devices
     return asked
 

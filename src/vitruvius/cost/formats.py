@@ -150,11 +150,12 @@ def weight_format(name: str, arch: Decoder) -> Format:
         return Plain(known)
     if (dashed := known.replace("_", "-")) in PACKED:
         packed = PACKED[dashed]
-        return packed if _has_experts(arch) else replace(packed, experts=False)
+        return packed if has_experts(arch) else replace(packed, experts=False)
     if made := mixture(known, arch):
         return made
     raise InputError(f"weight format {name!r} is not known: it is one of {', '.join(NAMES)}")
 
 
-def _has_experts(arch: Decoder) -> bool:
+def has_experts(arch: Decoder) -> bool:
+    """Whether some layer has experts."""
     return any(axis.cut == "experts" for node in walk(arch, arch.width) for axis in node.copies)

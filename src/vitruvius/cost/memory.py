@@ -45,7 +45,7 @@ class Memory:
 
     `state_bytes` is what the policy reserves; `activations_bytes` is estimated, and in no total but `per_device`'s.
     Multi-token prediction, unless it drafts, and vision are in none; `vision_bytes` is None where the catalog knows of
-    no tower.
+    no tower. `offloaded_bytes` of the weights lie in the processor's memory, and on no device.
     """
 
     weights_bytes: int
@@ -58,6 +58,7 @@ class Memory:
     mtp_bytes: int
     vision_bytes: int | None
     per_device: Share
+    offloaded_bytes: int
 
 
 def needed(arch: Decoder, setting: Setting, every: Sequence[Counted]) -> Memory:
@@ -77,6 +78,7 @@ def needed(arch: Decoder, setting: Setting, every: Sequence[Counted]) -> Memory:
         mtp_bytes=sum(size for part, size in sizes if part == MTP),
         vision_bytes=vision(arch, setting.dtype),
         per_device=share,
+        offloaded_bytes=sum(setting.weights.stored(each, setting.dtype) for each in every if away(each, setting)),
     )
 
 
@@ -96,7 +98,7 @@ def weights_on_one(arch: Decoder, weights: Iterable[Counted], setting: Setting) 
     layout = setting.layout
     stages = [0] * layout.pipeline
     for weight in weights:
-        if weight.part == MTP and not setting.serving.draft:
+        if (weight.part == MTP and not setting.serving.draft) or away(weight, setting):
             continue
         size = setting.weights.stored(weight, setting.dtype)
         some = on_one(weight.weight.dimensions, weight.node.copies, layout)
@@ -104,6 +106,11 @@ def weights_on_one(arch: Decoder, weights: Iterable[Counted], setting: Setting) 
         for stage in {own, 0} if weight.part == "head" and arch.embedding.tied else {own}:
             stages[stage] += -(-size * some.numerator // some.denominator)
     return stages
+
+
+def away(weight: Counted, setting: Setting) -> bool:
+    """Whether a weight lies in the processor's memory."""
+    return setting.offload is not None and setting.offload.holds(weight)
 
 
 def activations(arch: Decoder, setting: Setting, layout: Layout, sequences: int) -> int:

@@ -8,12 +8,18 @@ softmax, launching kernels, latencies of the network, waiting for a slower devic
 Prefill is all prompts, `setting.chunk` tokens at a time, for which the weights are read once; the head is computed for
 the last token of each (as engines do; `cost`'s prefill FLOPs count it for every token). Decoding is one token for each
 sequence, at position `context`.
+
+A pipeline of P stages works on as many parts of the batch at once, as far as there are sequences: a sequence's next
+token takes as long as its part needs through all stages, or as the longest stage needs for all parts, whichever is
+more. A prompt's first chunk goes through all stages, the others follow, each after the longest stage's time.
+
+Weights in the processor's memory (`offload`) are read at its bandwidth, within the same part of a step.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import ceil
 
 from ..errors import InputError
@@ -21,6 +27,7 @@ from ..sharding import Layout, on_one, sent, share
 from ..spec import Decoder
 from .counting import Counted
 from .dtypes import bits
+from .memory import away
 from .setting import Attained, Setting
 from .state_formats import state_bits
 from .work import Mixer, Sent, Work, forms, work, written
@@ -45,7 +52,8 @@ class PartTime:
 
 @dataclass(frozen=True)
 class Phase:
-    """A prefill or a step of decoding. `bound` is what most of the seconds are spent on."""
+    """A prefill or a step of decoding. `bound` is what most of the seconds are spent on. Of a pipeline, `seconds` have
+    the waiting for other stages in them, and the rest is of one part of the batch through all stages."""
 
     seconds: float
     bound: str
@@ -74,15 +82,23 @@ class Time:
 
 
 def time(arch: Decoder, setting: Setting, parts: tuple[Work, ...] | None = None) -> Time | None:
-    """Of prefill and decoding; None without a device, for one of which only the memory is known, and where a pipeline
-    or the tokens of a sequence are cut, which nothing here estimates. `parts` is `work(arch)`, for who asks often.
-    Raises InputError where devices have no link."""
-    if setting.device is None or not setting.device.peaks or setting.layout.pipeline * setting.layout.context > 1:
+    """Of prefill and decoding; None without a device, for one of which only the memory is known, and where the tokens
+    of a sequence are cut, which nothing here estimates. `parts` is `work(arch)`, for who asks often. Raises InputError
+    where devices have no link."""
+    if setting.device is None or not setting.device.peaks or setting.layout.context > 1:
         return None
     parts, rates = parts or work(arch), Rates.of(setting)
-    kinds = forms(parts, setting.context)
-    prefill = _phase(_steps(parts, setting, prompt=True), rates, kinds.get("prefill"))
-    decode = _phase(_steps(parts, setting, prompt=False), rates, kinds.get("decode"))
+    kinds, stages = forms(parts, setting.context), setting.layout.pipeline
+    group = ceil(setting.batch / setting.layout.data)  # sequences of one group of devices
+    at_once = ceil(group / stages)  # of them in each part of the batch that goes through a pipeline
+    some = replace(setting, batch=at_once * setting.layout.data) if stages > 1 else setting
+    prefill = _phase([*_steps(parts, setting, True), *_between(arch, setting, True)], rates, kinds.get("prefill"))
+    decode = _phase([*_steps(parts, some, False), *_between(arch, some, False)], rates, kinds.get("decode"))
+    if stages > 1:
+        longest = ceil(len(arch.layers) / stages) / len(arch.layers)  # the share of the longest stage
+        chunks = ceil(group * setting.context / setting.chunk)
+        prefill = _stretched(prefill, (1 + (chunks - 1) * longest) / chunks)
+        decode = _stretched(decode, max(1.0, ceil(group / at_once) * longest))
     return Time(
         device=setting.device.name,
         layout=setting.layout,
@@ -100,14 +116,15 @@ def time(arch: Decoder, setting: Setting, parts: tuple[Work, ...] | None = None)
 
 @dataclass(frozen=True)
 class Rates:
-    """What a device attains, per second: operations of products and of scores, bytes of memory, of its node's link and
-    of the network between nodes."""
+    """What a device attains, per second: operations of products and of scores, bytes of memory, of its node's link, of
+    the network between nodes, and of the processor's memory."""
 
     products: float
     scores: float
     memory: float
     link: float | None
     network: float | None
+    host: float
     dtype: str
 
     @classmethod
@@ -123,13 +140,15 @@ class Rates:
             device.bandwidth * attained.bandwidth,
             device.link and device.link * attained.network,
             device.network and device.network * attained.network,
+            (setting.offload.bandwidth if setting.offload else device.bandwidth) * attained.bandwidth,
             dtype,
         )
 
 
 @dataclass(frozen=True)
 class Step:
-    """One part's share on one device: operations, bytes of its memory, bytes to others of its node and beyond it."""
+    """One part's share on one device: operations, bytes of its memory and of the processor's (`away`), bytes to others
+    of its node and beyond it."""
 
     part: str
     products: float
@@ -138,6 +157,7 @@ class Step:
     inside: float
     outside: float
     distinct_experts: float | None
+    away: float = 0.0
 
 
 def _steps(parts: Iterable[Work], setting: Setting, prompt: bool) -> list[Step]:
@@ -152,7 +172,8 @@ def _step(part: Work, setting: Setting, group: int, tokens: int, prompt: bool) -
     seen = group if part.last else tokens
     passes = ceil(seen / setting.chunk)
     running = [weight for weight in part.weights if prompt or not weight.encoder_side]
-    moved: float = passes * sum(weight_bytes(weight, setting, seen / passes) for weight in running)
+    read = [(passes * weight_bytes(weight, setting, seen / passes), away(weight, setting)) for weight in running]
+    moved: float = sum(size for size, there in read if not there)
     moved += group * sum(_state_bytes(mixer, setting, prompt) for mixer in part.mixers)
     moves = [sent_bytes(each, setting, seen) for each in part.sent if prompt or not each.encoder_side]
     return Step(
@@ -163,7 +184,21 @@ def _step(part: Work, setting: Setting, group: int, tokens: int, prompt: bool) -
         inside=sum(near for near, _ in moves),
         outside=sum(far for _, far in moves),
         distinct_experts=next((_experts(w, setting, seen / passes) for w in running if w.copies > 1), None),
+        away=sum(size for size, there in read if there),
     )
+
+
+def _between(arch: Decoder, setting: Setting, prompt: bool) -> list[Step]:
+    """The stream that a stage of a pipeline sends to the next, at every boundary."""
+    layout, device = setting.layout, setting.device
+    assert device is not None
+    if layout.pipeline == 1:
+        return []
+    tokens = ceil(setting.batch / layout.data) * (setting.context if prompt else 1)
+    elements = (layout.pipeline - 1) * tokens * arch.streams * arch.width / layout.tensor
+    size = elements * max(bits(setting.dtype), ACTIVATION_BITS) / 8
+    near = layout.devices <= device.devices_per_node
+    return [Step("pipeline", 0.0, 0.0, 0.0, size if near else 0.0, 0.0 if near else size, None)]
 
 
 def weight_bytes(weight: Counted, setting: Setting, tokens: float) -> float:
@@ -236,17 +271,23 @@ def _phase(steps: Iterable[Step], rates: Rates, form: str | None) -> Phase:
     )
 
 
+def _stretched(phase: Phase, factor: float) -> Phase:
+    """Longer by waiting, or shorter since stages work at once."""
+    bounds = {bound: seconds * min(factor, 1.0) for bound, seconds in phase.bounds.items()}
+    return replace(phase, seconds=phase.seconds * factor, bounds=bounds)
+
+
 def part_time(step: Step, rates: Rates) -> PartTime:
     """The longest of the three, taken to overlap within a part but not between parts."""
     each = {
         "compute": step.products / rates.products + step.scores / rates.scores,
-        "memory": step.bytes / rates.memory,
+        "memory": step.bytes / rates.memory + step.away / rates.host,
         "network": max(_over(step.inside, rates.link), _over(step.outside, rates.network)),
     }
     bound = max(BOUNDS, key=each.__getitem__)
     return PartTime(
         flops=step.products + step.scores,
-        bytes=step.bytes,
+        bytes=step.bytes + step.away,
         sent=step.inside + step.outside,
         compute=each["compute"],
         memory=each["memory"],

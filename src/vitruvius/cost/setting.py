@@ -12,7 +12,8 @@ from ..spec import Decoder
 from .devices import THIS_MACHINE, Device
 from .devices import device as device_named
 from .dtypes import bits
-from .formats import Format, weight_format
+from .formats import Format, has_experts, weight_format
+from .offload import Offload
 from .policies import CHUNK, Serving, policy_named
 from .state_formats import of_keys_and_values
 
@@ -65,6 +66,7 @@ class Setting:
         policy: how an engine accounts for state, a name of `policies.POLICIES`.
         chunk: the most tokens that pass through the layers at once.
         device: None where only bytes and operations are asked for.
+        offload: the weights that lie in the processor's memory.
     """
 
     context: int
@@ -78,6 +80,7 @@ class Setting:
     layout: Layout
     attained: Attained
     serving: Serving = NO_OPTIONS
+    offload: Offload | None = None
 
 
 def setting_for(
@@ -97,6 +100,7 @@ def setting_for(
     prefix_caching: bool = False,
     speculative: int = 0,
     draft: bool = False,
+    offload: str | Offload | None = None,
     devices_file: str | PathLike[str] | None = None,
 ) -> Setting:
     """What is asked, checked.
@@ -115,6 +119,8 @@ def setting_for(
         speculative: tokens that the engine drafts in a step (vLLM).
         draft: whether the layers for multi-token prediction draft them: their weights and state count then. Work and
             time are those without drafts all the same.
+        offload: the weights that lie in the processor's memory: "experts", "layers", or the first so many layers'
+            ("experts:20"), or an `Offload`, which also says at what rate they are read.
         devices_file: a file of devices beside the packaged ones.
     """
     context = arch.context if context is None else context
@@ -130,6 +136,9 @@ def setting_for(
     policy_named(policy)
     if draft and not arch.mtp:
         raise InputError(f"{arch.name} has no layers for multi-token prediction that could draft")
+    found_layout = _layout(devices, layout)
+    if found_layout.pipeline > len(arch.layers):
+        raise InputError(f"{len(arch.layers)} layers cannot fill {found_layout.pipeline} stages of a pipeline")
     return Setting(
         context=context,
         batch=batch,
@@ -139,10 +148,20 @@ def setting_for(
         policy=policy,
         chunk=chunk,
         device=found,
-        layout=_layout(devices, layout),
+        layout=found_layout,
         attained=attained or (Attained() if found is None else Attained.of(found)),
         serving=Serving(prefix_caching, speculative, draft),
+        offload=_offload(arch, offload),
     )
+
+
+def _offload(arch: Decoder, asked: str | Offload | None) -> Offload | None:
+    found = Offload.named(asked) if isinstance(asked, str) else asked
+    if found and found.layers and found.layers > len(arch.layers):
+        raise InputError(f"{found.layers} layers cannot lie in the processor's memory: there are {len(arch.layers)}")
+    if found and found.kind == "experts" and not has_experts(arch):
+        raise InputError(f"{arch.name} has no experts that could lie in the processor's memory; say layers")
+    return found
 
 
 def _layout(devices: int | None, layout: Layout | None) -> Layout:

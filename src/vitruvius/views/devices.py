@@ -26,6 +26,9 @@ def device_table(cost: Cost) -> str:
         ["activations", size(share.activations_bytes), f"estimated, {number(setting.chunk)} tokens at once"],
         ["needed", size(share.needed_bytes), f"of {size(share.capacity_bytes)}: {verdict}"],
     ]
+    if cost.memory.offloaded_bytes and setting.offload:
+        rate = f"read at {size(setting.offload.bandwidth)} a second"
+        rows.append(["offloaded", size(cost.memory.offloaded_bytes), f"in the processor's memory, {rate}"])
     mtp = 0 if setting.serving.draft else cost.memory.mtp_bytes
     apart = {"multi-token prediction": mtp, "vision tower": cost.memory.vision_bytes}
     rows += [[name, size(some), "apart, in all"] for name, some in apart.items() if some]
@@ -39,7 +42,8 @@ def where(device: Device, layout: Layout) -> str:
         return device.title
     data = f"{layout.data} groups of " if layout.data > 1 else ""
     experts = ", experts spread over all" if layout.experts == "spread" else ""
-    return f"{layout.devices} × {device.title} ({data}tensor parallel {layout.tensor}{experts}), each"
+    stages = f"{layout.pipeline} stages of " if layout.pipeline > 1 else ""
+    return f"{layout.devices} × {device.title} ({stages}{data}tensor parallel {layout.tensor}{experts}), each"
 
 
 def fits_table(cost: Cost, fit: Fit) -> str:
