@@ -27,7 +27,7 @@ def device_table(cost: Cost) -> str:
         ["needed", size(share.needed_bytes), f"of {size(share.capacity_bytes)}: {verdict}"],
     ]
     if cost.memory.offloaded_bytes and setting.offload:
-        rate = f"read at {size(setting.offload.bandwidth)} a second"
+        rate = f"read at {size(int(setting.offload.bandwidth))} a second"
         rows.append(["offloaded", size(cost.memory.offloaded_bytes), f"in the processor's memory, {rate}"])
     mtp = 0 if setting.serving.draft else cost.memory.mtp_bytes
     apart = {"multi-token prediction": mtp, "vision tower": cost.memory.vision_bytes}
