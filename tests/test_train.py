@@ -476,6 +476,63 @@ def test_a_loss_that_is_no_number_stops_with_the_batch_and_the_last_checkpoint(c
     assert not (out / "export").exists()
 
 
+# ------------------------------------------------------------------ profile and trackers
+
+
+def test_some_steps_are_profiled(corpus: Path, tmp_path: Path) -> None:
+    heard: list[str] = []
+    train(tiny(corpus, tmp_path / "run", steps=6, profile=True), say=heard.append)
+    trace = json.loads((tmp_path / "run" / "profile" / "trace.json").read_text())
+    assert sum(event.get("name") == "aten::mm" for event in trace["traceEvents"]) > 20
+    lines = (tmp_path / "run" / "profile" / "table.txt").read_text().splitlines()
+    shares = [float(line.split()[1].rstrip("%")) for line in lines[1:]]
+    assert shares == sorted(shares, reverse=True)
+    assert 90 <= sum(shares) < 100
+    assert any(lines[0] in text for text in heard)
+    with pytest.raises(vt.InputError, match="looks at steps 3 to 5, and the run has 4"):
+        Recipe(steps=4, warmup=0, profile=True)
+
+
+def test_metrics_go_to_tensorboard(corpus: Path, tmp_path: Path) -> None:
+    pytest.importorskip("tensorboard")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    trained = train(tiny(corpus, tmp_path / "run", steps=4, tracker="tensorboard"))
+    read_back = EventAccumulator(str(tmp_path / "run" / "tensorboard"))
+    read_back.Reload()
+    found = [(event.step, event.value) for event in read_back.Scalars("loss")]
+    assert found == [(row["step"], pytest.approx(row["loss"])) for row in trained.rows]
+
+
+def test_metrics_go_to_services_with_the_functions_of_wandb(
+    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[tuple[str, Any]] = []
+
+    class Fake:
+        @staticmethod
+        def init(**given: Any) -> None:
+            calls.append(("init", given))
+
+        @staticmethod
+        def log(values: dict[str, Any], step: int) -> None:
+            calls.append(("log", (step, values["loss"])))
+
+        @staticmethod
+        def finish() -> None:
+            calls.append(("finish", None))
+
+    monkeypatch.setitem(sys.modules, "wandb", Fake)  # type: ignore[arg-type]
+    trained = train(tiny(corpus, tmp_path / "run", steps=3, tracker="wandb"))
+    assert [name for name, _ in calls] == ["init", "log", "log", "log", "finish"]
+    assert calls[0][1]["name"] == "run"
+    assert calls[0][1]["config"]["steps"] == 3
+    assert [value for name, value in calls if name == "log"] == [(row["step"], row["loss"]) for row in trained.rows]
+    monkeypatch.setitem(sys.modules, "trackio", None)
+    with pytest.raises(vt.InputError, match="trackio is not installed: pip install trackio"):
+        train(tiny(corpus, tmp_path / "other", steps=3, tracker="trackio"))
+
+
 # ------------------------------------------------------------------ stopped, killed, resumed
 
 

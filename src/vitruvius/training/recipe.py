@@ -155,6 +155,8 @@ class Recipe:
             raise InputError(f"optimizer: adapters are AdamW's, and {self.optimizer} would do nothing beside")
         if self.lora is not None and self.start == "random":
             raise InputError("lora: adapters beside random weights learn little; train all of them, without lora")
+        if self.profile and self.steps < 5:
+            raise InputError(f"profile: looks at steps 3 to 5, and the run has {self.steps}")
         if self.start == "checkpoint" and not isinstance(self.model, str):
             raise InputError("start: a checkpoint needs a model that names it")
 

@@ -28,8 +28,10 @@ from .conversations import WholeDocuments
 from .folder import Folder, Progress
 from .loop import Loop, NotFiniteError
 from .parallel import Team
+from .profiling import Profile, table
 from .recipe import Recipe
 from .tokens import Corpus, prepare
+from .trackers import Nowhere, Tracker, tracker
 
 Row = Mapping[str, Any]
 
@@ -106,7 +108,11 @@ def train(
             tokenizer.save(folder.path / "tokenizer")
         if recipe.resume:
             run.resume()
-    run.go(stop)
+    run.tracker = tracker(recipe, folder.path if folder else None)
+    try:
+        run.go(stop)
+    finally:
+        run.tracker.finish()
     plain = run.loop.plain()
     if recipe.lora is not None:
         if folder:
@@ -195,6 +201,7 @@ class _Run:
     ) -> None:
         self.recipe, self.loop, self.data, self.held, self.folder = recipe, loop, data, held, folder
         self.on_row, self.say = on_row, say
+        self.tracker: Tracker = Nowhere()
         self.progress, self.rows = Progress(), list[Row]()
         self.began, self.saved = time.perf_counter(), -1
 
@@ -216,13 +223,18 @@ class _Run:
     def go(self, stop: Callable[[], bool]) -> None:
         """The steps that are left."""
         recipe = self.recipe
+        looked = Profile(self.folder.path / "profile") if self.folder and recipe.profile else None
         for i in range(self.progress.step, recipe.steps):
+            if looked:
+                looked.before()
             batch, before = self.data(i), time.perf_counter()
             try:
                 found = self.loop.step(i, batch)
             except NotFiniteError as error:
                 raise self._bad(i, batch, error) from None
             now = time.perf_counter()
+            if looked and looked.after():
+                self.say(f"{looked.folder}/trace.json is for ui.perfetto.dev\n{table(looked.profiler)}")
             tokens, last = self.progress.tokens + batch.ids.numel(), i + 1 == recipe.steps
             self.progress = replace(self.progress, step=i + 1, tokens=tokens, seconds=now - self.began)
             row = {"step": i + 1, "loss": found.loss, "tokens": tokens, "seconds": round(self.progress.seconds, 3)}
@@ -252,6 +264,7 @@ class _Run:
         self.rows.append(row)
         if self.folder:
             self.folder.log(row)
+        self.tracker.log(row)
         self.on_row(row)
 
     def _save(self) -> None:
