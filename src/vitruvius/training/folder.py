@@ -61,16 +61,16 @@ class Folder:
             raise InputError(f"resume: {self.path} holds no run")
         if begun and not resume:
             raise InputError(f"out: {self.path} holds a run: go on with it by resume=true, or take another folder")
+
+    def begin(self, recipe: Recipe, facts: Mapping[str, Any]) -> None:
+        """Makes the folder and writes what is run, and where. Of a run that goes on, checks that it is the same.
+
+        Raises InputError for keys that cannot change and have, for other data, and where it cannot be written.
+        """
         try:
             self.checkpoints.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise InputError(f"out: {self.path} cannot be made ({error.strerror})") from None
-
-    def begin(self, recipe: Recipe, facts: Mapping[str, Any]) -> None:
-        """Writes what is run, and where. Of a run that goes on, checks that it is the same.
-
-        Raises InputError for keys that cannot change and have, and for other data.
-        """
         if not self.leads:
             return
         file = self.path / "environment.json"

@@ -108,7 +108,7 @@ def train(
             tokenizer.save(folder.path / "tokenizer")
         if recipe.resume:
             run.resume()
-    run.tracker = tracker(recipe, folder.path if folder else None)
+    run.tracker = tracker(recipe, folder.path if folder and folder.leads else None)
     try:
         run.go(stop)
     finally:
@@ -223,7 +223,7 @@ class _Run:
     def go(self, stop: Callable[[], bool]) -> None:
         """The steps that are left."""
         recipe = self.recipe
-        looked = Profile(self.folder.path / "profile") if self.folder and recipe.profile else None
+        looked = Profile(self.folder.path / "profile") if self.folder and self.folder.leads and recipe.profile else None
         for i in range(self.progress.step, recipe.steps):
             if looked:
                 looked.before()

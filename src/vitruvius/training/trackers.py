@@ -54,7 +54,7 @@ class Board:
         self.writer.close()
 
 
-class Service:
+class WebTracker:
     """trackio and wandb, which have the same functions."""
 
     def __init__(self, name: str, recipe: Recipe, folder: Path) -> None:
@@ -74,7 +74,7 @@ def tracker(recipe: Recipe, folder: Path | None) -> Tracker:
     """The recipe's tracker. Raises InputError where its package is not installed."""
     if recipe.tracker is None or folder is None:
         return Nowhere()
-    return Board(folder) if recipe.tracker == "tensorboard" else Service(recipe.tracker, recipe, folder)
+    return Board(folder) if recipe.tracker == "tensorboard" else WebTracker(recipe.tracker, recipe, folder)
 
 
 def _module(name: str, package: str) -> Any:
