@@ -94,7 +94,7 @@ def test_a_recipe_is_read_from_a_file_and_words(tmp_path: Path) -> None:
         (["lr=nan"], "lr: 'nan' is not a number"),
         (["optimizer=adam"], "optimizer: 'adam' is not one of adamw, muon, muonclip"),
         (["batch=6", "accumulate=4"], "take one of 1, 2, 3, 6"),
-        (["warmup=500"], "warmup: 500 steps are not fewer than the 400"),
+        (["warmup=900"], "warmup: 900 steps are not fewer than the 800"),
         (["compile=maybe"], "compile: 'maybe' is not true or false"),
         (["validation=1.5"], "validation: 1.5 is not a share"),
         (["resume=true"], "resume: goes on with the run in `out`"),

@@ -79,12 +79,12 @@ class Recipe:
     tokenizer: str | None = None
     vocab: int = 2048
     validation: float = 0.05
-    steps: int = 400
+    steps: int = 800
     seed: int = 0
-    batch: int = 8
+    batch: int = 4
     sequence: int = 128
     accumulate: int = 1
-    lr: float = 1e-3
+    lr: float = 2e-3
     min_lr: float = 0.1
     warmup: int = 20
     schedule: Schedule = "cosine"

@@ -113,16 +113,7 @@ def train(
         run.go(stop)
     finally:
         run.tracker.finish()
-    plain = run.loop.plain()
-    if recipe.lora is not None:
-        if folder:
-            save_adapter(plain, folder.path / "adapter")
-        merge_adapters(plain)
-    trained = Trained(plain, tokenizer, run.progress, run.rows, folder.path if folder else None)
-    if folder and folder.leads:
-        save(trained.model, folder.path / "export")
-        if tokenizer:
-            tokenizer.save(folder.path / "export")
+    trained = run.finished(tokenizer)
     if team:
         team.leave()
     return trained
@@ -252,6 +243,19 @@ class _Run:
             if stopped and not last:
                 self.say(f"stopped after step {i + 1}")
                 return
+
+    def finished(self, tokenizer: Tokenizer | None) -> Trained:
+        """The model as it is used, adapters merged, and its export."""
+        plain, folder = self.loop.plain(), self.folder
+        if self.recipe.lora is not None:
+            if folder:
+                save_adapter(plain, folder.path / "adapter")
+            merge_adapters(plain)
+        if folder and folder.leads:
+            save(plain, folder.path / "export")
+            if tokenizer:
+                tokenizer.save(folder.path / "export")
+        return Trained(plain, tokenizer, self.progress, self.rows, folder.path if folder else None)
 
     def _evaluated(self) -> float:
         assert self.held
