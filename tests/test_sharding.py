@@ -439,3 +439,49 @@ def test_a_pipeline_sends_its_stream_to_the_next_stage() -> None:
     assert [(c.over, c.module, c.elements) for c in sends] == [
         ("pipeline", f"layers.{i}", Fraction(2048, 2)) for i in (3, 7, 11)
     ]
+
+
+# ------------------------------------------------------------------ the pipeline's bubble
+
+
+def steps_of_one_forward_one_backward(stages: int, micro_batches: int) -> int:
+    """How many steps the schedule takes, played through: a forward or a backward pass of a stage is one step each."""
+    ran: list[list[str]] = [[] for _ in range(stages)]
+    done: dict[tuple[str, int, int], int] = {}
+    clock = 0
+    while any(len(own) < 2 * micro_batches for own in ran):
+        now = {}
+        for stage, own in enumerate(ran):
+            forward, backward = own.count("f"), own.count("b")
+            warm = min(stages - stage, micro_batches)
+            turn = "f" if forward < micro_batches and forward - backward < warm else "b"
+            of = forward if turn == "f" else backward
+            if of == micro_batches:
+                continue
+            if turn == "f":
+                ready = stage == 0 or done.get(("f", stage - 1, of), clock) < clock
+            else:
+                after = ("b", stage + 1, of) if stage + 1 < stages else ("f", stage, of)
+                ready = done.get(after, clock) < clock
+            if ready:
+                now[turn, stage, of] = clock
+                own.append(turn)
+        done |= now
+        clock += 1
+    return clock
+
+
+@pytest.mark.parametrize(("stages", "micro_batches"), [(1, 5), (4, 4), (4, 16), (8, 3), (2, 1)])
+def test_the_bubble_is_that_of_the_schedule_played_through(stages: int, micro_batches: int) -> None:
+    steps = steps_of_one_forward_one_backward(stages, micro_batches)
+    assert Layout(pipeline=stages).bubble(micro_batches) == Fraction(steps - 2 * micro_batches, steps)
+
+
+def test_shard_says_how_long_a_stage_waits() -> None:
+    asked = ["shard", "llama-3-8b", "--devices", "8", "--pipeline", "4", "--micro-batches", "12"]
+    shown = CliRunner().invoke(main, asked)
+    assert "a stage waits for 20.0% of a step of 12 micro-batches" in shown.output
+    found = json.loads(CliRunner().invoke(main, [*asked, "--json"]).output)
+    assert found["pipeline"] == {"micro_batches": 12, "bubble": 0.2}
+    plain = json.loads(CliRunner().invoke(main, ["shard", "llama-3-8b", "--json"]).output)
+    assert plain["pipeline"] is None

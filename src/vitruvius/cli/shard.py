@@ -44,6 +44,9 @@ class Devices(click.ParamType[tuple[int, int]]):
 @click.option("--zero", type=click.IntRange(0, 3), default=3, show_default=True, help="ZeRO's stage; 3 is FSDP.")
 @click.option("--checkpointing", is_flag=True, help="Run layers forward again instead of keeping activations.")
 @click.option("--micro-batch", type=click.IntRange(1), default=1, help="Sequences that a group trains on at once.")
+@click.option(
+    "--micro-batches", type=click.IntRange(1), help="That pass through a pipeline in a step.  [default: 4 a stage]"
+)
 @options.context
 @options.batch
 @options.dtype
@@ -73,9 +76,11 @@ def command(
     layout = _layout(arch, devices, asked)
     found = plan(arch, layout, None if inference else asked["zero"])
     memory = _memory(arch, layout, inference, asked)
+    passing = asked["micro_batches"] or 4 * layout.pipeline
+    waits = None if inference or layout.pipeline == 1 else (passing, layout.bubble(passing))
     if as_json:
-        return emit_json({"model": arch.name} | plan_dict(found, memory, asked["dtype"]), output)
-    return emit(plan_table(arch.name, found, memory, asked["dtype"]), output)
+        return emit_json({"model": arch.name} | plan_dict(found, memory, asked["dtype"], waits), output)
+    return emit(plan_table(arch.name, found, memory, asked["dtype"], waits), output)
 
 
 def _layout(arch: Decoder, devices: tuple[int, int], asked: dict[str, Any]) -> Layout:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import Literal
 
 from ..errors import InputError
@@ -57,6 +58,13 @@ class Layout:
         if self.experts == "cut":
             return None
         return self.stage if self.experts == "spread" else int(self.experts)
+
+    def bubble(self, micro_batches: int) -> Fraction:
+        """The share of a training step in which a stage of the pipeline waits, where `micro_batches` pass through it
+        one forward, one backward: (p − 1) / (m + p − 1) (Narayanan et al. 2021, arXiv 2104.04473, section 2.2.1: of
+        the time without waiting it is (p − 1) / m)."""
+        whole("micro-batches", micro_batches)
+        return Fraction(self.pipeline - 1, micro_batches + self.pipeline - 1)
 
     @property
     def mesh(self) -> Mapping[MeshDimension, int]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Mapping
+from fractions import Fraction
 from typing import Any
 
 from ..cost.dtypes import bits
@@ -15,13 +16,18 @@ from .table import table
 LEAST = 16  # bits that devices send of a number
 
 
-def plan_table(name: str, plan: ShardingPlan, memory: Mapping[str, int], dtype: str) -> str:
+Waits = tuple[int, Fraction]  # micro-batches of a step, and the share of it in which a stage of the pipeline waits
+
+
+def plan_table(name: str, plan: ShardingPlan, memory: Mapping[str, int], dtype: str, waits: Waits | None = None) -> str:
     """The layout, the memory of the fullest device, where weights lie, and what is sent, equal layers together."""
     layout = plan.layout
     mesh = " × ".join(f"{devices} {dimension}" for dimension, devices in layout.mesh.items() if dimension != "expert")
     experts = f", experts whole over {layout.spread}" if layout.spread else ""
     title = f"{name} on {number(layout.devices)} devices" + (f": {mesh}{experts}" if mesh else "")
     parts = [title, table([[kind, size(held)] for kind, held in memory.items()])]
+    if waits:
+        parts += [f"a stage waits for {float(waits[1]):.1%} of a step of {number(waits[0])} micro-batches"]
     parts += [table([["sent by a device", "over", "after", "times", "bytes", "per"], *_sent(plan, dtype)])]
     parts += [table([["weight", "times", "shape", "lies"], *_weights(plan)])]
     parts += [f"note: {note}" for note in plan.notes]
@@ -29,12 +35,13 @@ def plan_table(name: str, plan: ShardingPlan, memory: Mapping[str, int], dtype: 
     return "\n\n".join(part for part in parts if part)
 
 
-def plan_dict(plan: ShardingPlan, memory: Mapping[str, int], dtype: str) -> dict[str, Any]:
+def plan_dict(plan: ShardingPlan, memory: Mapping[str, int], dtype: str, waits: Waits | None = None) -> dict[str, Any]:
     """For JSON: every weight, state, module and exchange by itself."""
     layout = plan.layout
     return {
         "layout": {"devices": layout.devices, **layout.mesh},
         "memory": {f"{kind}_bytes": held for kind, held in memory.items()},
+        "pipeline": None if waits is None else {"micro_batches": waits[0], "bubble": float(waits[1])},
         "communication": [
             {"kind": c.kind, "over": c.over, "after": c.module, "bytes": float(_bytes(c, dtype)), "per": c.per}
             for c in plan.collectives
