@@ -127,12 +127,12 @@ def test_what_people_type_is_found_as_on_the_command_line(visit: Open) -> None:
 def test_a_change_is_drawn_counted_and_told_in_python(visit: Open, served: str) -> None:
     page = visit("#/model/llama-3.2-1b", base=served, viewport=LAPTOP)
     page.get_by_text("Change something").click()
-    page.get_by_label("key/value heads").select_option("1")
+    page.locator(".boxes").get_by_label("key/value heads").select_option("1")
     expect(page.get_by_label("The same in Python")).to_contain_text('"layers.*.mixer.body.kv.heads", 1')
     expect(page.locator(".drawing-frame")).to_contain_text("1 key/value head")
     expect(page.get_by_role("row", name=re.compile("^State per token"))).to_contain_text("× 0.125")
     assert "change=mixer.body.kv_heads" in page.url
-    page.get_by_label("layers", exact=True).fill("-4")
+    page.locator(".boxes").get_by_label("layers", exact=True).fill("-4")
     expect(page.get_by_role("alert")).to_contain_text("not a whole number from 1 to 256")
     page.get_by_role("button", name="As it was").click()
     expect(page.locator(".drawing-frame")).to_contain_text("8 key/value heads")

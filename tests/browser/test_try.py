@@ -73,5 +73,5 @@ def test_attention_and_experts_are_shown(page: Page) -> None:
     assert [float(each.get_attribute("fill-opacity") or 0) for each in cells.all()] == pytest.approx([1, 0.6, 0.8])
     cells.last.hover()
     expect(page.get_by_text('"b" looks at "b": 64 %')).to_be_visible()
-    page.get_by_label("Router").select_option("layers.0.mlp.body.router")
+    page.get_by_label(re.compile("^Router")).select_option("layers.0.mlp.body.router")
     expect(page.get_by_role("row", name=re.compile("5 \\(90 %\\), 2 \\(10 %\\)"))).to_be_visible()
