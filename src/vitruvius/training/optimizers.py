@@ -29,7 +29,7 @@ from .. import spec
 from ..errors import InputError
 from ..nn.model import weights_of
 
-NAMES = ("adamw", "muon", "muonclip")
+NAMES = ("adamw", "muon")
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)  # of the quintic iteration: Jordan 2024, kellerjordan.github.io/posts/muon
 ITERATIONS = 5
 WRAPPERS = ("_orig_mod.", "_checkpoint_wrapped_module.")  # what compiled and checkpointed modules put into names
@@ -64,7 +64,7 @@ def build(
     """An optimiser of all that wants gradients in `model`.
 
     Args:
-        name: "adamw", "muon", or "muonclip": Muon, after whose steps the caller clips queries and keys (`qk_clip`).
+        name: "adamw" or "muon". MuonClip, which also clips queries and keys (Kimi K2, arXiv 2507.20534), is not there.
         lr: of both kinds. Muon's updates are scaled to AdamW's usual size (0.2 · √max(out, in), Liu et al. 2025, arXiv
             2502.16982, section 2.2), so that one rate and one decay serve for both.
         betas, eps: AdamW's. momentum: Muon's.

@@ -47,7 +47,7 @@ class Recipe:
         schedule: how it falls: "cosine" (Loshchilov and Hutter 2016, arXiv 1608.03983), "wsd" (constant, then linear
             over the last share `decay`; Hu et al. 2024, arXiv 2404.06395), "linear", "constant".
         decay: of "wsd".
-        optimizer: "adamw", "muon" or "muonclip".
+        optimizer: "adamw" or "muon".
         beta1, beta2: AdamW's.
         weight_decay: of matrices; vectors have none.
         clip: the largest norm of the gradients; None for no limit.
@@ -89,7 +89,7 @@ class Recipe:
     warmup: int = 20
     schedule: Schedule = "cosine"
     decay: float = 0.2
-    optimizer: Literal["adamw", "muon", "muonclip"] = "adamw"
+    optimizer: Literal["adamw", "muon"] = "adamw"
     beta1: float = 0.9
     beta2: float = 0.95
     weight_decay: float = 0.1
