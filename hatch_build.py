@@ -1,4 +1,4 @@
-"""Compiles the native engine when the package is installed or a wheel is built.
+"""Compiles the native engine when the package is installed or a wheel is built, and adds the guide.
 
 Without a compiler, or with VITRUVIUS_NO_NATIVE=1, the package is installed without it: everything works through
 PyTorch, and `python -m vitruvius.native.build` adds it later.
@@ -16,10 +16,13 @@ from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
 
 class Native(BuildHookInterface):  # type: ignore[type-arg]
-    """Adds the compiled library to the wheel, whose tag then names the platform."""
+    """Adds the pages of `vitruvius docs` to the wheel, and the compiled library, by which its tag names the platform."""
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
         """`version` is "standard" or "editable"; an editable install finds the library beside the sources."""
+        if version != "editable":
+            pages = Path(self.root).glob("docs/*.md")
+            build_data["force_include"] |= {str(page): f"vitruvius/guide/{page.name}" for page in pages}
         if os.environ.get("VITRUVIUS_NO_NATIVE"):
             return
         sys.path.insert(0, str(Path(self.root) / "src"))

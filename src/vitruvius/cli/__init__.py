@@ -37,6 +37,7 @@ VERBS = {
     "export": "a Hugging Face folder of a model, which other programs load",
     "verify": "whether a model gives the same logits as in transformers",
     "bench": "how fast a model runs, as a ratio to transformers",
+    "docs": "the guide and the reference, offline",
 }
 EXAMPLES = (
     "vitruvius show gemma-3-27b",
