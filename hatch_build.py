@@ -16,7 +16,7 @@ from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
 
 class Native(BuildHookInterface):  # type: ignore[type-arg]
-    """Adds the pages of `vitruvius docs` to the wheel, and the compiled library, by which its tag names the platform."""
+    """Adds the pages of `vitruvius docs` to the wheel, and the compiled library, whose platform its tag then names."""
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
         """`version` is "standard" or "editable"; an editable install finds the library beside the sources."""
