@@ -18,8 +18,9 @@ from vitruvius.cost.curve import Curve, curve, fit
 from vitruvius.cost.devices import Device
 from vitruvius.cost.roofline import time
 from vitruvius.cost.setting import Attained, Layout, setting_for
-from vitruvius.cost.sliders import DEGREES, FORMATS, at, seconds, sliders
+from vitruvius.cost.sliders import AS_STORED, DEGREES, FORMATS, at, seconds, sliders
 from vitruvius.errors import InputError
+from vitruvius.sizing import released
 from vitruvius.spec import Causal, Chunk, Decoder, Window
 
 NAMES = catalog.names()
@@ -166,3 +167,14 @@ def test_memory_is_that_of_one_device(name: str) -> None:
 
 def test_what_a_page_gets_is_small() -> None:
     assert max(len(json.dumps(found(name), separators=(",", ":"))) for name in SOME) < 30_000
+
+
+def test_the_page_begins_with_the_format_of_the_files() -> None:
+    """Does gpt-oss-120b fit one H100? As released, in MXFP4, yes."""
+    for name in ("gpt-oss-120b", "deepseek-v3"):
+        packed = released(arch(name))
+        pieces = sliders(arch(name), packed)
+        assert next(iter(pieces["formats"])) == AS_STORED
+        memory = cost(arch(name), 1000, weights=packed).memory
+        assert pieces["weights"][AS_STORED][0] == memory.weights_bytes < pieces["weights"]["bf16"][0] / 1.9
+    assert AS_STORED not in found("gemma-3-27b")["formats"], "as bf16, which is there"

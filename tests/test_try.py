@@ -221,6 +221,16 @@ def test_only_models_that_are_offered_can_be_named() -> None:
             models.load(name)
 
 
+def test_keys_that_may_be_left_out_hold_for_the_models_that_are_given(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[Any] = []
+    monkeypatch.setattr(local, "architecture", lambda source, ignore: asked.append((source, ignore)))
+    monkeypatch.setattr(local, "at_hand", list)
+    monkeypatch.setattr(local, "_load", lambda *found: asked.append(found) or Loaded(found[0], None, None, None))  # type: ignore[arg-type]
+    models = LocalModels(("org/tuned",), ("private_key",))
+    assert models.load("org/tuned").name == "org/tuned"
+    assert asked == [("org/tuned", ("private_key",)), ("org/tuned", "org/tuned", ("private_key",))]
+
+
 def test_without_torch_the_native_engine_writes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(local, "find_spec", lambda name: None)
     asked = {"model": "smollm2-135m-instruct", "prompt": "The capital of France is", "max_new_tokens": 4}

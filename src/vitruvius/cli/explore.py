@@ -7,6 +7,8 @@ from pathlib import Path
 
 import click
 
+from . import options
+
 
 @click.command()
 @click.option("--port", type=click.IntRange(0, 65535), default=8765, show_default=True, help="0 takes any free one.")
@@ -16,7 +18,10 @@ import click
     "--model", "models", multiple=True, metavar="MODEL", help="A checkpoint to try in the page; may be repeated."
 )
 @click.option("--export", "folder", type=click.Path(path_type=Path), metavar="DIR", help="Write static files instead.")
-def command(port: int, host: str, no_browser: bool, models: tuple[str, ...], folder: Path | None) -> None:
+@options.ignore_key
+def command(
+    port: int, host: str, no_browser: bool, models: tuple[str, ...], folder: Path | None, ignore: tuple[str, ...]
+) -> None:
     """The gallery in the browser: every architecture with its drawing, comparisons, and what it costs where.
 
     With --export, the same as files that any web server can hand out, from any folder.
@@ -32,7 +37,7 @@ def command(port: int, host: str, no_browser: bool, models: tuple[str, ...], fol
         return
     from ..server.explorer.application import serve
 
-    serve(host, port, not no_browser, models)
+    serve(host, port, not no_browser, models, ignore)
 
 
 def _progress(done: int, files: int) -> None:

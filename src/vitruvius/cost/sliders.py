@@ -8,7 +8,7 @@ A *curve* is `Curve.to_list`'s form, of the context, for one sequence. Lists *by
 
     model, context       its name, and the longest context that it is made for
     degrees              [1, 2, 4 …]
-    formats              format of the weights -> dtype of its products
+    formats              format of the weights -> dtype of its products; first "as stored", where files are packed
     bits                 dtype -> bits
     flops                "prefill" and "decode_per_token" -> part -> curve, equal to `cost`'s `by_part`
     state                policy -> dtype -> by degree: curve of bytes on one device
@@ -54,6 +54,7 @@ from .work import Mixer, Work, cut, decode_flops, prefill_flops, work, written
 
 DEGREES = (1, 2, 4, 8, 16, 32)
 FORMATS = ("f32", "bf16", "fp8", "int8", "int4", "fp8-block", "int4-g128", "mxfp4", "q8_0", "q6_k", "q4_k_m")
+AS_STORED = "as stored"  # what the page begins with, where there is such a format
 STATES = ("f32", "bf16", "fp8")
 DTYPE = "bf16"  # of activations
 BY_CHUNK = ("vllm",)  # policies that reserve room for the tokens of a step
@@ -61,11 +62,12 @@ BY_CHUNK = ("vllm",)  # policies that reserve room for the tokens of a step
 Times = tuple[Callable[[int], int], int]  # a function of the context, and how often it counts
 
 
-def sliders(arch: Decoder) -> dict[str, Any]:
-    """For JSON; see the module."""
+def sliders(arch: Decoder, packed: Format | None = None) -> dict[str, Any]:
+    """For JSON; see the module. `packed` is the format that its files have, where they are packed."""
     parts, plain = work(arch), setting_for(arch, 1, dtype=DTYPE)
     layers = [kept(arch, degree) for degree in DEGREES]
-    formats = {name: weight_format(name, arch) for name in FORMATS}
+    formats: dict[str, Format] = {} if packed is None else {AS_STORED: packed}
+    formats |= {name: weight_format(name, arch) for name in FORMATS}
     sized = {part.part: [_Sized(w, _sizes(w, formats), _shares(w.weight)) for w in part.weights] for part in parts}
     return {
         "model": arch.name,
@@ -77,7 +79,7 @@ def sliders(arch: Decoder) -> dict[str, Any]:
         "state": _state(layers, CHUNK, POLICIES),
         "state_large": _state(layers, LARGE_CHUNK, BY_CHUNK),
         "state_per_token": {dtype: _growth(arch, dtype) for dtype in STATES},
-        "weights": _weights(sized.values()),
+        "weights": _weights(sized.values(), formats),
         "activations": _activations(arch, plain),
         "chunks": {"usual": CHUNK, "large": LARGE_CHUNK, "large_from": LARGE},
         "steps": [_step(part, sized[part.part]) for part in parts],
@@ -153,9 +155,9 @@ def _shares(weight: Weight) -> tuple[Fraction, ...]:
     return tuple(share(weight.dimensions, degree) for degree in DEGREES)
 
 
-def _weights(parts: Iterable[Iterable[_Sized]]) -> dict[str, list[int]]:
+def _weights(parts: Iterable[Iterable[_Sized]], formats: Iterable[str]) -> dict[str, list[int]]:
     """As `memory.weights_on_one` has them for each format."""
-    found = {name: [0] * len(DEGREES) for name in FORMATS}
+    found = {name: [0] * len(DEGREES) for name in formats}
     for weight in chain.from_iterable(parts):
         for name, size in weight.bytes.items():
             for i, some in enumerate(weight.shares):

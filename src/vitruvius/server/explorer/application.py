@@ -42,9 +42,9 @@ LONGEST_QUERY = 2_000  # characters
 log = logging.getLogger(__name__)
 
 
-def application(host: str = "127.0.0.1", models: Sequence[str] = ()) -> Guard:
+def application(host: str = "127.0.0.1", models: Sequence[str] = (), ignore: Sequence[str] = ()) -> Guard:
     """The ASGI application for a server that listens on `host`; `models` are checkpoints that may be tried, beside the
-    known ones whose weights are at hand."""
+    known ones whose weights are at hand, and `ignore` keys and tensors of theirs that may be left out."""
     working = asyncio.Semaphore(AT_ONCE)
     pages = explorer({"api": "api/"})
     contents = cache(lambda path: _tagged(pages[path]))
@@ -85,7 +85,7 @@ def application(host: str = "127.0.0.1", models: Sequence[str] = ()) -> Guard:
     routes = [
         Route("/api/change", change, methods=["POST"]),
         Route("/api/architecture", upload, methods=["POST"]),
-        *try_.routes(models),
+        *try_.routes(models, ignore),
         Route("/{path:path}", file, methods=["GET"]),
     ]
     handlers: dict[Any, Callable[..., Response]] = {
@@ -97,10 +97,10 @@ def application(host: str = "127.0.0.1", models: Sequence[str] = ()) -> Guard:
     return Guard(Starlette(routes=routes, exception_handlers=handlers, middleware=packed), host)
 
 
-def serve(host: str, port: int, open_browser: bool, models: Sequence[str] = ()) -> None:
+def serve(host: str, port: int, open_browser: bool, models: Sequence[str] = (), ignore: Sequence[str] = ()) -> None:
     """Serves until it is interrupted, and says where. Raises InputError for an address that cannot be had."""
     settings = uvicorn.Config(
-        application(host, models),
+        application(host, models, ignore),
         log_level="warning",
         server_header=False,
         limit_concurrency=CONNECTIONS,

@@ -10,6 +10,7 @@ import inspect
 import json
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict
 from importlib import resources
 from typing import Any
@@ -19,8 +20,11 @@ from ...architectures import family_of
 from ...catalog import Entry
 from ...cost import Cost, cost
 from ...cost.devices import devices
+from ...cost.formats import Format, Plain
 from ...cost.quantity import number
 from ...cost.sliders import sliders
+from ...errors import InputError
+from ...sizing import from_config, released
 from ...spec import NOUNS, Decoder, walk
 from ...views import draw, tree
 from ...views.changing import knobs
@@ -78,7 +82,7 @@ def page(arch: Decoder, entry: Entry | None = None, config: Mapping[str, Any] | 
         "layers_in_order": _strip(arch),
         "aspects": _aspects(arch),
         "cost": c.to_dict(),
-        "pieces": sliders(arch),
+        "pieces": sliders(arch, _packed(arch, entry, config)),
         "tables": {"cost": cost_table(c), "tree": tree(arch)},
         "boxes": _boxes(arch) if entry else [],
         "source": _source(arch),
@@ -89,6 +93,14 @@ def page(arch: Decoder, entry: Entry | None = None, config: Mapping[str, Any] | 
 
 def _drawn(drawing: Drawing) -> dict[str, Any]:
     return {"svg": drawing.svg, "width": drawing.rect.width, "height": drawing.rect.height}
+
+
+def _packed(arch: Decoder, entry: Entry | None, config: Mapping[str, Any] | None) -> Format | None:
+    """The format of the files, where they are packed in one that is known."""
+    with suppress(InputError):
+        found = released(arch) if entry else from_config(config or {}, arch, "as config.json says")
+        return None if isinstance(found, Plain) else found
+    return None
 
 
 def _paths(drawing: Drawing) -> list[str]:

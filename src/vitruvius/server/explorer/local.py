@@ -38,10 +38,11 @@ class Loaded:
 
 class LocalModels:
     """What a request may name: known models whose weights are at hand, and the checkpoints that the user has given.
-    A request never names a path."""
+    A request never names a path. `ignore` are keys and tensors of the given ones that may be left out."""
 
-    def __init__(self, given: Sequence[str] = ()) -> None:
-        self._given = {_name(source): source for source in given}
+    def __init__(self, given: Sequence[str] = (), ignore: Sequence[str] = ()) -> None:
+        self._given = {_name(source, ignore): source for source in given}
+        self._ignore = tuple(ignore)
         self._loaded: Loaded | None = None
 
     @cached_property
@@ -63,11 +64,11 @@ class LocalModels:
             raise InputError(f"{name[:80]!r} cannot be tried here; there are {', '.join(self.sources)}")
         if self._loaded is None or self._loaded.name != name:
             self._loaded = None
-            self._loaded = _load(name, self.sources[name])
+            self._loaded = _load(name, self.sources[name], self._ignore if name in self._given else ())
         return self._loaded
 
 
-def _load(name: str, source: str) -> Loaded:
+def _load(name: str, source: str, ignore: Sequence[str]) -> Loaded:
     """By the native engine where it is built and covers the model: it loads in a moment and writes faster."""
     from ...checkpoints.tokenizer import tokenizer
 
@@ -76,24 +77,24 @@ def _load(name: str, source: str) -> Loaded:
         from ...inference.native import engine
 
         try:
-            return Loaded(name, words, engine(source), lambda: _modules(source))
+            return Loaded(name, words, engine(source, ignore=ignore), lambda: _modules(source, ignore))
         except NotLoweredError:
             pass
     from ...inference.torch_runner import TorchRunner
 
-    model = _modules(source)
+    model = _modules(source, ignore)
     return Loaded(name, words, TorchRunner(model), lambda: model)
 
 
-def _modules(source: str) -> Decoder:
+def _modules(source: str, ignore: Sequence[str]) -> Decoder:
     if find_spec("torch") is None:
         raise InputError(f"looking inside a model needs PyTorch. {NO_TORCH}")
     from ...models import load
 
-    return load(source)
+    return load(source, ignore=ignore)
 
 
-def _name(source: str) -> str:
+def _name(source: str, ignore: Sequence[str]) -> str:
     """What a given checkpoint is called: the end of its path. Raises InputError where it is no checkpoint."""
-    architecture(source)
+    architecture(source, ignore)
     return Path(source).name if Path(source).exists() else source

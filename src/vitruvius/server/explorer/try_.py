@@ -41,9 +41,9 @@ ALTERNATIVES = 5
 LARGEST_REQUEST = 64 * 2**10  # bytes
 
 
-def routes(given: Sequence[str] = ()) -> list[Route]:
+def routes(given: Sequence[str] = (), ignore: Sequence[str] = ()) -> list[Route]:
     """The routes, for the models at hand and the checkpoints in `given`."""
-    models, desk = LocalModels(given), _Desk()
+    models, desk = LocalModels(given, ignore), _Desk()
 
     async def listed(request: Request) -> Response:
         why = await run_in_threadpool(models.unavailable)

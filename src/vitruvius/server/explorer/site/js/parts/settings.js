@@ -12,6 +12,7 @@ const halves = (from, to) => {
 };
 const CONTEXTS = halves(256, 2 ** 20 * 8);
 const BATCHES = halves(1, 1024);
+const AS_STORED = "as stored"; // the format of the files, where they are packed
 const POLICIES = {
   minimum: "at least needed",
   vitruvius: "vitruvius",
@@ -33,7 +34,7 @@ export function settingOf(query, pieces, devices) {
   return {
     device,
     devices: among(Number(query.devices), pieces.degrees, 1),
-    weights: among(query.weights, Object.keys(pieces.formats), "bf16"),
+    weights: among(query.weights, Object.keys(pieces.formats), AS_STORED in pieces.formats ? AS_STORED : "bf16"),
     state: among(query.state, Object.keys(pieces.state_per_token), "bf16"),
     policy: among(query.policy, Object.keys(pieces.state), "minimum"),
     context: whole(query.context, Math.min(8192, pieces.context)),
