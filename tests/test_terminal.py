@@ -102,7 +102,7 @@ def test_drawings_of_several_models(tmp_path: Path) -> None:
     assert pdf.read_bytes().startswith(b"%PDF")
     vitruvius("compare", "gpt2", "llama-3.2-1b", "gemma-3-1b", "--svg", str(svg))
     drawn = svg.read_text("utf-8")
-    assert "gpt2, llama-3.2-1b and gemma-3-1b, their differences highlighted" in drawn
+    assert "GPT-2 124M, Llama 3.2 1B and Gemma 3 1B, their differences highlighted" in drawn
     assert sorted(file.name for file in tmp_path.iterdir()) == ["drawing.pdf", "drawing.png", "drawing.svg"]
     for args in (["show", *["gpt2"] * 7, "--svg", str(svg)], ["show", "gpt2", "--png", str(tmp_path / "a.jpg")]):
         result = CliRunner().invoke(main, args)

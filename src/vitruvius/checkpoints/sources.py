@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from functools import cache
 from importlib import metadata
 from pathlib import Path
+from threading import Lock
 from typing import Any
 from warnings import warn
 
@@ -81,15 +82,17 @@ def described(
 
 
 _READ: dict[Decoder, Mapping[str, Any]] = {}
-MOST_REMEMBERED = 256
+_READING = Lock()  # servers read configs in several threads
+MOST_REMEMBERED = 1024
 
 
 def _remember(spec: Decoder, config: Mapping[str, Any]) -> None:
     key = replace(spec, mtp=())
-    _READ.pop(key, None)
-    _READ[key] = config
-    while len(_READ) > MOST_REMEMBERED:
-        del _READ[next(iter(_READ))]
+    with _READING:
+        _READ.pop(key, None)
+        _READ[key] = config
+        while len(_READ) > MOST_REMEMBERED:
+            del _READ[next(iter(_READ))]
 
 
 def config_of(spec: Decoder) -> Mapping[str, Any] | None:
