@@ -36,6 +36,7 @@ VERBS = {
     "train": "a model from nothing, or from a checkpoint: a run in a folder",
     "export": "a Hugging Face folder of a model, which other programs load",
     "verify": "whether a model gives the same logits as in transformers",
+    "eval": "how well a model predicts a text: perplexity and bits per byte",
     "bench": "how fast a model runs, as a ratio to transformers",
     "docs": "the guide and the reference, offline",
 }
