@@ -14,6 +14,7 @@ from click.testing import CliRunner
 from reference import offline, randomize, transformers_model
 
 import vitruvius as vt
+from vitruvius.checkpoints.tokenizer import Tokenizer
 from vitruvius.cli import main
 from vitruvius.errors import InputError
 from vitruvius.inference.perplexity import nats, perplexity, windows
@@ -93,6 +94,13 @@ def test_the_verb_scores_a_file_and_the_text_that_is_shipped(tmp_path: Path) -> 
     assert code == 0
     assert "40 tokens" in out
     assert "as shipped" in out
+
+
+def test_a_token_before_the_text_is_none_of_its_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
+    plain = Tokenizer.encode
+    monkeypatch.setattr(Tokenizer, "encode", lambda self, text: [1, *plain(self, text)])  # 1: <|im_start|>
+    found = json.loads(run(MODEL, "--text", "-", "--limit", "8", "--json", text=TEXT)[1])
+    assert (found["tokens"], found["scored"], found["bytes"]) == (8, 7, len("Shall I compare thee to a"))
 
 
 @pytest.mark.parametrize(

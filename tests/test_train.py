@@ -94,7 +94,7 @@ def test_a_recipe_is_read_from_a_file_and_words(tmp_path: Path) -> None:
         (["lr=nan"], "lr: 'nan' is not a number"),
         (["optimizer=adam"], "optimizer: 'adam' is not one of adamw, muon"),
         (["batch=6", "accumulate=4"], "take one of 1, 2, 3, 6"),
-        (["warmup=900"], "warmup: 900 steps are not fewer than the 800"),
+        (["warmup=900"], "warmup: 900 steps are not fewer than the 800 of the run; leave it out for a fortieth"),
         (["compile=maybe"], "compile: 'maybe' is not true or false"),
         (["validation=1.5"], "validation: 1.5 is not a share"),
         (["resume=true"], "resume: goes on with the run in `out`"),
@@ -650,3 +650,8 @@ def test_the_verb_trains_says_how_far_it_is_and_writes_samples(
     result = CliRunner().invoke(main, ["train", *words, "--json"])
     found = json.loads(result.stdout)
     assert (found["out"], found["step"], found["tokens"]) == ("runs/2", 6, 6 * 4 * 32)
+
+
+@pytest.mark.parametrize(("steps", "warmup", "wanted"), [(800, None, 20), (3, None, 0), (3, 2, 2), (400, 0, 0)])
+def test_a_short_run_warms_up_in_proportion(steps: int, warmup: int | None, wanted: int) -> None:
+    assert Recipe(steps=steps, warmup=warmup).warm_up == wanted

@@ -92,15 +92,12 @@ def runs(model: Decoder) -> str:
         return f"transformers, vLLM and SGLang run it where they know {_completed(config, model)['architectures'][0]}"
     made = export(model.spec)
     if made.reason is None:
-        return (
-            "an edited architecture: transformers, vLLM and SGLang run it by the code in the folder (trust_remote_code)"
-        )
-    by = (
-        "transformers runs it by vitruvius (trust_remote_code), engines do not"
-        if made.config.get("auto_map")
-        else "only vitruvius runs it"
-    )
-    return f"an edited architecture: {by}, since {made.reason}"
+        by = "transformers, vLLM and SGLang run it by the code in the folder (trust_remote_code)"
+    elif "auto_map" in made.config:
+        by = f"transformers runs it by vitruvius (trust_remote_code), engines do not, since {made.reason}"
+    else:
+        by = f"only vitruvius runs it, since {made.reason}"
+    return f"an edited architecture: {by}"
 
 
 def _completed(config: Mapping[str, Any], model: Decoder) -> dict[str, Any]:

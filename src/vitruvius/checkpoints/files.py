@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,18 @@ def beginning(path: Path, count: int) -> bytes:
             return file.read(count)
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror})") from None
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Writes a file beside its target and renames it, so that it is whole or not there. Raises InputError where that
+    cannot be."""
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        beside.write_text(text, "utf-8")
+        beside.replace(path)
+    except OSError as error:
+        beside.unlink(missing_ok=True)
+        raise InputError(f"{path}: cannot be written ({error.strerror})") from None
 
 
 def is_gguf(path: Path) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 import inspect
 import sys
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from difflib import get_close_matches
 from importlib import resources
 from pathlib import Path
@@ -100,12 +100,9 @@ def shown(text: str) -> None:
 
 def written(pages: Mapping[str, str], entries: Mapping[str, str], folder: Path) -> None:
     """Every page as HTML, and one with the reference."""
-    from markdown_it import MarkdownIt
-
-    render = MarkdownIt("commonmark", {"html": False}).enable("table").render
     every = {**pages, "reference": "\n".join(entries.values())}
     links = "".join(f'<li><a href="{name}.html">{html.escape(title(text))}</a></li>' for name, text in every.items())
-    bodies = {name: render(text).replace('.md"', '.html"').replace(".md#", ".html#") for name, text in every.items()}
+    bodies = {name: rendered(text, every) for name, text in every.items()}
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -116,3 +113,23 @@ def written(pages: Mapping[str, str], entries: Mapping[str, str], folder: Path) 
         write(
             folder / f"{name}.html", f"<!doctype html><html lang=en>{head}<style>{STYLE}</style>{home}{body}</html>\n"
         )
+
+
+def rendered(text: str, pages: Collection[str]) -> str:
+    """A page as HTML. Links lead to other pages and to the web; what is neither (images, files of a checkout) stays as
+    words."""
+    from markdown_it import MarkdownIt
+
+    markdown = MarkdownIt("commonmark", {"html": False}).enable("table")
+    tokens = markdown.parse(text)
+    for token in (child for parent in tokens for child in parent.children or ()):
+        if token.type == "link_open":
+            target = str(token.attrs.pop("href"))
+            name, hash_, place = target.partition("#")
+            if name.removesuffix(".md") in pages:
+                token.attrs["href"] = f"{name.removesuffix('.md')}.html{hash_}{place}"
+            elif "://" in target or not name:
+                token.attrs["href"] = target
+        elif token.type == "image":
+            token.type, token.tag, token.nesting = "text", "", 0
+    return str(markdown.renderer.render(tokens, markdown.options, {}))

@@ -29,7 +29,7 @@ LIMIT = 4096  # tokens of our own text, where nothing is said: less than a minut
 )
 @click.option("--context", type=options.Tokens(), help="Tokens of a window. Default: 2,048, or the model's own.")
 @click.option("--stride", type=options.Tokens(), help="How much further each window begins. Default: half of it.")
-@click.option("--limit", type=options.Tokens(), help="The most tokens that are scored. Default: all of FILE.")
+@click.option("--limit", type=options.Tokens(), help="Reads so many tokens at most. Default: all of FILE.")
 @running.executor
 @options.as_json
 @options.output
@@ -56,7 +56,7 @@ def command(
     most = limit or (LIMIT if file is None else len(ids))
     if len(ids) > most:
         ids = ids[:most]
-        text = tokenizer.decode(ids)
+        text = tokenizer.decode(ids, skip_special_tokens=True)  # a BOS token is no text
     window = context or min(2048, runner.spec.context)
     with scoring(len(ids) - 1) as progress:
         found = perplexity(runner, ids, len(text.encode()), window, stride, progress)

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from textwrap import wrap
 from typing import Any
 
 import click
 
-from ..errors import InputError
 from ..terminal import COLUMNS
 
 
@@ -40,12 +38,8 @@ def emit_json(value: Any, output: str | None = None) -> None:
 
 
 def write(path: Path, text: str) -> None:
-    """Writes a file beside its target and renames it, so that it is whole or not there."""
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        beside.write_text(text, "utf-8")
-        beside.replace(path)
-    except OSError as error:
-        beside.unlink(missing_ok=True)
-        raise InputError(f"{path}: cannot be written ({error.strerror})") from None
+    """Writes a file, whole or not at all, and says so."""
+    from ..checkpoints.files import write_whole
+
+    write_whole(path, text)
     click.echo(f"wrote {path}", err=True)

@@ -159,7 +159,7 @@ class Attention(nn.Module):
         self.num_key_value_groups = node["heads"] // kv["heads"]
         self.softcap, self.sliding_window = softmax["softcap"], node["mask"].get("size")
         self.rotary, self.v_scale = config.rotary_of_layer[layer_idx], kv["v_scale"]
-        self.q_how, self.k_how = how(node["q_norm"]), how(kv["k_norm"])
+        self.q_how, self.k_how = when_normed(node["q_norm"]), when_normed(kv["k_norm"])
         self.gate_act, self.gate_over = (str(gate["act"]), str(gate["over"])) if gate else ("none", "none")
         width, queries, keys = config.hidden_size, node["heads"] * self.head_dim, kv["heads"] * self.head_dim
         self.q_proj = nn.Linear(width, queries, bias=node["q_bias"])
@@ -219,7 +219,7 @@ class Attention(nn.Module):
         return self.o_proj(y)
 
 
-def how(norm: Node | None) -> tuple[bool, bool]:
+def when_normed(norm: Node | None) -> tuple[bool, bool]:
     """Whether queries or keys are normed as a whole, and whether after RoPE."""
     return (norm["over"] == "projection", norm["when"] == "after_rope") if norm else (False, False)
 
@@ -305,9 +305,10 @@ class Router(nn.Module):
         self.node = node
         self.weight = nn.Parameter(torch.zeros(node["experts"], width))
         self.bias = nn.Parameter(torch.zeros(node["experts"])) if node["bias"] else None
-        self.e_score_correction_bias: Tensor
-        if node["selection_bias"]:
-            self.register_buffer("e_score_correction_bias", torch.zeros(node["experts"]))
+        self.e_score_correction_bias: Tensor | None
+        self.register_buffer(
+            "e_score_correction_bias", torch.zeros(node["experts"]) if node["selection_bias"] else None
+        )
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """(N, W) -> the weights and the numbers of the chosen experts, (N, K) each."""
@@ -316,7 +317,7 @@ class Router(nn.Module):
         if s["softcap"] is not None:
             logits = s["softcap"] * torch.tanh(logits / s["softcap"])
         scores = logits.softmax(-1) if s["score"] == "softmax" else logits.sigmoid()
-        ranks = scores + self.e_score_correction_bias if s["selection_bias"] else scores
+        ranks = scores if self.e_score_correction_bias is None else scores + self.e_score_correction_bias
         experts = ranks.topk(s["active"], -1).indices
         weights = scores.gather(-1, experts)
         if s["norm_topk_eps"] is not None:
@@ -397,7 +398,7 @@ class VitruviusPreTrainedModel(PreTrainedModel):
             module.weight.fill_(1.0 - module.offset)
         elif isinstance(module, Router):
             module.weight.normal_(0.0, self.config.initializer_range)
-            for vector in (module.bias, getattr(module, "e_score_correction_bias", None)):
+            for vector in (module.bias, module.e_score_correction_bias):
                 if vector is not None:
                     vector.zero_()
         elif isinstance(module, Attention) and module.sinks is not None:

@@ -22,7 +22,7 @@ class Perplexity:
         tokens: of the text; `scored` of them were predicted, all but the first.
         nats: −Σ ln p of the scored tokens.
         nbytes: the text's, in UTF-8.
-        context: the most tokens that a prediction sees, its own left out; `stride` how many a window adds.
+        context: tokens of a window; `stride` is how much further the next one begins.
     """
 
     tokens: int

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import __version__
+from ..checkpoints.files import write_whole
 from ..errors import InputError
 from .recipe import Recipe, of_yaml
 
@@ -92,14 +93,7 @@ class Folder:
 
     def write(self, name: str, text: str) -> None:
         """Writes a file, whole or not at all. Raises InputError where that cannot be."""
-        file = self.path / name
-        beside = file.with_name(f".{file.name}.{os.getpid()}")
-        try:
-            beside.write_text(text, "utf-8")
-            beside.replace(file)
-        except OSError as error:
-            beside.unlink(missing_ok=True)
-            raise InputError(f"{file}: cannot be written ({error.strerror})") from None
+        write_whole(self.path / name, text)
 
     # -------------------------------------------------------------- metrics
 

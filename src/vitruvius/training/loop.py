@@ -77,7 +77,7 @@ class Loop:
         self.kept = StateDictOptions(  # flat: whatever groups a layout's optimiser has
             flatten_optimizer_state_dict=True, ignore_frozen_params=adapted, strict=not adapted
         )
-        self.factor = schedule(recipe.schedule, recipe.steps, recipe.warmup, recipe.decay, recipe.min_lr)
+        self.factor = schedule(recipe.schedule, recipe.steps, recipe.warm_up, recipe.decay, recipe.min_lr)
 
     def step(self, i: int, batch: TokenBatch) -> StepResult:
         """Step i, counted from 0. Raises NotFiniteError, with the model as it was."""

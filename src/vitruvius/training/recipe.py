@@ -43,7 +43,7 @@ class Recipe:
             those of the whole batch.
         lr: the highest learning rate.
         min_lr: the lowest one at the end, as a share of the highest.
-        warmup: steps until the highest.
+        warmup: steps until the highest; a fortieth of all, if None.
         schedule: how it falls: "cosine" (Loshchilov and Hutter 2016, arXiv 1608.03983), "wsd" (constant, then linear
             over the last share `decay`; Hu et al. 2024, arXiv 2404.06395), "linear", "constant".
         decay: of "wsd".
@@ -86,7 +86,7 @@ class Recipe:
     accumulate: int = 1
     lr: float = 2e-3
     min_lr: float = 0.1
-    warmup: int = 20
+    warmup: int | None = None
     schedule: Schedule = "cosine"
     decay: float = 0.2
     optimizer: Literal["adamw", "muon"] = "adamw"
@@ -117,6 +117,11 @@ class Recipe:
     tracker: Literal["tensorboard", "trackio", "wandb"] | None = None
     profile: bool = False
 
+    @property
+    def warm_up(self) -> int:
+        """Steps until the highest learning rate."""
+        return self.steps // 40 if self.warmup is None else self.warmup
+
     def __post_init__(self) -> None:
         hints = get_type_hints(Recipe)
         for key, value in asdict(self).items():
@@ -145,8 +150,11 @@ class Recipe:
                 f"batch: {self.batch} rows cannot be cut into accumulate={self.accumulate} equal parts; "
                 f"take one of {', '.join(str(n) for n in range(1, self.batch + 1) if self.batch % n == 0)}"
             )
-        if self.warmup >= self.steps and self.warmup:
-            raise InputError(f"warmup: {self.warmup} steps are not fewer than the {self.steps} of the run")
+        if self.warmup and self.warmup >= self.steps:
+            raise InputError(
+                f"warmup: {self.warmup} steps are not fewer than the {self.steps} of the run; "
+                "leave it out for a fortieth"
+            )
         if self.resume and self.out is None:
             raise InputError("resume: goes on with the run in `out`, which is not given")
         if self.quantize and self.lora is None:

@@ -97,7 +97,7 @@ def train(
             say(f"{data.cut:,} conversations are longer than sequence={recipe.sequence} and lose their end")
     assert data is not None
     chosen = precision.chosen(recipe.precision, made.width, device)
-    recipe = replace(recipe, precision=chosen, device=str(device))
+    recipe = replace(recipe, precision=chosen, device=str(device), warmup=recipe.warm_up)
     run = _Run(recipe, Loop(made, recipe, team), data, held, folder, on_row, say)
     if folder:
         parameters = sum(parameter.numel() for parameter in made.parameters())
